@@ -1,0 +1,50 @@
+# Two commands do everything: `make repro` and `make test`. Python 3.11+, make and git are enough.
+.PHONY: repro rerun test lint table env slow clean
+.DEFAULT_GOAL := repro
+SHELL := /bin/bash
+
+PYTHON ?= python3
+DATASET ?= demo
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+env: $(VENV)/.ready
+
+# uv takes torch and torchvision as a matched pair (see CONTRIBUTING.md)
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -e '.[dev]' -c constraints.txt
+	@touch $@
+
+repro: env
+	dvc pull --quiet data.dvc
+	dvc repro
+	vidprompt table $(DATASET)
+
+# everything again, whether it changed or not
+rerun: env
+	dvc pull --quiet data.dvc
+	dvc repro --force
+	vidprompt table $(DATASET)
+
+table: env
+	vidprompt table $(DATASET)
+
+test: env
+	pytest -m "not slow"
+
+slow: env
+	pytest -m slow
+
+lint: env
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean:
+	rm -rf cache models results/*/report.html

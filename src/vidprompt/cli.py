@@ -1,0 +1,75 @@
+"""`vidprompt <command> key=value …`. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+
+import typer
+
+from vidprompt.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Adapt a frozen CLIP to video by prompt learning. Stages take Hydra overrides: "
+    "vidprompt train dataset=demo method=ez_clip trainer.lr=1e-3",
+)
+
+STAGES: dict[str, str] = {
+    "manifest": "List and probe every video: one row each, with its health.",
+    "validate": "Check manifest and splits with Great Expectations.",
+    "splits": "Build every protocol's lists from the official annotations.",
+    "frames": "Decode every video once into tar shards.",
+    "train": "Train a method on a split's training list.",
+    "features": "Encode each test video and prompt once with a checkpoint.",
+    "evaluate": "Metrics of a protocol from stored features.",
+    "report": "One HTML page with everything.",
+}
+
+
+def _stage(name: str) -> Callable[[list[str]], None]:
+    def command(
+        overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
+    ) -> None:
+        from vidprompt.configuration import compose
+
+        config = compose(overrides or [])
+        import_module(f"vidprompt.stages.{name}").run(config)
+
+    command.__doc__ = STAGES[name]
+    return command
+
+
+for _name in STAGES:
+    app.command(_name)(_stage(_name))
+
+
+@app.command()
+def table(
+    dataset: str = typer.Argument("demo"),
+    markdown: bool = typer.Option(False, help="A Markdown table instead of a drawn one."),
+) -> None:
+    """Metrics of every protocol and method, with the floor beside them."""
+    from vidprompt.evaluation.table import print_table
+
+    print_table(dataset, markdown=markdown)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit 2."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except UserError as error:
+        print(f"vidprompt: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Configuration: Hydra composes `params/`, and a typo is an error that lists the valid choices."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidprompt.atomic import digest
+from vidprompt.errors import UserError
+
+PARAMS = "params"
+
+
+def params_folder() -> Path:
+    """`params/` of the project stood in. Raises UserError elsewhere."""
+    folder = Path.cwd() / PARAMS
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root")
+    return folder
+
+
+def compose(overrides: Sequence[str] = ()) -> Any:
+    """The configuration (an OmegaConf DictConfig, struct mode) with `key=value` overrides.
+
+    Raises UserError for an unknown key, an unknown choice of a group, or a value of the wrong form.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = params_folder()
+    groups = {
+        path.name: sorted(file.stem for file in path.glob("*.yaml"))
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+    }
+    pairs = [_split(override) for override in overrides]
+    for key, value in pairs:
+        if key in groups and value not in groups[key]:
+            raise UserError(f"{key}={value}: {_choices(value, groups[key])}")
+    choices = [f"{key}={value}" for key, value in pairs if key in groups]
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        try:
+            shape = hydra_compose("config", overrides=choices)
+            for key, _ in pairs:
+                if key not in groups:
+                    _check_key(key, shape)
+            return hydra_compose("config", overrides=list(overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(f"configuration: {first}") from error
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not of the form key=value")
+    return key, value
+
+
+def _check_key(key: str, shape: Any) -> None:
+    from omegaconf import DictConfig
+
+    node, walked = shape, ""
+    for part in key.split("."):
+        if not isinstance(node, DictConfig):
+            raise UserError(f"{key}: {walked} is a value, it has no {part!r} in it")
+        if part not in node:
+            inside = f"{walked}." if walked else ""
+            valid = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
+            raise UserError(f"unknown key {key!r}: {_choices(f'{inside}{part}', valid)}")
+        node, walked = node._get_node(part), f"{walked}.{part}".lstrip(".")
+
+
+def _choices(wrong: str, valid: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wrong, valid, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}valid: {', '.join(valid)}"
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A resolved configuration as plain dicts and lists."""
+    from omegaconf import OmegaConf
+
+    value = OmegaConf.to_container(config, resolve=True)
+    if not isinstance(value, dict):
+        raise UserError("the configuration is not a mapping")
+    return {str(key): item for key, item in value.items()}
+
+
+def config_hash(config: Any, *parts: str) -> str:
+    """Short hash of the named parts of a configuration: what a result was made with."""
+    whole = plain(config)
+    return digest({part: whole[part] for part in parts})

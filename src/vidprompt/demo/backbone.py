@@ -1,0 +1,239 @@
+"""Train the demo backbone: a small CLIP on captioned stills of the generator.
+
+    python -m vidprompt.demo.backbone --out data/demo/backbone --steps 4000
+
+The objective is CLIP's, with every true (still, caption) pair of a batch as a positive instead of the
+diagonal alone (captions name few attributes, so many are true of several stills), plus the same
+objective against banks of captions that name every value of one attribute. No still shows a motion
+and no caption names one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from vidprompt.demo.captions import (
+    VALUES,
+    Attributes,
+    attributes,
+    caption_banks,
+    describe,
+    draw_captions,
+)
+from vidprompt.demo.motions import MOTIONS, draw_pose
+from vidprompt.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
+
+CONFIG: dict = {
+    "embed_dim": 64,
+    "vision_cfg": {
+        "image_size": 48,
+        "layers": 4,
+        "width": 128,
+        "head_width": 32,
+        "patch_size": 8,
+    },
+    "text_cfg": {
+        "context_length": 32,
+        "vocab_size": 49408,
+        "width": 56,
+        "heads": 4,
+        "layers": 4,
+    },
+}
+MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
+STD = torch.tensor(open_clip.OPENAI_DATASET_STD)
+
+
+def draw_stills(count: int, size: int, generator: torch.Generator):
+    """`count` random stills: normalised images (count, 3, size, size) and their attributes."""
+    shape = torch.randint(len(SHAPES), (count,), generator=generator)
+    look, colour, texture = draw_look(EVERYTHING, shape, generator)
+    pose = draw_moment(count, generator)
+    pixels = render(look, pose, size, size, generator)[:, 0]
+    return normalise(pixels), attributes(shape, colour, texture, pose)
+
+
+def draw_moment(count: int, generator: torch.Generator) -> Pose:
+    """Where objects are at one random moment of a random motion, (count, 1)."""
+    motion = torch.randint(len(MOTIONS), (count,), generator=generator)
+    return draw_pose(motion, torch.rand(count, 1, generator=generator), EVERYTHING, generator)
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 (N, H, W, 3) → float (N, 3, H, W) with CLIP's mean and deviation."""
+    return ((pixels.float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
+
+
+def contrastive_loss(
+    image: torch.Tensor, text: torch.Tensor, match: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy in both directions; `match` (texts, images) marks all true pairs."""
+    logits = scale * text @ image.T
+    truth = match.float()
+    to_image = -(truth / truth.sum(1, keepdim=True) * F.log_softmax(logits, 1)).sum(1).mean()
+    seen = truth.sum(0).clamp_min(1)
+    to_text = -(truth / seen * F.log_softmax(logits, 0)).sum(0).mean()
+    return (to_image + to_text) / 2
+
+
+def bank_loss(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    banks: list[tuple[list[str], tuple[int, ...]]],
+    stills: Attributes,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    """Mean cross-entropy of each still against each bank; unclear attributes are left out.
+
+    `text` holds the features of all banks' captions, one bank after the other.
+    """
+    losses = []
+    for part, (_, named) in zip(
+        text.split([len(captions) for captions, _ in banks]), banks, strict=True
+    ):
+        values = stills.values[:, list(named)]
+        target = values[:, 0]
+        if len(named) == 2:
+            target = target * VALUES[named[1]] + values[:, 1]
+        target = torch.where((values >= 0).all(1), target, -100)
+        losses.append(F.cross_entropy(scale * image @ part.T, target))
+    return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def held_out_accuracy(
+    model: torch.nn.Module, tokenizer, count: int, seed: int, shapes: range, colours: range
+) -> float:
+    """Zero-shot top-1 of colour × shape on stills that training never drew."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = torch.randint(shapes.start, shapes.stop, (count,), generator=generator)
+    colour = torch.randint(colours.start, colours.stop, (count,), generator=generator)
+    look, _, _ = draw_look(EVERYTHING, shape, generator, colour)
+    pose = draw_moment(count, generator)
+    size = CONFIG["vision_cfg"]["image_size"]
+    images = normalise(render(look, pose, size, size, generator)[:, 0])
+    names = ["a photo of " + describe([s, c, -1, -1, -1, -1]) for s in shapes for c in colours]
+    text = model.encode_text(tokenizer(names), normalize=True)
+    video = torch.cat([model.encode_image(part, normalize=True) for part in images.split(256)])
+    truth = (shape - shapes.start) * len(colours) + colour - colours.start
+    return ((video @ text.T).argmax(1) == truth).float().mean().item()
+
+
+def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the blocks, AdamW for embeddings, norms and biases.
+
+    Twice as quick as AdamW alone to learn shapes here.
+    """
+    inside = {
+        name: p for name, p in model.named_parameters() if "resblocks" in name and p.ndim == 2
+    }
+    outside = [p for name, p in model.named_parameters() if name not in inside]
+    return [
+        torch.optim.Muon(
+            inside.values(), lr=lr * 5, weight_decay=0.02, adjust_lr_fn="original", momentum=0.95
+        ),
+        torch.optim.AdamW(outside, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+    """open_clip's `encode_text` on the used positions only (the mask is causal)."""
+    ends = tokens.argmax(1)
+    length = int(ends.max()) + 1
+    x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
+    return F.normalize(x[torch.arange(len(x)), ends] @ model.text_projection, dim=-1)
+
+
+def train(out: Path, steps: int, batch: int, lr: float, seed: int) -> None:
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = open_clip.CLIP(**CONFIG)
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
+    size = CONFIG["vision_cfg"]["image_size"]
+    optimizers = build_optimizers(model, lr)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda s: min((s + 1) / 100, 0.5 * (1 + math.cos(math.pi * min(s / steps, 1)))),
+        )
+        for optimizer in optimizers
+    ]
+    began = time.time()
+    demo_shapes, demo_colours = range(6), range(6)
+    for step in range(steps):
+        images, stills = draw_stills(batch, size, generator)
+        captions, named = draw_captions(stills, generator)
+        captions, named = captions[: batch // 2], named.first(batch // 2)
+        banks = caption_banks(generator)
+        for bank, _ in banks:
+            captions.extend(bank)
+        with torch.autocast("cpu", torch.bfloat16):
+            image = model.encode_image(images, normalize=True).float()
+            text = encode_text(model, tokenizer(captions)).float()
+        scale = model.logit_scale.exp()
+        loss = bank_loss(image, text[batch // 2 :], banks, stills, scale)
+        loss = loss + 0.5 * contrastive_loss(
+            image, text[: batch // 2], named.matches(stills), scale
+        )
+        model.zero_grad()
+        loss.backward()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        if (step + 1) % 200 == 0 or step + 1 == steps:
+            model.eval()
+            top1 = held_out_accuracy(model, tokenizer, 720, 10_000, demo_shapes, demo_colours)
+            model.train()
+            print(
+                f"step {step + 1} loss {loss.item():.3f} held-out 36-way top-1 {top1:.3f} "
+                f"{time.time() - began:.0f} s",
+                flush=True,
+            )
+            save(model, out)
+    model.eval()
+    report = {
+        "steps": steps,
+        "batch": batch,
+        "lr": lr,
+        "seed": seed,
+        "stills": 3600,
+        "top1_36_way": held_out_accuracy(model, tokenizer, 3600, 20_000, range(6), range(6)),
+        "top1_80_way": held_out_accuracy(
+            model, tokenizer, 3600, 20_001, range(len(SHAPES)), range(len(COLOURS))
+        ),
+    }
+    (out / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    print(report)
+
+
+def save(model: torch.nn.Module, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    state = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items()}
+    save_file(state, out / "demo_clip.safetensors")
+    (out / "demo_clip.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    train(arguments.out, arguments.steps, arguments.batch, arguments.lr, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Errors that are a user's to mend: one sentence, no traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """What was wrong, where, and what to do. The command line prints it and exits with 2."""
+
+
+class DataError(UserError):
+    """An annotation, a video or a cache that cannot be used as it is."""

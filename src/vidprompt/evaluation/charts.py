@@ -1,0 +1,241 @@
+"""The report's charts: small functions that write inline SVG.
+
+Colours come from the page's style sheet (`--m0`, `--m1` … a method), so that charts follow its
+light and dark theme. Methods differ in the shape of their markers as well as in colour. Every
+function returns Markup; whatever is not a number is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from vidprompt.evaluation.measures import Cell, Row, percent
+
+Points = Sequence[tuple[float, float]]
+
+
+class Series(NamedTuple):
+    """One line of a chart; `colour` counts methods, `thin` draws it as a minor one."""
+
+    name: str
+    points: Points
+    colour: int
+    thin: bool = False
+    dash: int = 0
+
+
+def number(value: float) -> str:
+    """A coordinate with as few digits as it needs."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def svg(width: float, height: float, label: str, parts: Sequence[str], css: str = "") -> Markup:
+    """An SVG that grows with its box; `label` is what a screen reader says."""
+    return Markup(
+        '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(css, number(width), number(height), label, Markup("".join(parts)))
+
+
+def text(x: float, y: float, content: object, css: str = "", turn: int = 0) -> str:
+    """A text, turned about its own place."""
+    place = f'x="{number(x)}" y="{number(y)}"'
+    if turn:
+        place += f' transform="rotate({turn} {number(x)} {number(y)})"'
+    return f'<text {place} class="{css}">{escape(content)}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
+    """A straight line."""
+    ends = zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2), strict=True)
+    return f'<line {" ".join(f"""{k}="{number(v)}" """.strip() for k, v in ends)} class="{css}"/>'
+
+
+def rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
+    """A rectangle, with a tooltip."""
+    size = f'width="{number(width)}" height="{number(height)}"'
+    inner = f"<title>{escape(title)}</title>" if title else ""
+    return f'<rect x="{number(x)}" y="{number(y)}" {size} class="{css}">{inner}</rect>'
+
+
+def marker(method: int, x: float, y: float, r: float = 4.5, title: str = "") -> str:
+    """A method's mark: circle, square, diamond, triangle."""
+    shapes = (
+        [(math.cos(a) * r, math.sin(a) * r) for a in (2 * math.pi * k / 12 for k in range(12))],
+        [(-r * 0.9, -r * 0.9), (r * 0.9, -r * 0.9), (r * 0.9, r * 0.9), (-r * 0.9, r * 0.9)],
+        [(0, -r * 1.25), (r * 1.25, 0), (0, r * 1.25), (-r * 1.25, 0)],
+        [(0, -r * 1.15), (r * 1.15, r * 0.9), (-r * 1.15, r * 0.9)],
+    )
+    inner = f"<title>{escape(title)}</title>" if title else ""
+    if method % 4 == 0:
+        place = f'cx="{number(x)}" cy="{number(y)}" r="{number(r)}"'
+        return f'<circle {place} class="mark m{method}">{inner}</circle>'
+    corners = " ".join(f"{number(x + dx)},{number(y + dy)}" for dx, dy in shapes[method % 4])
+    return f'<polygon points="{corners}" class="mark m{method}">{inner}</polygon>'
+
+
+def key_mark(method: int) -> Markup:
+    """A method's mark for a legend."""
+    return Markup(
+        f'<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{marker(method, 7, 7)}</svg>'
+    )
+
+
+def interval(cell: Cell, method: int, chance: float | None = None) -> Markup:
+    """The interval of one value on a track from 0 to 100%, for a table's cell."""
+    parts = [rect(0, 5, 100, 2, "track")]
+    if chance is not None:
+        parts.append(line(100 * chance, 1, 100 * chance, 11, "chance"))
+    if cell.low is not None and cell.high is not None:
+        width = max(100 * (cell.high - cell.low), 1.0)
+        parts.append(rect(100 * cell.low, 3, width, 6, f"ci m{method}"))
+    parts.append(rect(100 * cell.value - 0.9, 0.5, 1.8, 11, f"m{method}"))
+    drawing = Markup("".join(parts))
+    return Markup(
+        '<svg class="interval" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
+        "{}</svg>"
+    ).format(drawing)
+
+
+def bars(title: str, rows: Sequence[Row], methods: Sequence[str]) -> Markup:
+    """Bars with whiskers: a group a measure, a bar a method, 0 to 100%."""
+    width, height, left, top, bottom = 340.0, 232.0, 30.0, 16.0, 28.0
+    plot = height - top - bottom
+    band = (width - left) / max(len(rows), 1)
+    bar = min(30.0, 0.84 * band / max(len(methods), 1))
+    parts = _percent_grid(left, width, top, plot)
+    said = []
+    for i, row in enumerate(rows):
+        centre = left + band * (i + 0.5)
+        shown = [(k, m, row.cells[m]) for k, m in enumerate(methods) if m in row.cells]
+        for j, (k, method, cell) in enumerate(shown):
+            x = centre + (j - len(shown) / 2) * bar
+            parts += _bar(x, bar, top + plot, plot, cell, k, f"{method}, {row.short}: {cell.text}%")
+            said.append(f"{method} {row.short} {percent(cell.value)}%")
+        if row.chance is not None:
+            y, half = top + plot * (1 - row.chance), len(shown) * bar / 2 + 3
+            parts.append(line(centre - half, y, centre + half, y, "chance"))
+        parts.append(text(centre, height - 9, row.short, "tick mid"))
+    return svg(width, height, f"{title}: {'; '.join(said)}", parts)
+
+
+def _bar(
+    x: float, width: float, floor: float, plot: float, cell: Cell, method: int, title: str
+) -> list[str]:
+    """One bar, its whisker and its number above."""
+    tall, mid = plot * cell.value, x + width / 2
+    parts = [rect(x + 1.5, floor - tall, width - 3, max(tall, 0.5), f"m{method}", title)]
+    peak = cell.value
+    if cell.low is not None and cell.high is not None:
+        low, high = floor - plot * cell.low, floor - plot * cell.high
+        parts += [line(mid, low, mid, high, "whisker"), line(mid - 3, high, mid + 3, high, "whisker")]
+        parts.append(line(mid - 3, low, mid + 3, low, "whisker"))
+        peak = max(peak, cell.high)
+    parts.append(text(mid, floor - plot * peak - 4, percent(cell.value), "value mid"))
+    return parts
+
+
+def _percent_grid(left: float, width: float, top: float, plot: float) -> list[str]:
+    """Horizontal lines at 0, 25 … 100%."""
+    parts = []
+    for share in (0, 25, 50, 75, 100):
+        y = top + plot * (1 - share / 100)
+        parts.append(line(left, y, width, y, "axis" if share == 0 else "grid"))
+        parts.append(text(left - 5, y + 3.5, share, "tick end"))
+    return parts
+
+
+def lines(
+    title: str,
+    series: Sequence[Series],
+    x_title: str,
+    *,
+    share: bool = False,
+    last: bool = False,
+) -> Markup:
+    """Lines over x; `share` is a y axis from 0 to 100%, `last` writes each major line's end."""
+    width, height, left, top, bottom, right = 340.0, 210.0, 34.0, 12.0, 34.0, 40.0 if last else 10.0
+    xs = [x for one in series for x, _ in one.points] or [0.0]
+    ys = [y for one in series for _, y in one.points] or [0.0]
+    low, high = (0.0, 1.0) if share else (min(0.0, *ys), max(max(ys), 1e-9))
+    first, final = min(xs), max(*xs, min(xs) + 1e-9)
+    plot_w, plot_h = width - left - right, height - top - bottom
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        x = left + plot_w * (point[0] - first) / (final - first)
+        return x, top + plot_h * (1 - (point[1] - low) / (high - low))
+
+    parts = []
+    for tick in ticks(low, high):
+        y = place((first, tick))[1]
+        parts.append(line(left, y, width - right, y, "axis" if tick == low else "grid"))
+        parts.append(text(left - 5, y + 3.5, f"{100 * tick if share else tick:g}", "tick end"))
+    for tick in ticks(first, final):
+        parts.append(text(place((tick, low))[0], height - 19, f"{tick:g}", "tick mid"))
+    parts.append(text(left + plot_w / 2, height - 4, x_title, "tick mid"))
+    for one in sorted(series, key=lambda one: not one.thin):
+        places = " ".join(",".join(map(number, place(p))) for p in _thinned(one.points))
+        dash = f" dash{one.dash}" if one.dash else ""
+        css = f"line m{one.colour}{' thin' if one.thin else ''}{dash}"
+        parts.append(
+            f'<polyline points="{places}" class="{css}"><title>{escape(one.name)}</title></polyline>'
+        )
+        if one.points and not one.thin:
+            x, y = place(one.points[-1])
+            parts.append(marker(one.colour, x, y, 3.2))
+            if last:
+                parts.append(text(x + 7, y + 3.5, f"{one.points[-1][1]:.2f}", "value"))
+    return svg(width, height, title, parts)
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About `count` round numbers from `low` to `high`."""
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
+    start = math.ceil(low / step - 1e-9)
+    return [round(k * step, 10) for k in range(start, math.floor(high / step + 1e-9) + 1)]
+
+
+def _thinned(points: Points, most: int = 240) -> Points:
+    """At most about `most` points, the last one always."""
+    step = max(1, math.ceil(len(points) / most))
+    return [*points[:-1:step], *points[-1:]]
+
+
+def dots(
+    title: str, rows: Sequence[tuple[str, Mapping[str, tuple[float, int]]]], methods: Sequence[str]
+) -> Markup:
+    """Per class and method a mark between 0 and 100%; rows in the order given."""
+    width, left, pitch, top = 460.0, 168.0, 17.0, 22.0
+    height = top + pitch * len(rows) + 8
+    plot = width - left - 14
+
+    def across(share: float) -> float:
+        return left + plot * share
+
+    parts = []
+    for tick in (0, 25, 50, 75, 100):
+        parts.append(line(across(tick / 100), top - 6, across(tick / 100), height - 8, "grid"))
+        parts.append(text(across(tick / 100), 10, f"{tick}%", "tick mid"))
+    for i, (name, found) in enumerate(rows):
+        y = top + pitch * (i + 0.5)
+        values = [share for share, _ in found.values()]
+        parts.append(text(left - 9, y + 3.7, shortened(name), "label end"))
+        if len(values) > 1:
+            parts.append(line(across(min(values)), y, across(max(values)), y, "span"))
+        for k, method in enumerate(methods):
+            if method in found:
+                share, n = found[method]
+                nudge = (k - (len(methods) - 1) / 2) * 3.2
+                said = f"{name}, {method}: {percent(share)}% of {n}"
+                parts.append(marker(k, across(share), y + nudge, 3.4, said))
+    return svg(width, height, f"{title}: accuracy of {len(rows)} classes by method", parts)
+
+
+def shortened(name: str, most: int = 26) -> str:
+    """A name that fits beside a chart."""
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -1,0 +1,163 @@
+"""Classification metrics from scores, and class probabilities from stored features.
+
+`scores` is (N, C), higher is better, `labels` (N,) holds class indices. Between equal scores the
+class with the lower index comes first, everywhere. Scores that are not numbers raise a DataError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vidprompt.errors import DataError
+
+Mode = Literal["softmax_sum", "mean_feature"]
+_CHUNK_NUMBERS = 1 << 24  # how many logits are held at once (64 MiB of float32)
+
+
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Both as arrays of fitting shapes, with labels in range and no NaN."""
+    values, truth = np.asarray(scores), np.asarray(labels)
+    if values.ndim != 2 or truth.shape != values.shape[:1]:
+        raise ValueError(f"scores {values.shape} and labels {truth.shape} are not (N, C) and (N,)")
+    if truth.size and not np.issubdtype(truth.dtype, np.integer):
+        raise ValueError(f"labels are {truth.dtype}, not integers")
+    if truth.size and not (truth.min() >= 0 and truth.max() < values.shape[1]):
+        raise ValueError(f"labels {truth.min()}..{truth.max()} for {values.shape[1]} classes")
+    bad = np.isnan(values).any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{int(bad.sum())} of {len(values)} videos have scores that are not numbers "
+            f"(first: row {int(bad.argmax())}); the features or the training diverged."
+        )
+    return values, truth.astype(np.int64)
+
+
+def _ahead(values: NDArray[Any], truth: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(N, C): which classes come before the true one."""
+    own = np.take_along_axis(values, truth[:, None], axis=1)
+    earlier = np.arange(values.shape[1])[None, :] < truth[:, None]
+    return (values > own) | ((values == own) & earlier)
+
+
+def _share(hits: NDArray[np.bool_]) -> float:
+    if not hits.size:
+        raise DataError("There is no video to score: every listed video is missing or broken.")
+    return float(hits.mean())
+
+
+def top_k_hits(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.bool_]:
+    """(N,): is the true class among the k best? Ties: the lower class index comes first."""
+    if k < 1:
+        raise ValueError(f"k is {k}, less than 1")
+    hits: NDArray[np.bool_] = _ahead(*_checked(scores, labels)).sum(axis=1) < k
+    return hits
+
+
+def top1(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Share of videos whose true class is the best."""
+    return _share(top_k_hits(scores, labels, 1))
+
+
+def top5(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Share of videos whose true class is among the five best (1 with five classes or fewer)."""
+    return _share(top_k_hits(scores, labels, 5))
+
+
+def confusion_matrix(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+    """(C, C) counts: rows are true classes, columns predicted ones."""
+    values, truth = _checked(scores, labels)
+    count = values.shape[1]
+    if not len(truth):
+        return np.zeros((count, count), dtype=np.int64)
+    cells = truth * count + values.argmax(axis=1)
+    return np.bincount(cells, minlength=count * count).reshape(count, count)
+
+
+def per_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """(C,): top-1 of each class; NaN for a class without videos."""
+    matrix = confusion_matrix(scores, labels)
+    videos = matrix.sum(axis=1)
+    shares = np.full(len(matrix), np.nan)
+    np.divide(matrix.diagonal(), videos, out=shares, where=videos > 0)
+    return shares
+
+
+def mean_class_accuracy(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over classes of their top-1; classes without videos are left out."""
+    shares = per_class_accuracy(scores, labels)
+    shares = shares[~np.isnan(shares)]
+    if not shares.size:
+        raise DataError("There is no video to score: every listed video is missing or broken.")
+    return float(shares.mean())
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """2BN / (B + N); 0 when both are 0."""
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
+def mean_std(values: ArrayLike) -> tuple[float, float]:
+    """Mean and population standard deviation (over splits or seeds)."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if not numbers.size:
+        raise ValueError("mean_std of nothing")
+    return float(numbers.mean()), float(numbers.std())
+
+
+def within_group_accuracy(
+    scores: ArrayLike, labels: ArrayLike, group_of_class: Sequence[str]
+) -> tuple[float, float]:
+    """(accuracy, chance) when only the classes of the true class's group compete.
+
+    `chance` is the mean over videos of 1 / the size of the true class's group.
+    """
+    values, truth = _checked(scores, labels)
+    if len(group_of_class) != values.shape[1]:
+        raise ValueError(f"{len(group_of_class)} groups for {values.shape[1]} classes")
+    _, group, sizes = np.unique(
+        np.asarray(group_of_class, dtype=str), return_inverse=True, return_counts=True
+    )
+    rivals = group[None, :] == group[truth][:, None]
+    accuracy = _share(~(_ahead(values, truth) & rivals).any(axis=1))
+    return accuracy, float((1 / sizes[group[truth]]).mean())
+
+
+def class_probabilities(
+    video: ArrayLike, text: ArrayLike, logit_scale: float, mode: Mode = "softmax_sum"
+) -> NDArray[np.float32]:
+    """(N, C) probabilities from video views (N, V, E) and class prompts (C, P, E).
+
+    Features are L2-normalised here; `logit_scale` is the factor of the cosines (100 in CLIP, not
+    its logarithm). `softmax_sum` (EZ-CLIP as released): one softmax over all C·P pairs, summed
+    over a class's prompts. `mean_feature`: one feature a class, the mean of its normalised
+    prompts, normalised again. Both are averaged over the views. float32, a chunk of N at a time.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    views = torch.as_tensor(np.asarray(video, dtype=np.float32))
+    prompts = torch.as_tensor(np.asarray(text, dtype=np.float32))
+    if views.ndim != 3 or prompts.ndim != 3 or views.shape[2] != prompts.shape[2]:
+        shapes = f"{tuple(views.shape)} and {tuple(prompts.shape)}"
+        raise ValueError(f"features {shapes} are not (N, V, E) and (C, P, E)")
+    if 0 in views.shape[1:] or 0 in prompts.shape:
+        raise ValueError("no views, classes, prompts or features")
+    prompts = normalize(prompts, dim=-1)
+    if mode == "mean_feature":
+        prompts = normalize(prompts.mean(dim=1, keepdim=True), dim=-1)
+    elif mode != "softmax_sum":
+        raise ValueError(f"mode {mode!r}; use softmax_sum or mean_feature")
+    classes, per_class, width = prompts.shape
+    pairs = prompts.reshape(-1, width).T * float(logit_scale)
+    chunk = max(1, _CHUNK_NUMBERS // (views.shape[1] * classes * per_class))
+    out = np.empty((len(views), classes), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(views), chunk):
+            part = normalize(views[start : start + chunk], dim=-1)
+            shares = (part @ pairs).softmax(dim=-1).unflatten(-1, (classes, per_class)).sum(dim=-1)
+            out[start : start + chunk] = shares.mean(dim=1).numpy()
+    return out

@@ -1,0 +1,233 @@
+"""What the report shows, read from results, predictions, manifest and splits: no drawing here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vidprompt.atomic import sha256
+from vidprompt.data.manifest import read_manifest
+from vidprompt.data.splits import read_split
+from vidprompt.errors import DataError
+from vidprompt.evaluation.measures import Metrics, Row
+
+LISTED = 200  # broken videos named before the list is cut
+PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
+_HEADLINE = {
+    "zero_shot": "top1",
+    "base_to_novel": "hm",
+    "supervised": "top1",
+    "reid": "clothes-changing/R-1",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A protocol's one number: its row, and whether the best method is clear of the floor."""
+
+    row: Row
+    verdict: str
+
+
+@dataclass
+class Health:
+    """How the dataset's files are."""
+
+    videos: int
+    usable: int
+    sources: list[dict[str, Any]]
+    codecs: list[tuple[str, int]]
+    broken: list[dict[str, str]]
+    unlisted: int  # broken videos beyond those named
+
+
+@dataclass
+class Examples:
+    """Some right and some wrong predictions of a method."""
+
+    right: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+
+def headlines(rows: Sequence[Row]) -> list[Headline]:
+    """One row a protocol: of few-shot the most shots, of re-identification changed clothes."""
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        wanted = _HEADLINE.get(row.protocol)
+        if row.protocol not in chosen or wanted in (None, row.key):
+            chosen[row.protocol] = row
+    return [Headline(row, _verdict(row)) for row in chosen.values()]
+
+
+def _verdict(row: Row) -> str:
+    """Whether the best trained method's interval lies above the floor's."""
+    if row.gain is None:
+        return ""
+    method, difference = row.gain
+    if round(difference, 3) <= 0:
+        return "no trained method is above the floor"
+    best, floor = row.cells[method], row.cells["frozen_clip"]
+    if best.low is None or floor.high is None:
+        return ""
+    return "intervals apart" if best.low > floor.high else "intervals overlap"
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A CSV with text columns kept as text (a class may be called `nan`); None when missing."""
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def numbers(values: pd.Series) -> pd.Series:
+    """A column as numbers; what is none becomes NaN."""
+    return pd.to_numeric(values, errors="coerce")
+
+
+def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
+    """Method -> Counter of (true class, predicted class), over all splits of a test."""
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "confusion.csv")
+        if table is not None and (table["test"] == test).any():
+            rows = table[table["test"] == test]
+            pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
+            found[method] = Counter(pairs)
+    return found
+
+
+def class_accuracies(
+    results: Path, methods: Sequence[str], protocol: str, test: str
+) -> list[tuple[str, dict[str, tuple[float, int]]]]:
+    """(class, method -> (accuracy, videos)) over all splits of a test, the easiest class first."""
+    found: dict[str, dict[str, tuple[float, int]]] = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "per_class.csv")
+        if table is None:
+            continue
+        rows = table[table["test"] == test].assign(top1=numbers(table["top1"]))
+        rows = rows[rows["top1"].notna() & (rows["n"] > 0)]
+        rows = rows.assign(right=rows["top1"] * rows["n"], name=rows["class"].astype(str))
+        for name, part in rows.groupby("name"):
+            n = int(part["n"].sum())
+            found.setdefault(str(name), {})[method] = (float(part["right"].sum()) / n, n)
+
+    def ease(item: tuple[str, dict[str, tuple[float, int]]]) -> tuple[float, str]:
+        shares = [share for share, _ in item[1].values()]
+        return -sum(shares) / len(shares), item[0]
+
+    return sorted(found.items(), key=ease)
+
+
+def tests_of(metrics: Metrics, protocol: str) -> list[str]:
+    """The names of a protocol's tests, over its splits and methods."""
+    return sorted(
+        {
+            test
+            for by_protocol in metrics.values()
+            for split in by_protocol.get(protocol, {}).get("splits", {}).values()
+            for test in split.get("tests", {})
+        }
+    )
+
+
+def loss_tables(results: Path, methods: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
+    """(run, method, loss.csv), by run and then by method."""
+    found = []
+    for place, method in enumerate(methods):
+        for path in sorted((results / method / "runs").glob("*/loss.csv")):
+            table = read_table(path)
+            if table is not None and len(table):
+                found.append((path.parent.name, place, method, table.apply(numbers)))
+    return [(run, method, table) for run, _, method, table in sorted(found, key=lambda f: f[:2])]
+
+
+def health(manifest_path: Path) -> Health | None:
+    """Counts and broken videos of the manifest; None when there is none."""
+    if not manifest_path.is_file():
+        return None
+    manifest = read_manifest(manifest_path)
+    usable = manifest["health"] == "ok"
+    sources = [
+        {
+            "source": str(name),
+            "videos": len(rows),
+            "broken": int((rows["health"] != "ok").sum()),
+            "classes": int(rows["label"].nunique()),
+            "frames": int(rows["n_frames"].sum()),
+            "minutes": float(rows["duration"].sum()) / 60,
+        }
+        for name, rows in manifest.groupby("source")
+    ]
+    codecs = Counter(manifest.loc[usable, "codec"])
+    broken = manifest.loc[~usable, ["video_id", "health", "detail"]].astype(str)
+    return Health(
+        videos=len(manifest),
+        usable=int(usable.sum()),
+        sources=sources,
+        codecs=sorted(codecs.items(), key=lambda item: (-item[1], item[0])),
+        broken=broken.head(LISTED).to_dict("records"),
+        unlisted=max(0, len(broken) - LISTED),
+    )
+
+
+def validation(path: Path) -> dict[str, Any] | None:
+    """validation.json; None when it is missing. DataError when it is not of the form."""
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found["expectations"] = sorted(found["expectations"], key=lambda e: e["success"])
+        return found | {"success": bool(found["success"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error!r}): run `dvc repro validate`") from error
+
+
+def split_files(folder: Path) -> list[dict[str, Any]]:
+    """Every split file: its id, what it is trained on, and how many videos and classes it lists."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        split = read_split(path)
+        tests = [(name, len(t.videos), len(t.classes)) for name, t in split.tests.items()]
+        train = (len(split.train.videos), len(split.train.classes)) if split.train else None
+        found.append({"id": split.id, "run": split.run, "train": train, "tests": tests})
+    return found
+
+
+def provenance(metrics: Metrics, manifest_path: Path) -> dict[str, Any]:
+    """Hashes of every result, of the manifest, and the versions this page was written with."""
+    results = [
+        {
+            "method": method,
+            "protocol": protocol,
+            "n": values.get("n"),
+            "listed": values.get("listed"),
+            "hashes": values.get("hashes") or {},
+        }
+        for method, by_protocol in metrics.items()
+        for protocol, values in by_protocol.items()
+    ]
+    manifest = sha256(manifest_path)[:12] if manifest_path.is_file() else ""
+    return {"results": results, "manifest": manifest, "versions": _versions()}
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def predictions(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    """Some columns of a predictions file; None when it is missing."""
+    return pd.read_parquet(path, columns=list(columns)) if path.is_file() else None

@@ -1,0 +1,51 @@
+"""One factory in front of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vidprompt.errors import UserError
+from vidprompt.models.backbone import Backbone, load_backbone
+from vidprompt.models.ez_clip import EZCLIP
+from vidprompt.models.frozen_clip import FrozenCLIP
+from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.vita_clip import VitaCLIP
+
+METHODS: dict[str, type[VideoCLIP]] = {
+    "frozen_clip": FrozenCLIP,
+    "ez_clip": EZCLIP,
+    "vita_clip": VitaCLIP,
+}
+
+
+def create_model(
+    method: str,
+    backbone: str | Mapping[str, Any] | Backbone,
+    *,
+    num_frames: int,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
+) -> VideoCLIP:
+    """Build a method on a backbone.
+
+    Args:
+        method: one of METHODS.
+        backbone: an open_clip name, a spec for `load_backbone`, or a loaded Backbone.
+        num_frames: T.
+        class_names: annotated names of the training classes (Vita-CLIP's contexts need them).
+        options: the method's own (see its class).
+
+    Raises UserError for an unknown method or option.
+    """
+    if method not in METHODS:
+        raise UserError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    if METHODS[method] is VitaCLIP:
+        if class_names is None:
+            raise UserError("vita_clip learns a context for its classes: give class_names")
+        options["class_names"] = list(class_names)
+    try:
+        return METHODS[method](loaded, num_frames, **options)
+    except TypeError as error:
+        raise UserError(f"{method} does not take these options: {error}") from error

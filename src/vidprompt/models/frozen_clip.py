@@ -1,0 +1,11 @@
+"""Frozen CLIP: nothing is trained. The floor every result is shown against."""
+
+from __future__ import annotations
+
+from vidprompt.models.video_clip import VideoCLIP
+
+
+class FrozenCLIP(VideoCLIP):
+    """Mean over frames of CLIP's image features; plain text features."""
+
+    method = "frozen_clip"

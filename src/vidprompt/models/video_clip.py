@@ -1,0 +1,109 @@
+"""What all methods share: frames through a frozen ViT, text through a frozen transformer.
+
+A method changes the two towers by overriding `vision_layers` and `text_layers`; embedding, pooling
+and projection stay open_clip's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vidprompt.models.backbone import Backbone, sequence_mask, text_width
+from vidprompt.models.prompts import PromptSet, tokenize
+
+
+class VideoCLIP(nn.Module):
+    """A frozen CLIP applied to video: the mean over frames of the projected class tokens."""
+
+    method = "frozen_clip"
+
+    def __init__(self, backbone: Backbone, num_frames: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.clip = backbone.clip
+        self.num_frames = num_frames
+        self.clip.requires_grad_(False)
+        visual = self.clip.visual
+        self.vision_blocks: list[nn.Module] = list(visual.transformer.resblocks)  # type: ignore
+        self.text_blocks: list[nn.Module] = list(self.clip.transformer.resblocks)  # type: ignore
+        self.width = int(visual.class_embedding.shape[0])  # type: ignore
+        self.text_width = text_width(self.clip)
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """exp(logit_scale): what cosine similarities are multiplied by, a scalar."""
+        return self.clip.logit_scale.exp()  # type: ignore
+
+    def encode_video(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised frames (B, T, 3, H, W) → frame features (B, T, E), video features (B, E).
+
+        Neither is L2-normalised; the video feature is the mean of the frame features.
+        """
+        b, t = video.shape[:2]
+        tokens = self.embed_frames(video)
+        tokens = self.vision_layers(tokens, b, t)
+        visual = self.clip.visual
+        pooled = visual.ln_post(tokens[:, 0])  # type: ignore
+        frames = (pooled @ visual.proj).reshape(b, t, -1)  # type: ignore
+        return frames, frames.mean(1)
+
+    def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
+        """(B, T, 3, H, W) → tokens after `ln_pre`, (B·T, N, D)."""
+        return self.clip.visual._embeds(video.flatten(0, 1))  # type: ignore
+
+    def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
+        """All vision blocks: (B·T, N, D) → (B·T, N, D)."""
+        for block in self.vision_blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Token ids (n, context) → text features (n, E), not normalised."""
+        return self.encode_embedded(self.clip.token_embedding(tokens), tokens)  # type: ignore
+
+    def encode_embedded(self, embedded: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Text given as embeddings (n, context, W); `tokens` (n, context) tell where each one ends.
+
+        Positions after the last end-of-text are cut off: the mask is causal, so nothing changes.
+        """
+        ends = tokens.argmax(-1)  # the end-of-text token has the highest id
+        length = int(ends.max()) + 1
+        x = embedded[:, :length] + self.clip.positional_embedding[:length]  # type: ignore
+        x = self.text_layers(x, sequence_mask(self.clip, length).to(x.dtype))
+        x = x[torch.arange(len(x), device=x.device), ends]
+        return self.clip.ln_final(x) @ self.clip.text_projection  # type: ignore
+
+    def text_layers(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """All text blocks: (n, length, W) → (n, length, W)."""
+        for block in self.text_blocks:
+            x = block(x, attn_mask=mask)
+        return x
+
+    def encode_classes(
+        self, class_names: Sequence[str], prompts: PromptSet, chunk: int = 256
+    ) -> torch.Tensor:
+        """Text features of C classes in P prompts each, (C, P, E), not normalised."""
+        texts = prompts.of(class_names)
+        device = self.clip.positional_embedding.device
+        tokens = tokenize(self.backbone.tokenizer, texts).to(device)  # type: ignore
+        features = torch.cat([self.encode_text(part) for part in tokens.split(chunk)])
+        return features.reshape(len(class_names), len(prompts.templates), -1)
+
+    def trained_state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint keeps: everything that is not the backbone's, and what of it is trained."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.startswith("clip.") or name in trained
+        }
+
+    def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Undo `trained_state`. Raises KeyError on missing or unknown names."""
+        expected = set(self.trained_state())
+        if expected != set(state):
+            raise KeyError(f"missing {expected - set(state)}, unknown {set(state) - expected}")
+        self.load_state_dict(state, strict=False)

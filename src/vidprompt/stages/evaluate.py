@@ -1,0 +1,151 @@
+"""Stage evaluate: one protocol of one method from stored features; no model is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidprompt.atomic import digest, replacing, write_json, write_text
+from vidprompt.configuration import config_hash
+from vidprompt.data.manifest import read_manifest
+from vidprompt.data.splits import Split, read_split
+from vidprompt.errors import DataError
+from vidprompt.evaluation import recognition
+from vidprompt.evaluation.features import Features, read_features
+from vidprompt.evaluation.recognition import rounded
+from vidprompt.evaluation.reidentification import evaluate_reid
+from vidprompt.stages import paths
+from vidprompt.stages.features import FLOOR
+from vidprompt.training.checkpoint import read_metadata
+
+
+def run(config: Any) -> None:
+    """Write metrics.json, plots data and predictions of `config.protocol` for `config.method`."""
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    files = sorted(paths.splits(dataset).glob("*.json"))
+    splits = {file.stem: read_split(file) for file in files}
+    splits = {name: split for name, split in splits.items() if split.protocol == protocol}
+    if not splits:
+        raise DataError(f"{dataset} has no split of protocol {protocol}")
+    runs = sorted({split.run for split in splits.values()})
+    folders = {
+        run: paths.features(dataset, method, "frozen" if method == FLOOR else run) for run in runs
+    }
+    features = {run: read_features(folder) for run, folder in folders.items()}
+    manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
+    out = paths.results(dataset, method, protocol)
+    metrics: dict[str, Any] = {
+        "dataset": dataset,
+        "method": method,
+        "protocol": protocol,
+        "hashes": {
+            "config": config_hash(config, "backbone", "frames", "method", "prompts", "protocol"),
+            "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
+            "checkpoints": {
+                run: digest(_checkpoint(dataset, method, run)) for run in runs
+            },
+        },
+    }
+    if protocol == "reid":
+        metrics |= _reid(config, splits, features, manifest, out)
+    else:
+        metrics |= _recognition(config, splits, features, out)
+    write_json(out / "metrics.json", metrics)
+    for name, values in metrics["summary"].items():
+        shown = values if "value" in values else values.get("top1") or values["R-1"]
+        print(f"{method} {protocol} {name}: {shown['value']:.3f}")
+
+
+def _checkpoint(dataset: str, method: str, run: str) -> Any:
+    """What identifies the checkpoint (nothing is trained for the floor)."""
+    if method == FLOOR:
+        return FLOOR
+    from vidprompt.atomic import sha256
+
+    path = paths.checkpoint(dataset, method, run)
+    return [sha256(path), read_metadata(path).config_hash]
+
+
+def _recognition(
+    config: Any, splits: dict[str, Split], features: dict[str, Features], out: Path
+) -> dict[str, Any]:
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    groups = _class_groups(config)
+    tested = [
+        test
+        for name, split in splits.items()
+        for test in recognition.score(name, split, features[split.run], config.prompts.ensemble)
+    ]
+    tests: dict[str, dict[str, Any]] = {name: {} for name in splits}
+    for test in tested:
+        tests[test.split][test.test] = recognition.test_metrics(test, groups)
+    table = pd.concat([recognition.predictions(test) for test in tested])
+    _write_predictions(table, paths.predictions(dataset, method, protocol))
+    confusion = table[["split", "test", "label", "predicted"]]
+    _write_csv(confusion.rename(columns={"label": "actual"}), out / "confusion.csv")
+    _write_csv(pd.concat([recognition.per_class(test) for test in tested]), out / "per_class.csv")
+    listed = sum(len(test.subset.videos) for test in tested)
+    return {
+        "n": len(table),
+        "listed": listed,
+        "coverage": rounded(len(table) / listed),
+        "summary": recognition.summarise(protocol, tests),
+        "splits": {
+            name: {"id": splits[name].id, "run": splits[name].run, "tests": tests[name]}
+            for name in splits
+        },
+    }
+
+
+def _reid(
+    config: Any,
+    splits: dict[str, Split],
+    features: dict[str, Features],
+    manifest: pd.DataFrame,
+    out: Path,
+) -> dict[str, Any]:
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    name, split = next(iter(splits.items()))
+    result, table, curves = evaluate_reid(
+        split, features[split.run], manifest, list(config.protocol.protocols)
+    )
+    _write_predictions(table, paths.predictions(dataset, method, protocol))
+    _write_csv(curves, out / "cmc.csv")
+    tests = {}
+    for side, subset in split.tests.items():
+        found, listed = len(features[split.run].rows(subset.videos)[0]), len(subset.videos)
+        tests[side] = {"n": found, "listed": listed, "coverage": rounded(found / listed)}
+    usable, listed = (sum(test[key] for test in tests.values()) for key in ("n", "listed"))
+    return {
+        "n": usable,
+        "listed": listed,
+        "coverage": rounded(usable / listed),
+        "summary": result,
+        "splits": {name: {"id": split.id, "run": split.run, "tests": tests}},
+    }
+
+
+def _class_groups(config: Any) -> dict[str, dict[str, str]]:
+    """Column → class → group, over all sources that have such a file."""
+    groups: dict[str, dict[str, str]] = {}
+    for source in config.dataset.sources.values():
+        path = Path(config.dataset.root) / source.folder / (config.dataset.class_groups or "")
+        if path.is_file():
+            table = pd.read_csv(path, index_col="class", dtype=str)
+            for column in table.columns:
+                groups.setdefault(str(column), {}).update(table[column].to_dict())
+    return groups
+
+
+def _write_predictions(table: pd.DataFrame, path: Path) -> None:
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
+    with replacing(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd", store_schema=False)
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,45 @@
+"""Where each stage's files lie (the table of docs/architecture.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def manifest(dataset: str) -> Path:
+    return Path("cache/manifest") / dataset / "manifest.parquet"
+
+
+def splits(dataset: str) -> Path:
+    return Path("cache/splits") / dataset
+
+
+def frames(dataset: str) -> Path:
+    return Path("cache/frames") / dataset
+
+
+def checkpoint(dataset: str, method: str, run: str) -> Path:
+    return Path("models") / dataset / method / run / "model.safetensors"
+
+
+def features(dataset: str, method: str, run: str) -> Path:
+    return Path("cache/features") / dataset / method / run
+
+
+def predictions(dataset: str, method: str, protocol: str) -> Path:
+    return Path("cache/predictions") / dataset / method / f"{protocol}.parquet"
+
+
+def training_log(dataset: str, method: str, run: str) -> Path:
+    return Path("results") / dataset / method / "runs" / run / "loss.csv"
+
+
+def results(dataset: str, method: str, protocol: str) -> Path:
+    return Path("results") / dataset / method / protocol
+
+
+def report(dataset: str) -> Path:
+    return Path("results") / dataset / "report.html"
+
+
+def validation(dataset: str) -> Path:
+    return Path("results") / dataset / "validation.json"

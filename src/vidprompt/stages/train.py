@@ -1,0 +1,141 @@
+"""Stage train: one method on one training list → a checkpoint and its loss curve."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import torch
+
+import vidprompt
+from vidprompt.atomic import write_text
+from vidprompt.configuration import config_hash, plain
+from vidprompt.data.frames import FrameCache
+from vidprompt.data.loading import Augmentation, Clips, batches
+from vidprompt.data.sampling import person_batches, shuffled_batches
+from vidprompt.data.splits import Split, Subset, read_split
+from vidprompt.errors import UserError
+from vidprompt.models import create_model
+from vidprompt.models.backbone import load_backbone
+from vidprompt.models.prompts import PromptSet
+from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.progress import Progress
+from vidprompt.stages import paths
+from vidprompt.training.checkpoint import CheckpointMetadata, save_checkpoint
+from vidprompt.training.engine import TrainerSettings, TrainingLog, train
+from vidprompt.training.objectives import Identity, Objective, create_objective
+
+PARTS = ("backbone", "method", "protocol", "trainer", "frames", "prompts", "seed")
+
+
+def run(config: Any) -> None:
+    """Train `config.method` on the training list of `config.split`."""
+    dataset, method = config.dataset.name, config.method
+    split = read_split(paths.splits(dataset) / f"{config.split}.json")
+    if split.train is None:
+        raise UserError(f"split {config.split} is for testing: train on {split.run}")
+    if method.objective is None:
+        raise UserError(f"{method.name} has nothing to train")
+    torch.manual_seed(config.seed)
+    usable = set(FrameCache(paths.frames(dataset)).ids)
+    listed = split.train
+    videos = listed.keep(usable)
+    backbone = load_backbone(plain(config.backbone))
+    model = create_model(
+        method.name,
+        backbone,
+        num_frames=method.num_frames,
+        class_names=listed.classes,
+        **plain(method.options),
+    )
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(
+        f"{method.name} on {split.id}: {trained:,} trainable parameters, "
+        f"{len(videos.videos)} of {len(listed.videos)} videos usable"
+    )
+    objective = _objective(config, split, model)
+    settings, plan = _plan(config, split, videos)
+    trainer = plain(config.trainer)
+    augmentation = trainer["augmentation"] | {"scales": tuple(trainer["augmentation"]["scales"])}
+    clips = Clips(
+        str(paths.frames(dataset)),
+        videos.videos,
+        videos.labels,
+        num_frames=method.num_frames,
+        size=backbone.image_size,
+        seed=config.seed,
+        augmentation=Augmentation(**augmentation),
+    )
+    title = f"train {method.name} {config.split}"
+    with Progress(title, settings.steps, unit="steps") as progress:
+        log = train(objective, batches(clips, plan, settings.workers), settings, progress)
+    metadata = CheckpointMetadata(
+        method=method.name,
+        num_frames=method.num_frames,
+        backbone=backbone.tag,
+        backbone_checksum=backbone.checksum,
+        class_names=listed.classes,
+        options=plain(method.options),
+        config_hash=config_hash(config, *PARTS),
+        version=vidprompt.__version__,
+    )
+    out = paths.checkpoint(dataset, method.name, config.split)
+    save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
+    write_text(paths.training_log(dataset, method.name, config.split), _as_csv(log))
+    print(f"{settings.steps / log.seconds:.2f} steps/s; checkpoint {out.stat().st_size / 1e6:.2f} MB")
+
+
+def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
+    if split.train is None:
+        raise UserError(f"{split.id} has no training list")
+    prompts = PromptSet(tuple(config.prompts.templates))
+    if split.protocol == "reid":
+        return Identity(
+            model,
+            split.train.classes,
+            context_length=config.protocol.context_length,
+            margin=config.protocol.margin,
+            triplet_weight=config.protocol.triplet_weight,
+        )
+    options = plain(config.method.objective_options)
+    return create_objective(config.method.objective, model, split.train.classes, prompts, options)
+
+
+def _plan(
+    config: Any, split: Split, videos: Subset
+) -> tuple[TrainerSettings, list[tuple[int, np.ndarray]]]:
+    trainer = plain(config.trainer)
+    steps = trainer["steps"][split.protocol]
+    settings = TrainerSettings(
+        steps=steps,
+        betas=tuple(trainer["betas"]),
+        **{
+            key: trainer[key]
+            for key in (
+                "batch_size", "lr", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
+                "log_every", "workers",
+            )
+        },
+    )  # fmt: skip
+    if split.protocol == "reid":
+        protocol = config.protocol
+        plan = person_batches(
+            videos.labels,
+            protocol.people_per_batch,
+            protocol.tracklets_per_person,
+            steps,
+            config.seed,
+        )
+    else:
+        plan = shuffled_batches(len(videos.videos), settings.batch_size, steps, config.seed)
+    return settings, list(plan)
+
+
+def _as_csv(log: TrainingLog) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(log.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log.rows)
+    return text.getvalue()

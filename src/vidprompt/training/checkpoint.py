@@ -1,0 +1,89 @@
+"""Checkpoints: what was trained, in safetensors, with all that is needed to use it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vidprompt.atomic import replacing
+from vidprompt.errors import UserError
+from vidprompt.models import create_model
+from vidprompt.models.backbone import Backbone
+from vidprompt.models.video_clip import VideoCLIP
+
+
+@dataclass
+class CheckpointMetadata:
+    """What a checkpoint says about itself."""
+
+    method: str
+    num_frames: int
+    backbone: str
+    backbone_checksum: str
+    class_names: list[str]
+    options: dict[str, Any] = field(default_factory=dict)
+    config_hash: str = ""
+    version: str = ""
+
+
+def save_checkpoint(
+    path: Path | str, model: VideoCLIP, metadata: CheckpointMetadata, dtype: torch.dtype
+) -> None:
+    """Write `model.trained_state()` as `dtype`, atomically. Equal content gives equal bytes."""
+    state = {
+        name: value.detach().cpu().to(dtype).contiguous()
+        for name, value in model.trained_state().items()
+    }
+    text = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
+    with replacing(path) as temporary:
+        save_file(state, temporary, {"vidprompt": text})
+
+
+def read_metadata(path: Path | str) -> CheckpointMetadata:
+    """Metadata of a checkpoint. Raises UserError when the file is no checkpoint of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get("vidprompt")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is not a safetensors checkpoint: {error}") from error
+    if text is None:
+        raise UserError(f"{path} is a safetensors file, but not one of VidPrompt's checkpoints")
+    return CheckpointMetadata(**json.loads(text))
+
+
+def load_checkpoint(
+    path: Path | str, backbone: Backbone
+) -> tuple[VideoCLIP, CheckpointMetadata]:
+    """Rebuild the model of a checkpoint on its backbone.
+
+    Raises UserError when it was trained on another backbone or does not fit the code.
+    """
+    metadata = read_metadata(path)
+    trained_on = (metadata.backbone, metadata.backbone_checksum)
+    if trained_on != (backbone.tag, backbone.checksum):
+        raise UserError(
+            f"{path} was trained on backbone {metadata.backbone} "
+            f"(sha256 {metadata.backbone_checksum[:12] or 'unknown'}), and this is {backbone.tag} "
+            f"(sha256 {backbone.checksum[:12] or 'unknown'})"
+        )
+    model = create_model(
+        metadata.method,
+        backbone,
+        num_frames=metadata.num_frames,
+        class_names=metadata.class_names,
+        **metadata.options,
+    )
+    with safe_open(path, "pt") as file:
+        state: Mapping[str, torch.Tensor] = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    try:
+        model.load_trained_state(dict(state))
+    except KeyError as error:
+        raise UserError(f"{path} does not fit {metadata.method}: {error}") from error
+    return model, metadata

@@ -1,0 +1,446 @@
+"""Planted faults are each caught by the expectation that is about them, and by no other."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from vidprompt.data.expectation_tables import training_of, videos_table
+from vidprompt.data.expectations import first_failures, validate_dataset
+from vidprompt.errors import DataError
+
+ACTIONS = ["jump", "run", "sit", "wave"]
+Splits = dict[str, dict[str, Any]]
+Fault = Callable[[pd.DataFrame, Splits], None]
+
+
+def _manifest() -> pd.DataFrame:
+    rows = []
+    for label in ACTIONS:
+        for group in range(1, 7):
+            role = "test" if group <= 2 else "train"
+            rows.append(("actions", label, f"g{group:02d}", role, 0))
+    rows += [("transfer", label, "", "test", 0) for label in ("clap", "kick") for _ in range(2)]
+    rows += [
+        ("people", person, person, role, camera)
+        for person, role in (("p1", "train"), ("p2", "query"), ("p3", "gallery"))
+        for camera in (0, 1)
+    ]
+    frame = pd.DataFrame(rows, columns=["source", "label", "group", "split1", "camera"])
+    number = frame.groupby(["source", "label"]).cumcount().astype(str)
+    frame["video_id"] = frame["source"] + "/" + frame["label"] + "_" + number
+    frame["path"] = frame["video_id"] + ".mp4"
+    frame["kind"] = "video"
+    frame["split2"] = frame["split3"] = ""
+    frame["clothes"] = frame["detail"] = ""
+    frame["size"], frame["n_frames"], frame["duration"], frame["fps"] = 1000, 16, 2.0, 8.0
+    frame["width"] = frame["height"] = 64
+    frame["codec"], frame["health"], frame["exact"] = "h264", "ok", True
+    return frame.sort_values("video_id").reset_index(drop=True)
+
+
+def _listed(manifest: pd.DataFrame, classes: list[str], keep: pd.Series) -> dict[str, Any]:
+    rows = manifest[keep & manifest["label"].isin(classes)]
+    labels = [classes.index(label) for label in rows["label"]]
+    return {"classes": classes, "videos": rows["video_id"].tolist(), "labels": labels}
+
+
+def _splits(manifest: pd.DataFrame) -> Splits:
+    action = manifest["source"] == "actions"
+    train = action & manifest["group"].isin(["g03", "g04"])
+    val, test = action & (manifest["group"] == "g05"), action & (manifest["split1"] == "test")
+    base, novel = ["run", "wave"], ["jump", "sit"]
+    person, moved = manifest["source"] == "people", manifest["source"] == "transfer"
+    return {
+        "base_to_novel_2shot_seed1": {
+            "id": "base_to_novel/demo@2shot-seed1",
+            "protocol": "base_to_novel",
+            "run": "base_to_novel_2shot_seed1",
+            "train": _listed(manifest, base, train),
+            "val": _listed(manifest, base, val),
+            "tests": {
+                "base": _listed(manifest, base, test),
+                "novel": _listed(manifest, novel, test),
+            },
+        },
+        "supervised_split1": {
+            "id": "supervised/demo",
+            "protocol": "supervised",
+            "run": "supervised",
+            "train": _listed(manifest, ACTIONS, train),
+            "val": _listed(manifest, ACTIONS, val),
+            "tests": {"test": _listed(manifest, ACTIONS, test)},
+        },
+        "zero_shot_transfer": {
+            "id": "zero_shot/transfer",
+            "protocol": "zero_shot",
+            "run": "supervised",  # names the run, not the file: both are understood
+            "train": None,
+            "val": None,
+            "tests": {"test": _listed(manifest, ["clap", "kick"], moved)},
+        },
+        "reid_general": {
+            "id": "reid/demo/general",
+            "protocol": "reid",
+            "run": "reid_general",
+            "train": _listed(manifest, ["p1"], person),
+            "val": None,
+            "tests": {
+                "query": _listed(manifest, ["p2"], person),
+                "gallery": _listed(manifest, ["p3"], person),
+            },
+        },
+    }
+
+
+def _validate(manifest: pd.DataFrame, splits: Splits, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "classes": {
+            "actions": ACTIONS,
+            "transfer": ["clap", "kick"],
+            "people": ["p1", "p2", "p3"],
+        },
+        "min_frames": 8,
+        "expected": {"videos": 34, "videos.actions": 24, "tests.reid_general.query": 2},
+        "severity": {},
+        **changes,
+    }
+    return validate_dataset(manifest, splits, **options)
+
+
+def _failed(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in report["expectations"] if not entry["success"]}
+
+
+@pytest.fixture
+def clean() -> tuple[pd.DataFrame, Splits]:
+    manifest = _manifest()
+    return manifest, _splits(manifest)
+
+
+def test_clean_set_passes_and_one_broken_video_is_reported(
+    clean: tuple[pd.DataFrame, Splits], tmp_path: Path
+) -> None:
+    manifest, splits = clean
+    broken = {"health": "truncated", "detail": "ends early", "n_frames": 0, "duration": 0.0}
+    for column, value in broken.items():
+        _set(manifest, "actions/jump_5", column, value)
+    report = _validate(manifest, splits, docs=tmp_path / "docs")
+    assert report["success"]
+    assert _failed(report) == {}
+    assert first_failures(report) == []
+    assert report["health"] == {"ok": 33, "truncated": 1}
+    assert report["broken"] == [
+        {"video_id": "actions/jump_5", "reason": "truncated", "detail": "ends early"}
+    ]
+    checked = {entry["name"]: entry["checked"] for entry in report["expectations"]}
+    assert list(checked) == sorted(checked)
+    assert checked == {
+        "base_novel_apart": 2,
+        "broken_share": 34,
+        "duration_positive": 33,
+        "expected_counts": 3,
+        "frames_enough": 33,
+        "groups_apart_split1": 30,
+        "groups_apart_split2": 0,
+        "groups_apart_split3": 0,
+        "label_known": 34,
+        "path_unique": 34,
+        "roles_known": 34,
+        "shots_exact": 2,
+        "size_positive": 33,
+        "split_groups_apart": 44,
+        "split_labels_match": 44,
+        "split_runs_known": 1,
+        "split_videos_apart": 44,
+        "split_videos_known": 44,
+        "split_videos_once": 44,
+        "video_id_unique": 34,
+        "zero_shot_apart": 2,
+    }
+    assert (tmp_path / "docs" / "index.html").is_file()
+    assert str(tmp_path) not in json.dumps(report)
+    moved = manifest.sample(frac=1, random_state=0)  # the order of rows does not matter
+    assert json.dumps(_validate(moved, splits)) == json.dumps(report)
+
+
+def _set(manifest: pd.DataFrame, video: str, column: str, value: Any) -> None:
+    assert (manifest["video_id"] == video).sum() == 1
+    manifest.loc[manifest["video_id"] == video, column] = value
+
+
+def _duplicate_path(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "people/p1_0", "path", "people/p1_1.mp4")
+
+
+def _duplicate_video(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "people/p1_0", "video_id", "people/p1_1")
+    for part in ("videos", "labels"):
+        del splits["reid_general"]["train"][part][0]
+
+
+def _wrong_label(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "actions/sit_5", "label", "clap")  # a class, but of another source
+
+
+def _few_frames(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "people/p2_1", "n_frames", 7)
+
+
+def _no_duration(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "actions/sit_0", "duration", float("nan"))
+
+
+def _no_size(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "actions/sit_0", "size", 0)
+
+
+def _odd_role(manifest: pd.DataFrame, splits: Splits) -> None:
+    _set(manifest, "transfer/clap_0", "split2", "trian")
+
+
+def _leaking_official_group(manifest: pd.DataFrame, splits: Splits) -> None:
+    manifest.loc[manifest["label"] == "jump", "split3"] = ["train"] * 5 + ["test"]
+    manifest.loc[(manifest["label"] == "sit") & (manifest["group"] == "g06"), "split3"] = "train"
+
+
+def _too_many_broken(manifest: pd.DataFrame, splits: Splits) -> None:
+    for number in (0, 1):
+        _set(manifest, f"people/p2_{number}", "health", "empty")
+
+
+def _unknown_video(manifest: pd.DataFrame, splits: Splits) -> None:
+    splits["supervised_split1"]["val"]["videos"][0] = "actions/gone"
+
+
+def _listed_twice(manifest: pd.DataFrame, splits: Splits) -> None:
+    test = splits["zero_shot_transfer"]["tests"]["test"]
+    test["videos"].append(test["videos"][0])
+    test["labels"].append(test["labels"][0])
+
+
+def _wrong_index(manifest: pd.DataFrame, splits: Splits) -> None:
+    splits["zero_shot_transfer"]["tests"]["test"]["labels"][0] = 1
+
+
+def _leaking_video(manifest: pd.DataFrame, splits: Splits) -> None:
+    test, train = (splits["supervised_split1"][part] for part in ("tests", "train"))
+    _set(manifest, "actions/jump_2", "group", "")  # without a group only the video tells
+    assert "actions/jump_2" in train["videos"]
+    test["test"]["videos"].append("actions/jump_2")
+    test["test"]["labels"].append(0)
+
+
+def _leaking_val(manifest: pd.DataFrame, splits: Splits) -> None:
+    split = splits["supervised_split1"]
+    split["val"]["videos"][0] = split["train"]["videos"][0]
+
+
+def _leaking_group(manifest: pd.DataFrame, splits: Splits) -> None:
+    for column in ("split1", "split2", "split3"):
+        _set(manifest, "actions/wave_1", column, "")
+    _set(manifest, "actions/wave_1", "group", "g05")  # tested, and val has g05
+
+
+def _base_and_novel(manifest: pd.DataFrame, splits: Splits) -> None:
+    splits["base_to_novel_2shot_seed1"]["tests"]["novel"]["classes"].append("run")
+
+
+def _seen_class(manifest: pd.DataFrame, splits: Splits) -> None:
+    splits["supervised_split1"]["train"]["classes"] = [*ACTIONS, "kick"]
+
+
+def _wrong_shots(manifest: pd.DataFrame, splits: Splits) -> None:
+    train = splits["base_to_novel_2shot_seed1"]["train"]
+    assert train["labels"].pop() == 1
+    train["videos"].pop()
+
+
+def _unknown_run(manifest: pd.DataFrame, splits: Splits) -> None:
+    splits["zero_shot_transfer"]["run"] = "elsewhere"
+
+
+def _missing_video(manifest: pd.DataFrame, splits: Splits) -> None:
+    row = manifest.index[manifest["video_id"] == "actions/jump_5"]
+    manifest.drop(index=row, inplace=True)
+
+
+FAULTS: list[tuple[Fault, str, int, str]] = [
+    (
+        _duplicate_path,
+        "path_unique",
+        2,
+        "people/p1_0: people/p1_1.mp4 is listed more than once",
+    ),
+    (
+        _duplicate_video,
+        "video_id_unique",
+        2,
+        "people/p1_1: listed more than once, here as people/p1_0.mp4",
+    ),
+    (
+        _wrong_label,
+        "label_known",
+        1,
+        "actions/sit_5: label 'clap' is not a class of actions",
+    ),
+    (_few_frames, "frames_enough", 1, "people/p2_1: 7 frames, fewer than 8"),
+    (_no_duration, "duration_positive", 1, "actions/sit_0: duration nan s, yet healthy"),
+    (_no_size, "size_positive", 1, "actions/sit_0: 0 bytes, yet healthy"),
+    (_odd_role, "roles_known", 1, "transfer/clap_0: split2=trian is not an official role"),
+    (
+        _leaking_official_group,
+        "groups_apart_split3",
+        2,
+        "actions/jump_5: group g06 of actions is on both sides of split3",
+    ),
+    (_too_many_broken, "broken_share", 2, "people/p2_0: empty"),
+    (
+        _unknown_video,
+        "split_videos_known",
+        1,
+        "actions/gone: supervised_split1 val: not in the manifest",
+    ),
+    (
+        _listed_twice,
+        "split_videos_once",
+        2,
+        "transfer/clap_0: zero_shot_transfer tests.test: more than once",
+    ),
+    (
+        _wrong_index,
+        "split_labels_match",
+        1,
+        "transfer/clap_0: zero_shot_transfer tests.test: labelled 'kick', annotated 'clap'",
+    ),
+    (
+        _leaking_video,
+        "split_videos_apart",
+        1,
+        "actions/jump_2: supervised_split1 tests.test: also in train",
+    ),
+    (
+        _leaking_val,
+        "split_videos_apart",
+        1,
+        "actions/jump_2: supervised_split1 val: also in train",
+    ),
+    (
+        _leaking_group,
+        "split_groups_apart",
+        2,
+        "actions/wave_1: base_to_novel_2shot_seed1 tests.base: group actions/g05 is also in val",
+    ),
+    (
+        _base_and_novel,
+        "base_novel_apart",
+        1,
+        "base_to_novel_2shot_seed1: class 'run' is both base and novel",
+    ),
+    (
+        _seen_class,
+        "zero_shot_apart",
+        1,
+        "zero_shot_transfer: class 'kick' was trained on in supervised_split1",
+    ),
+    (
+        _wrong_shots,
+        "shots_exact",
+        1,
+        "base_to_novel_2shot_seed1: class 'wave' has 1 videos, not 2",
+    ),
+    (
+        _unknown_run,
+        "split_runs_known",
+        1,
+        "zero_shot_transfer: no training split is called 'elsewhere'",
+    ),
+    (_missing_video, "expected_counts", 2, "videos.actions: 23, not 24"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "failed", "example"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS]
+)
+def test_planted_fault_is_caught_by_its_expectation_alone(
+    clean: tuple[pd.DataFrame, Splits], fault: Fault, name: str, failed: int, example: str
+) -> None:
+    manifest, splits = clean
+    splits = copy.deepcopy(splits)
+    fault(manifest, splits)
+    expected = {"videos": 34, "videos.actions": 24}
+    report = _validate(manifest, splits, expected=expected)
+    assert not report["success"]
+    found = _failed(report)
+    assert list(found) == [name]
+    assert found[name]["failed"] == failed
+    assert example in found[name]["examples"]
+    (sentence,) = first_failures(report)
+    assert sentence.startswith(f"{name}: {failed} of {found[name]['checked']}, first ")
+
+
+def test_report_of_a_bad_set_is_identical_bytes_and_warnings_do_not_fail(
+    clean: tuple[pd.DataFrame, Splits],
+) -> None:
+    manifest, splits = clean
+    manifest["n_frames"] = 3
+    severity = {"frames_enough": "warn"}
+    first = _validate(manifest, splits, severity=severity)
+    second = _validate(manifest, splits, severity=severity)
+    assert json.dumps(first) == json.dumps(second)
+    assert first["success"]
+    assert first_failures(first) == []
+    assert len(_failed(first)["frames_enough"]["examples"]) == 5
+    (sentence,) = first_failures(first, "warn")
+    assert sentence == ("frames_enough: 34 of 34, first actions/jump_0: 3 frames, fewer than 8.")
+
+
+def test_manifest_without_splits(clean: tuple[pd.DataFrame, Splits]) -> None:
+    report = _validate(clean[0], {}, expected={"videos.elsewhere": 5})
+    assert list(_failed(report)) == ["expected_counts"]
+    assert report["expectations"][0]["checked"] == 0
+
+
+def test_what_cannot_be_judged_is_refused(clean: tuple[pd.DataFrame, Splits]) -> None:
+    manifest, splits = clean
+    with pytest.raises(DataError, match="no column group, health"):
+        _validate(manifest.drop(columns=["group", "health"]), splits)
+    with pytest.raises(DataError, match="no videos"):
+        _validate(manifest.iloc[:0], splits)
+    with pytest.raises(DataError, match="No such expected count: 'video'"):
+        _validate(manifest, splits, expected={"video": 1})
+    with pytest.raises(DataError, match="No expectation is called 'frames'"):
+        _validate(manifest, splits, severity={"frames": "warn"})
+    with pytest.raises(DataError, match="use warn or error"):
+        _validate(manifest, splits, severity={"frames_enough": "off"})
+    splits["zero_shot_transfer"]["tests"]["test"]["labels"].pop()
+    with pytest.raises(DataError, match=r"zero_shot_transfer, tests\.test: 4 videos but 3 labels"):
+        _validate(manifest, splits)
+
+
+def test_training_of_finds_the_split_by_file_or_by_run(
+    clean: tuple[pd.DataFrame, Splits],
+) -> None:
+    splits = clean[1]
+    found = training_of("zero_shot_transfer", splits)
+    assert found is not None
+    assert found.key == "supervised_split1"
+    splits["zero_shot_transfer"]["run"] = "reid_general"
+    found = training_of("zero_shot_transfer", splits)
+    assert found is not None
+    assert found.key == "reid_general"
+    assert found.val == {}
+    splits["zero_shot_transfer"]["run"] = None
+    assert training_of("zero_shot_transfer", splits) is None
+
+
+def test_groups_are_a_sources_own(clean: tuple[pd.DataFrame, Splits]) -> None:
+    manifest = clean[0]
+    manifest.loc[manifest["source"] == "transfer", "group"] = "g06"  # actions trains on its g06
+    assert (videos_table(manifest)["split1_sides"].dropna() == 1).all()
