@@ -37,6 +37,7 @@ def compose(overrides: Sequence[str] = ()) -> Any:
         for path in sorted(folder.iterdir())
         if path.is_dir()
     }
+    overrides = [*_implied_protocol(overrides, groups.get("protocol", [])), *overrides]
     pairs = [_split(override) for override in overrides]
     for key, value in pairs:
         if key in groups and value not in groups[key]:
@@ -52,6 +53,14 @@ def compose(overrides: Sequence[str] = ()) -> Any:
         except (HydraException, OmegaConfBaseException) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"configuration: {first}") from error
+
+
+def _implied_protocol(overrides: Sequence[str], protocols: Sequence[str]) -> list[str]:
+    """`split=few_shot_2shot_seed1` implies `protocol=few_shot`: split files are named after theirs."""
+    given = dict(_split(override) for override in overrides)
+    if "protocol" in given or "split" not in given:
+        return []
+    return [f"protocol={name}" for name in protocols if given["split"].startswith(name)]
 
 
 def _split(override: str) -> tuple[str, str]:

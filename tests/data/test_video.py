@@ -80,7 +80,7 @@ def test_random_access_is_trusted_only_where_it_is_right(videos: dict[str, Path]
 
 
 def test_random_access_that_is_right_by_luck_is_not_trusted(tmp_path: Path) -> None:
-    """One group of B-frames in an AVI: decord's last frame is right in most readings, not in all."""
+    """B-frames in an AVI: decord's last frames are right in most readings, not in all."""
     path = write_video(tmp_path / "one_group.avi", n=10, kind="mpeg4.avi")
     assert [probe_video(path, 8).exact for _ in range(10)] == [False] * 10
 

@@ -11,7 +11,7 @@ from vidprompt.data.decoding import Frames, UprightRGB
 
 # decord's last frames of an AVI or MPEG-4 stream with B-frames depend on how its threads were
 # scheduled: right in one reading, two frames early in the next. A comparison proves nothing there.
-RACY_CONTAINERS, RACY_CODECS = ("avi",), ("mpeg4", "msmpeg4v3")
+_RACY_CONTAINERS, _RACY_CODECS = ("avi",), ("mpeg4",)
 
 _SAMPLES = 12  # evenly spread reference frames, at least
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
@@ -33,11 +33,11 @@ class References:
         self._after = 0
         self._last: deque[tuple[int, Any]] = deque(maxlen=2)
         self._convert = UprightRGB()
-        self.reordered = False  # a B-frame was seen
+        self._reordered = False  # a B-frame was seen
 
     def add(self, index: int, frame: Any) -> None:
         """Take note of frame number `index`; to be called for every frame in order."""
-        self.reordered = self.reordered or int(frame.pict_type) == _B_PICTURE
+        self._reordered = self._reordered or int(frame.pict_type) == _B_PICTURE
         if index % self._stride == 0:
             self._spread[index] = self._hash(frame)
             if len(self._spread) > 2 * _SAMPLES:
@@ -52,8 +52,13 @@ class References:
             self._after -= 1
         self._last.append((index, frame))
 
-    def hashes(self) -> dict[int, bytes]:
-        """Frame number to hash, ascending; the last frame is always among them."""
+    def hashes(self, container: str, codec: str) -> dict[int, bytes]:
+        """Frame number to hash, ascending, the last frame among them.
+
+        None at all where a comparison would prove nothing (FFmpeg's names of container and codec).
+        """
+        if self._reordered and (container in _RACY_CONTAINERS or codec in _RACY_CODECS):
+            return {}
         last = {i: self._hash(f) for i, f in list(self._last)[-1:]}
         return dict(sorted({**self._spread, **self._keys, **last}.items()))
 

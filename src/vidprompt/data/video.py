@@ -24,12 +24,7 @@ from vidprompt.data.decoding import (
     read_frames,
 )
 from vidprompt.data.guarded import Outcome, Progress, guarded_map
-from vidprompt.data.random_access import (
-    RACY_CODECS,
-    RACY_CONTAINERS,
-    References,
-    random_access_agrees,
-)
+from vidprompt.data.random_access import References, random_access_agrees
 
 __all__ = [
     "HEALTH_SENTENCES",
@@ -185,9 +180,8 @@ def _judge(
         fps=rate or n / max(covered, 1e-3),
         duration=covered,
     )
-    racy = container.format.name in RACY_CONTAINERS or codec in RACY_CODECS
-    comparable = not (racy and seen.references.reordered)
-    return _long_enough(probe, min_frames), seen.references.hashes() if comparable else {}
+    hashes = seen.references.hashes(container.format.name, codec)
+    return _long_enough(probe, min_frames), hashes
 
 
 def _long_enough(probe: Probe, min_frames: int) -> Probe:

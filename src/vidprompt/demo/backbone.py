@@ -1,11 +1,18 @@
 """Train the demo backbone: a small CLIP on captioned stills of the generator.
 
-    python -m vidprompt.demo.backbone --out data/demo/backbone --steps 4000
+    python -m vidprompt.demo.backbone --out data/demo/backbone
 
-The objective is CLIP's, with every true (still, caption) pair of a batch as a positive instead of the
+Two stages, about half an hour on 2 cores:
+1. Both towers on captioned stills. The objective is CLIP's, with every true (still, caption) pair of a batch as a positive instead of the
 diagonal alone (captions name few attributes, so many are true of several stills), plus the same
 objective against banks of captions that name every value of one attribute. No still shows a motion
 and no caption names one.
+
+2. The text tower alone, on fixed image features: captions followed by random BPE tokens keep matching
+their stills, and the text feature must tell which tokens followed. A large CLIP's text tower tells any
+two words apart; a tower that has read captions of a few dozen words maps all others to one point, and
+"growing" would equal "shrinking". No token is chosen for its meaning: what is learned is to carry any
+word through.
 """
 
 from __future__ import annotations
@@ -29,6 +36,7 @@ from vidprompt.demo.captions import (
     describe,
     draw_captions,
 )
+from vidprompt.models.prompts import END_OF_TEXT
 from vidprompt.demo.motions import MOTIONS, draw_pose
 from vidprompt.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
 
@@ -154,7 +162,77 @@ def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return F.normalize(x[torch.arange(len(x)), ends] @ model.text_projection, dim=-1)
 
 
-def train(out: Path, steps: int, batch: int, lr: float, seed: int) -> None:
+def with_random_words(
+    tokens: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put one to three random tokens behind each text.
+
+    Returns the new tokens (n, context) and which were put there (n, 3), 0 where fewer.
+    """
+    n = len(tokens)
+    count = torch.randint(1, 4, (n, 1), generator=generator)
+    words = torch.randint(400, END_OF_TEXT - 1, (n, 3), generator=generator)
+    words = torch.where(torch.arange(3) < count, words, 0)
+    longer = tokens.clone()
+    ends = tokens.argmax(1)
+    for i in range(3):
+        put = words[:, i] > 0
+        longer[put, ends[put] + i] = words[put, i]
+    longer[torch.arange(n), ends + count[:, 0]] = END_OF_TEXT
+    return longer, words
+
+
+def teach_words(model: torch.nn.Module, tokenizer, steps: int, batch: int, seed: int) -> None:
+    """Stage 2: make the text tower carry any word, with the image tower as it is."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    size = CONFIG["vision_cfg"]["image_size"]
+    drawn = [draw_stills(256, size, generator) for _ in range(64)]
+    with torch.no_grad():
+        features = torch.cat([model.encode_image(images, normalize=True) for images, _ in drawn])
+    values = torch.cat([stills.values for _, stills in drawn])
+    embedding = model.token_embedding.weight.data
+    rare = embedding.norm(dim=1) < 2 * embedding.norm(dim=1).median()
+    embedding[rare] = torch.randn(int(rare.sum()), embedding.shape[1], generator=generator) * 0.1
+    # a word is told by a random projection of its embedding, so that any word can be
+    directions = F.normalize(embedding @ torch.randn(embedding.shape[1], 32, generator=generator), dim=1)
+    directions[0] = 0
+    decoder = torch.nn.Linear(CONFIG["embed_dim"], 32)
+    text_tower = [
+        p
+        for name, p in model.named_parameters()
+        if not name.startswith(("visual", "token_embedding"))
+    ]
+    optimizer = torch.optim.AdamW([*text_tower, *decoder.parameters()], lr=1e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        rows = torch.randint(len(values), (batch,), generator=generator)
+        stills = Attributes(values[rows])
+        captions, named = draw_captions(stills, generator)
+        captions, named = captions[: batch // 2], named.first(batch // 2)
+        banks = caption_banks(generator)
+        for bank, _ in banks:
+            captions.extend(bank)
+        tokens, words = with_random_words(tokenizer(captions), generator)
+        text = encode_text(model, tokens)
+        scale = model.logit_scale.exp()
+        image = features[rows]
+        loss = bank_loss(image, text[batch // 2 :], banks, stills, scale)
+        loss = loss + 0.5 * contrastive_loss(
+            image, text[: batch // 2], named.matches(stills), scale
+        )
+        said = F.normalize(decoder(text), dim=-1)
+        meant = F.normalize(directions[words].sum(1), dim=-1)
+        guess = F.cross_entropy(20 * said @ meant.T, torch.arange(len(text)))
+        optimizer.zero_grad()
+        (loss + guess).backward()
+        optimizer.step()
+        schedule.step()
+        model.logit_scale.data.clamp_(max=math.log(100))
+        if (step + 1) % 100 == 0:
+            print(f"words {step + 1} loss {loss.item():.3f} words {guess.item():.3f}", flush=True)
+
+
+def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -> None:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = open_clip.CLIP(**CONFIG)
@@ -202,8 +280,11 @@ def train(out: Path, steps: int, batch: int, lr: float, seed: int) -> None:
             )
             save(model, out)
     model.eval()
+    teach_words(model, tokenizer, words, batch, seed)
+    save(model, out)
     report = {
         "steps": steps,
+        "word_steps": words,
         "batch": batch,
         "lr": lr,
         "seed": seed,
@@ -227,12 +308,13 @@ def save(model: torch.nn.Module, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--word-steps", type=int, default=1500)
+    parser.add_argument("--batch", type=int, default=160)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    train(arguments.out, arguments.steps, arguments.batch, arguments.lr, arguments.seed)
+    train(arguments.out, arguments.steps, arguments.word_steps, arguments.batch, arguments.lr, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ function returns Markup; whatever is not a number is escaped.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from vidprompt.evaluation.measures import Cell, Row, percent
 
@@ -33,54 +34,58 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def svg(width: float, height: float, label: str, parts: Sequence[str], css: str = "") -> Markup:
+def svg(width: float, height: float, label: str, parts: Sequence[Markup], css: str = "") -> Markup:
     """An SVG that grows with its box; `label` is what a screen reader says."""
     return Markup(
         '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(css, number(width), number(height), label, Markup("".join(parts)))
+    ).format(css, number(width), number(height), label, Markup("").join(parts))
 
 
-def text(x: float, y: float, content: object, css: str = "", turn: int = 0) -> str:
+def text(x: float, y: float, content: object, css: str = "", turn: int = 0) -> Markup:
     """A text, turned about its own place."""
-    place = f'x="{number(x)}" y="{number(y)}"'
-    if turn:
-        place += f' transform="rotate({turn} {number(x)} {number(y)})"'
-    return f'<text {place} class="{css}">{escape(content)}</text>'
+    place = number(x), number(y)
+    turned = Markup(' transform="rotate({} {} {})"').format(turn, *place) if turn else Markup("")
+    return Markup('<text x="{}" y="{}"{} class="{}">{}</text>').format(*place, turned, css, content)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
     """A straight line."""
-    ends = zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2), strict=True)
-    return f'<line {" ".join(f"""{k}="{number(v)}" """.strip() for k, v in ends)} class="{css}"/>'
+    ends = map(number, (x1, y1, x2, y2))
+    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(*ends, css)
 
 
-def rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> str:
+def rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> Markup:
     """A rectangle, with a tooltip."""
-    size = f'width="{number(width)}" height="{number(height)}"'
-    inner = f"<title>{escape(title)}</title>" if title else ""
-    return f'<rect x="{number(x)}" y="{number(y)}" {size} class="{css}">{inner}</rect>'
-
-
-def marker(method: int, x: float, y: float, r: float = 4.5, title: str = "") -> str:
-    """A method's mark: circle, square, diamond, triangle."""
-    shapes = (
-        [(math.cos(a) * r, math.sin(a) * r) for a in (2 * math.pi * k / 12 for k in range(12))],
-        [(-r * 0.9, -r * 0.9), (r * 0.9, -r * 0.9), (r * 0.9, r * 0.9), (-r * 0.9, r * 0.9)],
-        [(0, -r * 1.25), (r * 1.25, 0), (0, r * 1.25), (-r * 1.25, 0)],
-        [(0, -r * 1.15), (r * 1.15, r * 0.9), (-r * 1.15, r * 0.9)],
+    return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}">{}</rect>').format(
+        *map(number, (x, y, width, height)), css, _tooltip(title)
     )
-    inner = f"<title>{escape(title)}</title>" if title else ""
+
+
+def marker(method: int, x: float, y: float, r: float = 4.5, title: str = "") -> Markup:
+    """A method's mark: circle, square, diamond, triangle."""
     if method % 4 == 0:
-        place = f'cx="{number(x)}" cy="{number(y)}" r="{number(r)}"'
-        return f'<circle {place} class="mark m{method}">{inner}</circle>'
+        return Markup('<circle cx="{}" cy="{}" r="{}" class="mark m{}">{}</circle>').format(
+            *map(number, (x, y, r)), method, _tooltip(title)
+        )
+    shapes = {
+        1: [(-r * 0.9, -r * 0.9), (r * 0.9, -r * 0.9), (r * 0.9, r * 0.9), (-r * 0.9, r * 0.9)],
+        2: [(0, -r * 1.25), (r * 1.25, 0), (0, r * 1.25), (-r * 1.25, 0)],
+        3: [(0, -r * 1.15), (r * 1.15, r * 0.9), (-r * 1.15, r * 0.9)],
+    }
     corners = " ".join(f"{number(x + dx)},{number(y + dy)}" for dx, dy in shapes[method % 4])
-    return f'<polygon points="{corners}" class="mark m{method}">{inner}</polygon>'
+    return Markup('<polygon points="{}" class="mark m{}">{}</polygon>').format(
+        corners, method, _tooltip(title)
+    )
+
+
+def _tooltip(title: str) -> Markup:
+    return Markup("<title>{}</title>").format(title) if title else Markup("")
 
 
 def key_mark(method: int) -> Markup:
     """A method's mark for a legend."""
-    return Markup(
-        f'<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{marker(method, 7, 7)}</svg>'
+    return Markup('<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{}</svg>').format(
+        marker(method, 7, 7)
     )
 
 
@@ -93,11 +98,10 @@ def interval(cell: Cell, method: int, chance: float | None = None) -> Markup:
         width = max(100 * (cell.high - cell.low), 1.0)
         parts.append(rect(100 * cell.low, 3, width, 6, f"ci m{method}"))
     parts.append(rect(100 * cell.value - 0.9, 0.5, 1.8, 11, f"m{method}"))
-    drawing = Markup("".join(parts))
     return Markup(
         '<svg class="interval" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
         "{}</svg>"
-    ).format(drawing)
+    ).format(Markup("").join(parts))
 
 
 def bars(title: str, rows: Sequence[Row], methods: Sequence[str]) -> Markup:
@@ -107,6 +111,7 @@ def bars(title: str, rows: Sequence[Row], methods: Sequence[str]) -> Markup:
     band = (width - left) / max(len(rows), 1)
     bar = min(30.0, 0.84 * band / max(len(methods), 1))
     parts = _percent_grid(left, width, top, plot)
+    above: list[Markup] = []  # drawn last
     said = []
     for i, row in enumerate(rows):
         centre = left + band * (i + 0.5)
@@ -114,31 +119,34 @@ def bars(title: str, rows: Sequence[Row], methods: Sequence[str]) -> Markup:
         for j, (k, method, cell) in enumerate(shown):
             x = centre + (j - len(shown) / 2) * bar
             parts += _bar(x, bar, top + plot, plot, cell, k, f"{method}, {row.short}: {cell.text}%")
+            peak = max(cell.value, cell.high or 0.0)
+            y = top + plot * (1 - peak) - 4
+            above.append(text(x + bar / 2, y, percent(cell.value), "value mid"))
             said.append(f"{method} {row.short} {percent(cell.value)}%")
         if row.chance is not None:
             y, half = top + plot * (1 - row.chance), len(shown) * bar / 2 + 3
             parts.append(line(centre - half, y, centre + half, y, "chance"))
         parts.append(text(centre, height - 9, row.short, "tick mid"))
-    return svg(width, height, f"{title}: {'; '.join(said)}", parts)
+    return svg(width, height, f"{title}: {'; '.join(said)}", parts + above)
 
 
 def _bar(
     x: float, width: float, floor: float, plot: float, cell: Cell, method: int, title: str
-) -> list[str]:
-    """One bar, its whisker and its number above."""
+) -> list[Markup]:
+    """One bar and its whisker."""
     tall, mid = plot * cell.value, x + width / 2
     parts = [rect(x + 1.5, floor - tall, width - 3, max(tall, 0.5), f"m{method}", title)]
-    peak = cell.value
     if cell.low is not None and cell.high is not None:
         low, high = floor - plot * cell.low, floor - plot * cell.high
-        parts += [line(mid, low, mid, high, "whisker"), line(mid - 3, high, mid + 3, high, "whisker")]
+        parts += [
+            line(mid, low, mid, high, "whisker"),
+            line(mid - 3, high, mid + 3, high, "whisker"),
+        ]
         parts.append(line(mid - 3, low, mid + 3, low, "whisker"))
-        peak = max(peak, cell.high)
-    parts.append(text(mid, floor - plot * peak - 4, percent(cell.value), "value mid"))
     return parts
 
 
-def _percent_grid(left: float, width: float, top: float, plot: float) -> list[str]:
+def _percent_grid(left: float, width: float, top: float, plot: float) -> list[Markup]:
     """Horizontal lines at 0, 25 … 100%."""
     parts = []
     for share in (0, 25, 50, 75, 100):
@@ -157,7 +165,7 @@ def lines(
     last: bool = False,
 ) -> Markup:
     """Lines over x; `share` is a y axis from 0 to 100%, `last` writes each major line's end."""
-    width, height, left, top, bottom, right = 340.0, 210.0, 34.0, 12.0, 34.0, 40.0 if last else 10.0
+    width, height, left, top, bottom, right = 340.0, 210.0, 34.0, 12.0, 34.0, 40.0 if last else 14.0
     xs = [x for one in series for x, _ in one.points] or [0.0]
     ys = [y for one in series for _, y in one.points] or [0.0]
     low, high = (0.0, 1.0) if share else (min(0.0, *ys), max(max(ys), 1e-9))
@@ -180,9 +188,8 @@ def lines(
         places = " ".join(",".join(map(number, place(p))) for p in _thinned(one.points))
         dash = f" dash{one.dash}" if one.dash else ""
         css = f"line m{one.colour}{' thin' if one.thin else ''}{dash}"
-        parts.append(
-            f'<polyline points="{places}" class="{css}"><title>{escape(one.name)}</title></polyline>'
-        )
+        drawn = Markup('<polyline points="{}" class="{}">{}</polyline>')
+        parts.append(drawn.format(places, css, _tooltip(one.name)))
         if one.points and not one.thin:
             x, y = place(one.points[-1])
             parts.append(marker(one.colour, x, y, 3.2))
@@ -210,9 +217,10 @@ def dots(
     title: str, rows: Sequence[tuple[str, Mapping[str, tuple[float, int]]]], methods: Sequence[str]
 ) -> Markup:
     """Per class and method a mark between 0 and 100%; rows in the order given."""
-    width, left, pitch, top = 460.0, 168.0, 17.0, 22.0
+    width, pitch, top = 480.0, 18.0, 22.0
+    left = label_width([name for name, _ in rows])
     height = top + pitch * len(rows) + 8
-    plot = width - left - 14
+    plot = width - left - 20
 
     def across(share: float) -> float:
         return left + plot * share
@@ -230,12 +238,23 @@ def dots(
         for k, method in enumerate(methods):
             if method in found:
                 share, n = found[method]
-                nudge = (k - (len(methods) - 1) / 2) * 3.2
+                nudge = (k - (len(methods) - 1) / 2) * 4.2
                 said = f"{name}, {method}: {percent(share)}% of {n}"
                 parts.append(marker(k, across(share), y + nudge, 3.4, said))
     return svg(width, height, f"{title}: accuracy of {len(rows)} classes by method", parts)
 
 
-def shortened(name: str, most: int = 26) -> str:
+def breakable(name: str) -> Markup:
+    """A class name that may be broken between its words: `Star|Moving|Left`, `apply|_make_up`."""
+    words = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?=_)|(?<=/)", name)
+    return Markup("<wbr>").join(words)
+
+
+def label_width(names: Sequence[str]) -> float:
+    """Room for the longest of the names, as they are shortened."""
+    return 15 + 5.8 * max((len(shortened(name)) for name in names), default=0)
+
+
+def shortened(name: str, most: int = 28) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= most else name[: most - 1] + "…"

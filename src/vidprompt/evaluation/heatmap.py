@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from vidprompt.evaluation.charts import number, rect, shortened, svg, text
+from vidprompt.evaluation.charts import label_width, number, rect, shortened, svg, text
 
 LABELLED = 64  # classes that can still be named along an axis
 Pair = tuple[str, str]  # actual class, predicted class
@@ -21,7 +21,7 @@ def heatmap(title: str, pairs: Mapping[Pair, int], classes: Sequence[str]) -> Ma
         return _picture(title, pairs, classes)
     side = 640.0 / len(classes) if len(classes) > 28 else max(16.0, 480.0 / len(classes))
     side = min(side, 60.0)
-    margin, plot = 158.0, side * len(classes)
+    margin, plot = label_width(classes) + 12, side * len(classes)
     index = {name: i for i, name in enumerate(classes)}
     totals = _totals(pairs)
     parts = [rect(margin, 4, plot, plot, "plate")]
@@ -36,17 +36,17 @@ def heatmap(title: str, pairs: Mapping[Pair, int], classes: Sequence[str]) -> Ma
         css = f"{'hit' if actual == predicted else 'miss'} o{max(1, round(10 * share))}"
         said = f"{actual} → {predicted}: {count} of {totals[actual]} ({100 * share:.0f}%)"
         parts.append(rect(x + 0.5, y + 0.5, side - 1, side - 1, css, said))
-    parts.append(text(margin + plot / 2, plot + margin - 2, "predicted", "tick mid"))
+    parts.append(text(margin + plot / 2, plot + margin + 2, "predicted", "tick mid"))
     parts.append(text(10, 4 + plot / 2, "true class", "tick mid", turn=-90))
-    return svg(margin + plot + 4, plot + margin + 2, title, parts, "matrix")
+    return svg(margin + plot + 4, plot + margin + 8, title, parts, "matrix")
 
 
-def _grid(margin: float, plot: float, side: float, count: int) -> str:
+def _grid(margin: float, plot: float, side: float, count: int) -> Markup:
     """Thin lines between cells, as one path."""
     steps = [margin + side * i for i in range(1, count)]
     columns = "".join(f"M{number(x)} 4v{number(plot)}" for x in steps)
     rows = "".join(f"M{number(margin)} {number(x - margin + 4)}h{number(plot)}" for x in steps)
-    return f'<path d="{columns}{rows}" class="cells"/>'
+    return Markup('<path d="{}{}" class="cells"/>').format(columns, rows)
 
 
 def _totals(pairs: Mapping[Pair, int]) -> Counter[str]:

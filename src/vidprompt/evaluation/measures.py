@@ -23,8 +23,8 @@ PROTOCOL_TITLES = {
     "reid": "Re-identification",
 }
 GROUP_TITLES = {  # classes grouped by an attribute: in a table, under a bar
-    "object": ("motion given the object", "given object"),
-    "pair": ("direction within a pair", "within pair"),
+    "object": ("motion given object", "given object"),
+    "pair": ("direction in a pair", "within pair"),
 }
 Metrics = dict[str, dict[str, dict[str, Any]]]  # method -> protocol -> metrics.json
 
@@ -181,7 +181,7 @@ def _measures(protocol: str, metrics: Mapping[str, Any]) -> Iterator[tuple[Row, 
     if protocol == "reid":
         for name in summary:
             for measure in ("R-1", "mAP"):
-                title = f"{name}, {measure}"
+                title = f"{name} {measure}"
                 key = f"{name}/{measure}"
                 yield (
                     Row(protocol, key, title, name, f"{facet}, {measure}"),
@@ -189,7 +189,7 @@ def _measures(protocol: str, metrics: Mapping[str, Any]) -> Iterator[tuple[Row, 
                 )
         return
     if protocol in ("zero_shot", "supervised"):
-        yield row("top1", "top-1"), summary.get("top1")
+        yield row("top1", "top-1"), _get(summary, protocol, "top1")
     if protocol == "base_to_novel":
         yield row("base", "base, top-1", "base"), _get(summary, "base", "top1")
         yield row("novel", "novel, top-1", "novel"), _get(summary, "novel", "top1")

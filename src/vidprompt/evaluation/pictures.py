@@ -78,13 +78,13 @@ def _shrunk(frame: NDArray[np.uint8]) -> Any:
 
 
 def _encoded(images: Sequence[Any]) -> Picture:
-    """Images of one size in a row, as WebP."""
+    """Images of one size in a row, as WebP, with a transparent line between them."""
     from PIL import Image
 
     width, height = images[0].size
-    row = Image.new("RGB", (width * len(images), height))
+    row = Image.new("RGBA", ((width + 1) * len(images) - 1, height))
     for i, image in enumerate(images):
-        row.paste(image, (i * width, 0))
+        row.paste(image, (i * (width + 1), 0))
     buffer = io.BytesIO()
     row.save(buffer, "WEBP", quality=QUALITY, method=4)
     uri = "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()

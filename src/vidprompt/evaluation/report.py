@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,11 @@ def _render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "points": points}
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "breakable": charts.breakable,
+    }
     environment.globals |= {"interval": charts.interval, "key_mark": charts.key_mark}
     return environment.get_template("report.html.jinja").render(context)
 
@@ -116,7 +120,9 @@ def _matrices(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[d
     for protocol in ("supervised", "base_to_novel"):
         for test in data.tests_of(metrics, protocol):
             by_method = data.confusions(results, methods, protocol, test)
-            classes = sorted({name for pairs in by_method.values() for pair in pairs for name in pair})
+            classes = sorted(
+                {name for pairs in by_method.values() for pair in pairs for name in pair}
+            )
             title = _test_title(protocol, test)
             panels = [
                 {
@@ -133,17 +139,20 @@ def _matrices(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[d
 
 
 def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """One chart a run and method: the loss, and its terms as thin lines."""
+    """By method, a chart a run: the loss, and its terms as thin lines."""
     found = []
-    for run, method, table in data.loss_tables(results, methods):
-        names = [name for name in table.columns if name not in ("step", "loss", "lr")]
-        colour = methods.index(method)
-        series = [charts.Series("loss", _xy(table, "step", "loss"), colour)]
-        for dash, name in enumerate(names, 1):
-            points_of_term = _xy(table, "step", name)
-            series.append(charts.Series(name, points_of_term, colour, thin=True, dash=dash))
-        chart = charts.lines(f"Loss of {method} in {run}", series, "step", last=True)
-        found.append({"run": run, "method": method, "terms": names, "chart": chart})
+    for colour, method in enumerate(methods):
+        runs = []
+        for run, table in data.loss_tables(results, method):
+            names = [name for name in table.columns if name not in ("step", "loss", "lr")]
+            series = [charts.Series("loss", _xy(table, "step", "loss"), colour)]
+            for dash, name in enumerate(names, 1):
+                term = _xy(table, "step", name)
+                series.append(charts.Series(name, term, colour, thin=True, dash=dash))
+            chart = charts.lines(f"Loss of {method} in {run}", series, "step", last=True)
+            runs.append({"run": run, "terms": names, "chart": chart})
+        if runs:
+            found.append({"method": method, "runs": runs})
     return found
 
 
@@ -242,16 +251,22 @@ def _queries(
             if table is None or not (table["protocol"] == protocol).any():
                 continue
             table = table[table["protocol"] == protocol].set_index("video_id")
-            found[method] = []
-            for query in pictures.chosen(table.index.tolist(), QUERIES):
-                row = table.loc[query]
-                ranked = list(zip(row["ranked"], row["hits"], strict=True))[:RANKED]
-                gallery = [
-                    {"video_id": v, "hit": bool(hit), "picture": picture(v)} for v, hit in ranked
-                ]
-                query_row = {"video_id": query, "label": row["label"], "picture": picture(query)}
-                precision = float(row["average_precision"])
-                found[method].append({**query_row, "ap": precision, "gallery": gallery})
+            found[method] = [
+                _query(query, table.loc[query].to_dict(), picture)
+                for query in pictures.chosen(table.index.tolist(), QUERIES)
+            ]
         if found:
             return {"protocol": protocol, "methods": found}
     return None
+
+
+def _query(query: str, row: dict[Any, Any], picture: Callable[[str], Any]) -> dict[str, Any]:
+    """A query with its first ranked tracklets."""
+    ranked = list(zip(row["ranked"], row["hits"], strict=True))[:RANKED]
+    return {
+        "video_id": query,
+        "label": row["label"],
+        "picture": picture(query),
+        "ap": float(row["average_precision"]),
+        "gallery": [{"video_id": v, "hit": bool(hit), "picture": picture(v)} for v, hit in ranked],
+    }

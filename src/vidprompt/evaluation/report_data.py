@@ -138,15 +138,14 @@ def tests_of(metrics: Metrics, protocol: str) -> list[str]:
     )
 
 
-def loss_tables(results: Path, methods: Sequence[str]) -> list[tuple[str, str, pd.DataFrame]]:
-    """(run, method, loss.csv), by run and then by method."""
+def loss_tables(results: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
+    """(run, loss.csv) of a method, by run."""
     found = []
-    for place, method in enumerate(methods):
-        for path in sorted((results / method / "runs").glob("*/loss.csv")):
-            table = read_table(path)
-            if table is not None and len(table):
-                found.append((path.parent.name, place, method, table.apply(numbers)))
-    return [(run, method, table) for run, _, method, table in sorted(found, key=lambda f: f[:2])]
+    for path in sorted((results / method / "runs").glob("*/loss.csv")):
+        table = read_table(path)
+        if table is not None and len(table):
+            found.append((path.parent.name, table.apply(numbers)))
+    return found
 
 
 def health(manifest_path: Path) -> Health | None:
@@ -167,13 +166,18 @@ def health(manifest_path: Path) -> Health | None:
         for name, rows in manifest.groupby("source")
     ]
     codecs = Counter(manifest.loc[usable, "codec"])
-    broken = manifest.loc[~usable, ["video_id", "health", "detail"]].astype(str)
+    broken = [
+        {"video_id": str(video), "health": str(reason), "detail": str(detail)}
+        for video, reason, detail in manifest.loc[
+            ~usable, ["video_id", "health", "detail"]
+        ].itertuples(index=False)
+    ]
     return Health(
         videos=len(manifest),
         usable=int(usable.sum()),
         sources=sources,
         codecs=sorted(codecs.items(), key=lambda item: (-item[1], item[0])),
-        broken=broken.head(LISTED).to_dict("records"),
+        broken=broken[:LISTED],
         unlisted=max(0, len(broken) - LISTED),
     )
 

@@ -121,4 +121,4 @@ def update_readme(
     begin, end = text.find(BEGIN), text.find(END)
     if begin < 0 or end < begin:
         raise DataError(f"{path} needs the lines {BEGIN} and {END} around the table of results")
-    write_text(path, f"{text[: begin + len(BEGIN)]}\n{table}\n{text[end:]}")
+    write_text(path, f"{text[: begin + len(BEGIN)]}\n\n{table}\n\n{text[end:]}")

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidprompt.atomic import digest, replacing, write_json, write_text
+from vidprompt.atomic import digest, replacing, sha256, write_json, write_text
 from vidprompt.configuration import config_hash
 from vidprompt.data.manifest import read_manifest
 from vidprompt.data.splits import Split, read_split
@@ -19,7 +19,7 @@ from vidprompt.evaluation.features import Features, read_features
 from vidprompt.evaluation.recognition import rounded
 from vidprompt.evaluation.reidentification import evaluate_reid
 from vidprompt.stages import paths
-from vidprompt.stages.features import FLOOR
+from vidprompt.stages.paths import FLOOR
 from vidprompt.training.checkpoint import read_metadata
 
 
@@ -64,8 +64,6 @@ def _checkpoint(dataset: str, method: str, run: str) -> Any:
     """What identifies the checkpoint (nothing is trained for the floor)."""
     if method == FLOOR:
         return FLOOR
-    from vidprompt.atomic import sha256
-
     path = paths.checkpoint(dataset, method, run)
     return [sha256(path), read_metadata(path).config_hash]
 

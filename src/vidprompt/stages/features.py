@@ -18,9 +18,10 @@ from vidprompt.models.prompts import PromptSet
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
+from vidprompt.stages.paths import FLOOR
 from vidprompt.training.checkpoint import load_checkpoint
 
-FLOOR = "frozen_clip"
+
 
 
 def run(config: Any) -> None:

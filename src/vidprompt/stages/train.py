@@ -27,7 +27,7 @@ from vidprompt.training.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.training.engine import TrainerSettings, TrainingLog, train
 from vidprompt.training.objectives import Identity, Objective, create_objective
 
-PARTS = ("backbone", "method", "protocol", "trainer", "frames", "prompts", "seed")
+PARTS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # a run's configuration
 
 
 def run(config: Any) -> None:
@@ -78,7 +78,7 @@ def run(config: Any) -> None:
         backbone_checksum=backbone.checksum,
         class_names=listed.classes,
         options=plain(method.options),
-        config_hash=config_hash(config, *PARTS),
+        config_hash=config_hash(config, *PARTS, *(["protocol"] if split.protocol == "reid" else [])),
         version=vidprompt.__version__,
     )
     out = paths.checkpoint(dataset, method.name, config.split)
