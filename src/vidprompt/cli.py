@@ -52,11 +52,15 @@ for _name in STAGES:
 @app.command()
 def table(
     dataset: str = typer.Argument("demo"),
-    markdown: bool = typer.Option(False, help="A Markdown table instead of a drawn one."),
+    markdown: bool = typer.Option(False, "--markdown", help="Markdown instead of a drawn table."),
+    readme: bool = typer.Option(False, "--readme", help="Write it between README.md's markers."),
 ) -> None:
     """Metrics of every protocol and method, with the floor beside them."""
-    from vidprompt.evaluation.table import print_table
+    from vidprompt.evaluation.table import print_table, update_readme
 
+    if readme:
+        update_readme(dataset=dataset)
+        return
     print_table(dataset, markdown=markdown)
 
 

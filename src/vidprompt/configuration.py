@@ -17,7 +17,9 @@ def params_folder() -> Path:
     """`params/` of the project stood in. Raises UserError elsewhere."""
     folder = Path.cwd() / PARAMS
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root")
+        raise UserError(
+            f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root"
+        )
     return folder
 
 

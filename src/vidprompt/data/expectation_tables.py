@@ -14,7 +14,7 @@ import pandas as pd
 from vidprompt.errors import DataError
 
 REQUIRED = (
-    *("video_id", "source", "path", "label", "group", "split1", "split2", "split3"),
+    *("video_id", "source", "path", "kind", "label", "group", "split1", "split2", "split3"),
     *("size", "n_frames", "duration", "health", "detail"),
 )
 OFFICIAL_SPLITS = ("split1", "split2", "split3")
@@ -47,7 +47,9 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
     table["source_label"] = table["source"] + "/" + table["label"]
     for name in ("n_frames", "duration", "size"):
         number = pd.to_numeric(table[name], errors="coerce").astype(float).fillna(-1.0)
-        table[f"healthy_{name}"] = number.where(healthy)
+        # a folder of frames has no clock, so no duration
+        timed = healthy & (table["kind"] == "video") if name == "duration" else healthy
+        table[f"healthy_{name}"] = number.where(timed)
     group = (table["source"] + "/" + table["group"]).where(table["group"] != "")
     odd = pd.Series([""] * len(table), dtype=object)
     for name in OFFICIAL_SPLITS:

@@ -177,7 +177,7 @@ class FrameCache:
         row = self._row(video_id)
         return int(self._numbers["height"][row]), int(self._numbers["width"][row])
 
-    def read(self, video_id: str, positions: Sequence[int]) -> Frames:
+    def read(self, video_id: str, positions: Sequence[int] | NDArray[np.int64]) -> Frames:
         """Cached frames by position (0 to `num_frames` - 1), uint8 RGB (n, H, W, 3).
 
         Positions may repeat and come in any order. DataError for a position out of range, an

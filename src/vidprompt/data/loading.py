@@ -48,7 +48,7 @@ def training_view(
 ) -> torch.Tensor:
     """A random crop (and flip and colours): uint8 (T, 3, size, size)."""
     height, width = clip.shape[-2:]
-    side = int(round(min(height, width) * float(rng.choice(augmentation.scales))))
+    side = round(min(height, width) * float(rng.choice(augmentation.scales)))
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
     clip = clip[..., top : top + side, left : left + side]
     if side != size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -57,7 +58,7 @@ def build_manifest(
         row["health"] = str(probe.health.value)
         rows.append(row)
     rows.sort(key=lambda row: row["video_id"])
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         if before["video_id"] == after["video_id"]:
             raise DataError(f"video {after['video_id']} is annotated twice")
     return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -107,7 +107,9 @@ def draw_shots(train: pd.DataFrame, classes: Sequence[str], shots: int, seed: in
     for name in classes:
         ids = healthy.loc[healthy["label"] == name, "video_id"].tolist()
         if len(ids) < shots:
-            raise DataError(f"class {name} has {len(ids)} usable training videos, {shots} are asked")
+            raise DataError(
+                f"class {name} has {len(ids)} usable training videos, {shots} are asked"
+            )
         rng = np.random.default_rng([seed, shots, *name.encode()])
         videos += [ids[i] for i in sorted(rng.choice(len(ids), shots, replace=False))]
         labels += [index[name]] * shots

@@ -15,6 +15,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -112,15 +113,15 @@ def draw_videos(
 def encode(frames: np.ndarray, path: Path) -> None:
     """Write uint8 (T, H, W, 3) as H.264 mp4, MPEG-4 avi or VP9 webm, by the path's ending."""
     codec = _CODECS[path.suffix[1:]]
-    options = {
+    options: dict[str, dict[str, object]] = {
         "libx264": {"crf": "25", "preset": "slow", "threads": "1"},
         "mpeg4": {"qscale": "4", "threads": "1"},
         "libvpx-vp9": {"crf": "34", "b": "0", "threads": "1", "row-mt": "0"},
-    }[codec]
+    }
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream(codec, rate=FPS)
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=FPS))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        stream.options = options
+        stream.options = options[codec]
         if codec == "mpeg4":
             stream.codec_context.qmin = stream.codec_context.qmax = 4
         for picture in frames:
@@ -157,9 +158,7 @@ def write_actions(
     (base / "annotations").mkdir(parents=True, exist_ok=True)
     names: list[tuple[str, str, str]] = []
     lists: dict[str, list[str]] = {f"{r}list0{s}": [] for s in (1, 2, 3) for r in ("train", "test")}
-    combinations = [
-        (shape, motion) for shape in chosen.style.shapes[:shapes] for motion in MOTIONS
-    ]
+    combinations = [(shape, motion) for shape in chosen.style.shapes[:shapes] for motion in MOTIONS]
     for shape, motion in sorted(combinations, key=lambda pair: class_name(*pair)):
         name = class_name(shape, motion)
         pair = next(" / ".join(p) for p in PAIRS if motion in p)

@@ -3,10 +3,10 @@
     python -m vidprompt.demo.backbone --out data/demo/backbone
 
 Two stages, about half an hour on 2 cores:
-1. Both towers on captioned stills. The objective is CLIP's, with every true (still, caption) pair of a batch as a positive instead of the
-diagonal alone (captions name few attributes, so many are true of several stills), plus the same
-objective against banks of captions that name every value of one attribute. No still shows a motion
-and no caption names one.
+1. Both towers on captioned stills. The objective is CLIP's, with every true (still, caption) pair of a
+batch as a positive instead of the diagonal alone (captions name few attributes, so many are true of
+several stills), plus the same objective against banks of captions that name every value of one
+attribute. No still shows a motion and no caption names one.
 
 2. The text tower alone, on fixed image features: captions followed by random BPE tokens keep matching
 their stills, and the text feature must tell which tokens followed. A large CLIP's text tower tells any
@@ -36,9 +36,9 @@ from vidprompt.demo.captions import (
     describe,
     draw_captions,
 )
-from vidprompt.models.prompts import END_OF_TEXT
 from vidprompt.demo.motions import MOTIONS, draw_pose
 from vidprompt.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
+from vidprompt.models.prompts import END_OF_TEXT
 
 CONFIG: dict = {
     "embed_dim": 64,
@@ -47,7 +47,7 @@ CONFIG: dict = {
         "layers": 4,
         "width": 128,
         "head_width": 32,
-        "patch_size": 8,
+        "patch_size": 16,
     },
     "text_cfg": {
         "context_length": 32,
@@ -61,7 +61,9 @@ MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN)
 STD = torch.tensor(open_clip.OPENAI_DATASET_STD)
 
 
-def draw_stills(count: int, size: int, generator: torch.Generator):
+def draw_stills(
+    count: int, size: int, generator: torch.Generator
+) -> tuple[torch.Tensor, Attributes]:
     """`count` random stills: normalised images (count, 3, size, size) and their attributes."""
     shape = torch.randint(len(SHAPES), (count,), generator=generator)
     look, colour, texture = draw_look(EVERYTHING, shape, generator)
@@ -119,7 +121,12 @@ def bank_loss(
 
 @torch.no_grad()
 def held_out_accuracy(
-    model: torch.nn.Module, tokenizer, count: int, seed: int, shapes: range, colours: range
+    model: open_clip.CLIP,
+    tokenizer: open_clip.SimpleTokenizer,
+    count: int,
+    seed: int,
+    shapes: range,
+    colours: range,
 ) -> float:
     """Zero-shot top-1 of colour × shape on stills that training never drew."""
     generator = torch.Generator().manual_seed(seed)
@@ -147,13 +154,13 @@ def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Opti
     outside = [p for name, p in model.named_parameters() if name not in inside]
     return [
         torch.optim.Muon(
-            inside.values(), lr=lr * 5, weight_decay=0.02, adjust_lr_fn="original", momentum=0.95
+            inside.values(), lr=lr * 5, weight_decay=0.1, adjust_lr_fn="original", momentum=0.95
         ),
         torch.optim.AdamW(outside, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
-def encode_text(model: torch.nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """open_clip's `encode_text` on the used positions only (the mask is causal)."""
     ends = tokens.argmax(1)
     length = int(ends.max()) + 1
@@ -182,7 +189,9 @@ def with_random_words(
     return longer, words
 
 
-def teach_words(model: torch.nn.Module, tokenizer, steps: int, batch: int, seed: int) -> None:
+def teach_words(
+    model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, steps: int, batch: int, seed: int
+) -> None:
     """Stage 2: make the text tower carry any word, with the image tower as it is."""
     generator = torch.Generator().manual_seed(seed + 1)
     size = CONFIG["vision_cfg"]["image_size"]
@@ -194,7 +203,9 @@ def teach_words(model: torch.nn.Module, tokenizer, steps: int, batch: int, seed:
     rare = embedding.norm(dim=1) < 2 * embedding.norm(dim=1).median()
     embedding[rare] = torch.randn(int(rare.sum()), embedding.shape[1], generator=generator) * 0.1
     # a word is told by a random projection of its embedding, so that any word can be
-    directions = F.normalize(embedding @ torch.randn(embedding.shape[1], 32, generator=generator), dim=1)
+    directions = F.normalize(
+        embedding @ torch.randn(embedding.shape[1], 32, generator=generator), dim=1
+    )
     directions[0] = 0
     decoder = torch.nn.Linear(CONFIG["embed_dim"], 32)
     text_tower = [
@@ -306,7 +317,9 @@ def save(model: torch.nn.Module, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--word-steps", type=int, default=1500)
@@ -314,7 +327,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    train(arguments.out, arguments.steps, arguments.word_steps, arguments.batch, arguments.lr, arguments.seed)
+    train(
+        arguments.out,
+        arguments.steps,
+        arguments.word_steps,
+        arguments.batch,
+        arguments.lr,
+        arguments.seed,
+    )
 
 
 if __name__ == "__main__":

@@ -68,9 +68,7 @@ def attributes(
     )
 
 
-def draw_captions(
-    stills: Attributes, generator: torch.Generator
-) -> tuple[list[str], Attributes]:
+def draw_captions(stills: Attributes, generator: torch.Generator) -> tuple[list[str], Attributes]:
     """One caption a still, naming a random part of its attributes."""
     n = len(stills.values)
     keep = torch.rand(n, 6, generator=generator) < torch.tensor(_NAMED)

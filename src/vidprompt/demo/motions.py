@@ -69,7 +69,9 @@ def draw_pose(
     turn = uniform(generator, 0.9, 1.3, n, 1)  # radians either way
 
     shake = torch.cumsum(torch.randn(n, frames, 2, generator=generator) * 0.008, 1)
-    wobble = torch.randn(n, frames, 4, generator=generator) * torch.tensor([0.008, 0.008, 0.012, 0.025])
+    wobble = torch.randn(n, frames, 4, generator=generator) * torch.tensor(
+        [0.008, 0.008, 0.012, 0.025]
+    )
     return Pose(
         x=centre_x + reach_x * phases[0] + wobble[..., 0],
         y=centre_y + reach_y * phases[1] + wobble[..., 1],

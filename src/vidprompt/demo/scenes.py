@@ -41,9 +41,7 @@ def _ring(radius: float, start: float, stop: float, steps: int) -> list[tuple[fl
 
 def _polygon(corners: int, radius: float = 1.0) -> list[tuple[float, float]]:
     turn = 2 * math.pi / corners
-    return [
-        (radius * math.sin(i * turn), -radius * math.cos(i * turn)) for i in range(corners)
-    ]
+    return [(radius * math.sin(i * turn), -radius * math.cos(i * turn)) for i in range(corners)]
 
 
 def _heart() -> list[tuple[float, float]]:
@@ -267,15 +265,16 @@ EVERYTHING = Style(
 )
 
 
-def uniform(
-    generator: torch.Generator, low: float, high: float, *shape: int
-) -> torch.Tensor:
+def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
     """Uniform draws in [low, high)."""
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
 def draw_look(
-    style: Style, shape: torch.Tensor, generator: torch.Generator, colour: torch.Tensor | None = None
+    style: Style,
+    shape: torch.Tensor,
+    generator: torch.Generator,
+    colour: torch.Tensor | None = None,
 ) -> tuple[Look, torch.Tensor, torch.Tensor]:
     """Draw the looks of N scenes of the given shapes (indices into SHAPES).
 

@@ -53,7 +53,11 @@ def encode_videos(
 
 
 def write_features(
-    folder: Path, videos: list[str], video: torch.Tensor, text: Mapping[str, torch.Tensor], scale: float
+    folder: Path,
+    videos: list[str],
+    video: torch.Tensor,
+    text: Mapping[str, torch.Tensor],
+    scale: float,
 ) -> None:
     """Write `features.safetensors` and `index.parquet` atomically."""
     tensors = {"video": video.contiguous(), "logit_scale": torch.tensor(scale)}

@@ -57,9 +57,7 @@ def evaluate_reid(
                 "value": rounded(values.mean()),
                 "ci95": [rounded(low), rounded(high)],
             }
-        low, high = bootstrap_interval(
-            result.average_precision, clusters=result.person, seed=SEED
-        )
+        low, high = bootstrap_interval(result.average_precision, clusters=result.person, seed=SEED)
         entry["mAP"] = {"value": rounded(result.mean_ap), "ci95": [rounded(low), rounded(high)]}
         metrics[protocol] = entry
         curves.append(

@@ -21,7 +21,7 @@ from vidprompt.errors import UserError
 class Backbone:
     """A CLIP, its tokenizer, and where its weights came from."""
 
-    clip: nn.Module
+    clip: open_clip.CLIP
     tokenizer: Any  # callable: list[str] → (n, context length) int64
     tag: str
     checksum: str  # SHA-256 of the weights file; of nothing ("") for named open_clip weights
@@ -66,11 +66,13 @@ def load_backbone(spec: str | Mapping[str, Any]) -> Backbone:
     )
 
 
-def _from_files(spec: Mapping[str, Any]) -> tuple[nn.Module, str, int]:
+def _from_files(spec: Mapping[str, Any]) -> tuple[open_clip.CLIP, str, int]:
     weights, config_file = Path(spec["weights"]), Path(spec.get("config") or "")
     for path in (weights, config_file):
         if not path.is_file():
-            raise UserError(f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's")
+            raise UserError(
+                f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's"
+            )
     config = json.loads(config_file.read_text())
     clip = open_clip.CLIP(**config)
     state = {key: value.float() for key, value in load_file(weights).items()}
@@ -94,11 +96,11 @@ def _refuse_what_does_not_fit(clip: nn.Module, name: str) -> None:
         )
 
 
-def text_width(clip: nn.Module) -> int:
+def text_width(clip: open_clip.CLIP) -> int:
     """Width of the text transformer."""
-    return int(clip.token_embedding.weight.shape[1])  # type: ignore[union-attr,index]
+    return int(clip.token_embedding.weight.shape[1])
 
 
-def sequence_mask(clip: nn.Module, length: int) -> torch.Tensor:
+def sequence_mask(clip: open_clip.CLIP, length: int) -> torch.Tensor:
     """The causal mask of the first `length` text positions."""
-    return clip.attn_mask[:length, :length]  # type: ignore[index,return-value]
+    return clip.attn_mask[:length, :length]

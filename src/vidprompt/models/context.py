@@ -39,6 +39,6 @@ class LearnedContext(nn.Module):
         else:
             row = {name: i for i, name in enumerate(self.names)}
             context = self.vectors[[row[name] for name in names]]
-        embedded = model.clip.token_embedding(tokens)  # type: ignore
+        embedded = model.clip.token_embedding(tokens)
         after = embedded[:, 1 + length :]
         return model.encode_embedded(torch.cat([embedded[:, :1], context, after], 1), tokens)

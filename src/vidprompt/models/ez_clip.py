@@ -38,6 +38,8 @@ class EZCLIP(VideoCLIP):
     Args:
         num_frames: T; the prompts are learned for this many frames.
         prompt_dropout: on the temporal prompts (0.1 as released).
+        prompt_scale: of the prompts' start; 1 as released. A backbone whose tokens are larger than
+            CLIP's, or a short training, wants more.
         stochastic_depth: rate in the last layer; rises linearly from 0 in the first. Attention
             dropout follows the same rates (released: 0.1).
     """
@@ -50,17 +52,19 @@ class EZCLIP(VideoCLIP):
         num_frames: int,
         *,
         prompt_dropout: float = 0.1,
+        prompt_scale: float = 1.0,
         stochastic_depth: float = 0.1,
         adapter_ratio: float = 0.25,
     ) -> None:
         super().__init__(backbone, num_frames)
         layers = len(self.vision_blocks)
-        patch = self.clip.visual.conv1.kernel_size  # type: ignore
-        bound = math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
+        patch = self.clip.visual.conv1.kernel_size
+        bound = prompt_scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
         self.temporal_prompts = nn.Parameter(
             torch.empty(layers, num_frames, self.width).uniform_(-bound, bound)
         )
         # In the published checkpoints, and zero there: kept, and never trained.
+        self.temporal_embedding: torch.Tensor
         self.register_buffer("temporal_embedding", torch.zeros(1, num_frames, self.width))
         self.vision_adapters = nn.ModuleList(
             Adapter(self.width, adapter_ratio) for _ in self.vision_blocks
@@ -72,14 +76,14 @@ class EZCLIP(VideoCLIP):
         rates = torch.linspace(0, stochastic_depth, layers).tolist()
         self.drop_path = nn.ModuleList(DropPath(rate) for rate in rates)
         for block, rate in zip(self.vision_blocks, rates, strict=True):
-            block.attn.dropout = rate  # type: ignore
+            block.attn.dropout = rate
 
     def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
         """CLIP's embedding plus the (zero) temporal embedding, added before `ln_pre`."""
         visual = self.clip.visual
         if not self.temporal_embedding.any():
             return super().embed_frames(video)
-        handle = visual.ln_pre.register_forward_pre_hook(  # type: ignore
+        handle = visual.ln_pre.register_forward_pre_hook(
             lambda _, inputs: (self._add_time(inputs[0], video.shape[1]),)
         )
         try:
@@ -98,16 +102,16 @@ class EZCLIP(VideoCLIP):
             # 1-2: a prompt a frame, attending across the frames of its video; no residual
             prompt = self.prompt_dropout(self.temporal_prompts[layer])
             prompt = prompt + tokens.mean(1).reshape(b, t, -1)
-            prompt = drop_path(block.ls_1(block.attention(block.ln_1(prompt))))  # type: ignore
+            prompt = drop_path(block.ls_1(block.attention(block.ln_1(prompt))))
             # 3: spatial attention with the prompt as one more token, which is then dropped
             joint = torch.cat([tokens, prompt.reshape(b * t, 1, -1)], 1)
-            attended = block.ls_1(block.attention(block.ln_1(joint)))[:, :count]  # type: ignore
+            attended = block.ls_1(block.attention(block.ln_1(joint)))[:, :count]
             tokens = adapter(tokens + drop_path(attended))
-            tokens = tokens + drop_path(block.ls_2(block.mlp(block.ln_2(tokens))))  # type: ignore
+            tokens = tokens + drop_path(block.ls_2(block.mlp(block.ln_2(tokens))))
         return tokens
 
     def text_layers(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         for block, adapter in zip(self.text_blocks, self.text_adapters, strict=True):
-            x = adapter(x + block.ls_1(block.attention(block.ln_1(x), attn_mask=mask)))  # type: ignore
-            x = x + block.ls_2(block.mlp(block.ln_2(x)))  # type: ignore
+            x = adapter(x + block.ls_1(block.attention(block.ln_1(x), attn_mask=mask)))
+            x = x + block.ls_2(block.mlp(block.ln_2(x)))
         return x

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from vidprompt.models.backbone import Backbone, sequence_mask, text_width
@@ -27,15 +28,15 @@ class VideoCLIP(nn.Module):
         self.num_frames = num_frames
         self.clip.requires_grad_(False)
         visual = self.clip.visual
-        self.vision_blocks: list[nn.Module] = list(visual.transformer.resblocks)  # type: ignore
-        self.text_blocks: list[nn.Module] = list(self.clip.transformer.resblocks)  # type: ignore
-        self.width = int(visual.class_embedding.shape[0])  # type: ignore
+        self.vision_blocks: list[ResidualAttentionBlock] = list(visual.transformer.resblocks)
+        self.text_blocks: list[ResidualAttentionBlock] = list(self.clip.transformer.resblocks)
+        self.width = int(visual.class_embedding.shape[0])
         self.text_width = text_width(self.clip)
 
     @property
     def logit_scale(self) -> torch.Tensor:
         """exp(logit_scale): what cosine similarities are multiplied by, a scalar."""
-        return self.clip.logit_scale.exp()  # type: ignore
+        return self.clip.logit_scale.exp()
 
     def encode_video(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised frames (B, T, 3, H, W) → frame features (B, T, E), video features (B, E).
@@ -46,23 +47,24 @@ class VideoCLIP(nn.Module):
         tokens = self.embed_frames(video)
         tokens = self.vision_layers(tokens, b, t)
         visual = self.clip.visual
-        pooled = visual.ln_post(tokens[:, 0])  # type: ignore
-        frames = (pooled @ visual.proj).reshape(b, t, -1)  # type: ignore
+        pooled = visual.ln_post(tokens[:, 0])
+        frames = (pooled @ visual.proj).reshape(b, t, -1)
         return frames, frames.mean(1)
 
     def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
         """(B, T, 3, H, W) → tokens after `ln_pre`, (B·T, N, D)."""
-        return self.clip.visual._embeds(video.flatten(0, 1))  # type: ignore
+        return self.clip.visual._embeds(video.flatten(0, 1))
 
     def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
         """All vision blocks: (B·T, N, D) → (B·T, N, D)."""
+        del b, t  # a method's own layers look across the frames of a video
         for block in self.vision_blocks:
             tokens = block(tokens)
         return tokens
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids (n, context) → text features (n, E), not normalised."""
-        return self.encode_embedded(self.clip.token_embedding(tokens), tokens)  # type: ignore
+        return self.encode_embedded(self.clip.token_embedding(tokens), tokens)
 
     def encode_embedded(self, embedded: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Text given as embeddings (n, context, W); `tokens` (n, context) tell where each one ends.
@@ -71,10 +73,10 @@ class VideoCLIP(nn.Module):
         """
         ends = tokens.argmax(-1)  # the end-of-text token has the highest id
         length = int(ends.max()) + 1
-        x = embedded[:, :length] + self.clip.positional_embedding[:length]  # type: ignore
+        x = embedded[:, :length] + self.clip.positional_embedding[:length]
         x = self.text_layers(x, sequence_mask(self.clip, length).to(x.dtype))
         x = x[torch.arange(len(x), device=x.device), ends]
-        return self.clip.ln_final(x) @ self.clip.text_projection  # type: ignore
+        return self.clip.ln_final(x) @ self.clip.text_projection
 
     def text_layers(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """All text blocks: (n, length, W) → (n, length, W)."""
@@ -88,7 +90,7 @@ class VideoCLIP(nn.Module):
         """Text features of C classes in P prompts each, (C, P, E), not normalised."""
         texts = prompts.of(class_names)
         device = self.clip.positional_embedding.device
-        tokens = tokenize(self.backbone.tokenizer, texts).to(device)  # type: ignore
+        tokens = tokenize(self.backbone.tokenizer, texts).to(device)
         features = torch.cat([self.encode_text(part) for part in tokens.split(chunk)])
         return features.reshape(len(class_names), len(prompts.templates), -1)
 

@@ -36,6 +36,7 @@ class VitaCLIP(VideoCLIP):
         global_prompts: video-level prompts a layer (8).
         context_length: M learned vectors before the class name (8 in the released script, 16 default).
         context: "class" (one context a class; unseen classes use plain class names) or "shared".
+        prompt_std: of the start of all vision prompts and the time embedding (0.02 as released).
         train_cls_proj: False = released code (frozen at its random start), True = paper.
     """
 
@@ -51,27 +52,28 @@ class VitaCLIP(VideoCLIP):
         context_length: int = 8,
         context: str = "class",
         train_cls_proj: bool = False,
+        prompt_std: float = 0.02,
     ) -> None:
         super().__init__(backbone, num_frames)
         if context not in ("class", "shared"):
             raise UserError(f"method.context is {context!r}; choose class or shared")
         layers, width = len(self.vision_blocks), self.width
-        self.time_embedding = nn.Parameter(torch.randn(num_frames, width) * 0.02)
-        self.global_prompts = nn.Parameter(torch.randn(layers, global_prompts, width) * 0.02)
-        self.local_prompts = nn.Parameter(torch.randn(layers, num_frames, width) * 0.02)
+        self.time_embedding = nn.Parameter(torch.randn(num_frames, width) * prompt_std)
+        self.global_prompts = nn.Parameter(torch.randn(layers, global_prompts, width) * prompt_std)
+        self.local_prompts = nn.Parameter(torch.randn(layers, num_frames, width) * prompt_std)
         self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.class_projections.requires_grad_(train_cls_proj)
-        heads = self.vision_blocks[0].attn.num_heads  # type: ignore
+        heads = self.vision_blocks[0].attn.num_heads
         self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in range(layers))
         self.context = LearnedContext(
             class_names, context_length, self.text_width, shared=context == "shared"
         )
-        self.clip.logit_scale.requires_grad_(True)  # type: ignore
+        self.clip.logit_scale.requires_grad_(True)
 
     def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
         """CLIP's embedding plus the learned time embedding, added before `ln_pre`."""
         t = video.shape[1]
-        time = self.time_embedding
+        time: torch.Tensor = self.time_embedding
         if t != len(time):  # nearest neighbour along time
             time = nn.functional.interpolate(time.T[None], size=t, mode="nearest")[0].T
 
@@ -80,7 +82,7 @@ class VitaCLIP(VideoCLIP):
             shaped = tokens.reshape(-1, t, *tokens.shape[1:]) + time[None, :, None]
             return (shaped.reshape(tokens.shape),)
 
-        handle = self.clip.visual.ln_pre.register_forward_pre_hook(add_time)  # type: ignore
+        handle = self.clip.visual.ln_pre.register_forward_pre_hook(add_time)
         try:
             return super().embed_frames(video)
         finally:
@@ -99,17 +101,18 @@ class VitaCLIP(VideoCLIP):
             joint = torch.cat(
                 [tokens[:, :1], local, shared.expand(b * t, -1, -1), tokens[:, 1:], summary], 1
             )
-            joint = joint + block.ls_1(block.attention(block.ln_1(joint)))  # type: ignore
+            joint = joint + block.ls_1(block.attention(block.ln_1(joint)))
             # After the MLP the global prompts are dropped too, and a token's MLP sees that token
             # alone: dropping them before it gives the same and costs less.
             tokens = torch.cat([joint[:, :1], joint[:, 1 + t + count : -1]], 1)
-            tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))  # type: ignore
+            tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
         return tokens
 
     def encode_classes(
         self, class_names: Sequence[str], prompts: PromptSet, chunk: int = 256
     ) -> torch.Tensor:
         """Learned contexts where there are some for these classes, else plain class names."""
+        del prompts  # the contexts stand in for templates
         names = list(class_names)
         if self.context.knows(names):
             parts = [names[i : i + chunk] for i in range(0, len(names), chunk)]

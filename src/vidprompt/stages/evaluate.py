@@ -45,9 +45,7 @@ def run(config: Any) -> None:
         "hashes": {
             "config": config_hash(config, "backbone", "frames", "method", "prompts", "protocol"),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
-            "checkpoints": {
-                run: digest(_checkpoint(dataset, method, run)) for run in runs
-            },
+            "checkpoints": {run: digest(_checkpoint(dataset, method, run)) for run in runs},
         },
     }
     if protocol == "reid":
@@ -113,7 +111,7 @@ def _reid(
     )
     _write_predictions(table, paths.predictions(dataset, method, protocol))
     _write_csv(curves, out / "cmc.csv")
-    tests = {}
+    tests: dict[str, dict[str, Any]] = {}
     for side, subset in split.tests.items():
         found, listed = len(features[split.run].rows(subset.videos)[0]), len(subset.videos)
         tests[side] = {"n": found, "listed": listed, "coverage": rounded(found / listed)}
@@ -135,7 +133,9 @@ def _class_groups(config: Any) -> dict[str, dict[str, str]]:
         if path.is_file():
             table = pd.read_csv(path, index_col="class", dtype=str)
             for column in table.columns:
-                groups.setdefault(str(column), {}).update(table[column].to_dict())
+                groups.setdefault(str(column), {}).update(
+                    {str(name): group for name, group in table[column].items()}
+                )
     return groups
 
 

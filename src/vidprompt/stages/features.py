@@ -22,8 +22,6 @@ from vidprompt.stages.paths import FLOOR
 from vidprompt.training.checkpoint import load_checkpoint
 
 
-
-
 def run(config: Any) -> None:
     """Encode with `config.method` as trained on `config.split` (the frozen floor: all splits)."""
     dataset, method = config.dataset.name, config.method.name
@@ -60,7 +58,9 @@ def _model(config: Any, backbone: Backbone) -> VideoCLIP:
         return create_model(FLOOR, backbone, num_frames=method.num_frames)
     path = paths.checkpoint(config.dataset.name, method.name, config.split)
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}: run `vidprompt train` with the same overrides first")
+        raise UserError(
+            f"no checkpoint {path}: run `vidprompt train` with the same overrides first"
+        )
     return load_checkpoint(path, backbone)[0]
 
 

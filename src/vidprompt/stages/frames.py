@@ -19,9 +19,12 @@ def run(config: Any) -> None:
     manifest = read_manifest(paths.manifest(dataset.name))
     healthy = manifest[manifest["health"] == "ok"]
     root = Path(dataset.root).resolve()
+    columns = ["video_id", "path", "kind", "n_frames", "exact", "source"]
     rows = [
-        FrameRow(row.video_id, root / row.path, row.kind, row.n_frames, row.exact, row.source)
-        for row in healthy.itertuples()
+        FrameRow(
+            str(video_id), root / str(path), str(kind), int(n_frames), bool(exact), str(source)
+        )
+        for video_id, path, kind, n_frames, exact, source in healthy[columns].to_numpy().tolist()
     ]
     settings = plain(config.frames)
     per_source = settings.pop("per_source") or {}

@@ -19,8 +19,10 @@ def run(config: Any) -> None:
     dataset = config.dataset
     root = Path(dataset.root)
     if not root.is_dir():
-        raise DataError(f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
-                        "belongs there")
+        raise DataError(
+            f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
+            "belongs there"
+        )
     folders = {name: source.folder for name, source in dataset.sources.items()}
     annotations = [
         annotation

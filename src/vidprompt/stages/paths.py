@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 FLOOR = "frozen_clip"  # nothing is trained: one run, named "frozen", serves every protocol
 
 

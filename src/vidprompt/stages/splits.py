@@ -12,7 +12,9 @@ from vidprompt.stages import paths
 PROTOCOLS = ("supervised", "zero_shot", "base_to_novel", "few_shot", "reid")
 
 
-def build(manifest: Any, config: Any, protocols: dict[str, Any]) -> Iterator[tuple[str, splits.Split]]:
+def build(
+    manifest: Any, config: Any, protocols: dict[str, Any]
+) -> Iterator[tuple[str, splits.Split]]:
     """All splits of a dataset as (file stem, split), by the protocols' own parameters."""
     dataset, roles = config.dataset.name, config.dataset.roles
     rows = {role: manifest[manifest["source"] == source] for role, source in roles.items()}

@@ -78,13 +78,17 @@ def run(config: Any) -> None:
         backbone_checksum=backbone.checksum,
         class_names=listed.classes,
         options=plain(method.options),
-        config_hash=config_hash(config, *PARTS, *(["protocol"] if split.protocol == "reid" else [])),
+        config_hash=config_hash(
+            config, *PARTS, *(["protocol"] if split.protocol == "reid" else [])
+        ),
         version=vidprompt.__version__,
     )
     out = paths.checkpoint(dataset, method.name, config.split)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
     write_text(paths.training_log(dataset, method.name, config.split), _as_csv(log))
-    print(f"{settings.steps / log.seconds:.2f} steps/s; checkpoint {out.stat().st_size / 1e6:.2f} MB")
+    print(
+        f"{settings.steps / log.seconds:.2f} steps/s; checkpoint {out.stat().st_size / 1e6:.2f} MB"
+    )
 
 
 def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:

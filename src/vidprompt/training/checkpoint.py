@@ -58,9 +58,7 @@ def read_metadata(path: Path | str) -> CheckpointMetadata:
     return CheckpointMetadata(**json.loads(text))
 
 
-def load_checkpoint(
-    path: Path | str, backbone: Backbone
-) -> tuple[VideoCLIP, CheckpointMetadata]:
+def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
     """Rebuild the model of a checkpoint on its backbone.
 
     Raises UserError when it was trained on another backbone or does not fit the code.

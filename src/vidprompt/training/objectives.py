@@ -45,9 +45,7 @@ def motion_loss(frames: torch.Tensor) -> torch.Tensor:
     return 1 / (change + spread + 1)
 
 
-def batch_hard_triplet(
-    features: torch.Tensor, labels: torch.Tensor, margin: float
-) -> torch.Tensor:
+def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
     """Batch-hard triplet loss (Hermans et al., 2017) on L2-normalised features (B, E)."""
     unit = F.normalize(features, dim=-1)
     distance = (2 - 2 * unit @ unit.T).clamp_min(1e-8).sqrt()
@@ -121,7 +119,9 @@ class CrossEntropy(Objective):
 
     def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
         frames, features = self.model.encode_video(video)
-        text = F.normalize(self.model.encode_classes(self.class_names, self.prompts).mean(1), dim=-1)
+        text = F.normalize(
+            self.model.encode_classes(self.class_names, self.prompts).mean(1), dim=-1
+        )
         logits = self.model.logit_scale * F.normalize(features, dim=-1) @ text.T
         entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         terms = {"loss": entropy, "cross_entropy": entropy}

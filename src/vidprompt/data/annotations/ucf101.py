@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vidprompt.data.annotations.base import Annotation
 from vidprompt.errors import DataError
@@ -24,13 +25,15 @@ def read_class_list(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise DataError(f"{path} is missing: UCF-101's annotations belong beside the videos")
-    names = []
+    names: list[str] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.split()
         if not words:
             continue
         if len(words) != 2 or words[0] != str(len(names) + 1):
-            raise DataError(f"{path}:{number}: expected '{len(names) + 1} ClassName', found {line!r}")
+            raise DataError(
+                f"{path}:{number}: expected '{len(names) + 1} ClassName', found {line!r}"
+            )
         names.append(words[1])
     return names
 
@@ -55,7 +58,8 @@ def read_ucf101(root: Path, source: str) -> list[Annotation]:
                 field = f"split{split}"
                 if getattr(known, field):
                     raise DataError(f"{where}: {row.path} is listed twice in split {split}")
-                rows[row.video_id] = replace(known, **{field: role})
+                changes: dict[str, Any] = {field: role}
+                rows[row.video_id] = replace(known, **changes)
     return list(rows.values())
 
 

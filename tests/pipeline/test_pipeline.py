@@ -1,0 +1,137 @@
+"""The real pipeline, `dvc repro`, on a cut-down demo in a temporary clone."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[2]
+METHODS = ("frozen_clip", "ez_clip", "vita_clip")
+PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
+
+
+def run(*command: str, folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def edit(path: Path, **changes: object) -> None:
+    content = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        node = content
+        *parents, last = key.split("__")
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def cut_down(folder: Path) -> None:
+    """Two shapes, four people, an untrained backbone, four steps."""
+    import open_clip
+
+    from vidprompt.demo import actions, backbone, people
+
+    data = folder / "data" / "demo"
+    actions.write_actions(data, actions.ACTIONS, 1, shapes=2, groups=6)
+    actions.write_actions(data, actions.TRANSFER, 1, shapes=2, groups=6)
+    people.write_people(data / "people", 1, train_people=3, test_people=3, frames=8)
+    torch.manual_seed(0)
+    backbone.save(open_clip.CLIP(**backbone.CONFIG), data / "backbone")
+    params = folder / "params"
+    edit(
+        params / "pipeline.yaml",
+        runs=[
+            "supervised_split1",
+            "base_to_novel_4shot_seed1",
+            "few_shot_2shot_seed1",
+            "reid",
+        ],
+    )
+    edit(params / "protocol/base_to_novel.yaml", shots=4)
+    edit(params / "protocol/few_shot.yaml", shots=[2])
+    edit(params / "dataset/demo.yaml", validation__expected={}, validation__max_broken_share=0.2)
+    steps = dict.fromkeys(("supervised", "base_to_novel", "few_shot", "reid"), 3)
+    edit(params / "trainer/demo.yaml", steps=steps, batch_size=8, log_every=1, warmup=1)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clone")
+    files = run("git", "ls-files", "-co", "--exclude-standard", folder=ROOT).splitlines()
+    for name in files:
+        if (ROOT / name).is_file() and not name.startswith((".dvcstore", "results")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run("git", "init", "-q", folder=folder)
+    cut_down(folder)
+    run("dvc", "add", "-q", "data", folder=folder)
+    run("dvc", "repro", folder=folder)
+    return folder
+
+
+def metrics(project: Path, method: str, protocol: str) -> dict:
+    return json.loads((project / f"results/demo/{method}/{protocol}/metrics.json").read_text())
+
+
+def test_every_method_has_every_protocol_and_its_coverage(project: Path) -> None:
+    for method in METHODS:
+        for protocol in PROTOCOLS:
+            result = metrics(project, method, protocol)
+            broken = result["listed"] - result["n"]
+            assert 0 < broken <= 3, (method, protocol)
+            assert result["coverage"] == round(result["n"] / result["listed"], 6) < 1
+            for split in result["splits"].values():
+                assert split["id"].startswith(protocol)
+
+
+def test_broken_files_are_named_in_the_report_with_their_reason(project: Path) -> None:
+    page = (project / "results/demo/report.html").read_text()
+    validation = json.loads((project / "results/demo/validation.json").read_text())
+    assert validation["success"]
+    assert len(validation["broken"]) == 6
+    for row in validation["broken"]:
+        assert row["video_id"] in page
+        assert row["detail"]
+    assert "https://" not in page.replace("https://www.w3.org", "")
+
+
+def test_a_second_repro_does_nothing(project: Path) -> None:
+    said = run("dvc", "repro", folder=project)
+    assert "Running stage" not in said
+
+
+def test_deleted_results_come_back_byte_for_byte(project: Path) -> None:
+    folder = project / "results/demo/ez_clip"
+    before = {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    checkpoint = project / "models/demo/ez_clip/supervised_split1/model.safetensors"
+    weights = checkpoint.read_bytes()
+    shutil.rmtree(folder)
+    checkpoint.unlink()
+    shutil.rmtree(project / ".dvc/cache")
+    target = ["evaluate@demo-ez_clip-supervised", "train@demo-ez_clip-supervised_split1"]
+    run(
+        "vidprompt",
+        "train",
+        "dataset=demo",
+        "method=ez_clip",
+        "split=supervised_split1",
+        folder=project,
+    )
+    run("vidprompt", "evaluate", "method=ez_clip", "protocol=supervised", folder=project)
+    assert checkpoint.read_bytes() == weights, target
+    again = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+    assert len(again) == 4
+    assert all(p.read_bytes() == before[p] for p in again)

@@ -1,0 +1,95 @@
+"""Configuration: typos are sentences, and dvc.yaml names the parameter files a stage reads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidprompt.configuration import compose, config_hash
+from vidprompt.errors import UserError
+from vidprompt.stages.splits import PROTOCOLS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("methd=ez_clip", "unknown key 'methd': did you mean method?"),
+        ("method=ezclip", "did you mean ez_clip? valid: ez_clip, frozen_clip, vita_clip"),
+        ("trainer.lrr=1", "did you mean trainer.lr?"),
+        ("trainer.lr.x=1", "trainer.lr is a value"),
+        ("trainer.lr", "not of the form key=value"),
+    ],
+)
+def test_a_typo_lists_the_valid_choices(override: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_exits_with_2_and_one_line() -> None:
+    command = [sys.executable, "-m", "vidprompt.cli", "train", "dataset=demo", "methd=ez_clip"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "valid: backbone, dataset" in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nsys.argv = ['vidprompt', '--help']\nfrom vidprompt.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'open_clip', 'pandas', 'hydra') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_a_split_implies_its_protocol_unless_told() -> None:
+    assert compose(["split=few_shot_2shot_seed1"]).protocol.name == "few_shot"
+    assert compose(["split=reid", "protocol=supervised"]).protocol.name == "supervised"
+
+
+def test_the_hash_follows_the_named_parts_only() -> None:
+    one, other = compose([]), compose(["trainer.lr=0.5"])
+    assert config_hash(one, "trainer") != config_hash(other, "trainer")
+    assert config_hash(one, "method") == config_hash(other, "method")
+
+
+def test_every_stage_names_the_parameter_files_it_reads() -> None:
+    reads = {  # configuration groups a stage's code uses
+        "manifest": {"dataset"},
+        "splits": {"dataset", "protocol"},
+        "validate": {"dataset"},
+        "frames": {"dataset", "frames"},
+        "train": {"backbone", "frames", "method", "prompts", "protocol", "trainer"},
+        "features": {"backbone", "method", "prompts"},
+        "floor": {"backbone", "method", "prompts"},
+        "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},
+        "reid": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},
+        "report": {"dataset"},
+    }
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == set(reads)
+    for name, groups in reads.items():
+        listed = {Path(next(iter(entry))).parent.name for entry in stages[name]["params"]}
+        assert groups <= listed, name
+
+
+def test_every_run_of_the_pipeline_is_made_by_the_splits_stage() -> None:
+    protocols = {name: compose([f"protocol={name}"]).protocol for name in PROTOCOLS}
+    made = {f"supervised_split{s}" for s in protocols["supervised"].splits} | {"reid"}
+    few, base = protocols["few_shot"], protocols["base_to_novel"]
+    made |= {f"few_shot_{k}shot_seed{s}" for k in few.shots for s in few.seeds}
+    made |= {f"base_to_novel_{base.shots}shot_seed{s}" for s in base.seeds}
+    runs = yaml.safe_load((ROOT / "params/pipeline.yaml").read_text())["runs"]
+    assert set(runs) == made
