@@ -52,7 +52,7 @@ for _name in STAGES:
 @app.command()
 def table(
     dataset: str = typer.Argument("demo"),
-    markdown: bool = typer.Option(False, "--markdown", help="Markdown instead of a drawn table."),
+    markdown: bool = typer.Option(False, help="A Markdown table instead of a drawn one."),
     readme: bool = typer.Option(False, "--readme", help="Write it between README.md's markers."),
 ) -> None:
     """Metrics of every protocol and method, with the floor beside them."""

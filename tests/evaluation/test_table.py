@@ -191,3 +191,18 @@ def test_readme_without_markers_is_left_alone(results: Path, tmp_path: Path, tex
     with pytest.raises(DataError, match="results:begin"):
         update_readme(readme, "demo", results)
     assert readme.read_text() == text
+
+
+def test_the_command_writes_the_readme(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from vidprompt.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("# A\n<!-- results:begin -->\nstale\n<!-- results:end -->\n")
+    assert CliRunner().invoke(app, ["table", "demo", "--readme"]).exit_code == 0
+    assert markdown_table(metrics_rows("demo", results)) in readme.read_text()
+    assert "stale" not in readme.read_text()

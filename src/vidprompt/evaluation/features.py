@@ -9,16 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from safetensors.numpy import load_file
-from safetensors.torch import save_file
-from torch.utils.data import DataLoader
+from safetensors.numpy import load_file, save_file
 
 from vidprompt.atomic import replacing
-from vidprompt.data.loading import Clips, normalise
 from vidprompt.errors import DataError
-from vidprompt.models.video_clip import VideoCLIP
-from vidprompt.progress import Progress
 
 
 @dataclass
@@ -38,30 +32,16 @@ class Features:
         return pairs[:, 0], pairs[:, 1]
 
 
-@torch.inference_mode()
-def encode_videos(
-    model: VideoCLIP, clips: Clips, *, batch_size: int, device: torch.device, progress: Progress
-) -> torch.Tensor:
-    """Video features (N, 1, E) of the centre view of every clip, in order, not normalised."""
-    model.eval().to(device)
-    parts = []
-    for frames, _ in DataLoader(clips, batch_size=batch_size):
-        video = normalise(frames, model.backbone.mean, model.backbone.std, device)
-        parts.append(model.encode_video(video)[1].float().cpu())
-        progress.advance(len(frames))
-    return torch.cat(parts)[:, None]
-
-
 def write_features(
     folder: Path,
     videos: list[str],
-    video: torch.Tensor,
-    text: Mapping[str, torch.Tensor],
+    video: np.ndarray,
+    text: Mapping[str, np.ndarray],
     scale: float,
 ) -> None:
     """Write `features.safetensors` and `index.parquet` atomically."""
-    tensors = {"video": video.contiguous(), "logit_scale": torch.tensor(scale)}
-    tensors |= {f"text/{name}": value.contiguous() for name, value in text.items()}
+    tensors = {"video": np.ascontiguousarray(video), "logit_scale": np.float32(scale)[None]}
+    tensors |= {f"text/{name}": np.ascontiguousarray(value) for name, value in text.items()}
     with replacing(folder / "features.safetensors") as temporary:
         save_file(tensors, temporary)
     with replacing(folder / "index.parquet") as temporary:
@@ -77,4 +57,4 @@ def read_features(folder: Path) -> Features:
     if len(videos) != len(tensors["video"]):
         raise DataError(f"{folder}: {len(videos)} ids, {len(tensors['video'])} features")
     text = {k.removeprefix("text/"): v for k, v in tensors.items() if k.startswith("text/")}
-    return Features(videos, tensors["video"], text, float(tensors["logit_scale"]))
+    return Features(videos, tensors["video"], text, float(tensors["logit_scale"][0]))

@@ -14,6 +14,7 @@ from torch import nn
 
 from vidprompt.models.backbone import Backbone
 from vidprompt.models.stochastic_depth import DropPath
+from vidprompt.models.time_code import check_start, ramp
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -38,8 +39,8 @@ class EZCLIP(VideoCLIP):
     Args:
         num_frames: T; the prompts are learned for this many frames.
         prompt_dropout: on the temporal prompts (0.1 as released).
-        prompt_scale: of the prompts' start; 1 as released. A backbone whose tokens are larger than
-            CLIP's, or a short training, wants more.
+        prompt_start: "released" (uniform) or "ramp" (see time_code).
+        prompt_scale: factor of the uniform start's bound, or deviation of the ramp.
         stochastic_depth: rate in the last layer; rises linearly from 0 in the first. Attention
             dropout follows the same rates (released: 0.1).
     """
@@ -52,6 +53,7 @@ class EZCLIP(VideoCLIP):
         num_frames: int,
         *,
         prompt_dropout: float = 0.1,
+        prompt_start: str = "released",
         prompt_scale: float = 1.0,
         stochastic_depth: float = 0.1,
         adapter_ratio: float = 0.25,
@@ -59,10 +61,12 @@ class EZCLIP(VideoCLIP):
         super().__init__(backbone, num_frames)
         layers = len(self.vision_blocks)
         patch = self.clip.visual.conv1.kernel_size
+        check_start(prompt_start)
         bound = prompt_scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
-        self.temporal_prompts = nn.Parameter(
-            torch.empty(layers, num_frames, self.width).uniform_(-bound, bound)
-        )
+        start = torch.empty(layers, num_frames, self.width).uniform_(-bound, bound)
+        if prompt_start == "ramp":
+            start = ramp(layers, num_frames, self.width, prompt_scale)
+        self.temporal_prompts = nn.Parameter(start)
         # In the published checkpoints, and zero there: kept, and never trained.
         self.temporal_embedding: torch.Tensor
         self.register_buffer("temporal_embedding", torch.zeros(1, num_frames, self.width))

@@ -11,6 +11,7 @@ from vidprompt.errors import UserError
 from vidprompt.models.backbone import Backbone
 from vidprompt.models.context import LearnedContext
 from vidprompt.models.prompts import PromptSet
+from vidprompt.models.time_code import check_start, ramp
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -36,7 +37,8 @@ class VitaCLIP(VideoCLIP):
         global_prompts: video-level prompts a layer (8).
         context_length: M learned vectors before the class name (8 in the released script, 16 default).
         context: "class" (one context a class; unseen classes use plain class names) or "shared".
-        prompt_std: of the start of all vision prompts and the time embedding (0.02 as released).
+        prompt_start: "released" (normal) or "ramp" (time embedding and local prompts, see time_code).
+        prompt_std: deviation of the start of vision prompts and time embedding (0.02 as released).
         train_cls_proj: False = released code (frozen at its random start), True = paper.
     """
 
@@ -52,15 +54,20 @@ class VitaCLIP(VideoCLIP):
         context_length: int = 8,
         context: str = "class",
         train_cls_proj: bool = False,
+        prompt_start: str = "released",
         prompt_std: float = 0.02,
     ) -> None:
         super().__init__(backbone, num_frames)
         if context not in ("class", "shared"):
             raise UserError(f"method.context is {context!r}; choose class or shared")
         layers, width = len(self.vision_blocks), self.width
-        self.time_embedding = nn.Parameter(torch.randn(num_frames, width) * prompt_std)
+        check_start(prompt_start)
+        time = torch.randn(1 + layers, num_frames, width) * prompt_std
+        if prompt_start == "ramp":
+            time = ramp(1 + layers, num_frames, width, prompt_std)
+        self.time_embedding = nn.Parameter(time[0].clone())
+        self.local_prompts = nn.Parameter(time[1:].clone())
         self.global_prompts = nn.Parameter(torch.randn(layers, global_prompts, width) * prompt_std)
-        self.local_prompts = nn.Parameter(torch.randn(layers, num_frames, width) * prompt_std)
         self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.class_projections.requires_grad_(train_cls_proj)
         heads = self.vision_blocks[0].attn.num_heads

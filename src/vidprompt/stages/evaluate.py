@@ -20,7 +20,7 @@ from vidprompt.evaluation.recognition import rounded
 from vidprompt.evaluation.reidentification import evaluate_reid
 from vidprompt.stages import paths
 from vidprompt.stages.paths import FLOOR
-from vidprompt.training.checkpoint import read_metadata
+from vidprompt.training.metadata import read_metadata
 
 
 def run(config: Any) -> None:

@@ -11,7 +11,8 @@ from vidprompt.data.frames import FrameCache
 from vidprompt.data.loading import Clips
 from vidprompt.data.splits import Split, read_split
 from vidprompt.errors import UserError
-from vidprompt.evaluation.features import encode_videos, write_features
+from vidprompt.evaluation.encoding import encode_videos
+from vidprompt.evaluation.features import write_features
 from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone, load_backbone
 from vidprompt.models.prompts import PromptSet
@@ -48,7 +49,8 @@ def run(config: Any) -> None:
         encoded = encode_videos(model, clips, batch_size=64, device=device, progress=progress)
     text = _text(model, splits, PromptSet(tuple(config.prompts.templates)))
     out = paths.features(dataset, method, run_name)
-    write_features(out, videos, encoded, text, float(model.logit_scale.detach()))
+    arrays = {name: value.numpy() for name, value in text.items()}
+    write_features(out, videos, encoded.numpy(), arrays, float(model.logit_scale.detach()))
     print(f"{len(videos)} of {len(wanted)} videos, {len(text)} label sets")
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vidprompt.atomic import replacing
@@ -17,20 +16,7 @@ from vidprompt.errors import UserError
 from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone
 from vidprompt.models.video_clip import VideoCLIP
-
-
-@dataclass
-class CheckpointMetadata:
-    """What a checkpoint says about itself."""
-
-    method: str
-    num_frames: int
-    backbone: str
-    backbone_checksum: str
-    class_names: list[str]
-    options: dict[str, Any] = field(default_factory=dict)
-    config_hash: str = ""
-    version: str = ""
+from vidprompt.training.metadata import CheckpointMetadata, read_metadata
 
 
 def save_checkpoint(
@@ -44,18 +30,6 @@ def save_checkpoint(
     text = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
     with replacing(path) as temporary:
         save_file(state, temporary, {"vidprompt": text})
-
-
-def read_metadata(path: Path | str) -> CheckpointMetadata:
-    """Metadata of a checkpoint. Raises UserError when the file is no checkpoint of ours."""
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get("vidprompt")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is not a safetensors checkpoint: {error}") from error
-    if text is None:
-        raise UserError(f"{path} is a safetensors file, but not one of VidPrompt's checkpoints")
-    return CheckpointMetadata(**json.loads(text))
 
 
 def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
