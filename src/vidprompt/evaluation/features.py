@@ -40,7 +40,7 @@ def write_features(
     scale: float,
 ) -> None:
     """Write `features.safetensors` and `index.parquet` atomically."""
-    tensors = {"video": np.ascontiguousarray(video), "logit_scale": np.float32(scale)[None]}
+    tensors = {"video": np.ascontiguousarray(video), "logit_scale": np.array([scale], np.float32)}
     tensors |= {f"text/{name}": np.ascontiguousarray(value) for name, value in text.items()}
     with replacing(folder / "features.safetensors") as temporary:
         save_file(tensors, temporary)
