@@ -98,7 +98,8 @@ def test_every_method_has_every_protocol_and_its_coverage(project: Path) -> None
 
 
 def test_broken_files_are_named_in_the_report_with_their_reason(project: Path) -> None:
-    page = (project / "results/demo/report.html").read_text()
+    # long ids carry break opportunities, which a reader does not see
+    page = (project / "results/demo/report.html").read_text().replace("<wbr>", "")
     validation = json.loads((project / "results/demo/validation.json").read_text())
     assert validation["success"]
     assert len(validation["broken"]) == 5
