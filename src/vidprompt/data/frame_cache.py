@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from vidprompt.atomic import replacing, sha256
 from vidprompt.data.decoding import Frames
+from vidprompt.data.sampling import segment_frames
 from vidprompt.errors import DataError, UserError
 
 FORMAT_VERSION = 1
@@ -71,7 +72,7 @@ def segment_centres(n_frames: int, frames: int | None) -> NDArray[np.int64]:
     """Frame numbers at the centres of `frames` equal segments; all when there are no more."""
     if frames is None or n_frames <= frames:
         return np.arange(n_frames)
-    return (2 * np.arange(frames) + 1) * n_frames // (2 * frames)
+    return segment_frames(n_frames, frames)
 
 
 def write_index(rows: list[dict[str, Any]], path: Path) -> None:

@@ -24,10 +24,12 @@ class Features:
     text: dict[str, np.ndarray]  # "<split>/<test>" → (C, P, E) float32
     logit_scale: float
 
+    def __post_init__(self) -> None:
+        self._row = {video: row for row, video in enumerate(self.videos)}
+
     def rows(self, videos: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Positions in `videos` that have features, and their rows here."""
-        where = {video: row for row, video in enumerate(self.videos)}
-        found = [(i, where[v]) for i, v in enumerate(videos) if v in where]
+        found = [(i, self._row[v]) for i, v in enumerate(videos) if v in self._row]
         pairs = np.array(found, np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 

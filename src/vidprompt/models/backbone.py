@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,20 @@ def text_width(clip: open_clip.CLIP) -> int:
     return int(clip.token_embedding.weight.shape[1])
 
 
-def sequence_mask(clip: open_clip.CLIP, length: int) -> torch.Tensor:
-    """The causal mask of the first `length` text positions."""
-    return clip.attn_mask[:length, :length]
+def encode_embedded(
+    clip: open_clip.CLIP,
+    embedded: torch.Tensor,
+    tokens: torch.Tensor,
+    layers: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Texts given as embeddings (n, context, W) through `layers` → features (n, E), not normalised.
+
+    `tokens` (n, context) tell where each text ends. Positions after the last end-of-text are cut off:
+    the mask is causal, so nothing changes.
+    """
+    ends = tokens.argmax(-1)  # the end-of-text token has the highest id
+    length = int(ends.max()) + 1
+    x = embedded[:, :length] + clip.positional_embedding[:length]
+    x = layers(x, clip.attn_mask[:length, :length].to(x.dtype))
+    x = x[torch.arange(len(x), device=x.device), ends]
+    return clip.ln_final(x) @ clip.text_projection

@@ -82,22 +82,9 @@ class EZCLIP(VideoCLIP):
         for block, rate in zip(self.vision_blocks, rates, strict=True):
             block.attn.dropout = rate
 
-    def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
-        """CLIP's embedding plus the (zero) temporal embedding, added before `ln_pre`."""
-        visual = self.clip.visual
-        if not self.temporal_embedding.any():
-            return super().embed_frames(video)
-        handle = visual.ln_pre.register_forward_pre_hook(
-            lambda _, inputs: (self._add_time(inputs[0], video.shape[1]),)
-        )
-        try:
-            return super().embed_frames(video)
-        finally:
-            handle.remove()
-
-    def _add_time(self, tokens: torch.Tensor, t: int) -> torch.Tensor:
-        shaped = tokens.reshape(-1, t, *tokens.shape[1:])
-        return (shaped + self.temporal_embedding[:, :t, None]).reshape(tokens.shape)
+    def time_code(self, t: int) -> torch.Tensor:
+        """The temporal embedding: zero, unless a checkpoint brings another."""
+        return self.temporal_embedding[0, :t]
 
     def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
         count = tokens.shape[1]

@@ -21,6 +21,13 @@ def ramp(layers: int, num_frames: int, width: int, scale: float) -> torch.Tensor
     return scale * time * torch.randn(layers, 1, width)
 
 
+def resize_time(code: torch.Tensor, t: int) -> torch.Tensor:
+    """A code of T frames, (T, D), for t frames: nearest neighbour along time, (t, D)."""
+    if t == len(code):
+        return code
+    return torch.nn.functional.interpolate(code.T[None], size=t, mode="nearest")[0].T
+
+
 def check_start(start: str) -> None:
     """Raises UserError for an unknown start."""
     if start not in STARTS:

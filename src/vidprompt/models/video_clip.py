@@ -12,7 +12,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from vidprompt.models.backbone import Backbone, sequence_mask, text_width
+from vidprompt.models.backbone import Backbone, encode_embedded, text_width
 from vidprompt.models.prompts import PromptSet, tokenize
 
 
@@ -44,16 +44,34 @@ class VideoCLIP(nn.Module):
         Neither is L2-normalised; the video feature is the mean of the frame features.
         """
         b, t = video.shape[:2]
-        tokens = self.embed_frames(video)
+        tokens = self.embed_frames(video, self.time_code(t))
         tokens = self.vision_layers(tokens, b, t)
         visual = self.clip.visual
         pooled = visual.ln_post(tokens[:, 0])
         frames = (pooled @ visual.proj).reshape(b, t, -1)
         return frames, frames.mean(1)
 
-    def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
-        """(B, T, 3, H, W) → tokens after `ln_pre`, (B·T, N, D)."""
-        return self.clip.visual._embeds(video.flatten(0, 1))
+    def time_code(self, t: int) -> torch.Tensor | None:
+        """What is added to all tokens of each of T frames before `ln_pre`, (T, D); nothing here."""
+        del t
+        return None
+
+    def embed_frames(self, video: torch.Tensor, time: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, 3, H, W) → tokens after `ln_pre`, (B·T, N, D), with `time` (T, D) added before."""
+        visual = self.clip.visual
+        if time is None:
+            return visual._embeds(video.flatten(0, 1))
+
+        def add_time(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+            tokens = inputs[0]
+            shaped = tokens.reshape(-1, len(time), *tokens.shape[1:]) + time[None, :, None]
+            return (shaped.reshape(tokens.shape),)
+
+        handle = visual.ln_pre.register_forward_pre_hook(add_time)
+        try:
+            return visual._embeds(video.flatten(0, 1))
+        finally:
+            handle.remove()
 
     def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
         """All vision blocks: (B·T, N, D) → (B·T, N, D)."""
@@ -67,16 +85,8 @@ class VideoCLIP(nn.Module):
         return self.encode_embedded(self.clip.token_embedding(tokens), tokens)
 
     def encode_embedded(self, embedded: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Text given as embeddings (n, context, W); `tokens` (n, context) tell where each one ends.
-
-        Positions after the last end-of-text are cut off: the mask is causal, so nothing changes.
-        """
-        ends = tokens.argmax(-1)  # the end-of-text token has the highest id
-        length = int(ends.max()) + 1
-        x = embedded[:, :length] + self.clip.positional_embedding[:length]
-        x = self.text_layers(x, sequence_mask(self.clip, length).to(x.dtype))
-        x = x[torch.arange(len(x), device=x.device), ends]
-        return self.clip.ln_final(x) @ self.clip.text_projection
+        """Text given as embeddings (n, context, W); `tokens` (n, context) tell where each one ends."""
+        return encode_embedded(self.clip, embedded, tokens, self.text_layers)
 
     def text_layers(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """All text blocks: (n, length, W) → (n, length, W)."""

@@ -11,7 +11,7 @@ from vidprompt.errors import UserError
 from vidprompt.models.backbone import Backbone
 from vidprompt.models.context import LearnedContext
 from vidprompt.models.prompts import PromptSet
-from vidprompt.models.time_code import check_start, ramp
+from vidprompt.models.time_code import check_start, ramp, resize_time
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -77,23 +77,9 @@ class VitaCLIP(VideoCLIP):
         )
         self.clip.logit_scale.requires_grad_(True)
 
-    def embed_frames(self, video: torch.Tensor) -> torch.Tensor:
-        """CLIP's embedding plus the learned time embedding, added before `ln_pre`."""
-        t = video.shape[1]
-        time: torch.Tensor = self.time_embedding
-        if t != len(time):  # nearest neighbour along time
-            time = nn.functional.interpolate(time.T[None], size=t, mode="nearest")[0].T
-
-        def add_time(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-            tokens = inputs[0]
-            shaped = tokens.reshape(-1, t, *tokens.shape[1:]) + time[None, :, None]
-            return (shaped.reshape(tokens.shape),)
-
-        handle = self.clip.visual.ln_pre.register_forward_pre_hook(add_time)
-        try:
-            return super().embed_frames(video)
-        finally:
-            handle.remove()
+    def time_code(self, t: int) -> torch.Tensor:
+        """The learned time embedding."""
+        return resize_time(self.time_embedding, t)
 
     def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
         for layer, block in enumerate(self.vision_blocks):
@@ -101,9 +87,7 @@ class VitaCLIP(VideoCLIP):
             count = shared.shape[0]
             c = self.class_projections[layer](tokens[:, 0]).reshape(b, t, -1)
             summary = self.summaries[layer](c).reshape(b * t, 1, -1)
-            local = self.local_prompts[layer]
-            if len(local) != t:
-                local = nn.functional.interpolate(local.T[None], size=t, mode="nearest")[0].T
+            local = resize_time(self.local_prompts[layer], t)
             local = (local + c).repeat_interleave(t, 0)  # all T of them to every frame
             joint = torch.cat(
                 [tokens[:, :1], local, shared.expand(b * t, -1, -1), tokens[:, 1:], summary], 1
