@@ -59,6 +59,14 @@ def test_a_split_implies_its_protocol_unless_told() -> None:
     assert compose(["split=reid", "protocol=supervised"]).protocol.name == "supervised"
 
 
+def test_a_schedule_follows_its_method_and_the_command_line_has_the_last_word() -> None:
+    ez, vita = compose(["method=ez_clip"]).trainer, compose(["method=vita_clip"]).trainer
+    for method, trainer in (("ez_clip", ez), ("vita_clip", vita)):
+        schedule = yaml.safe_load((ROOT / f"params/schedule/{method}.yaml").read_text())
+        assert {key: trainer[key] for key in schedule} == schedule
+    assert compose(["method=vita_clip", "trainer.lr=0.5"]).trainer.lr == 0.5
+
+
 def test_the_hash_follows_the_named_parts_only() -> None:
     one, other = compose([]), compose(["trainer.lr=0.5"])
     assert config_hash(one, "trainer") != config_hash(other, "trainer")
@@ -71,7 +79,7 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
         "splits": {"dataset", "protocol"},
         "validate": {"dataset"},
         "frames": {"dataset", "frames"},
-        "train": {"backbone", "frames", "method", "prompts", "protocol", "trainer"},
+        "train": {"backbone", "frames", "method", "prompts", "protocol", "schedule", "trainer"},
         "features": {"backbone", "method", "prompts"},
         "floor": {"backbone", "method", "prompts"},
         "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},

@@ -34,7 +34,10 @@ def test_a_video_draws_the_same_whoever_asks_and_another_each_epoch() -> None:
 def test_batches_are_full_and_every_video_is_seen_equally_often(
     count: int, batch_size: int, steps: int
 ) -> None:
-    batches = [indices for _, indices in shuffled_batches(count, batch_size, steps, seed=3)]
+    plan = list(shuffled_batches(count, batch_size, steps, seed=3))
+    drawn = [sample for batch in plan for sample in batch]
+    assert len(set(drawn)) == len(drawn)  # never the same video in the same epoch twice
+    batches = [[index for _, index in batch] for batch in plan]
     assert {len(batch) for batch in batches} == {min(batch_size, count)}
     assert all(len(set(batch)) == len(batch) for batch in batches)
     seen = np.bincount(np.concatenate(batches), minlength=count)
@@ -43,7 +46,9 @@ def test_batches_are_full_and_every_video_is_seen_equally_often(
 
 def test_person_batches_hold_p_people_with_k_tracklets() -> None:
     persons = [0, 0, 0, 1, 1, 2, 3, 3, 3]
-    for _, batch in person_batches(persons, people=3, tracklets=2, steps=20, seed=0):
+    for step, plan in enumerate(person_batches(persons, people=3, tracklets=2, steps=20, seed=0)):
+        assert {epoch for epoch, _ in plan} == {step}
+        batch = np.array([index for _, index in plan])
         labels = np.asarray(persons)[batch]
         values, counts = np.unique(labels, return_counts=True)
         assert len(values) == 3

@@ -63,7 +63,9 @@ def cut_down(folder: Path) -> None:
     edit(params / "protocol/few_shot.yaml", shots=[2])
     edit(params / "dataset/demo.yaml", validation__expected={}, validation__max_broken_share=0.2)
     steps = dict.fromkeys(("supervised", "base_to_novel", "few_shot", "reid"), 3)
-    edit(params / "trainer/demo.yaml", steps=steps, batch_size=8, log_every=1, warmup=1)
+    for schedule in (params / "schedule").glob("*.yaml"):
+        edit(schedule, steps=steps)
+    edit(params / "trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)
 
 
 @pytest.fixture(scope="module")

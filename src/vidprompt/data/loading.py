@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from vidprompt.data.frames import FrameCache
-from vidprompt.data.sampling import clip_rng, segment_frames
+from vidprompt.data.sampling import Batch, clip_rng, segment_frames
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,16 @@ class Augmentation:
     """What training does to a clip; the same for all of its frames.
 
     `scales`: multi-scale crop, sides as shares of the short side. `flip` must be off where left and
-    right are different classes. `jitter`: probability of colour jitter (0.4, 0.4, 0.2, 0.1);
-    `greyscale`: probability.
+    right are different classes. `jitter`: probability of colour jitter; `jitter_strength`: how much of
+    brightness, contrast, saturation and hue (hue costs more than all the rest). `channels`: probability
+    of shuffling the colour channels. `greyscale`: probability.
     """
 
-    scales: tuple[float, ...] = (1.0,)
+    scales: Sequence[float] = (1.0,)
     flip: bool = False
     jitter: float = 0.0
+    jitter_strength: Sequence[float] = (0.4, 0.4, 0.2, 0.1)
+    channels: float = 0.0
     greyscale: float = 0.0
 
 
@@ -56,11 +59,14 @@ def training_view(
     if augmentation.flip and rng.random() < 0.5:
         clip = clip.flip(-1)
     if augmentation.jitter and rng.random() < augmentation.jitter:
-        spread = rng.uniform(-1, 1, 4) * (0.4, 0.4, 0.2, 0.1)
+        spread = rng.uniform(-1, 1, 4) * augmentation.jitter_strength
         clip = F.adjust_brightness(clip, 1 + spread[0])
         clip = F.adjust_contrast(clip, 1 + spread[1])
         clip = F.adjust_saturation(clip, 1 + spread[2])
-        clip = F.adjust_hue(clip, spread[3])
+        if spread[3]:
+            clip = F.adjust_hue(clip, spread[3])
+    if augmentation.channels and rng.random() < augmentation.channels:
+        clip = clip[:, torch.from_numpy(rng.permutation(3))]
     if augmentation.greyscale and rng.random() < augmentation.greyscale:
         clip = v2.Grayscale(3)(clip)
     return clip
@@ -104,13 +110,12 @@ class Clips(Dataset):
 
 
 def batches(
-    clips: Clips, plan: Sequence[tuple[int, np.ndarray]], workers: int
+    clips: Clips, plan: Sequence[Batch], workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The planned batches, in order: uint8 (B, T, 3, size, size), labels (B,)."""
-    sampler = [[(epoch, int(i)) for i in indices] for epoch, indices in plan]
     loader = DataLoader(
         clips,
-        batch_sampler=sampler,
+        batch_sampler=plan,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=bool(workers),

@@ -6,7 +6,6 @@ import csv
 import io
 from typing import Any
 
-import numpy as np
 import torch
 
 import vidprompt
@@ -14,7 +13,7 @@ from vidprompt.atomic import write_text
 from vidprompt.configuration import config_hash, plain
 from vidprompt.data.frames import FrameCache
 from vidprompt.data.loading import Augmentation, Clips, batches
-from vidprompt.data.sampling import person_batches, shuffled_batches
+from vidprompt.data.sampling import Batch, person_batches, shuffled_batches
 from vidprompt.data.splits import Split, Subset, read_split
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
@@ -57,8 +56,6 @@ def run(config: Any) -> None:
     )
     objective = _objective(config, split, model)
     settings, plan = _plan(config, split, videos)
-    trainer = plain(config.trainer)
-    augmentation = trainer["augmentation"] | {"scales": tuple(trainer["augmentation"]["scales"])}
     clips = Clips(
         str(paths.frames(dataset)),
         videos.videos,
@@ -66,7 +63,7 @@ def run(config: Any) -> None:
         num_frames=method.num_frames,
         size=backbone.image_size,
         seed=config.seed,
-        augmentation=Augmentation(**augmentation),
+        augmentation=Augmentation(**plain(config.trainer.augmentation)),
     )
     title = f"train {method.name} {config.split}"
     with Progress(title, settings.steps, unit="steps") as progress:
@@ -107,18 +104,23 @@ def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
 
 
-def _plan(
-    config: Any, split: Split, videos: Subset
-) -> tuple[TrainerSettings, list[tuple[int, np.ndarray]]]:
+def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, list[Batch]]:
     trainer = plain(config.trainer)
+    if not isinstance(trainer["steps"], dict):
+        raise UserError(
+            f"how long is {config.method.name} trained? write params/schedule/"
+            f"{config.method.name}.yaml (lr, prompt_lr_scale, steps) as of another method"
+        )
     steps = trainer["steps"][split.protocol]
+    scale = config.protocol.lr_scale if split.protocol == "reid" else 1.0
     settings = TrainerSettings(
         steps=steps,
+        lr=scale * trainer["lr"],
         betas=tuple(trainer["betas"]),
         **{
             key: trainer[key]
             for key in (
-                "batch_size", "lr", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
+                "batch_size", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
                 "log_every", "workers",
             )
         },
