@@ -22,7 +22,7 @@ def test_a_random_frame_is_distributed_alike_under_every_motion() -> None:
         pose = poses(motion, 1500, number)
         moment = torch.from_numpy(rng.integers(0, 24, 1500))[:, None]
         picked = [f.gather(1, moment)[:, 0] for f in (pose.x, pose.y, pose.radius)]
-        samples[motion] = [*picked, pose.angle.gather(1, moment)[:, 0] % (2 * torch.pi)]
+        samples[motion] = [*picked, pose.angle.gather(1, moment)[:, 0]]
     reference = samples["moving left"]
     for motion in MOTIONS[1:]:
         for ours, theirs in zip(samples[motion], reference, strict=True):

@@ -23,15 +23,19 @@ _DOWN = (
     ("at the top", "up at the top", "in the upper part"),
     ("at the bottom", "down at the bottom", "in the lower part"),
 )
-# shape, colour, texture, size, across, down: how many values, and how often a caption names it
-VALUES = (len(SHAPES), len(COLOURS), len(TEXTURES), 2, 2, 2)
-_NAMED = (0.92, 0.6, 0.35, 0.35, 0.4, 0.4)
+_TILT = (
+    ("leaning left", "tilted left", "tipped over to the left"),
+    ("leaning right", "tilted right", "tipped over to the right"),
+)
+# shape, colour, texture, size, across, down, tilt: how many values, how often a caption names it
+VALUES = (len(SHAPES), len(COLOURS), len(TEXTURES), 2, 2, 2, 2)
+_NAMED = (0.92, 0.6, 0.35, 0.35, 0.4, 0.4, 0.4)
 
 
 @dataclass
 class Attributes:
-    """(N, 6) integers: shape, colour, texture, size (0 small, 1 large), across (0 left, 1 right),
-    down (0 top, 1 bottom); ANY where an attribute is not clear or not named."""
+    """(N, 7) integers: shape, colour, texture, size (0 small, 1 large), across (0 left, 1 right),
+    down (0 top, 1 bottom), tilt (0 left, 1 right); ANY where one is not clear or not named."""
 
     values: torch.Tensor
 
@@ -62,6 +66,7 @@ def attributes(
                 side(pose.radius[:, 0], 0.42, 0.56),
                 side(pose.x[:, 0], -0.15, 0.15),
                 side(pose.y[:, 0], -0.15, 0.15),
+                side(pose.angle[:, 0], -0.15, 0.15),
             ],
             1,
         )
@@ -71,11 +76,11 @@ def attributes(
 def draw_captions(stills: Attributes, generator: torch.Generator) -> tuple[list[str], Attributes]:
     """One caption a still, naming a random part of its attributes."""
     n = len(stills.values)
-    keep = torch.rand(n, 6, generator=generator) < torch.tensor(_NAMED)
+    keep = torch.rand(n, len(VALUES), generator=generator) < torch.tensor(_NAMED)
     named = torch.where(keep, stills.values, ANY)
     # plain is what is not said
     named[:, 2] = torch.where(named[:, 2] < STRIPED, ANY, named[:, 2])
-    words = torch.randint(3, (n, 3), generator=generator).tolist()
+    words = torch.randint(3, (n, 4), generator=generator).tolist()
     prefix = torch.randint(len(_PREFIXES), (n,), generator=generator).tolist()
     captions = [
         _PREFIXES[p] + describe(row, w)
@@ -92,22 +97,28 @@ def caption_banks(generator: torch.Generator) -> list[tuple[list[str], tuple[int
     """
 
     def caption(row: list[int]) -> str:
-        word = torch.randint(3, (3,), generator=generator).tolist()
+        word = torch.randint(3, (4,), generator=generator).tolist()
         prefix = int(torch.randint(len(_PREFIXES), (), generator=generator))
         return _PREFIXES[prefix] + describe(row, word)
 
     banks: list[tuple[list[str], tuple[int, ...]]] = []
     for attribute, values in enumerate(VALUES):
-        rows = [[ANY] * attribute + [v] + [ANY] * (5 - attribute) for v in range(values)]
+        after = [ANY] * (len(VALUES) - 1 - attribute)
+        rows = [[ANY] * attribute + [v] + after for v in range(values)]
         banks.append(([caption(row) for row in rows], (attribute,)))
-    pairs = [[s, c, ANY, ANY, ANY, ANY] for s in range(VALUES[0]) for c in range(VALUES[1])]
+    pairs = [of_colour(s, c) for s in range(VALUES[0]) for c in range(VALUES[1])]
     banks.append(([caption(row) for row in pairs], (0, 1)))
     return banks
 
 
-def describe(row: list[int], word: list[int] | tuple[int, ...] = (0, 0, 0)) -> str:
-    """The words of one row of attributes; `word` picks among synonyms of size and places."""
-    shape, colour, texture, size, across, down = row
+def of_colour(shape: int, colour: int) -> list[int]:
+    """A row of attributes that names these two alone."""
+    return [shape, colour, *[ANY] * (len(VALUES) - 2)]
+
+
+def describe(row: list[int], word: list[int] | tuple[int, ...] = (0, 0, 0, 0)) -> str:
+    """The words of one row of attributes; `word` picks among synonyms of size, places and tilt."""
+    shape, colour, texture, size, across, down, tilt = row
     parts = []
     if size != ANY:
         parts.append(_SIZES[size][word[0]])
@@ -122,4 +133,6 @@ def describe(row: list[int], word: list[int] | tuple[int, ...] = (0, 0, 0)) -> s
         places.append(_ACROSS[across][word[1]])
     if down != ANY:
         places.append(_DOWN[down][word[2]])
+    if tilt != ANY:
+        places.append(_TILT[tilt][word[3]])
     return " ".join([article, *parts, " and ".join(places)]).strip()

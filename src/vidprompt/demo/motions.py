@@ -65,8 +65,10 @@ def draw_pose(
     reach_x, reach_y = uniform(generator, 0.26, 0.44, 2, n, 1)
     radius = uniform(generator, *style.radius, n, 1)
     growth = uniform(generator, 0.26, 0.42, n, 1)
-    facing = uniform(generator, 0.0, 2 * torch.pi, n, 1)
-    turn = uniform(generator, 0.9, 1.3, n, 1)  # radians either way
+    # Objects stand upright on the whole; a turn stays within the symmetry of the squares and crosses
+    # (quarter turns) and nearly of the stars, so that its direction can be seen at every step.
+    facing = uniform(generator, -0.12, 0.12, n, 1)
+    turn = uniform(generator, 0.42, 0.62, n, 1)  # radians either way
 
     shake = torch.cumsum(torch.randn(n, frames, 2, generator=generator) * 0.008, 1)
     wobble = torch.randn(n, frames, 4, generator=generator) * torch.tensor(

@@ -123,9 +123,9 @@ def _write_tracklet(folder: Path, pictures: torch.Tensor) -> None:
 def write_people(
     root: Path,
     seed: int,
-    train_people: int = 14,
+    train_people: int = 24,
     test_people: int = 14,
-    frames: int = 16,
+    frames: int = 12,
     tracklets_per_session: int = 2,
 ) -> None:
     """Write the set under `root`, which must not hold one yet; equal arguments give equal bytes.
