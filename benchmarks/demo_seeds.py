@@ -17,7 +17,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean
+from statistics import mean, pstdev
+from typing import Any
+
+from vidprompt.evaluation.measures import read_metrics, rows_of
 
 ROOT = Path(__file__).parents[1]
 RUNS = ("supervised_split1", "base_to_novel_16shot_seed1", "reid")
@@ -41,28 +44,65 @@ def scratch(folder: Path) -> None:
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
     """Method → figure → value."""
-    figures: dict[str, dict[str, float]] = {}
+    metrics = read_metrics("demo", folder / "results")
+    figures: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+    for row in rows_of(metrics):
+        for method, cell in row.cells.items():
+            figures[method][f"{row.protocol} {row.key}"] = cell.value
+    for method, protocols in metrics.items():
+        for protocol, result in protocols.items():
+            tests = [
+                (name, test)
+                for split in result["splits"].values()
+                for name, test in split["tests"].items()
+            ]
+            for name in sorted({name for name, test in tests if "within" in test}):
+                columns = [test["within"] for other, test in tests if other == name]
+                for column in columns[0]:
+                    label = f"{protocol} {name} within {column}"
+                    figures[method][label] = mean(c[column]["value"] for c in columns)
+                    figures[method][f"{label} (chance)"] = mean(
+                        c[column]["chance"] for c in columns
+                    )
+    return {
+        method: {name: round(value, 4) for name, value in sorted(found.items())}
+        for method, found in figures.items()
+    }
+
+
+def run_seed(seed: int) -> dict[str, dict[str, float]]:
+    """Train and evaluate everything with one seed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scratch(folder)
+        vidprompt(folder, "features", "method=frozen_clip")
+        for method in METHODS[1:]:
+            for run in RUNS:
+                choice = [f"method={method}", f"split={run}", f"seed={seed}"]
+                vidprompt(folder, "train", *choice)
+                vidprompt(folder, "features", *choice)
+        for method in METHODS:
+            for protocol in PROTOCOLS:
+                vidprompt(folder, "evaluate", f"method={method}", f"protocol={protocol}")
+        return measure(folder)
+
+
+def summarise(by_seed: dict[int, dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """Means and population deviations over seeds, and ratios of means to the floor's."""
+    first = next(iter(by_seed.values()))
+    over: dict[str, dict[str, dict[str, float]]] = {"mean": {}, "std": {}, "ratio_to_floor": {}}
     for method in METHODS:
-        found = {}
-        for protocol in PROTOCOLS:
-            path = folder / "results/demo" / method / protocol / "metrics.json"
-            metrics = json.loads(path.read_text())
-            for name, entry in metrics["summary"].items():
-                key = "R-1" if protocol == "reid" else "top1"
-                value = entry.get(key, entry)
-                if name == protocol:
-                    found[name] = value["value"]
-                else:
-                    found[f"{protocol} {name}"] = value["value"]
-            for split in metrics["splits"].values():
-                for test, entry in split["tests"].items():
-                    for column, within in entry.get("within", {}).items():
-                        label = f"{protocol} {test} within {column}"
-                        found.setdefault(label, 0.0)
-                        found[label] += within["value"] / len(metrics["splits"])
-                        found[f"{label} (chance)"] = within["chance"]
-        figures[method] = {name: round(value, 4) for name, value in sorted(found.items())}
-    return figures
+        values = {name: [by_seed[s][method][name] for s in by_seed] for name in first[method]}
+        over["mean"][method] = {name: round(mean(v), 4) for name, v in values.items()}
+        over["std"][method] = {name: round(pstdev(v), 4) for name, v in values.items()}
+    floor = over["mean"]["frozen_clip"]
+    for method in METHODS[1:]:
+        over["ratio_to_floor"][method] = {
+            name: round(value / floor[name], 2)
+            for name, value in over["mean"][method].items()
+            if floor[name] and "chance" not in name
+        }
+    return over
 
 
 def main() -> None:
@@ -70,51 +110,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/demo_seeds.json")
     arguments = parser.parse_args()
-    by_seed = {}
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            scratch(folder)
-            vidprompt(folder, "features", "method=frozen_clip")
-            for method in METHODS[1:]:
-                for run in RUNS:
-                    choice = [f"method={method}", f"split={run}", f"seed={seed}"]
-                    vidprompt(folder, "train", *choice)
-                    vidprompt(folder, "features", *choice)
-            for method in METHODS:
-                for protocol in PROTOCOLS:
-                    vidprompt(folder, "evaluate", f"method={method}", f"protocol={protocol}")
-            by_seed[seed] = measure(folder)
-    means = {
-        method: {
-            figure: round(mean(by_seed[s][method][figure] for s in by_seed), 4)
-            for figure in by_seed[arguments.seeds[0]][method]
-        }
-        for method in METHODS
-    }
-    floor = means["frozen_clip"]
-    ratios = {
-        method: {
-            figure: round(value / floor[figure], 3)
-            for figure, value in means[method].items()
-            if floor[figure] and "chance" not in figure
-        }
-        for method in METHODS[1:]
-    }
+    by_seed = {seed: run_seed(seed) for seed in arguments.seeds}
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
+    summary = summarise(by_seed)
     result = {
         "commit": commit,
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "seeds": arguments.seeds,
-        "means": means,
-        "ratio_to_floor": ratios,
+        **summary,
         "by_seed": by_seed,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    print(json.dumps({"means": means, "ratio_to_floor": ratios}, indent=1))
+    print(json.dumps(summary, indent=1))
 
 
 if __name__ == "__main__":

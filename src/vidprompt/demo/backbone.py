@@ -26,7 +26,7 @@ from pathlib import Path
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidprompt.data.loading import normalise
 from vidprompt.demo.captions import (
@@ -175,13 +175,18 @@ def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
 def with_random_words(
     tokens: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put one to three random tokens behind each text.
+    """Put one to three random tokens behind each text, a quarter of them from the texts themselves.
 
-    Returns the new tokens (n, context) and which were put there (n, 3), 0 where fewer.
+    (A word out of its phrase says nothing of a still: "left" alone is not "on the left", or "moving
+    left" would mean a place.) Returns the new tokens (n, context) and which were put there (n, 3), 0
+    where fewer.
     """
     n = len(tokens)
     count = torch.randint(1, 4, (n, 1), generator=generator)
     words = torch.randint(400, END_OF_TEXT - 1, (n, 3), generator=generator)
+    used = tokens[(tokens > 0) & (tokens < END_OF_TEXT - 1)]
+    familiar = used[torch.randint(len(used), (n, 3), generator=generator)]
+    words = torch.where(torch.rand(n, 3, generator=generator) < 0.25, familiar, words)
     words = torch.where(torch.arange(3) < count, words, 0)
     longer = tokens.clone()
     ends = tokens.argmax(1)
@@ -249,11 +254,17 @@ def teach_words(
             print(f"words {step + 1} loss {loss.item():.3f} words {guess.item():.3f}", flush=True)
 
 
-def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -> None:
-    torch.manual_seed(seed)
+def teach_stills(
+    model: open_clip.CLIP,
+    tokenizer: open_clip.SimpleTokenizer,
+    out: Path,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+) -> None:
+    """Stage 1: both towers, from nothing; saved every 200 steps."""
     generator = torch.Generator().manual_seed(seed)
-    model = open_clip.CLIP(**CONFIG)
-    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
     size = CONFIG["vision_cfg"]["image_size"]
     optimizers = build_optimizers(model, lr)
     schedules = [
@@ -296,15 +307,26 @@ def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -
                 flush=True,
             )
             save(model, out)
+
+
+def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -> None:
+    """Both stages; with `steps` 0 only the second, on the backbone that is in `out`."""
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**CONFIG)
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
+    runs = []
+    if steps:
+        teach_stills(model, tokenizer, out, steps, batch, lr, seed)
+    else:
+        runs = json.loads((out / "training.json").read_text())["runs"]
+        state = load_file(out / "demo_clip.safetensors")
+        model.load_state_dict({name: value.float() for name, value in state.items()})
     model.eval()
     teach_words(model, tokenizer, words, batch, seed)
     save(model, out)
+    runs.append({"steps": steps, "word_steps": words, "batch": batch, "lr": lr, "seed": seed})
     report = {
-        "steps": steps,
-        "word_steps": words,
-        "batch": batch,
-        "lr": lr,
-        "seed": seed,
+        "runs": runs,
         "stills": 3600,
         "top1_36_way": held_out_accuracy(model, tokenizer, 3600, 20_000, range(6), range(6)),
         "top1_80_way": held_out_accuracy(
@@ -327,7 +349,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=2800, help="0: stage 2 again, on --out")
     parser.add_argument("--word-steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)

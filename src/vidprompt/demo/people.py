@@ -124,7 +124,7 @@ def write_people(
     root: Path,
     seed: int,
     train_people: int = 24,
-    test_people: int = 14,
+    test_people: int = 20,
     frames: int = 12,
     tracklets_per_session: int = 2,
 ) -> None:

@@ -54,6 +54,7 @@ def run(config: Any) -> None:
         f"{method.name} on {split.id}: {trained:,} trainable parameters, "
         f"{len(videos.videos)} of {len(listed.videos)} videos usable"
     )
+    chosen = config.protocol if split.protocol == "reid" else config.trainer
     objective = _objective(config, split, model)
     settings, plan = _plan(config, split, videos)
     clips = Clips(
@@ -63,7 +64,7 @@ def run(config: Any) -> None:
         num_frames=method.num_frames,
         size=backbone.image_size,
         seed=config.seed,
-        augmentation=Augmentation(**plain(config.trainer.augmentation)),
+        augmentation=Augmentation(**plain(chosen.augmentation)),
     )
     title = f"train {method.name} {config.split}"
     with Progress(title, settings.steps, unit="steps") as progress:
@@ -112,15 +113,13 @@ def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, l
             f"{config.method.name}.yaml (lr, prompt_lr_scale, steps) as of another method"
         )
     steps = trainer["steps"][split.protocol]
-    scale = config.protocol.lr_scale if split.protocol == "reid" else 1.0
     settings = TrainerSettings(
         steps=steps,
-        lr=scale * trainer["lr"],
         betas=tuple(trainer["betas"]),
         **{
             key: trainer[key]
             for key in (
-                "batch_size", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
+                "batch_size", "lr", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
                 "log_every", "workers",
             )
         },
