@@ -15,10 +15,11 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 env: $(VENV)/.ready
 
 # uv takes torch and torchvision as a matched pair (see CONTRIBUTING.md)
+# Bytecode is compiled here: where Python may not write it, every stage would compile torch anew (10 s)
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -e '.[dev]' -c constraints.txt
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python -e '.[dev]' -c constraints.txt
 	@touch $@
 
 repro: env

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from vidprompt.configuration import compose, config_hash
 from vidprompt.errors import UserError
@@ -63,7 +64,9 @@ def test_a_schedule_follows_its_method_and_the_command_line_has_the_last_word() 
     ez, vita = compose(["method=ez_clip"]).trainer, compose(["method=vita_clip"]).trainer
     for method, trainer in (("ez_clip", ez), ("vita_clip", vita)):
         schedule = yaml.safe_load((ROOT / f"params/schedule/{method}.yaml").read_text())
-        assert {key: trainer[key] for key in schedule} == schedule
+        assert OmegaConf.merge(trainer, schedule) == trainer
+        assert trainer.steps == schedule["steps"]
+    assert (ez.augmentation.jitter, vita.augmentation.jitter) == (0.8, 0.0)
     assert compose(["method=vita_clip", "trainer.lr=0.5"]).trainer.lr == 0.5
 
 
