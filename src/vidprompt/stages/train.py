@@ -115,11 +115,12 @@ def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, l
     steps = trainer["steps"][split.protocol]
     settings = TrainerSettings(
         steps=steps,
+        prompt_lr_scale=trainer["prompt_lr_scale"][split.protocol],
         betas=tuple(trainer["betas"]),
         **{
             key: trainer[key]
             for key in (
-                "batch_size", "lr", "prompt_lr_scale", "weight_decay", "warmup", "clip_grad", "precision",
+                "batch_size", "lr", "weight_decay", "warmup", "clip_grad", "precision",
                 "log_every", "workers",
             )
         },
