@@ -1,6 +1,6 @@
 """Do the methods learn motion? The demo's protocols over several seeds, against frozen CLIP.
 
-    python benchmarks/demo_seeds.py --seeds 1 2 3
+    python benchmarks/demo_seeds.py --seeds 1 2 3 --jobs 2
 
 The pipeline's own seed is read from `results/` (run `dvc repro` first); the others are trained and evaluated
 in a scratch copy of the project (the committed results are not touched). Writes
@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
@@ -111,10 +112,16 @@ def summarise(by_seed: dict[int, dict[str, dict[str, float]]]) -> dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at the same time")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/demo_seeds.json")
     arguments = parser.parse_args()
     done = compose([]).seed  # what is in results/ was made with this one
-    by_seed = {seed: measure(ROOT) if seed == done else run_seed(seed) for seed in arguments.seeds}
+    others = [seed for seed in arguments.seeds if seed != done]
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // arguments.jobs))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        by_seed = dict(zip(others, pool.map(run_seed, others), strict=True))
+    if done in arguments.seeds:
+        by_seed = {done: measure(ROOT)} | by_seed
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -350,7 +350,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2800, help="0: stage 2 again, on --out")
-    parser.add_argument("--word-steps", type=int, default=1500)
+    parser.add_argument("--word-steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
