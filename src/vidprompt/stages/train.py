@@ -113,14 +113,16 @@ def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, l
             f"{config.method.name}.yaml (lr, prompt_lr_scale, steps) as of another method"
         )
     steps = trainer["steps"][split.protocol]
+    scale = config.protocol.lr_scale if split.protocol == "reid" else 1.0
     settings = TrainerSettings(
         steps=steps,
+        lr=scale * trainer["lr"],
         prompt_lr_scale=trainer["prompt_lr_scale"][split.protocol],
         betas=tuple(trainer["betas"]),
         **{
             key: trainer[key]
             for key in (
-                "batch_size", "lr", "weight_decay", "warmup", "clip_grad", "precision",
+                "batch_size", "weight_decay", "warmup", "clip_grad", "precision",
                 "log_every", "workers",
             )
         },
