@@ -55,30 +55,30 @@ def test_the_lists_name_what_is_there(root: Path, listed: list[Annotation]) -> N
     for a in listed:
         roles[a.split1].append(a)
     assert {role: len(found) for role, found in roles.items()} == {
-        "train": 84,
-        "query": 42,
-        "gallery": 43,
+        "train": 144,
+        "query": 60,
+        "gallery": 61,
     }
     people = {role: {a.label for a in found} for role, found in roles.items()}
-    assert len(people["train"]) == len(people["query"]) == 14
+    assert (len(people["train"]), len(people["query"])) == (24, 20)
     assert people["query"] == people["gallery"]
     assert not people["train"] & people["query"]
-    assert {a.label for a in listed} == {f"{n:03d}" for n in range(1, 29)}
+    assert {a.label for a in listed} == {f"{n:03d}" for n in range(1, 45)}
 
 
 def test_frames_and_size(root: Path, listed: list[Annotation]) -> None:
     for a in listed:
         frames = sorted(p.name for p in (root / a.path).iterdir())
-        assert frames == [f"{n:05d}.jpg" for n in range(1, 17)]
+        assert frames == [f"{n:05d}.jpg" for n in range(1, 13)]
     with Image.open(root / listed[0].path / "00001.jpg") as picture:
         assert (picture.size, picture.format, picture.mode) == ((WIDTH, HEIGHT), "JPEG", "RGB")
-    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) < 2_200_000
+    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) < 2_600_000
 
 
 def test_one_gallery_tracklet_is_broken(root: Path, listed: list[Annotation]) -> None:
     found = [a for a in listed if broken(root, a)]
     assert [a.split1 for a in found] == ["gallery"]
-    assert (root / found[0].path / "00009.jpg").stat().st_size == 0
+    assert (root / found[0].path / "00007.jpg").stat().st_size == 0
 
 
 def test_clothes_change_in_the_third_session_alone(listed: list[Annotation]) -> None:
@@ -128,8 +128,8 @@ def test_colour_alone_is_misled_once_clothes_change(root: Path, listed: list[Ann
         ).cmc[1]
         for protocol in PROTOCOLS
     }
-    assert first["clothes-changing"] < 0.15
-    assert first["same-clothes"] > first["clothes-changing"] + 0.2
+    assert first["clothes-changing"] < 0.1
+    assert first["same-clothes"] > first["clothes-changing"] + 0.15
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
