@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import typer
 
@@ -62,6 +64,19 @@ def table(
         update_readme(dataset=dataset)
         return
     print_table(dataset, markdown=markdown)
+
+
+@app.command()
+def parity(
+    golden: Path = typer.Argument(help="A golden .json; its .npz lies beside it."),  # noqa: B008
+) -> None:
+    """Compare with numbers of a published implementation; exit 1 when they are not the same."""
+    from vidprompt.published.parity import check
+
+    result = check(golden)
+    print(json.dumps(result, indent=1, sort_keys=True))
+    if not result["passed"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -40,9 +40,9 @@ from vidprompt.demo.captions import (
 )
 from vidprompt.demo.motions import MOTIONS, draw_pose
 from vidprompt.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
-from vidprompt.models.backbone import encode_embedded
-from vidprompt.models.prompts import END_OF_TEXT
+from vidprompt.models.text_tower import encode_embedded, text_ends
 
+END_OF_TEXT = open_clip.SimpleTokenizer().eot_token_id
 CONFIG: dict = {
     "embed_dim": 64,
     "vision_cfg": {
@@ -165,10 +165,7 @@ def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Opti
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """Text features (n, E), L2-normalised."""
-    embedded = model.token_embedding(tokens)
-    features = encode_embedded(
-        model, embedded, tokens, lambda x, mask: model.transformer(x, attn_mask=mask)
-    )
+    features = encode_embedded(model, model.token_embedding(tokens), text_ends(tokens))
     return F.normalize(features, dim=-1)
 
 

@@ -8,13 +8,17 @@ skip of its own follows the attention in both towers.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from vidprompt.errors import UserError
+from vidprompt.models.attention import Maps, mix, project, project_keys
 from vidprompt.models.backbone import Backbone
-from vidprompt.models.stochastic_depth import DropPath
-from vidprompt.models.time_code import check_start, ramp
+from vidprompt.models.stochastic_depth import drop_path
+from vidprompt.models.time_code import RESAMPLING, check_choice, check_start, ramp, resize_time
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -33,6 +37,14 @@ class Adapter(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
+class Parts(NamedTuple):
+    """What EZ-CLIP adds to one vision layer."""
+
+    prompt: torch.Tensor  # (T, D)
+    adapter: Adapter
+    rate: float  # of stochastic depth and attention dropout
+
+
 class EZCLIP(VideoCLIP):
     """EZ-CLIP on any open_clip ViT.
 
@@ -43,6 +55,10 @@ class EZCLIP(VideoCLIP):
         prompt_scale: factor of the uniform start's bound, or deviation of the ramp.
         stochastic_depth: rate in the last layer; rises linearly from 0 in the first. Attention
             dropout follows the same rates (released: 0.1).
+        adapter_ratio: width of an adapter's middle, of the tower's width (1/4).
+        other_lengths: what becomes of a video of another length than T: "refuse", or the prompts are
+            resampled along time ("nearest" or "linear").
+        options: a learned text context beside the adapters (see VideoCLIP).
     """
 
     method = "ez_clip"
@@ -57,11 +73,15 @@ class EZCLIP(VideoCLIP):
         prompt_scale: float = 1.0,
         stochastic_depth: float = 0.1,
         adapter_ratio: float = 0.25,
+        other_lengths: str = "refuse",
+        **options: Any,
     ) -> None:
-        super().__init__(backbone, num_frames)
+        super().__init__(backbone, num_frames, **options)
         layers = len(self.vision_blocks)
         patch = self.clip.visual.conv1.kernel_size
         check_start(prompt_start)
+        check_choice("other_lengths", other_lengths, ("refuse", *RESAMPLING))
+        self.other_lengths = other_lengths
         bound = prompt_scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
         start = torch.empty(layers, num_frames, self.width).uniform_(-bound, bound)
         if prompt_start == "ramp":
@@ -77,32 +97,54 @@ class EZCLIP(VideoCLIP):
             Adapter(self.text_width, adapter_ratio) for _ in self.text_blocks
         )
         self.prompt_dropout = nn.Dropout(prompt_dropout)
-        rates = torch.linspace(0, stochastic_depth, layers).tolist()
-        self.drop_path = nn.ModuleList(DropPath(rate) for rate in rates)
-        for block, rate in zip(self.vision_blocks, rates, strict=True):
-            block.attn.dropout = rate
+        self.drop_rates = torch.linspace(0, stochastic_depth, layers).tolist()
 
     def time_code(self, t: int) -> torch.Tensor:
-        """The temporal embedding: zero, unless a checkpoint brings another."""
-        return self.temporal_embedding[0, :t]
+        """The temporal embedding: zero, unless a checkpoint brings another.
 
-    def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
-        count = tokens.shape[1]
-        for layer, block in enumerate(self.vision_blocks):
-            drop_path, adapter = self.drop_path[layer], self.vision_adapters[layer]
-            # 1-2: a prompt a frame, attending across the frames of its video; no residual
-            prompt = self.prompt_dropout(self.temporal_prompts[layer])
-            prompt = prompt + tokens.mean(1).reshape(b, t, -1)
-            prompt = drop_path(block.ls_1(block.attention(block.ln_1(prompt))))
-            # 3: spatial attention with the prompt as one more token, which is then dropped
-            joint = torch.cat([tokens, prompt.reshape(b * t, 1, -1)], 1)
-            attended = block.ls_1(block.attention(block.ln_1(joint)))[:, :count]
-            tokens = adapter(tokens + drop_path(attended))
-            tokens = tokens + drop_path(block.ls_2(block.mlp(block.ln_2(tokens))))
-        return tokens
+        Raises UserError when the video is not of T frames and that is to be refused.
+        """
+        if t != self.num_frames and self.other_lengths == "refuse":
+            raise UserError(
+                f"EZ-CLIP's prompts are for {self.num_frames} frames, and the video has {t}: sample "
+                f"{self.num_frames}, or set method.options.other_lengths to nearest or linear"
+            )
+        return self._for_length(self.temporal_embedding[0], t)
 
-    def text_layers(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        for block, adapter in zip(self.text_blocks, self.text_adapters, strict=True):
-            x = adapter(x + block.ls_1(block.attention(block.ln_1(x), attn_mask=mask)))
-            x = x + block.ls_2(block.mlp(block.ln_2(x)))
-        return x
+    def _for_length(self, code: torch.Tensor, t: int) -> torch.Tensor:
+        return code if t == len(code) else resize_time(code, t, self.other_lengths)
+
+    def parts(self, layer: int, t: int) -> Parts:
+        prompt = self._for_length(self.temporal_prompts[layer], t)
+        adapter = self.vision_adapters[layer]
+        assert isinstance(adapter, Adapter)
+        return Parts(self.prompt_dropout(prompt), adapter, self.drop_rates[layer])
+
+    def drop_rate(self, parts: Parts) -> float:
+        return parts.rate
+
+    def extra_keys(
+        self,
+        block: ResidualAttentionBlock,
+        parts: Parts,
+        tokens: torch.Tensor,
+        t: int,
+        maps: Maps | None,
+    ) -> list[torch.Tensor]:
+        """One prompt a frame: it attends across its video's frames, and its frame's tokens see it."""
+        dropout = parts.rate if self.training else 0.0
+        prompt = parts.prompt + tokens.mean(1).unflatten(0, (-1, t))
+        queries, keys = project(block.attn, block.ln_1(prompt))
+        mixed = mix(block.attn, queries, keys, dropout=dropout, maps=maps, name="time")
+        prompt = drop_path(block.ls_1(mixed), dropout)  # no residual here
+        return [project_keys(block.attn, block.ln_1(prompt.flatten(0, 1)[:, None]))]
+
+    def after_attention(self, parts: Parts, tokens: torch.Tensor) -> torch.Tensor:
+        return parts.adapter(tokens)
+
+    def after_text_attention(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        return self.text_adapters[layer](x)
+
+    @property
+    def text_is_fixed(self) -> bool:
+        return False

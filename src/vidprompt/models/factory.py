@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def create_model(
         method: one of METHODS.
         backbone: an open_clip name, a spec for `load_backbone`, or a loaded Backbone.
         num_frames: T.
-        class_names: annotated names of the training classes (Vita-CLIP's contexts need them).
+        class_names: annotated names of the training classes (class-specific contexts need them).
         options: the method's own (see its class).
 
     Raises UserError for an unknown method or option.
@@ -41,11 +42,22 @@ def create_model(
     if method not in METHODS:
         raise UserError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    if METHODS[method] is VitaCLIP:
-        if class_names is None:
-            raise UserError("vita_clip learns a context for its classes: give class_names")
-        options["class_names"] = list(class_names)
-    try:
-        return METHODS[method](loaded, num_frames, **options)
-    except TypeError as error:
-        raise UserError(f"{method} does not take these options: {error}") from error
+    unknown = sorted(set(options) - set(method_options(method)))
+    if unknown:
+        valid = ", ".join(method_options(method)) or "none"
+        raise UserError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
+    if METHODS[method] is not FrozenCLIP:
+        options["class_names"] = list(class_names or ())
+    return METHODS[method](loaded, num_frames, **options)
+
+
+def method_options(method: str) -> list[str]:
+    """Names of the options of a method: its own, then those of the text context."""
+    names: dict[str, None] = {}
+    for kind in (METHODS[method], VideoCLIP):
+        parameters = inspect.signature(kind.__init__).parameters.values()
+        names |= {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    names.pop("class_names", None)
+    return list(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vidprompt.models.backbone import Backbone
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -9,3 +10,6 @@ class FrozenCLIP(VideoCLIP):
     """Mean over frames of CLIP's image features; plain text features."""
 
     method = "frozen_clip"
+
+    def __init__(self, backbone: Backbone, num_frames: int) -> None:
+        super().__init__(backbone, num_frames)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from vidprompt.errors import UserError
 
 STARTS = ("released", "ramp")
+RESAMPLING = ("nearest", "linear")
 
 
 def ramp(layers: int, num_frames: int, width: int, scale: float) -> torch.Tensor:
@@ -21,14 +24,19 @@ def ramp(layers: int, num_frames: int, width: int, scale: float) -> torch.Tensor
     return scale * time * torch.randn(layers, 1, width)
 
 
-def resize_time(code: torch.Tensor, t: int) -> torch.Tensor:
-    """A code of T frames, (T, D), for t frames: nearest neighbour along time, (t, D)."""
+def resize_time(code: torch.Tensor, t: int, mode: str = "nearest") -> torch.Tensor:
+    """A code of T frames, (T, D), for t frames: resampled along time (a mode of RESAMPLING), (t, D)."""
     if t == len(code):
         return code
-    return torch.nn.functional.interpolate(code.T[None], size=t, mode="nearest")[0].T
+    return torch.nn.functional.interpolate(code.T[None], size=t, mode=mode)[0].T
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Raises UserError for a value that is none of an option's choices."""
+    if value not in choices:
+        raise UserError(f"{option} is {value!r}; choose one of {', '.join(choices)}")
 
 
 def check_start(start: str) -> None:
     """Raises UserError for an unknown start."""
-    if start not in STARTS:
-        raise UserError(f"prompt_start is {start!r}; choose one of {', '.join(STARTS)}")
+    check_choice("prompt_start", start, STARTS)

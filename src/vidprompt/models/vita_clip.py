@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
-from vidprompt.errors import UserError
+from vidprompt.models.attention import Maps, mix, project, project_keys
 from vidprompt.models.backbone import Backbone
-from vidprompt.models.context import LearnedContext
-from vidprompt.models.prompts import PromptSet
 from vidprompt.models.time_code import check_start, ramp, resize_time
 from vidprompt.models.video_clip import VideoCLIP
 
@@ -23,9 +23,18 @@ class SummaryAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
-    def forward(self, c: torch.Tensor) -> torch.Tensor:
-        normed = self.norm(c)
-        return c + self.attention(normed, normed, normed, need_weights=False)[0]
+    def forward(self, c: torch.Tensor, maps: Maps | None = None) -> torch.Tensor:
+        queries, keys = project(self.attention, self.norm(c))
+        return c + mix(self.attention, queries, keys, maps=maps, name="time")
+
+
+class Parts(NamedTuple):
+    """What Vita-CLIP adds to one vision layer."""
+
+    class_projection: nn.Module
+    summary: nn.Module
+    local_prompts: torch.Tensor  # (T, D)
+    global_prompts: torch.Tensor  # (G, D)
 
 
 class VitaCLIP(VideoCLIP):
@@ -36,10 +45,12 @@ class VitaCLIP(VideoCLIP):
             `context` is "class").
         global_prompts: video-level prompts a layer (8).
         context_length: M learned vectors before the class name (8 in the released script, 16 default).
-        context: "class" (one context a class; unseen classes use plain class names) or "shared".
+        context: "class" (one context a class; unseen classes use plain class names), "shared" or
+            "none".
         prompt_start: "released" (normal) or "ramp" (time embedding and local prompts, see time_code).
         prompt_std: deviation of the start of vision prompts and time embedding (0.02 as released).
         train_cls_proj: False = released code (frozen at its random start), True = paper.
+        options: the rest of the text context's (see VideoCLIP).
     """
 
     method = "vita_clip"
@@ -49,17 +60,23 @@ class VitaCLIP(VideoCLIP):
         backbone: Backbone,
         num_frames: int,
         *,
-        class_names: Sequence[str],
+        class_names: Sequence[str] = (),
         global_prompts: int = 8,
         context_length: int = 8,
         context: str = "class",
         train_cls_proj: bool = False,
         prompt_start: str = "released",
         prompt_std: float = 0.02,
+        **options: Any,
     ) -> None:
-        super().__init__(backbone, num_frames)
-        if context not in ("class", "shared"):
-            raise UserError(f"method.context is {context!r}; choose class or shared")
+        super().__init__(
+            backbone,
+            num_frames,
+            class_names=class_names,
+            context=context,
+            context_length=context_length,
+            **options,
+        )
         layers, width = len(self.vision_blocks), self.width
         check_start(prompt_start)
         time = torch.randn(1 + layers, num_frames, width) * prompt_std
@@ -72,40 +89,52 @@ class VitaCLIP(VideoCLIP):
         self.class_projections.requires_grad_(train_cls_proj)
         heads = self.vision_blocks[0].attn.num_heads
         self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in range(layers))
-        self.context = LearnedContext(
-            class_names, context_length, self.text_width, shared=context == "shared"
-        )
-        self.clip.logit_scale.requires_grad_(True)
+        self.log_scale = nn.Parameter(self.clip.logit_scale.detach().clone().reshape(()))
+        # The released patch embedding has a bias, CLIP's has none: zero unless a checkpoint brings one.
+        self.patch_bias: torch.Tensor
+        self.register_buffer("patch_bias", torch.zeros(width))
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """exp of the trained log scale, a scalar."""
+        return self.log_scale.exp()
 
     def time_code(self, t: int) -> torch.Tensor:
-        """The learned time embedding."""
+        """The learned time embedding, for t frames by nearest neighbour as released."""
         return resize_time(self.time_embedding, t)
 
-    def vision_layers(self, tokens: torch.Tensor, b: int, t: int) -> torch.Tensor:
-        for layer, block in enumerate(self.vision_blocks):
-            shared = self.global_prompts[layer]
-            count = shared.shape[0]
-            c = self.class_projections[layer](tokens[:, 0]).reshape(b, t, -1)
-            summary = self.summaries[layer](c).reshape(b * t, 1, -1)
-            local = resize_time(self.local_prompts[layer], t)
-            local = (local + c).repeat_interleave(t, 0)  # all T of them to every frame
-            joint = torch.cat(
-                [tokens[:, :1], local, shared.expand(b * t, -1, -1), tokens[:, 1:], summary], 1
-            )
-            joint = joint + block.ls_1(block.attention(block.ln_1(joint)))
-            # After the MLP the global prompts are dropped too, and a token's MLP sees that token
-            # alone: dropping them before it gives the same and costs less.
-            tokens = torch.cat([joint[:, :1], joint[:, 1 + t + count : -1]], 1)
-            tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
-        return tokens
+    def patch_positions(self) -> torch.Tensor:
+        return super().patch_positions() + self.patch_bias
 
-    def encode_classes(
-        self, class_names: Sequence[str], prompts: PromptSet, chunk: int = 256
-    ) -> torch.Tensor:
-        """Learned contexts where there are some for these classes, else plain class names."""
-        del prompts  # the contexts stand in for templates
-        names = list(class_names)
-        if self.context.knows(names):
-            parts = [names[i : i + chunk] for i in range(0, len(names), chunk)]
-            return torch.cat([self.context.features(self, part) for part in parts])[:, None]
-        return super().encode_classes(names, PromptSet(("{}",)), chunk)
+    def parts(self, layer: int, t: int) -> Parts:
+        return Parts(
+            self.class_projections[layer],
+            self.summaries[layer],
+            resize_time(self.local_prompts[layer], t),
+            self.global_prompts[layer],
+        )
+
+    def extra_keys(
+        self,
+        block: ResidualAttentionBlock,
+        parts: Parts,
+        tokens: torch.Tensor,
+        t: int,
+        maps: Maps | None,
+    ) -> list[torch.Tensor]:
+        """Local prompts (T, the same for all frames of a video), global ones (G), a frame's summary.
+
+        The released layer also asks with these tokens and drops what comes of it; here they are only
+        looked at, and those that frames or videos share are projected once.
+        """
+        c = parts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
+        summary = parts.summary(c, maps).flatten(0, 1)[:, None]
+        local = project_keys(block.attn, block.ln_1(parts.local_prompts + c)).repeat_interleave(
+            t, 0
+        )
+        shared = project_keys(block.attn, block.ln_1(parts.global_prompts))
+        return [
+            local,
+            shared.expand(len(tokens), -1, -1),
+            project_keys(block.attn, block.ln_1(summary)),
+        ]

@@ -15,7 +15,7 @@ from vidprompt.evaluation.encoding import encode_videos
 from vidprompt.evaluation.features import write_features
 from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone, load_backbone
-from vidprompt.models.prompts import PromptSet
+from vidprompt.models.prompts import PromptSet, prompt_set
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
@@ -47,7 +47,7 @@ def run(config: Any) -> None:
     run_name = "frozen" if method == FLOOR else config.split
     with Progress(f"features {method} {run_name}", len(videos), unit="videos") as progress:
         encoded = encode_videos(model, clips, batch_size=64, device=device, progress=progress)
-    text = _text(model, splits, PromptSet(tuple(config.prompts.templates)))
+    text = _text(model, splits, prompt_set(plain(config.prompts)))
     out = paths.features(dataset, method, run_name)
     arrays = {name: value.numpy() for name, value in text.items()}
     write_features(out, videos, encoded.numpy(), arrays, float(model.logit_scale.detach()))

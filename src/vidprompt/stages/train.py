@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-import vidprompt
 from vidprompt.atomic import write_text
 from vidprompt.configuration import config_hash, plain
 from vidprompt.data.frames import FrameCache
@@ -18,12 +17,13 @@ from vidprompt.data.splits import Split, Subset, read_split
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
 from vidprompt.models.backbone import load_backbone
-from vidprompt.models.prompts import PromptSet
+from vidprompt.models.prompts import context_options, prompt_set
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
 from vidprompt.training.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.training.engine import TrainerSettings, TrainingLog, train
+from vidprompt.training.metadata import code_version
 from vidprompt.training.objectives import Identity, Objective, create_objective
 
 PARTS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # a run's configuration
@@ -42,13 +42,17 @@ def run(config: Any) -> None:
     listed = split.train
     videos = listed.keep(usable)
     backbone = load_backbone(plain(config.backbone))
+    options = plain(method.options) | context_options(config.prompts)
     model = create_model(
         method.name,
         backbone,
         num_frames=method.num_frames,
         class_names=listed.classes,
-        **plain(method.options),
+        **options,
     )
+    model.recompute = config.trainer.recompute
+    if config.trainer.compile:
+        model.compile()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(
         f"{method.name} on {split.id}: {trained:,} trainable parameters, "
@@ -73,13 +77,13 @@ def run(config: Any) -> None:
         method=method.name,
         num_frames=method.num_frames,
         backbone=backbone.tag,
-        backbone_checksum=backbone.checksum,
+        backbone_checksum=backbone.identity(),
         class_names=listed.classes,
-        options=plain(method.options),
+        options=options,
         config_hash=config_hash(
             config, *PARTS, *(["protocol"] if split.protocol == "reid" else [])
         ),
-        version=vidprompt.__version__,
+        version=code_version(),
     )
     out = paths.checkpoint(dataset, method.name, config.split)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
@@ -92,7 +96,7 @@ def run(config: Any) -> None:
 def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
     if split.train is None:
         raise UserError(f"{split.id} has no training list")
-    prompts = PromptSet(tuple(config.prompts.templates))
+    prompts = prompt_set(plain(config.prompts))
     if split.protocol == "reid":
         return Identity(
             model,

@@ -38,12 +38,11 @@ def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, Ch
     Raises UserError when it was trained on another backbone or does not fit the code.
     """
     metadata = read_metadata(path)
-    trained_on = (metadata.backbone, metadata.backbone_checksum)
-    if trained_on != (backbone.tag, backbone.checksum):
+    if (metadata.backbone, metadata.backbone_checksum) != (backbone.tag, backbone.identity()):
         raise UserError(
             f"{path} was trained on backbone {metadata.backbone} "
-            f"(sha256 {metadata.backbone_checksum[:12] or 'unknown'}), and this is {backbone.tag} "
-            f"(sha256 {backbone.checksum[:12] or 'unknown'})"
+            f"(sha256 {metadata.backbone_checksum[:12]}), and this is {backbone.tag} "
+            f"(sha256 {backbone.identity()[:12]})"
         )
     model = create_model(
         metadata.method,

@@ -11,25 +11,41 @@ from torch import nn
 from vidprompt.errors import UserError
 from vidprompt.models.context import LearnedContext
 from vidprompt.models.prompts import PromptSet, tokenize
+from vidprompt.models.text_tower import text_ends
 from vidprompt.models.video_clip import VideoCLIP
 
 Terms = dict[str, torch.Tensor]
 
 
 def in_batch_kl(
-    video: torch.Tensor, text: torch.Tensor, labels: torch.Tensor, scale: torch.Tensor
-) -> torch.Tensor:
-    """EZ-CLIP's contrastive term: (KL video→text + KL text→video) / 2 over the batch.
+    video: torch.Tensor,
+    text: torch.Tensor,
+    labels: torch.Tensor,
+    scale: torch.Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """EZ-CLIP's contrastive terms over the batch: KL video→text and KL text→video.
 
-    video (B, E), text (B, E) of each sample's class, labels (B,). Target rows are softmax(10·y),
-    y_ij = 1 where labels agree; KL is summed and divided by B.
+    video (B, E), text (B, E) of each sample's class; labels (B,), or (B, C) shares of each class of a
+    mixed sample, whose text is its first class's. Target rows are softmax(10·y), y_ij the share of text
+    j's class in video i (1 where labels agree); KL is summed and divided by B. Smoothing moves that
+    share of a target evenly over the batch.
     """
     logits = scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
-    same = (labels[:, None] == labels[None]).to(logits.dtype)
+    if labels.ndim == 1:
+        same = (labels[:, None] == labels[None]).to(logits.dtype)
+    else:
+        same = labels[:, labels.argmax(1)].to(logits.dtype)
+    video_to_text = _kl(logits, same, label_smoothing)
+    return video_to_text, _kl(logits.T, same.T, label_smoothing)
+
+
+def _kl(logits: torch.Tensor, same: torch.Tensor, smoothing: float) -> torch.Tensor:
     target = F.softmax(10 * same, dim=1)
-    forward = F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
-    backward = F.kl_div(F.log_softmax(logits.T, dim=1), target, reduction="batchmean")
-    return (forward + backward) / 2
+    if smoothing:
+        target = (1 - smoothing) * target + smoothing / target.shape[1]
+    return F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
 
 
 def motion_loss(frames: torch.Tensor) -> torch.Tensor:
@@ -58,7 +74,7 @@ def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: flo
 class Objective(nn.Module):
     """A model with its loss: forward(video, labels) → terms, with "loss" the sum to minimise.
 
-    Being one module, it is what accelerate wraps for several processes.
+    Being one module, it is what accelerate wraps for several processes. `labels` are (B,).
     """
 
     def __init__(self, model: VideoCLIP, class_names: Sequence[str]) -> None:
@@ -67,8 +83,15 @@ class Objective(nn.Module):
         self.class_names = list(class_names)
 
 
-class ContrastiveMotion(Objective):
-    """EZ-CLIP: in-batch KL + motion loss; one prompt of its class a sample, drawn each step."""
+class Recognition(Objective):
+    """What the objectives over classes share; any of them goes with any model.
+
+    Args:
+        motion_weight: of the motion loss (EZ-CLIP: 1; Vita-CLIP has none).
+        label_smoothing: share of a target that is spread over the others; 0 = off, as released.
+        mixup: α of Beta(α, α), the share of a second video mixed into each in training (Zhang et al.,
+            2018); 0 = off, as released.
+    """
 
     def __init__(
         self,
@@ -76,59 +99,109 @@ class ContrastiveMotion(Objective):
         class_names: Sequence[str],
         prompts: PromptSet,
         *,
-        motion_weight: float = 1.0,
+        motion_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
     ) -> None:
         super().__init__(model, class_names)
+        if not 0 <= label_smoothing < 1 or mixup < 0:
+            raise UserError(
+                f"label_smoothing is {label_smoothing} and mixup {mixup}: the first is a share below 1, "
+                "the second an α of at least 0"
+            )
+        self.prompts = prompts
         self.motion_weight = motion_weight
-        self.prompt_count = len(prompts.templates)
-        tokens = tokenize(model.backbone.tokenizer, prompts.of(class_names))
-        self.tokens: torch.Tensor
-        self.register_buffer("tokens", tokens.reshape(len(class_names), self.prompt_count, -1))
+        self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self._fixed: torch.Tensor | None = None
 
     def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
+        if self.mixup and self.training:
+            video, labels = mix_videos(video, labels, len(self.class_names), self.mixup)
         frames, features = self.model.encode_video(video)
-        choice = torch.randint(self.prompt_count, labels.shape).to(labels.device)
-        # a class and prompt that several samples share is encoded once
-        pair, back = torch.unique(labels * self.prompt_count + choice, return_inverse=True)
-        text = self.model.encode_text(self.tokens.flatten(0, 1)[pair])[back]
-        contrastive = in_batch_kl(features, text, labels, self.model.logit_scale)
-        motion = motion_loss(frames)
+        terms = self.class_terms(features, labels)
+        terms["loss"] = torch.stack(list(terms.values())).mean()
+        if self.motion_weight:
+            terms["motion"] = motion_loss(frames)
+            terms["loss"] = terms["loss"] + self.motion_weight * terms["motion"]
+        return terms
+
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
+        """Terms of video features (B, E); their mean is minimised. labels (B,) or shares (B, C)."""
+        raise NotImplementedError
+
+    def fixed_text(self) -> torch.Tensor | None:
+        """Text features (C, P, E) when nothing in training changes them: encoded once."""
+        if self.model.text_is_fixed and self._fixed is None:
+            with torch.no_grad():
+                self._fixed = self.model.encode_classes(self.class_names, self.prompts)
+        return self._fixed
+
+
+class ContrastiveMotion(Recognition):
+    """EZ-CLIP: in-batch KL + motion loss; one prompt of its class a sample, drawn each step."""
+
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        to_text, to_video = in_batch_kl(
+            features,
+            self.text_of(hard),
+            labels,
+            self.model.logit_scale,
+            label_smoothing=self.label_smoothing,
+        )
+        return {"video_to_text": to_text, "text_to_video": to_video}
+
+    def text_of(self, labels: torch.Tensor) -> torch.Tensor:
+        """One text feature a sample (B, E); a text that several share is encoded once."""
+        if self.model.context is not None and self.model.context.knows(self.class_names):
+            classes, back = torch.unique(labels, return_inverse=True)
+            names = [self.class_names[i] for i in classes.tolist()]
+            return self.model.encode_classes(names)[:, 0][back]
+        choice = torch.randint(self.prompts.per_class, labels.shape).to(labels.device)
+        fixed = self.fixed_text()
+        if fixed is not None:
+            return fixed[labels, choice]
+        if not hasattr(self, "_tokens"):
+            self._tokens = tokenize(
+                self.model.backbone.tokenizer, self.prompts.of(self.class_names)
+            )
+        pair, back = torch.unique(labels * self.prompts.per_class + choice, return_inverse=True)
+        tokens = self._tokens[pair.cpu()]
+        ends = text_ends(tokens)
+        tokens = tokens[:, : int(ends.max()) + 1].to(labels.device)
+        return self.model.encode_embedded(self.model.clip.token_embedding(tokens), ends)[back]
+
+
+class CrossEntropy(Recognition):
+    """Vita-CLIP: cross-entropy against all training classes.
+
+    A class's text feature is the mean of its prompts' normalised ones.
+    """
+
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
+        text = self.fixed_text()
+        if text is None:
+            text = self.model.encode_classes(self.class_names, self.prompts)
+        classes = F.normalize(F.normalize(text, dim=-1).mean(1), dim=-1)
+        logits = self.model.logit_scale * F.normalize(features, dim=-1) @ classes.T
         return {
-            "loss": contrastive + self.motion_weight * motion,
-            "contrastive": contrastive,
-            "motion": motion,
+            "cross_entropy": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         }
 
 
-class CrossEntropy(Objective):
-    """Vita-CLIP: cross-entropy against all training classes."""
-
-    def __init__(
-        self,
-        model: VideoCLIP,
-        class_names: Sequence[str],
-        prompts: PromptSet,
-        *,
-        label_smoothing: float = 0.0,
-        motion_weight: float = 0.0,
-    ) -> None:
-        super().__init__(model, class_names)
-        self.prompts = prompts
-        self.label_smoothing = label_smoothing
-        self.motion_weight = motion_weight
-
-    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
-        frames, features = self.model.encode_video(video)
-        text = F.normalize(
-            self.model.encode_classes(self.class_names, self.prompts).mean(1), dim=-1
-        )
-        logits = self.model.logit_scale * F.normalize(features, dim=-1) @ text.T
-        entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        terms = {"loss": entropy, "cross_entropy": entropy}
-        if self.motion_weight:
-            terms["motion"] = motion_loss(frames)
-            terms["loss"] = entropy + self.motion_weight * terms["motion"]
-        return terms
+def mix_videos(
+    video: torch.Tensor, labels: torch.Tensor, classes: int, alpha: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each video mixed with another of the batch by a share of Beta(α, α): videos, shares (B, C)."""
+    shape = torch.full((2, len(labels)), alpha)
+    first, second = torch._standard_gamma(shape)
+    share = (first / (first + second).clamp_min(1e-12)).to(video)
+    other = torch.randperm(len(labels), device=labels.device)
+    weight = share.reshape(-1, *(1,) * (video.ndim - 1))
+    hard = F.one_hot(labels, classes).to(video.dtype)
+    shares = share[:, None] * hard + (1 - share[:, None]) * hard[other]
+    return weight * video + (1 - weight) * video[other], shares
 
 
 class Identity(Objective):
@@ -149,7 +222,7 @@ class Identity(Objective):
         super().__init__(model, class_names)
         self.margin, self.triplet_weight = margin, triplet_weight
         names = [f"person {name}" for name in class_names]
-        self.persons = LearnedContext(names, context_length, model.text_width, shared=False)
+        self.persons = LearnedContext(names, context_length, model.text_width)
 
     def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
         _, features = self.model.encode_video(video)
@@ -164,7 +237,10 @@ class Identity(Objective):
         }
 
 
-OBJECTIVES = {"contrastive_motion": ContrastiveMotion, "cross_entropy": CrossEntropy}
+OBJECTIVES: dict[str, type[Recognition]] = {
+    "contrastive_motion": ContrastiveMotion,
+    "cross_entropy": CrossEntropy,
+}
 
 
 def create_objective(
@@ -173,7 +249,7 @@ def create_objective(
     class_names: Sequence[str],
     prompts: PromptSet,
     options: dict[str, float],
-) -> Objective:
+) -> Recognition:
     """An objective by name. Raises UserError for an unknown name or option."""
     if name not in OBJECTIVES:
         raise UserError(f"unknown objective {name!r}; choose one of {', '.join(OBJECTIVES)}")

@@ -1,0 +1,7 @@
+"""Placeholder."""
+
+
+class Explanation: ...
+
+
+def explain(model, frames, text): ...

@@ -1,0 +1,164 @@
+"""Published checkpoints: import into our models, export back to their naming."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+
+from vidprompt.atomic import replacing
+from vidprompt.errors import UserError
+from vidprompt.models import create_model
+from vidprompt.models.backbone import Backbone, from_clip
+from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.published.architecture import Architecture, read_architecture
+from vidprompt.published.files import KEYS, PREFIX, State, read_published
+from vidprompt.published.naming import from_published, to_published
+
+# Vita-CLIP's token embeddings of its prompts: what the contexts stand between. Derived, so not loaded.
+PREFIXES, SUFFIXES = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
+TOLERANCE = 2e-3  # relative: frozen weights may have been saved in half precision
+
+
+def import_published(
+    path: Path | str,
+    backbone: Backbone | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    train_cls_proj: bool = False,
+) -> VideoCLIP:
+    """A published checkpoint as one of our models.
+
+    Args:
+        path: EZ-CLIP's or T2L's file (`model_state_dict`), or Vita-CLIP's (`model`).
+        backbone: the CLIP it was trained on; its frozen weights are compared with the file's. Without
+            it the CLIP is built from the file.
+        class_names: of Vita-CLIP's class-specific contexts, in their order; without them they are read
+            from the embedded prompts in the file.
+        train_cls_proj: Vita-CLIP's `cls_proj` counts as trained (paper) or not (released).
+
+    Raises UserError when the file is not one of these, lacks tensors, or holds another CLIP.
+    """
+    method, state = read_published(path)
+    shape = read_architecture(state, method)
+    names = _class_names(state, shape, class_names, Path(path))
+    if method == "vita_clip":
+        shape.options["train_cls_proj"] = train_cls_proj
+    own = from_clip(open_clip.CLIP(**shape.clip), f"published:{Path(path).stem}", "")
+    model = create_model(
+        method, own, num_frames=shape.num_frames, class_names=names, **shape.options
+    )
+    ours, missing, left = from_published(model, state)
+    left = [name for name in left if name not in (PREFIXES, SUFFIXES)]
+    if missing or left:
+        raise UserError(
+            f"{path} looks like {method}, but "
+            + "; ".join(
+                f"{word} {len(these)} tensors, the first {these[0]}"
+                for word, these in (("lacks", missing), ("has an unknown", left))
+                if these
+            )
+        )
+    model.load_state_dict(ours)
+    if backbone is None:
+        return model
+    _compare(model.clip.state_dict(), backbone, Path(path))
+    placed = create_model(
+        method, backbone, num_frames=shape.num_frames, class_names=names, **shape.options
+    )
+    placed.load_trained_state(model.trained_state())
+    return placed
+
+
+def export_published(model: VideoCLIP, path: Path | str) -> None:
+    """Write a model as its published code saved it, frozen weights and all.
+
+    Raises UserError for a method without published checkpoints, or options they do not have.
+    """
+    state = published_state(model)
+    if model.method == "vita_clip":
+        state = {f"{PREFIX}{name}": value for name, value in state.items()}
+    with replacing(path) as temporary:
+        torch.save({KEYS[model.method]: state}, temporary)
+
+
+@torch.no_grad()
+def published_state(model: VideoCLIP) -> State:
+    """All tensors of a model under the published names."""
+    if model.method not in KEYS:
+        raise UserError(f"there are no published checkpoints of {model.method}")
+    state = to_published(model, model.state_dict())
+    context = model.context
+    if model.method == "ez_clip" and context is not None:
+        raise UserError("the published EZ-CLIP has no learned text context: it cannot be exported")
+    if model.method == "vita_clip":
+        if context is None or context.position != "end":
+            raise UserError(
+                "the published Vita-CLIP has contexts before the class name, and only so"
+            )
+        tokens, _, _ = context.layout(model, context.names or ["X"], whole=True)
+        embedded = model.clip.token_embedding(tokens.to(model.clip.token_embedding.weight.device))
+        state[PREFIXES] = embedded[:, :1].contiguous()
+        state[SUFFIXES] = embedded[:, 1 + context.vectors.shape[1] :].contiguous()
+        state["logit_scale"] = model.state_dict()["log_scale"]
+    return {name: value.detach().cpu() for name, value in state.items()}
+
+
+def _class_names(
+    state: State, shape: Architecture, given: Sequence[str] | None, path: Path
+) -> list[str]:
+    """The contexts' classes: as given, checked against the file, or read from it."""
+    written = _read_names(state) if SUFFIXES in state else None
+    if given is None:
+        if written is None and shape.classes:
+            raise UserError(
+                f"{path} has contexts for {shape.classes} classes and does not name them: give the "
+                "class names in the order of training"
+            )
+        return written or []
+    if shape.classes and len(given) != shape.classes:
+        raise UserError(f"{path} has contexts for {shape.classes} classes, not {len(given)}")
+    for i, (name, found) in enumerate(zip(given, written or (), strict=False)):
+        words = " ".join(name.replace("_", " ").lower().split())
+        if "".join(words.split()) != "".join(found.split()):
+            raise UserError(f"{path}: class {i} was {found!r} in training, not {name!r}")
+    return list(given)
+
+
+def _read_names(state: State) -> list[str] | None:
+    """Class names from the embedded prompts, by looking up every embedding; None when one is unknown."""
+    table = {
+        row.tobytes(): i for i, row in enumerate(state["textual.token_embedding.weight"].numpy())
+    }
+    tokenizer = open_clip.SimpleTokenizer()
+    names = []
+    for suffix in state[SUFFIXES].numpy():
+        ids = [table.get(row.tobytes()) for row in suffix]
+        if None in ids or tokenizer.eot_token_id not in ids:
+            return None
+        text = tokenizer.decode(ids[: ids.index(tokenizer.eot_token_id)])
+        names.append(text.strip().removesuffix(".").strip())
+    return names
+
+
+def _compare(found: State, backbone: Backbone, path: Path) -> None:
+    expected = backbone.clip.state_dict()
+    for name, value in expected.items():
+        if name == "logit_scale":  # trained by Vita-CLIP
+            continue
+        theirs = found.get(name)
+        if theirs is None or theirs.shape != value.shape:
+            shape = "none" if theirs is None else tuple(theirs.shape)
+            raise UserError(
+                f"{path} was not trained on {backbone.tag}: {name} is {tuple(value.shape)} there, and "
+                f"{shape} in the file"
+            )
+        device = value.device
+        apart = (theirs.to(device) - value).abs().max() / value.abs().max().clamp_min(1e-12)
+        if apart > TOLERANCE:
+            raise UserError(
+                f"{path} was not trained on {backbone.tag}: {name} differs by {apart:.1e} of its range; "
+                "import it without a backbone to keep the file's own"
+            )

@@ -1,0 +1,97 @@
+"""Reading a checkpoint file that others wrote: which kind it is, or what it is instead."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from vidprompt.errors import UserError
+
+State = dict[str, torch.Tensor]
+
+# The published files: where the state dict lies in each, and a tensor that only it has.
+KEYS = {"ez_clip": "model_state_dict", "vita_clip": "model"}
+MARKS = {"ez_clip": "visual.transformer.T_prompt_embeddings", "vita_clip": "visual.time_embed"}
+# Of DataParallel, and what older torch versions of CLIP carried along: nothing to load.
+PREFIX = "module."
+IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "textual.attn_mask")
+
+
+def read_published(path: Path | str) -> tuple[str, State]:
+    """Method and tensors (published names, no `module.`) of a published checkpoint.
+
+    Only tensors and plain containers are unpickled (`weights_only`). Raises UserError for a file that
+    is not one, saying what it is.
+    """
+    path = Path(path)
+    content = _load(path)
+    nested = [content.get(key) for key in KEYS.values()] if isinstance(content, Mapping) else []
+    for candidate in (*nested, content):
+        state = _tensors(candidate)
+        for method, mark in MARKS.items():
+            if mark in state:
+                return method, state
+    raise UserError(
+        f"{path} is no published EZ-CLIP, T2L or Vita-CLIP checkpoint: {_describe(content)}"
+    )
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a whole safetensors file: {error}") from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        head = path.open("rb").read(8)
+        if head[:2] != b"PK" and head[:1] != b"\x80":
+            raise UserError(f"{path} is no PyTorch file: it begins with {head!r}") from error
+        raise UserError(
+            f"{path} holds Python objects other than tensors, which are not loaded from files of "
+            f"others: {str(error).splitlines()[0][:200]}"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UserError(f"{path} cannot be read as a PyTorch file: {reason}") from error
+
+
+def _tensors(value: Any) -> State:
+    """The tensors of a state dict; empty when it is none."""
+    if not isinstance(value, Mapping):
+        return {}
+    state = {
+        str(name).removeprefix(PREFIX): tensor
+        for name, tensor in value.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+    return {name: tensor for name, tensor in state.items() if name not in IGNORED}
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, torch.Tensor):
+        return f"it holds one tensor of shape {tuple(content.shape)}"
+    if not isinstance(content, Mapping):
+        return f"it holds a {type(content).__name__}"
+    names = [str(name) for name in content]
+    nested = [name for name in names if isinstance(content[name], Mapping)]
+    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+    text = f"it holds {len(names)} entries ({shown or 'none'})"
+    for name in nested[:1]:
+        inside = [str(key) for key in content[name]]
+        text += f", and in {name!r} {len(inside)} ({', '.join(inside[:4])}, …)"
+    if any(name.startswith(("visual.", "clip.visual.")) for name in names):
+        text += "; it looks like a CLIP without their prompts"
+    return text
