@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+
+from vidprompt.models.dropout_attention import dropout_attention
 
 # Attention maps of one layer by name, each (…, queries, keys), for `explain`.
 Maps = dict[str, torch.Tensor]
@@ -63,12 +64,11 @@ def mix(
     q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
     k, v = joint.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
     if maps is None:
-        arguments = (q, k, v, mask, dropout, causal)
-        if dropout and q.device.type == "cpu" and torch.is_grad_enabled():
-            # torch has no fused attention with dropout on CPU: three matrices a head would be kept
-            mixed = checkpoint(F.scaled_dot_product_attention, *arguments, use_reentrant=False)
+        fused = not dropout or q.device.type != "cpu" or torch.compiler.is_compiling()
+        if fused or mask is not None or causal:
+            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         else:
-            mixed = F.scaled_dot_product_attention(*arguments)
+            mixed = dropout_attention(q, k, v, dropout)
     else:
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         if causal:
@@ -83,13 +83,14 @@ def mix(
 def mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
     """The block's frozen MLP on normed tokens, (…, D) → (…, D).
 
-    QuickGELU, x·σ(1.702·x), is written as silu(1.702·x) / 1.702 with the factors in the two products:
-    one pass instead of three, and a third of what autograd would keep.
+    QuickGELU, x·σ(1.702·x), is written as silu(1.702·x) / 1.702, and the factors go where tensors are
+    narrow or a product takes them along: one wide pass instead of three, and a third of what autograd
+    would keep.
     """
     layers = block.mlp
     if not isinstance(layers.gelu, QuickGELU):
         return layers(x)
     scale, flat = 1.702, x.reshape(-1, x.shape[-1])
     hidden = torch.addmm(layers.c_fc.bias, flat, layers.c_fc.weight.T, beta=scale, alpha=scale)
-    out = torch.addmm(layers.c_proj.bias, F.silu(hidden), layers.c_proj.weight.T, alpha=1 / scale)
-    return out.reshape(x.shape)
+    out = F.silu(hidden) @ layers.c_proj.weight.T
+    return torch.add(layers.c_proj.bias, out, alpha=1 / scale).reshape(x.shape)

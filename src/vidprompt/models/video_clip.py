@@ -91,6 +91,22 @@ class VideoCLIP(nn.Module):
         filled with the attention of each layer. Raises UserError for another frame size than the
         backbone's, or a number of frames the method does not take.
         """
+        if self.recompute == "layer" and torch.is_grad_enabled() and maps is None:
+            # videos do not see each other: what is recomputed at once is a few of them
+            parts = [
+                self._encode_video(part, None) for part in video.split(self._videos_at_once(video))
+            ]
+            frames = torch.cat(parts)
+        else:
+            frames = self._encode_video(video, maps)
+        return frames, frames.mean(1)
+
+    def _videos_at_once(self, video: torch.Tensor) -> int:
+        """As many as keep the device busy."""
+        tokens = video.shape[1] * len(self.clip.visual.positional_embedding)
+        return max(1, (1024 if video.device.type == "cpu" else 32768) // tokens)
+
+    def _encode_video(self, video: torch.Tensor, maps: list[Maps] | None) -> torch.Tensor:
         b, t = video.shape[:2]
         tokens = self.embed_frames(video, self.time_code(t))
         last = len(self.vision_blocks) - 1
@@ -101,13 +117,12 @@ class VideoCLIP(nn.Module):
             # of the last layer only the class tokens are used
             asking = 1 if layer == last else None
             arguments = (self.vision_blocks[layer], self.parts(layer, t), tokens, t, asking, seen)
-            if self.recompute == "layer" and torch.is_grad_enabled():
+            if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
                 tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
             else:
                 tokens = self.vision_layer(*arguments)
         visual = self.clip.visual
-        frames = (visual.ln_post(tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
-        return frames, frames.mean(1)
+        return (visual.ln_post(tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
 
     def time_code(self, t: int) -> torch.Tensor | None:
         """What is added to all tokens of each of T frames before `ln_pre`, (T, D); nothing here."""

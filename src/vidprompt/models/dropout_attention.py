@@ -1,0 +1,66 @@
+"""Attention with dropout on a CPU, where torch has no fused kernel for it.
+
+Torch's own path keeps three matrices (n, heads, q, k) for the backward pass. Here they exist for a few
+rows at a time, and are made again in the backward pass from the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+BLOCK_BYTES = 4 << 20  # of one matrix at once
+
+
+def dropout_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rate: float
+) -> torch.Tensor:
+    """dropout(softmax(q·kᵀ / √d)) · v for q (n, heads, q, d), k and v (n, heads, k, d)."""
+    seed = int(torch.randint(2**62, ()).item())
+    out: torch.Tensor = _DropoutAttention.apply(q, k, v, rate, seed)
+    return out
+
+
+class _DropoutAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rate: float, seed: int
+    ) -> torch.Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.rate, ctx.seed = rate, seed
+        out = q.new_empty(q.shape)
+        for rows, weights, kept in _blocks(q, k, rate, seed):
+            torch.matmul(weights.mul_(kept), v[rows], out=out[rows])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        q, k, v = ctx.saved_tensors
+        dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+        scale = q.shape[-1] ** -0.5
+        for rows, weights, kept in _blocks(q, k, ctx.rate, ctx.seed):
+            g = grad[rows]
+            torch.matmul((weights * kept).transpose(-1, -2), g, out=dv[rows])
+            d = torch.matmul(g, v[rows].transpose(-1, -2)).mul_(kept)  # of the weights
+            d.sub_((d * weights).sum(-1, keepdim=True)).mul_(weights).mul_(scale)  # of the scores
+            torch.matmul(d, k[rows], out=dq[rows])
+            torch.matmul(d.transpose(-1, -2), q[rows], out=dk[rows])
+        return dq, dk, dv, None, None
+
+
+def _blocks(
+    q: torch.Tensor, k: torch.Tensor, rate: float, seed: int
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Rows, their softmax weights, and 1 / (1 - rate) where a weight is kept, 0 where dropped."""
+    generator = torch.Generator().manual_seed(seed)
+    row = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
+    step = max(1, BLOCK_BYTES // row)
+    scale = q.shape[-1] ** -0.5
+    for start in range(0, len(q), step):
+        rows = slice(start, start + step)
+        weights = torch.matmul(q[rows] * scale, k[rows].transpose(-1, -2))
+        weights = torch.softmax(weights, -1)
+        kept = torch.empty_like(weights).bernoulli_(1 - rate, generator=generator)
+        yield rows, weights, kept.div_(1 - rate)
