@@ -67,6 +67,56 @@ def table(
 
 
 @app.command()
+def parameters(
+    overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
+    classes: int = typer.Option(400, help="Classes of class-specific contexts."),
+) -> None:
+    """How many parameters of each part of a method are trained, and how many frozen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vidprompt.configuration import compose
+    from vidprompt.models.factory import configured_model
+    from vidprompt.models.parameters import parameter_table
+
+    model = configured_model(compose(overrides or []), [f"class {i}" for i in range(classes)])
+    shown = Table("part", "trained", "frozen", title=f"{model.method} on {model.backbone.tag}")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for part in parameter_table(model):
+        shown.add_row(part.name, f"{part.trained:,}", f"{part.frozen:,}", end_section=False)
+    Console().print(shown)
+
+
+@app.command("import-checkpoint")
+def import_checkpoint(
+    file: Path = typer.Argument(help="EZ-CLIP's, T2L's or Vita-CLIP's file."),  # noqa: B008
+    out: Path = typer.Argument(help="Folder for model.safetensors."),  # noqa: B008
+    backbone: str = typer.Option(
+        "", help="What it was trained on: a file of params/backbone, or NAME:TAG. Default: its own."
+    ),
+    classes: Path = typer.Option(None, help="Class names, a line each, in the order of training."),  # noqa: B008
+) -> None:
+    """Take over a checkpoint of a published implementation."""
+    from vidprompt.published.conversion import import_to_folder
+
+    for line in import_to_folder(file, out, backbone, classes):
+        print(line)
+
+
+@app.command("export-checkpoint")
+def export_checkpoint(
+    checkpoint: Path = typer.Argument(help="A model.safetensors of ours."),  # noqa: B008
+    out: Path = typer.Argument(help="A .pt file for the published implementation."),  # noqa: B008
+    backbone: str = typer.Option(help="What it was trained on: of params/backbone, or NAME:TAG."),
+) -> None:
+    """Write a checkpoint as the published implementation names it, frozen weights and all."""
+    from vidprompt.published.conversion import export_file
+
+    print(export_file(checkpoint, out, backbone))
+
+
+@app.command()
 def parity(
     golden: Path = typer.Argument(help="A golden .json; its .npz lies beside it."),  # noqa: B008
 ) -> None:

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from vidprompt.errors import UserError
+from vidprompt.models.choices import check_choice
 from vidprompt.models.prompts import class_words, tokenize, warn_cut
 from vidprompt.models.text_tower import text_ends
 
 if TYPE_CHECKING:
     from vidprompt.models.video_clip import VideoCLIP
 
-KINDS = ("class", "shared")
+KINDS = ("none", "class", "shared")
 POSITIONS = ("end", "middle", "front")
 
 
@@ -39,12 +40,8 @@ class LearnedContext(nn.Module):
         clean_names: bool = True,
     ) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise UserError(f"context is {kind!r}; choose one of none, {', '.join(KINDS)}")
-        if position not in POSITIONS:
-            raise UserError(
-                f"context_position is {position!r}; choose one of {', '.join(POSITIONS)}"
-            )
+        check_choice("context", kind, KINDS)
+        check_choice("context_position", position, POSITIONS)
         if kind == "class" and not names:
             raise UserError("a context for each class needs the classes: give class_names")
         self.names = list(names)

@@ -17,8 +17,9 @@ from torch import nn
 from vidprompt.errors import UserError
 from vidprompt.models.attention import Maps, mix, project, project_keys
 from vidprompt.models.backbone import Backbone
+from vidprompt.models.choices import check_choice
 from vidprompt.models.stochastic_depth import drop_path
-from vidprompt.models.time_code import RESAMPLING, check_choice, check_start, ramp, resize_time
+from vidprompt.models.time_code import RESAMPLING, check_start, ramp, resize_time
 from vidprompt.models.video_clip import VideoCLIP
 
 
@@ -138,6 +139,12 @@ class EZCLIP(VideoCLIP):
         mixed = mix(block.attn, queries, keys, dropout=dropout, maps=maps, name="time")
         prompt = drop_path(block.ls_1(mixed), dropout)  # no residual here
         return [project_keys(block.attn, block.ln_1(prompt.flatten(0, 1)[:, None]))]
+
+    def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
+        """A prompt comes from its video's prompts, and each of these from all tokens of its frame."""
+        assert time is not None
+        by_frame = torch.einsum("bt,bts->bs", extra[..., 0], time)
+        return (by_frame / n)[..., None].expand(-1, -1, n)
 
     def after_attention(self, parts: Parts, tokens: torch.Tensor) -> torch.Tensor:
         return parts.adapter(tokens)

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vidprompt.configuration import plain
 from vidprompt.errors import UserError
 from vidprompt.models.backbone import Backbone, load_backbone
 from vidprompt.models.ez_clip import EZCLIP
 from vidprompt.models.frozen_clip import FrozenCLIP
+from vidprompt.models.prompts import context_options
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.models.vita_clip import VitaCLIP
 
@@ -46,9 +48,26 @@ def create_model(
     if unknown:
         valid = ", ".join(method_options(method)) or "none"
         raise UserError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
-    if METHODS[method] is not FrozenCLIP:
-        options["class_names"] = list(class_names or ())
-    return METHODS[method](loaded, num_frames, **options)
+    named: dict[str, Any] = {"class_names": list(class_names or ())}
+    model = METHODS[method](
+        loaded, num_frames, **options, **(named if METHODS[method] is not FrozenCLIP else {})
+    )
+    model.options = options
+    return model
+
+
+def configured_model(
+    config: Any, class_names: Sequence[str], backbone: Backbone | None = None
+) -> VideoCLIP:
+    """The model of a composed configuration: its method and backbone, with its prompts' context."""
+    method = config.method
+    return create_model(
+        method.name,
+        backbone or load_backbone(plain(config.backbone)),
+        num_frames=method.num_frames,
+        class_names=class_names,
+        **(plain(method.options) | context_options(plain(config.prompts))),
+    )
 
 
 def method_options(method: str) -> list[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
-from vidprompt.errors import UserError
+from vidprompt.models.choices import check_choice
 
 STARTS = ("released", "ramp")
 RESAMPLING = ("nearest", "linear")
@@ -29,12 +27,6 @@ def resize_time(code: torch.Tensor, t: int, mode: str = "nearest") -> torch.Tens
     if t == len(code):
         return code
     return torch.nn.functional.interpolate(code.T[None], size=t, mode=mode)[0].T
-
-
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Raises UserError for a value that is none of an option's choices."""
-    if value not in choices:
-        raise UserError(f"{option} is {value!r}; choose one of {', '.join(choices)}")
 
 
 def check_start(start: str) -> None:

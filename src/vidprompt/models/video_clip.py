@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from vidprompt.errors import UserError
 from vidprompt.models.attention import Maps, mix, mlp, project
 from vidprompt.models.backbone import Backbone
+from vidprompt.models.choices import check_choice
 from vidprompt.models.context import LearnedContext
 from vidprompt.models.explanation import Explanation, explain
 from vidprompt.models.prompts import PromptSet, tokenize
@@ -63,7 +64,8 @@ class VideoCLIP(nn.Module):
         self.text_blocks: list[ResidualAttentionBlock] = list(self.clip.transformer.resblocks)
         self.width = int(visual.class_embedding.shape[0])
         self.text_width = text_width(self.clip)
-        self.recompute = "nothing"
+        self._recompute = "nothing"
+        self.options: dict[str, Any] = {}  # as given to `create_model`, for checkpoints
         self.context: LearnedContext | None = None
         if context != "none":
             self.context = LearnedContext(
@@ -74,6 +76,16 @@ class VideoCLIP(nn.Module):
                 position=context_position,
                 clean_names=clean_names,
             )
+
+    @property
+    def recompute(self) -> str:
+        """What the backward pass computes again instead of keeping it: nothing, mlp or layer."""
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, what: str) -> None:
+        check_choice("recompute", what, RECOMPUTE)
+        self._recompute = what
 
     @property
     def logit_scale(self) -> torch.Tensor:
@@ -205,6 +217,15 @@ class VideoCLIP(nn.Module):
         """The method's change to the tokens after the attention."""
         del parts
         return tokens
+
+    def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
+        """Where the extra keys of a layer come from, for `explain`.
+
+        extra (B, T, keys): relevance of the keys beside each frame's own; time (B, T, T): attention
+        over the frames. Returns the relevance (B, T, n) that this gives to the layer's tokens.
+        """
+        del time
+        return extra.new_zeros(*extra.shape[:2], n)
 
     # -- text ---------------------------------------------------------------------------------
 

@@ -138,3 +138,13 @@ class VitaCLIP(VideoCLIP):
             shared.expand(len(tokens), -1, -1),
             project_keys(block.attn, block.ln_1(summary)),
         ]
+
+    def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
+        """Local prompts and summaries come from the frames' class tokens, global prompts from nowhere."""
+        assert time is not None
+        t = extra.shape[1]
+        summary = extra[..., -1]
+        classes = extra[..., :t].sum(1) + (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
+        out = extra.new_zeros(*extra.shape[:2], n)
+        out[..., 0] = classes
+        return out

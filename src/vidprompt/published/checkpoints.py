@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -139,8 +140,14 @@ def _read_names(state: State) -> list[str] | None:
         if None in ids or tokenizer.eot_token_id not in ids:
             return None
         text = tokenizer.decode(ids[: ids.index(tokenizer.eot_token_id)])
-        names.append(text.strip().removesuffix(".").strip())
+        text = _OPENING.sub(r"\1", _CLOSING.sub(r"\1", text.strip()))
+        names.append(text.removesuffix(".").strip())
     return names
+
+
+# Decoding puts a blank behind every token; the names had none around brackets, commas, apostrophes.
+_OPENING = re.compile(r"([(\[-]) ")
+_CLOSING = re.compile(r" ([)\],.'-])")
 
 
 def _compare(found: State, backbone: Backbone, path: Path) -> None:

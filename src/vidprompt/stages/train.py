@@ -15,9 +15,9 @@ from vidprompt.data.loading import Augmentation, Clips, batches
 from vidprompt.data.sampling import Batch, person_batches, shuffled_batches
 from vidprompt.data.splits import Split, Subset, read_split
 from vidprompt.errors import UserError
-from vidprompt.models import create_model
 from vidprompt.models.backbone import load_backbone
-from vidprompt.models.prompts import context_options, prompt_set
+from vidprompt.models.factory import configured_model
+from vidprompt.models.prompts import prompt_set
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
@@ -42,14 +42,7 @@ def run(config: Any) -> None:
     listed = split.train
     videos = listed.keep(usable)
     backbone = load_backbone(plain(config.backbone))
-    options = plain(method.options) | context_options(config.prompts)
-    model = create_model(
-        method.name,
-        backbone,
-        num_frames=method.num_frames,
-        class_names=listed.classes,
-        **options,
-    )
+    model = configured_model(config, listed.classes, backbone)
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
         model.compile()
@@ -79,7 +72,7 @@ def run(config: Any) -> None:
         backbone=backbone.tag,
         backbone_checksum=backbone.identity(),
         class_names=listed.classes,
-        options=options,
+        options=model.options,
         config_hash=config_hash(
             config, *PARTS, *(["protocol"] if split.protocol == "reid" else [])
         ),

@@ -1,0 +1,72 @@
+"""Files in, files out: what `vidprompt import-checkpoint` and `export-checkpoint` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from vidprompt.atomic import replacing, sha256, write_json
+from vidprompt.configuration import PARAMS, compose, plain
+from vidprompt.errors import UserError
+from vidprompt.models.backbone import Backbone, load_backbone
+from vidprompt.published.architecture import read_architecture
+from vidprompt.published.checkpoints import export_published, import_published
+from vidprompt.published.files import read_published
+from vidprompt.training.checkpoint import load_checkpoint, save_checkpoint
+from vidprompt.training.metadata import CheckpointMetadata, code_version
+
+
+def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None) -> list[str]:
+    """Write `model.safetensors`, and `backbone.safetensors` and `.json` when it brings its own CLIP.
+
+    Returns what to tell the user. Raises UserError as `import_published` does.
+    """
+    names = None
+    if classes is not None:
+        if not classes.is_file():
+            raise UserError(f"no file of class names {classes}")
+        names = [line for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
+    model = import_published(file, find_backbone(backbone) if backbone else None, class_names=names)
+    told = []
+    if not backbone:
+        weights = out / "backbone.safetensors"
+        state = {k: v.contiguous() for k, v in model.clip.state_dict().items()}
+        with replacing(weights) as temporary:
+            save_file(state, temporary)
+        method, tensors = read_published(file)
+        write_json(out / "backbone.json", read_architecture(tensors, method).clip)
+        model.backbone.tag, model.backbone.checksum = "published", sha256(weights)
+        told.append(
+            f"its CLIP: backbone.name=published backbone.pretrained=null backbone.config={out}/backbone.json "
+            f"backbone.weights={weights}"
+        )
+    context = model.context
+    metadata = CheckpointMetadata(
+        method=model.method,
+        num_frames=model.num_frames,
+        backbone=model.backbone.tag,
+        backbone_checksum=model.backbone.identity(),
+        class_names=context.names if context else list(names or ()),
+        options=model.options,
+        version=code_version(),
+    )
+    target = out / "model.safetensors"
+    save_checkpoint(target, model, metadata, torch.float32)
+    size = target.stat().st_size / 1e6
+    return [f"{model.method}, {model.num_frames} frames → {target} ({size:.1f} MB)", *told]
+
+
+def export_file(checkpoint: Path, out: Path, backbone: str) -> str:
+    """Export a checkpoint of ours; returns what to tell the user."""
+    model, metadata = load_checkpoint(checkpoint, find_backbone(backbone))
+    export_published(model, out)
+    return f"{metadata.method}, {metadata.num_frames} frames → {out} ({out.stat().st_size / 1e6:.1f} MB)"
+
+
+def find_backbone(spec: str) -> Backbone:
+    """A backbone by a file of `params/backbone/`, or an open_clip NAME or NAME:TAG."""
+    if (Path(PARAMS) / "backbone" / f"{spec}.yaml").is_file():
+        return load_backbone(plain(compose([f"backbone={spec}"]).backbone))
+    return load_backbone(spec)
