@@ -1,42 +1,23 @@
 """EZ-CLIP and Vita-CLIP against their definitions, on a tiny backbone."""
 
-import open_clip
 import pytest
 import torch
+from tests.models.small import small_backbone
 
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone, load_backbone
+from vidprompt.models.dropout_attention import _DropoutAttention, dropout_attention
 from vidprompt.models.prompts import PromptSet, clean_class_name
 from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
 
-FRAMES, SIZE, WIDTH, LAYERS, TEXT = 4, 32, 64, 2, 32
+FRAMES, SIZE, WIDTH, LAYERS, TEXT = 4, 32, 64, 2, 32  # of small_backbone
 NAMES = ["StarGrowing", "StarShrinking", "CrossMovingLeft"]
 
 
 def backbone() -> Backbone:
-    torch.manual_seed(0)
-    clip = open_clip.CLIP(
-        embed_dim=32,
-        vision_cfg={
-            "image_size": SIZE,
-            "layers": LAYERS,
-            "width": WIDTH,
-            "head_width": 16,
-            "patch_size": 16,
-        },
-        text_cfg={
-            "context_length": 24,
-            "vocab_size": 49408,
-            "width": TEXT,
-            "heads": 2,
-            "layers": 2,
-        },
-    )
-    clip.requires_grad_(False)
-    tokenizer = open_clip.SimpleTokenizer(context_length=24)
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    return Backbone(clip, tokenizer, "tiny", "", SIZE, mean, std)
+    return small_backbone()
 
 
 def video(batch: int = 2) -> torch.Tensor:
@@ -129,17 +110,158 @@ def test_vita_clip_shared_context_serves_every_class() -> None:
     assert not torch.allclose(model.encode_classes(["HeartGrowing"], prompts)[:, 0], plain)
 
 
+def test_vita_clip_on_vit_b_16_trains_the_published_numbers_of_parameters() -> None:
+    """methods.md of the project's specification: 30.2 M as released, 38.9 M as in the paper."""
+    base = load_backbone("ViT-B-16")
+    names = [f"class {i}" for i in range(400)]
+    released = create_model(
+        "vita_clip", base, num_frames=8, class_names=names, context_length=8, train_cls_proj=False
+    )
+    paper = create_model(
+        "vita_clip", base, num_frames=8, class_names=names, context_length=16, train_cls_proj=True
+    )
+    prompts, summaries = 8 * 768 * (1 + 12 + 12), 12 * (4 * 768**2 + 4 * 768 + 2 * 768)
+    assert trainable(released) == prompts + summaries + 400 * 8 * 512 + 1 == 30_158_849
+    projections = 12 * (768**2 + 768)
+    assert trainable(paper) == prompts + summaries + 400 * 16 * 512 + projections + 1 == 38_884_353
+
+
+TRAINED = {
+    "ez_clip": ["temporal_prompts", "text_adapters", "vision_adapters"],
+    "vita_clip": ["context", "global_prompts", "local_prompts", "log_scale", "summaries", "time_embedding"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", [ContrastiveMotion, CrossEntropy])
 @pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
-def test_gradients_reach_everything_that_is_trained(method: str) -> None:
+def test_gradients_reach_exactly_what_is_trained(method: str, objective: type) -> None:
     model = build(method).train()
-    _, features = model.encode_video(video())
-    text = model.encode_classes(NAMES, PromptSet(("{}",))).mean(1)
-    (features @ text.T * model.logit_scale).square().sum().backward()
-    # W2 = 0 at the start keeps the gradient from W1 alone
-    silent = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert silent == []
-    frozen = [n for n, p in model.named_parameters() if not p.requires_grad and p.grad is not None]
-    assert frozen == []
+    randomise(model)
+    loss = objective(model, NAMES, PromptSet(("a {}", "the {}")), motion_weight=1.0)
+    loss(video(3), torch.tensor([0, 1, 2]))["loss"].backward()
+    reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert reached == trained
+    assert sorted({name.split(".")[0] for name in trained}) == TRAINED[method]
+
+
+def randomise(model: VideoCLIP) -> None:
+    """Without this, W2 = 0 at the start keeps the gradient from W1."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def test_zeroed_prompts_of_vita_clip_still_change_the_frozen_model_and_ez_clips_do() -> None:
+    """Zero prompts are tokens all the same: EZ-CLIP's is then the mean of its frame, Vita-CLIP's attend."""
+    frozen = build("frozen_clip").encode_video(video())[1]
+    for method in ("ez_clip", "vita_clip"):
+        model = build(method)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "prompts" in name or "time_embedding" in name:
+                    parameter.zero_()
+        assert not torch.allclose(model.encode_video(video())[1], frozen, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_without_what_a_method_adds_it_is_the_frozen_model(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapters start as the identity, and nothing but the extra tokens tells the video apart."""
+    model = build(method)
+    monkeypatch.setattr(model, "extra_keys", lambda *arguments: [])
+    if method == "vita_clip":
+        torch.nn.init.zeros_(model.time_embedding)
+    expected = build("frozen_clip").encode_video(video())[0]
+    assert torch.allclose(model.encode_video(video())[0], expected, atol=1e-5)
+
+
+def test_ez_clip_refuses_another_number_of_frames_or_resamples_when_told() -> None:
+    longer = torch.randn(1, 2 * FRAMES, 3, SIZE, SIZE)
+    with pytest.raises(UserError, match="for 4 frames, and the video has 8.*nearest or linear"):
+        build("ez_clip").encode_video(longer)
+    nearest, linear = (build("ez_clip", other_lengths=mode) for mode in ("nearest", "linear"))
+    doubled = build("ez_clip", other_lengths="nearest")
+    doubled.temporal_prompts = torch.nn.Parameter(doubled.temporal_prompts.repeat_interleave(2, 1))
+    doubled.temporal_embedding = doubled.temporal_embedding.repeat_interleave(2, 1)
+    expected = doubled.encode_video(longer)[1]
+    assert torch.allclose(nearest.encode_video(longer)[1], expected, atol=1e-6)
+    assert not torch.allclose(linear.encode_video(longer)[1], expected, atol=1e-6)
+    with pytest.raises(UserError, match="other_lengths is 'cubic'; choose one of refuse, nearest"):
+        build("ez_clip", other_lengths="cubic")
+
+
+def test_vita_clip_takes_its_prompts_nearest_in_time() -> None:
+    model = build("vita_clip")
+    longer = torch.randn(1, 2 * FRAMES, 3, SIZE, SIZE)
+    doubled = build("vita_clip")
+    doubled.time_embedding = torch.nn.Parameter(doubled.time_embedding.repeat_interleave(2, 0))
+    doubled.local_prompts = torch.nn.Parameter(doubled.local_prompts.repeat_interleave(2, 1))
+    found, expected = (m.encode_video(longer)[1] for m in (model, doubled))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("recompute", ["mlp", "layer"])
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_recomputed_activations_give_the_same_gradients(method: str, recompute: str) -> None:
+    grads = []
+    for what in ("nothing", recompute):
+        options = {"prompt_dropout": 0.0, "stochastic_depth": 0.0} if method == "ez_clip" else {}
+        model = build(method, **options).train()
+        randomise_with_seed(model)
+        model.recompute = what
+        CrossEntropy(model, NAMES, PromptSet())(video(), torch.tensor([0, 2]))["loss"].backward()
+        grads.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    for name, gradient in grads[0].items():
+        assert torch.allclose(gradient, grads[1][name], rtol=1e-4, atol=1e-6), name
+    with pytest.raises(UserError, match="recompute is 'all'; choose one of nothing, mlp, layer"):
+        build(method).recompute = "all"
+
+
+def randomise_with_seed(model: VideoCLIP) -> None:
+    torch.manual_seed(1)
+    randomise(model)
+
+
+def test_attention_with_dropout_is_attention_in_the_mean_and_differentiable() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, 2, n, 8, dtype=torch.double, requires_grad=True) for n in (5, 7, 7))
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: _DropoutAttention.apply(q, k, v, 0.3, 11), (q, k, v)
+    )
+    plain = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    with torch.no_grad():
+        draws = torch.stack([dropout_attention(q, k, v, 0.3) for _ in range(2000)])
+    assert (draws.mean(0) - plain).abs().max() < 0.08
+    assert draws.std(0).min() > 0.01
+
+
+def test_training_as_released_is_the_same_again_with_the_same_seed() -> None:
+    model = build("ez_clip", prompt_dropout=0.1, stochastic_depth=0.3).train()
+    features = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        features.append(model.encode_video(video())[1])
+    assert torch.equal(features[0], features[1])
+    assert not torch.allclose(features[0], features[2], atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_one_compilation_serves_every_layer_batch_and_length(method: str) -> None:
+    options = {"other_lengths": "nearest"} if method == "ez_clip" else {}
+    plain, compiled = build(method, **options).eval(), build(method, **options).eval()
+    compiled.compile()
+    torch._dynamo.reset()
+    for batch, t in ((2, FRAMES), (3, FRAMES), (2, 2 * FRAMES), (4, 3)):
+        clips = torch.randn(batch, t, 3, SIZE, SIZE)
+        with torch.no_grad():
+            expected, found = (m.encode_video(clips)[1] for m in (plain, compiled))
+        assert torch.allclose(found, expected, atol=1e-5)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs <= 6  # and not one a shape and layer
 
 
 def test_unknown_method_and_option_are_sentences() -> None:

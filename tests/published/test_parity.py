@@ -2,13 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from vidprompt.cli import app
 from vidprompt.errors import UserError
 from vidprompt.published.parity import check
 
@@ -50,21 +50,16 @@ def test_a_gradient_that_is_not_there_does_not_pass(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json_and_exits_1_above_tolerance(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).parent / "vidprompt"), "parity"]
-    good = subprocess.run(
-        [*command, str(GOLDEN / "vitaclip_small.json")], capture_output=True, text=True
-    )
-    assert good.returncode == 0
+    good = CliRunner().invoke(app, ["parity", str(GOLDEN / "vitaclip_small.json")])
+    assert good.exit_code == 0
     assert json.loads(good.stdout)["passed"] is True
     shutil.copy(GOLDEN / "vitaclip_small.json", tmp_path)
     with np.load(GOLDEN / "vitaclip_small.npz") as content:
         arrays = dict(content)
     arrays["out/loss"] = arrays["out/loss"] + 0.01
     np.savez(tmp_path / "vitaclip_small.npz", **arrays)
-    bad = subprocess.run(
-        [*command, str(tmp_path / "vitaclip_small.json")], capture_output=True, text=True
-    )
-    assert bad.returncode == 1
+    bad = CliRunner().invoke(app, ["parity", str(tmp_path / "vitaclip_small.json")])
+    assert bad.exit_code == 1
     assert json.loads(bad.stdout)["passed"] is False
 
 

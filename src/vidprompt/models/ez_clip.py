@@ -98,7 +98,7 @@ class EZCLIP(VideoCLIP):
             Adapter(self.text_width, adapter_ratio) for _ in self.text_blocks
         )
         self.prompt_dropout = nn.Dropout(prompt_dropout)
-        self.drop_rates = torch.linspace(0, stochastic_depth, layers).tolist()
+        self.drop_rates = [stochastic_depth * i / max(1, layers - 1) for i in range(layers)]
 
     def time_code(self, t: int) -> torch.Tensor:
         """The temporal embedding: zero, unless a checkpoint brings another.

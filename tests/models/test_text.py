@@ -1,0 +1,201 @@
+"""Prompt sets, learned contexts, and how texts are encoded."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tests.models.small import small_backbone
+
+from vidprompt.errors import UserError
+from vidprompt.models import create_model
+from vidprompt.models.context import LearnedContext
+from vidprompt.models.prompts import (
+    PromptSet,
+    clean_class_name,
+    context_options,
+    prompt_set,
+    tokenize,
+)
+from vidprompt.models.text_tower import by_length
+from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
+
+NAMES = ["HandstandPushups", "brush_hair", "Yoga"]
+PARAMS = Path(__file__).parents[2] / "params/prompts"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("HandstandPushups", "handstand pushups"),
+        ("HandStandPushups", "hand stand pushups"),
+        ("YoYo", "yo yo"),
+        ("brush_hair", "brush hair"),
+        ("Putting [something] onto [something]", "putting something onto something"),
+        ("massaging person's head", "massaging person's head"),
+        ("tying knot (not on a tie)", "tying knot (not on a tie)"),
+        ("UCFSports  clip", "ucf sports clip"),
+    ],
+)
+def test_class_names_become_words(name: str, words: str) -> None:
+    assert clean_class_name(name) == words
+
+
+def test_the_fields_templates_and_bare_names_are_data() -> None:
+    sets = {
+        path.stem: prompt_set(content)
+        for path in PARAMS.glob("*.yaml")
+        if (content := yaml.safe_load(path.read_text()))["descriptions"] != "???"
+    }
+    assert sets["action_templates"].per_class == 16
+    assert (
+        sets["action_templates"].of(["HandstandPushups"])[0]
+        == "a photo of action handstand pushups"
+    )
+    assert sets["class_name"].of(NAMES) == ["handstand pushups", "brush hair", "yoga"]
+    assert context_options(yaml.safe_load((PARAMS / "learned_context.yaml").read_text())) == {
+        "context": "shared",
+        "context_length": 16,
+        "context_position": "end",
+        "clean_names": True,
+    }
+    with pytest.raises(
+        UserError, match="prompts.context has no size; valid: kind, length, position"
+    ):
+        context_options({"context": {"size": 3}})
+
+
+def test_descriptions_come_from_csv_or_json(tmp_path: Path) -> None:
+    table = tmp_path / "d.csv"
+    table.write_text(
+        'class,description\nYoga,"calm, on a mat"\nbrush hair,a brush\nHandstandPushups,up\n'
+    )
+    prompts = prompt_set({"descriptions": table, "templates": ["{}"]})
+    assert prompts.of(NAMES) == ["up", "a brush", "calm, on a mat"]
+    several = tmp_path / "d.json"
+    several.write_text(json.dumps({name: [f"{name} one", f"{name} two"] for name in NAMES}))
+    assert prompt_set({"descriptions": several}).per_class == 2
+    with pytest.raises(UserError, match="d.csv has no description of 1 of 2 classes: Archery"):
+        prompts.of(["Yoga", "Archery"])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("d.csv", "name,text\nYoga,x\n", "d.csv:1: the header must have"),
+        (
+            "d.csv",
+            "class,description\nYoga,x\nArchery,\n",
+            "d.csv:3: no description of class 'Archery'",
+        ),
+        ("d.json", "[1]", "an object of class"),
+        ("d.json", "{", "is not JSON"),
+        ("d.json", '{"Yoga": ["a", "b"], "Archery": "c"}', "classes with 1 and 2"),
+        ("d.json", "{}", "no descriptions"),
+    ],
+)
+def test_malformed_descriptions_say_where(
+    tmp_path: Path, file: str, content: str, said: str
+) -> None:
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=said):
+        prompt_set({"descriptions": tmp_path / file})
+
+
+def test_a_template_needs_one_place_for_the_name() -> None:
+    with pytest.raises(UserError, match="needs exactly one {}"):
+        PromptSet(("a video",))
+
+
+def test_long_texts_are_cut_with_a_warning_that_names_them() -> None:
+    tokenizer = small_backbone(context=8).tokenizer
+    fits = "one two three four five six"  # with both ends, exactly eight
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tokenize(tokenizer, [fits, "short"])
+    with pytest.warns(UserWarning, match="1 text is cut to 8 tokens: 'one two .* seven'"):
+        cut = tokenize(tokenizer, [fits + " seven", "short"])
+    assert cut.shape == (2, 8)
+
+
+def test_chunks_hold_texts_of_like_length() -> None:
+    groups = by_length([5, 2, 9, 2, 7], 2)
+    assert groups == [[1, 3], [0, 4], [2]]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64])
+def test_features_do_not_depend_on_chunks_or_neighbours(chunk: int) -> None:
+    model = create_model("ez_clip", small_backbone(), num_frames=2).eval()
+    for adapter in model.text_adapters:
+        torch.nn.init.normal_(adapter.up.weight)
+    texts = ["a", "somebody rides a bike", "yoga", "a person who is playing the violin", "to open"]
+    alone = torch.cat([model.encode_text(model.backbone.tokenizer([text])) for text in texts])
+    assert torch.allclose(model.encode_texts(texts, chunk), alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize("kind", ["class", "shared"])
+def test_a_context_of_word_embeddings_is_the_text_with_these_words(
+    kind: str, position: str
+) -> None:
+    """Vectors set to the embeddings of real words must give the features of the written text."""
+    backbone = small_backbone()
+    model = create_model(
+        "ez_clip", backbone, num_frames=2, class_names=NAMES, context=kind, context_length=3,
+        context_position=position,
+    ).eval()  # fmt: skip
+    words = backbone.tokenizer(["video of somebody"])[0, 1:4]
+    assert model.context is not None
+    with torch.no_grad():
+        model.context.vectors.copy_(
+            model.clip.token_embedding(words).expand_as(model.context.vectors)
+        )
+    written = {
+        "end": "video of somebody {}.",
+        "middle": "video {} of somebody.",
+        "front": "{} video of somebody.",
+    }
+    texts = [written[position].format(clean_class_name(name)) for name in NAMES]
+    assert torch.allclose(model.encode_classes(NAMES)[:, 0], model.encode_texts(texts), atol=1e-5)
+
+
+def test_a_context_leaves_out_the_end_of_a_long_name() -> None:
+    model = create_model("ez_clip", small_backbone(context=8), num_frames=2)
+    context = LearnedContext(["a b c d e f g h"], 3, model.text_width)
+    with pytest.warns(UserWarning, match="cut to 8 tokens: 'a b c d e f g h'"):
+        _, _, ends = context.layout(model, context.names)
+    assert ends.tolist() == [7]
+    with pytest.raises(UserError, match="leaves no place for a class name"):
+        LearnedContext(["a"], 6, model.text_width).features(model)
+
+
+def test_context_options_are_checked() -> None:
+    for options, said in (
+        ({"context": "own"}, "context is 'own'; choose one of none, class, shared"),
+        ({"context": "shared", "context_position": "back"}, "choose one of end, middle, front"),
+        ({"context": "class"}, "give class_names"),
+    ):
+        with pytest.raises(UserError, match=said):
+            create_model("ez_clip", small_backbone(), num_frames=2, **options)
+
+
+@pytest.mark.parametrize("objective", [ContrastiveMotion, CrossEntropy])
+def test_a_fixed_prompt_set_is_encoded_once(
+    objective: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = small_backbone()
+    model = create_model("vita_clip", backbone, num_frames=2, context="none")
+    calls = []
+    plain = model.encode_embedded
+    monkeypatch.setattr(
+        model,
+        "encode_embedded",
+        lambda *a: calls.append(len(a[0])) or plain(*a),  # type: ignore[func-returns-value]
+    )
+    prompts = PromptSet(("a {}", "the {}"))
+    loss = objective(model, NAMES, prompts)
+    for _ in range(3):
+        loss(torch.randn(2, 2, 3, 32, 32), torch.tensor([0, 2]))["loss"].backward()
+    assert sum(calls) == len(NAMES) * 2
