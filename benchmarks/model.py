@@ -426,7 +426,7 @@ def main() -> None:
         run()
         print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3))
         return
-    name = "model.json"
+    name = "model.json" if len(arguments.parts) == 2 else f"model_{arguments.parts[0]}.json"
     if arguments.device == "cpu":
         result = measure(arguments.parts, arguments.rounds)
         print(

@@ -72,14 +72,20 @@ def parameters(
     classes: int = typer.Option(400, help="Classes of class-specific contexts."),
 ) -> None:
     """How many parameters of each part of a method are trained, and how many frozen."""
+    import torch
     from rich.console import Console
     from rich.table import Table
 
-    from vidprompt.configuration import compose
+    from vidprompt.configuration import compose, plain
+    from vidprompt.models.backbone import load_backbone
     from vidprompt.models.factory import configured_model
     from vidprompt.models.parameters import parameter_table
 
-    model = configured_model(compose(overrides or []), [f"class {i}" for i in range(classes)])
+    config = compose(overrides or [])
+    shape = plain(config.backbone) | {"weights": None, "pretrained": None}
+    with torch.device("meta"):  # shapes alone: nothing is downloaded or filled
+        names = [f"class {i}" for i in range(classes)]
+        model = configured_model(config, names, load_backbone(shape))
     shown = Table("part", "trained", "frozen", title=f"{model.method} on {model.backbone.tag}")
     for column in shown.columns[1:]:
         column.justify = "right"

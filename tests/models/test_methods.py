@@ -248,6 +248,22 @@ def test_training_as_released_is_the_same_again_with_the_same_seed() -> None:
     assert not torch.allclose(features[0], features[2], atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_half_precision_by_autocast_trains_the_same_model(method: str) -> None:
+    model = build(method).train()
+    randomise_with_seed(model)
+    loss = CrossEntropy(model, NAMES, PromptSet(("a {}",)))
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses.append(loss(video(), torch.tensor([0, 2]))["loss"])
+    losses[1].backward()
+    assert torch.isfinite(losses[1])
+    assert torch.allclose(losses[0], losses[1].float(), rtol=0.1, atol=0.1)
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
 def test_one_compilation_serves_every_layer_batch_and_length(method: str) -> None:
@@ -255,6 +271,7 @@ def test_one_compilation_serves_every_layer_batch_and_length(method: str) -> Non
     plain, compiled = build(method, **options).eval(), build(method, **options).eval()
     compiled.compile()
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     for batch, t in ((2, FRAMES), (3, FRAMES), (2, 2 * FRAMES), (4, 3)):
         clips = torch.randn(batch, t, 3, SIZE, SIZE)
         with torch.no_grad():

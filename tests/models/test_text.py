@@ -171,6 +171,19 @@ def test_a_context_leaves_out_the_end_of_a_long_name() -> None:
         LearnedContext(["a"], 6, model.text_width).features(model)
 
 
+def test_a_class_is_known_by_its_words_and_two_of_one_name_keep_their_own_contexts() -> None:
+    model = create_model(
+        "ez_clip", small_backbone(), num_frames=2, class_names=["a", "a", "HandstandPushups"],
+        context="class", context_length=3,
+    ).eval()  # fmt: skip
+    first, second, last = model.encode_classes(["a", "a", "HandstandPushups"])[:, 0]
+    assert not torch.allclose(first, second, atol=1e-4)
+    assert torch.allclose(model.encode_classes(["handstand pushups"])[0, 0], last, atol=1e-6)
+    with pytest.warns(UserWarning, match=r"1 of 2 classes have no learned context \(Yoga\)"):
+        plain = model.encode_classes(["a", "Yoga"])
+    assert torch.allclose(plain[:, 0], model.encode_texts(["a", "yoga"]), atol=1e-6)
+
+
 def test_context_options_are_checked() -> None:
     for options, said in (
         ({"context": "own"}, "context is 'own'; choose one of none, class, shared"),

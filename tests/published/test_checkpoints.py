@@ -5,6 +5,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from tests.models.small import small_backbone
 
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
@@ -97,6 +98,46 @@ def test_on_another_backbone_it_is_an_error(tmp_path: Path) -> None:
     export_published(trained("ez_clip"), tmp_path / "a.pt")
     with pytest.raises(UserError, match="was not trained on small: .* differs by"):
         import_published(tmp_path / "a.pt", backbone(seed=1))
+    gelu = backbone()
+    for block in gelu.clip.visual.transformer.resblocks:
+        block.mlp.gelu = torch.nn.GELU()
+    with pytest.raises(UserError, match="the published code has QuickGELU, and the image tower"):
+        import_published(tmp_path / "a.pt", gelu)
+
+
+def test_what_the_published_code_cannot_hold_is_not_exported(tmp_path: Path) -> None:
+    own = trained("ez_clip", context="shared")
+    with pytest.raises(UserError, match="has no learned text context"):
+        export_published(own, tmp_path / "a.pt")
+    narrow = create_model("ez_clip", small_backbone(quick_gelu=True), num_frames=2)
+    with pytest.raises(UserError, match="heads of width 64, and the image tower's are 16 wide"):
+        export_published(narrow, tmp_path / "a.pt")
+    assert not (tmp_path / "a.pt").exists()
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_names_are_taken_as_the_file_was_made_of_them(clean: bool, tmp_path: Path) -> None:
+    names = ["HandstandPushups", "push-up", "Putting [something] on"]
+    model = trained("vita_clip", class_names=names, clean_names=clean)
+    export_published(model, tmp_path / "a.pt")
+    back = import_published(tmp_path / "a.pt", class_names=names)
+    with torch.no_grad():
+        found, expected = back.encode_classes(names), model.encode_classes(names)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_names_read_from_a_half_precision_file_serve_the_annotated_ones(tmp_path: Path) -> None:
+    names = ["passing American football (in game)", "class 10", "brush_hair"]
+    model = trained("vita_clip", class_names=names)
+    export_published(model, tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    suffix = "module.prompt_learner.token_suffix"
+    content["model"][suffix] = content["model"][suffix].half()
+    torch.save(content, tmp_path / "b.pt")
+    back = import_published(tmp_path / "b.pt")
+    with torch.no_grad():
+        found, expected = back.encode_classes(names), model.encode_classes(names)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_what_is_no_published_checkpoint_is_described(tmp_path: Path) -> None:
@@ -106,6 +147,9 @@ def test_what_is_no_published_checkpoint_is_described(tmp_path: Path) -> None:
     torch.save({"state": {"weight": torch.zeros(2)}, "epoch": 1}, tmp_path / "other.pt")
     torch.save(backbone().clip.state_dict(), tmp_path / "clip.pt")
     torch.save(torch.zeros(3, 4), tmp_path / "tensor.pt")
+    torch.save({0: torch.zeros(1), "a": 1}, tmp_path / "numbered.pt")
+    (tmp_path / "table.pt").write_text("epoch,loss\n1,2\n")
+    (tmp_path / "pickle.pt").write_bytes(b"\x80\x02}q")
     (tmp_path / "text.pt").write_text("<html>404</html>")
     (tmp_path / "empty.pt").touch()
     whole = (tmp_path / "other.pt").read_bytes()
@@ -117,6 +161,9 @@ def test_what_is_no_published_checkpoint_is_described(tmp_path: Path) -> None:
         "tensor.pt": "one tensor of shape \\(3, 4\\)",
         "text.pt": "is no PyTorch file: it begins with b'<html>",
         "empty.pt": "is empty",
+        "numbered.pt": "it holds 2 entries \\(0, a\\)",
+        "table.pt": "is no PyTorch file: it begins with b'epoch",
+        "pickle.pt": "cannot be read as a PyTorch file",
         "cut.pt": "cannot be read as a PyTorch file",
         "half.safetensors": "not a whole safetensors file",
         "none.pt": "no file",
@@ -159,6 +206,10 @@ def test_the_commands_make_a_checkpoint_of_ours_and_back(method: str, tmp_path: 
     loaded, metadata = load_checkpoint(tmp_path / "ours/model.safetensors", load_backbone(spec))
     assert metadata.method == method
     same(model, loaded)
+    assert "→" in export_file(
+        tmp_path / "ours/model.safetensors", tmp_path / "back.pt", str(tmp_path / "ours")
+    )
+    same(model, import_published(tmp_path / "back.pt"))
     small = (tmp_path / "ours/model.safetensors").stat().st_size
     assert small < 4 * sum(v.numel() for v in model.trained_state().values()) + 20_000
     with pytest.raises(UserError, match="was trained on backbone published"):

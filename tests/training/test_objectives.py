@@ -3,9 +3,21 @@
 import math
 
 import numpy as np
+import pytest
 import torch
+from tests.models.small import small_backbone
 
-from vidprompt.training.objectives import batch_hard_triplet, in_batch_kl, motion_loss
+from vidprompt.errors import UserError
+from vidprompt.models import create_model
+from vidprompt.models.prompts import PromptSet
+from vidprompt.training.objectives import (
+    CrossEntropy,
+    batch_hard_triplet,
+    create_objective,
+    in_batch_kl,
+    mix_videos,
+    motion_loss,
+)
 from vidprompt.training.optimisation import build_optimizer, cosine_with_warmup
 
 
@@ -72,3 +84,78 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert optimizer.param_groups[0]["lr"] < 1e-9
+
+
+def test_smoothing_moves_a_share_of_the_target_evenly() -> None:
+    generator = torch.Generator().manual_seed(0)
+    video, text = (torch.randn(3, 8, generator=generator) for _ in range(2))
+    labels, scale = torch.tensor([0, 1, 0]), torch.tensor(5.0)
+    logits = scale * torch.nn.functional.cosine_similarity(video[:, None], text[None], dim=-1)
+    same = (labels[:, None] == labels[None]).float()
+    target = 0.8 * torch.softmax(10 * same, 1) + 0.2 / 3
+    expected = (target * (target.log() - logits.log_softmax(1))).sum() / 3
+    found = in_batch_kl(video, text, labels, scale, label_smoothing=0.2)[0]
+    assert torch.allclose(found, expected, rtol=1e-5)
+
+
+def test_mixed_videos_and_their_shares_belong_together() -> None:
+    torch.manual_seed(0)
+    labels = torch.tensor([0, 1, 2, 1])
+    video = torch.nn.functional.one_hot(labels, 3).float().reshape(4, 1, 3, 1, 1)
+    mixed, shares = mix_videos(video, labels, 3, alpha=0.8)
+    assert torch.allclose(mixed.reshape(4, 3), shares, atol=1e-6)
+    assert torch.allclose(shares.sum(1), torch.ones(4), atol=1e-6)
+    assert ((shares > 0.01) & (shares < 0.99)).any()
+
+
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+@pytest.mark.parametrize("name", ["contrastive_motion", "cross_entropy"])
+def test_every_objective_goes_with_every_model_and_names_its_terms(name: str, method: str) -> None:
+    classes = ["Yoga", "Archery", "Diving"]
+    options = {} if method == "ez_clip" else {"context": "shared"}
+    model = create_model(method, small_backbone(), num_frames=2, **options)
+    chosen = {"motion_weight": 0.5, "label_smoothing": 0.1, "mixup": 0.4}
+    objective = create_objective(
+        name, model, classes, PromptSet(("a {}", "the {}")), chosen
+    ).train()
+    terms = objective(torch.randn(3, 2, 3, 32, 32), torch.tensor([0, 2, 2]))
+    own = {
+        "contrastive_motion": ["video_to_text", "text_to_video"],
+        "cross_entropy": ["cross_entropy"],
+    }
+    assert set(terms) == {"loss", "motion", *own[name]}
+    expected = torch.stack([terms[term] for term in own[name]]).mean() + 0.5 * terms["motion"]
+    assert torch.allclose(terms["loss"], expected)
+    terms["loss"].backward()
+
+
+def test_extras_are_off_by_default_and_not_used_in_evaluation() -> None:
+    model = create_model("vita_clip", small_backbone(), num_frames=2, context="shared").eval()
+    classes, video, labels = ["Yoga", "Archery"], torch.randn(2, 2, 3, 32, 32), torch.tensor([0, 1])
+    plain = CrossEntropy(model, classes, PromptSet()).eval()
+    assert set(plain(video, labels)) == {"loss", "cross_entropy"}
+    mixing = CrossEntropy(model, classes, PromptSet(), mixup=1.0).eval()
+    assert torch.equal(plain(video, labels)["loss"], mixing(video, labels)["loss"])
+    with pytest.raises(UserError, match="objective cross_entropy does not take these options"):
+        create_objective("cross_entropy", model, classes, PromptSet(), {"smoothing": 0.1})
+    still = create_model("ez_clip", small_backbone(), num_frames=1)
+    with pytest.raises(UserError, match="needs at least 2 frames"):
+        CrossEntropy(still, classes, PromptSet(), motion_weight=1.0)
+    with pytest.raises(UserError, match="the first is a share below 1"):
+        CrossEntropy(model, classes, PromptSet(), label_smoothing=1.0)
+
+
+def test_cross_entropy_averages_the_prompts_of_a_class_as_directions() -> None:
+    model = create_model("ez_clip", small_backbone(), num_frames=2).eval()
+    classes, prompts = ["Yoga", "Archery"], PromptSet(("a {}", "somebody does {}"))
+    video = torch.randn(2, 2, 3, 32, 32)
+    text = model.encode_classes(classes, prompts)
+    unit = torch.nn.functional.normalize(text, dim=-1).mean(1)
+    similarity = torch.nn.functional.cosine_similarity(
+        model.encode_video(video)[1][:, None], unit[None], dim=-1
+    )
+    expected = torch.nn.functional.cross_entropy(
+        model.logit_scale * similarity, torch.tensor([1, 0])
+    )
+    found = CrossEntropy(model, classes, prompts).eval()(video, torch.tensor([1, 0]))["loss"]
+    assert torch.allclose(found, expected, rtol=1e-4)

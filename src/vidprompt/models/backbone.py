@@ -79,9 +79,12 @@ def load_backbone(spec: Spec) -> Backbone:
             )
     if quick_gelu is not None:
         config["quick_gelu"] = quick_gelu
-    if spec.get("image_size"):
-        config["vision_cfg"]["image_size"] = int(spec["image_size"])
-    clip = open_clip.CLIP(**config)
+    try:
+        if spec.get("image_size"):
+            config["vision_cfg"]["image_size"] = int(spec["image_size"])
+        clip = open_clip.CLIP(**config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"backbone {name!r} cannot be built: {error}") from error
     if file is not None:
         _fill(clip, file, name)
     tag = ":".join(str(part) for part in (name, pretrained) if part)

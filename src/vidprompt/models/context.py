@@ -55,7 +55,16 @@ class LearnedContext(nn.Module):
 
     def knows(self, names: Sequence[str]) -> bool:
         """Can it give features for these classes?"""
-        return self.shared or set(names) <= set(self.names)
+        return self.shared or not self.unknown(names)
+
+    def unknown(self, names: Sequence[str]) -> list[str]:
+        """The classes it was not made for (for a shared context: those given, all the same)."""
+        own = {self._key(name) for name in self.names}
+        return [name for name in names if self._key(name) not in own]
+
+    def _key(self, name: str) -> str:
+        """Names of one class, whatever their case and blanks: tokens know neither."""
+        return "".join(class_words(name, clean=self.clean_names).lower().split())
 
     def features(
         self, model: VideoCLIP, names: Sequence[str] | None = None, chunk: int = 64
@@ -66,16 +75,18 @@ class LearnedContext(nn.Module):
         """
         names = self.names if names is None else list(names)
         device = self.vectors.device
-        key = (tuple(names), device)
+        listed = names if self.unknown(names) else self.names
+        key = (tuple(listed), device)
         if key not in self._layouts:
-            tokens, places, ends = self.layout(model, names)
+            tokens, places, ends = self.layout(model, listed)
             self._layouts = {key: (tokens.to(device), places.to(device), ends)}
         tokens, places, ends = self._layouts[key]
-        if self.shared:
-            owner = torch.zeros(len(names), dtype=torch.long)
-        else:
-            row = {name: i for i, name in enumerate(self.names)}
-            owner = torch.tensor([row[name] for name in names])
+        chosen = torch.arange(len(listed))
+        if names != listed:
+            row = {self._key(name): i for i, name in enumerate(listed)}
+            chosen = torch.tensor([row[self._key(name)] for name in names])
+            tokens, places, ends = tokens[chosen], places[chosen], ends[chosen]
+        owner = torch.zeros_like(chosen) if self.shared else chosen
 
         def embed(rows: torch.Tensor) -> torch.Tensor:
             embedded = model.clip.token_embedding(tokens[rows])

@@ -28,7 +28,7 @@ class Adapter(nn.Module):
 
     def __init__(self, width: int, ratio: float = 0.25) -> None:
         super().__init__()
-        hidden = int(width * ratio)
+        hidden = round(width * ratio)
         self.down = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, width)
         nn.init.zeros_(self.up.weight)

@@ -67,7 +67,7 @@ class PromptSet:
         """All texts, class after class: C·P of them. Raises UserError for an undescribed class."""
         if self.descriptions is None:
             names = [class_words(name, clean=self.clean_names) for name in class_names]
-            return [template.format(name) for name in names for template in self.templates]
+            return [template.replace("{}", name) for name in names for template in self.templates]
         missing = [name for name in class_names if clean_class_name(name) not in self.descriptions]
         if missing:
             raise UserError(

@@ -6,6 +6,7 @@ A method says what it adds to a tower: a code of time, tokens that the others ma
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -288,6 +289,13 @@ class VideoCLIP(nn.Module):
         if self.context is not None:
             if self.context.knows(class_names):
                 return self.context.features(self, class_names, chunk)[:, None]
+            unknown = self.context.unknown(class_names)
+            if len(unknown) < len(class_names):
+                warnings.warn(
+                    f"{len(unknown)} of {len(class_names)} classes have no learned context "
+                    f"({', '.join(unknown[:3])}): all get plain class names",
+                    stacklevel=2,
+                )
             prompts = PromptSet(("{}",), clean_names=self.context.clean_names)
         features = self.encode_texts(prompts.of(class_names), chunk)
         return features.reshape(len(class_names), prompts.per_class, -1)

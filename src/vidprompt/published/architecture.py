@@ -51,7 +51,7 @@ def _clip_config(
             "width": width,
             "head_width": HEAD_WIDTH,
             "patch_size": patch,
-            "mlp_ratio": hidden / width,
+            "mlp_ratio": _ratio(hidden, width),
         },
         "text_cfg": {
             "context_length": int(context),
@@ -59,9 +59,15 @@ def _clip_config(
             "width": int(text_width),
             "heads": max(1, int(text_width) // HEAD_WIDTH),
             "layers": _layers(state, f"{text}transformer.resblocks."),
-            "mlp_ratio": text_hidden / int(text_width),
+            "mlp_ratio": _ratio(text_hidden, int(text_width)),
         },
     }
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """What open_clip, which rounds down, makes `hidden` of."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
 def _layers(state: Mapping[str, torch.Tensor], prefix: str) -> int:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.transformer import QuickGELU
 
 from vidprompt.atomic import replacing
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone, from_clip
+from vidprompt.models.prompts import class_words
 from vidprompt.models.video_clip import VideoCLIP
-from vidprompt.published.architecture import Architecture, read_architecture
+from vidprompt.published.architecture import HEAD_WIDTH, Architecture, read_architecture
 from vidprompt.published.files import KEYS, PREFIX, State, read_published
 from vidprompt.published.naming import from_published, to_published
 
@@ -90,15 +92,14 @@ def published_state(model: VideoCLIP) -> State:
     """All tensors of a model under the published names."""
     if model.method not in KEYS:
         raise UserError(f"there are no published checkpoints of {model.method}")
-    state = to_published(model, model.state_dict())
     context = model.context
     if model.method == "ez_clip" and context is not None:
         raise UserError("the published EZ-CLIP has no learned text context: it cannot be exported")
-    if model.method == "vita_clip":
-        if context is None or context.position != "end":
-            raise UserError(
-                "the published Vita-CLIP has contexts before the class name, and only so"
-            )
+    if model.method == "vita_clip" and (context is None or context.position != "end"):
+        raise UserError("the published Vita-CLIP has contexts before the class name, and only so")
+    _check_towers(model.backbone)
+    state = to_published(model, model.state_dict())
+    if context is not None:
         tokens, _, _ = context.layout(model, context.names or ["X"], whole=True)
         embedded = model.clip.token_embedding(tokens.to(model.clip.token_embedding.weight.device))
         state[PREFIXES] = embedded[:, :1].contiguous()
@@ -110,47 +111,81 @@ def published_state(model: VideoCLIP) -> State:
 def _class_names(
     state: State, shape: Architecture, given: Sequence[str] | None, path: Path
 ) -> list[str]:
-    """The contexts' classes: as given, checked against the file, or read from it."""
-    written = _read_names(state) if SUFFIXES in state else None
+    """The contexts' classes: as given, checked against the file, or read from it.
+
+    Sets `clean_names` as the file's texts were made of the given names.
+    """
+    written = _read_texts(state) if SUFFIXES in state else None
     if given is None:
         if written is None and shape.classes:
             raise UserError(
                 f"{path} has contexts for {shape.classes} classes and does not name them: give the "
                 "class names in the order of training"
             )
-        return written or []
+        return [_decode(ids) for ids in written or []]
     if shape.classes and len(given) != shape.classes:
         raise UserError(f"{path} has contexts for {shape.classes} classes, not {len(given)}")
-    for i, (name, found) in enumerate(zip(given, written or (), strict=False)):
-        words = " ".join(name.replace("_", " ").lower().split())
-        if "".join(words.split()) != "".join(found.split()):
-            raise UserError(f"{path}: class {i} was {found!r} in training, not {name!r}")
-    return list(given)
+    if written is None:
+        return list(given)
+    apart = {}
+    for clean in (False, True):
+        texts = [_TOKENIZER.encode(f"{class_words(name, clean=clean)}.") for name in given]
+        pairs = zip(texts, written, strict=False)
+        differ = [i for i, (text, found) in enumerate(pairs) if text[: len(found)] != found]
+        if not differ:
+            shape.options["clean_names"] = clean
+            return list(given)
+        apart[clean] = differ[0]
+    i = max(apart.values())
+    raise UserError(f"{path}: class {i} was {_decode(written[i])!r} in training, not {given[i]!r}")
 
 
-def _read_names(state: State) -> list[str] | None:
-    """Class names from the embedded prompts, by looking up every embedding; None when one is unknown."""
-    table = {
-        row.tobytes(): i for i, row in enumerate(state["textual.token_embedding.weight"].numpy())
-    }
-    tokenizer = open_clip.SimpleTokenizer()
-    names = []
-    for suffix in state[SUFFIXES].numpy():
+def _read_texts(state: State) -> list[list[int]] | None:
+    """Token ids of the class names from their embeddings, by look-up; None when one is unknown."""
+    words, suffixes = state["textual.token_embedding.weight"], state[SUFFIXES]
+    if torch.float16 in (words.dtype, suffixes.dtype):  # the one may have been saved with less
+        words, suffixes = words.half(), suffixes.half()
+    table = {row.tobytes(): i for i, row in enumerate(words.float().numpy())}
+    texts = []
+    for suffix in suffixes.float().numpy():
         ids = [table.get(row.tobytes()) for row in suffix]
-        if None in ids or tokenizer.eot_token_id not in ids:
+        known = [i for i in ids if i is not None]
+        if len(known) < len(ids) or _TOKENIZER.eot_token_id not in known:
             return None
-        text = tokenizer.decode(ids[: ids.index(tokenizer.eot_token_id)])
-        text = _OPENING.sub(r"\1", _CLOSING.sub(r"\1", text.strip()))
-        names.append(text.removesuffix(".").strip())
-    return names
+        texts.append(known[: known.index(_TOKENIZER.eot_token_id)])
+    return texts
 
 
+def _decode(ids: Sequence[int]) -> str:
+    text = _OPENING.sub(r"\1", _CLOSING.sub(r"\1", _TOKENIZER.decode(list(ids)).strip()))
+    return text.removesuffix(".").strip()
+
+
+_TOKENIZER = open_clip.SimpleTokenizer()
 # Decoding puts a blank behind every token; the names had none around brackets, commas, apostrophes.
 _OPENING = re.compile(r"([(\[-]) ")
 _CLOSING = re.compile(r" ([)\],.'-])")
 
 
+def _check_towers(backbone: Backbone) -> None:
+    """What the published code takes for granted and no tensor tells. Raises UserError otherwise."""
+    clip = backbone.clip
+    for side, tower in (("image", clip.visual.transformer), ("text", clip.transformer)):
+        block = tower.resblocks[0]
+        if block.attn.embed_dim // block.attn.num_heads != HEAD_WIDTH:
+            raise UserError(
+                f"{backbone.tag}: the published code has heads of width {HEAD_WIDTH}, and the {side} "
+                f"tower's are {block.attn.embed_dim // block.attn.num_heads} wide"
+            )
+        if not isinstance(block.mlp.gelu, QuickGELU):
+            raise UserError(
+                f"{backbone.tag}: the published code has QuickGELU, and the {side} tower has not "
+                "(open_clip's names end in -quickgelu)"
+            )
+
+
 def _compare(found: State, backbone: Backbone, path: Path) -> None:
+    _check_towers(backbone)
     expected = backbone.clip.state_dict()
     for name, value in expected.items():
         if name == "logit_scale":  # trained by Vita-CLIP
@@ -164,7 +199,7 @@ def _compare(found: State, backbone: Backbone, path: Path) -> None:
             )
         device = value.device
         apart = (theirs.to(device) - value).abs().max() / value.abs().max().clamp_min(1e-12)
-        if apart > TOLERANCE:
+        if not apart <= TOLERANCE:
             raise UserError(
                 f"{path} was not trained on {backbone.tag}: {name} differs by {apart:.1e} of its range; "
                 "import it without a backbone to keep the file's own"

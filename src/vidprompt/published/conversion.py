@@ -27,7 +27,11 @@ def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None)
     if classes is not None:
         if not classes.is_file():
             raise UserError(f"no file of class names {classes}")
-        names = [line for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            lines = classes.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{classes} is no UTF-8 text: {error}") from error
+        names = [line.strip() for line in lines if line.strip()]
     model = import_published(file, find_backbone(backbone) if backbone else None, class_names=names)
     told = []
     if not backbone:
@@ -66,7 +70,13 @@ def export_file(checkpoint: Path, out: Path, backbone: str) -> str:
 
 
 def find_backbone(spec: str) -> Backbone:
-    """A backbone by a file of `params/backbone/`, or an open_clip NAME or NAME:TAG."""
+    """By a file of `params/backbone/`, a folder that an import wrote, or open_clip's NAME or NAME:TAG."""
+    folder = Path(spec)
+    if (folder / "backbone.json").is_file():
+        weights = folder / "backbone.safetensors"
+        return load_backbone(
+            {"name": "published", "config": folder / "backbone.json", "weights": weights}
+        )
     if (Path(PARAMS) / "backbone" / f"{spec}.yaml").is_file():
         return load_backbone(plain(compose([f"backbone={spec}"]).backbone))
     return load_backbone(spec)

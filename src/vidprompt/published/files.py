@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,10 @@ def _load(path: Path) -> Any:
             f"{path} holds Python objects other than tensors, which are not loaded from files of "
             f"others: {str(error).splitlines()[0][:200]}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on bytes of another kind the unpickler raises whatever comes first
+        head = path.open("rb").read(8)
+        if head[:2] != b"PK" and head[:1] != b"\x80":
+            raise UserError(f"{path} is no PyTorch file: it begins with {head!r}") from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read as a PyTorch file: {reason}") from error
 
@@ -86,11 +88,11 @@ def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"it holds a {type(content).__name__}"
     names = [str(name) for name in content]
-    nested = [name for name in names if isinstance(content[name], Mapping)]
+    nested = [(str(name), value) for name, value in content.items() if isinstance(value, Mapping)]
     shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     text = f"it holds {len(names)} entries ({shown or 'none'})"
-    for name in nested[:1]:
-        inside = [str(key) for key in content[name]]
+    for name, value in nested[:1]:
+        inside = [str(key) for key in value]
         text += f", and in {name!r} {len(inside)} ({', '.join(inside[:4])}, …)"
     if any(name.startswith(("visual.", "clip.visual.")) for name in names):
         text += "; it looks like a CLIP without their prompts"

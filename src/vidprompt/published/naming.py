@@ -98,7 +98,7 @@ def from_published(
         used |= set(names)
         pieces = [state[their].float() for their in names]
         joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-        if joined.numel() != value.numel():
+        if [n for n in joined.shape if n != 1] != [n for n in value.shape if n != 1]:
             missing.append(f"{names[0]} of shape {tuple(value.shape)}, found {tuple(joined.shape)}")
             continue
         ours[name] = joined.reshape(value.shape)

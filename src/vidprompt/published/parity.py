@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,13 +80,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         golden = json.loads(path.read_text(encoding="utf-8"))
         with np.load(arrays, allow_pickle=False) as content:
             expected = {name: content[name] for name in content.files}
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} or {arrays.name} cannot be read: {error}") from error
-    needed = {"model", "config", "class_names", "labels", "state_dict"}
+    needed = {"model", "config", "class_names", "labels", "state_dict", "text_template"}
     if not isinstance(golden, dict) or needed - set(golden):
         raise UserError(f"{path} is no golden: it needs {', '.join(sorted(needed))}")
     if golden["model"] not in METHODS:
         raise UserError(f"{path}: model {golden['model']!r} is none of {', '.join(METHODS)}")
+    lacking = {"B", "T", "res"} - set(golden["config"])
+    labels = golden["labels"]
+    if lacking or len(labels) != golden["config"]["B"] or max(labels) >= len(golden["class_names"]):
+        raise UserError(
+            f"{path}: config needs B, T and res, and there must be B labels of the class names"
+        )
     return golden, expected
 
 
@@ -228,5 +235,7 @@ def _relative(found: Any, expected: Any) -> float:
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
-    apart = float(np.abs(found - expected).max())
-    return apart / float(np.abs(expected).max()) if apart else 0.0
+    apart, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    if not scale:  # of an expected zero, such as the loss of one sample
+        return apart
+    return apart / scale

@@ -15,6 +15,7 @@ from vidprompt.models.text_tower import text_ends
 from vidprompt.models.video_clip import VideoCLIP
 
 Terms = dict[str, torch.Tensor]
+TEXTS_AT_ONCE = 64
 
 
 def in_batch_kl(
@@ -28,9 +29,9 @@ def in_batch_kl(
     """EZ-CLIP's contrastive terms over the batch: KL video→text and KL text→video.
 
     video (B, E), text (B, E) of each sample's class; labels (B,), or (B, C) shares of each class of a
-    mixed sample, whose text is its first class's. Target rows are softmax(10·y), y_ij the share of text
-    j's class in video i (1 where labels agree); KL is summed and divided by B. Smoothing moves that
-    share of a target evenly over the batch.
+    mixed sample, whose text is that of its largest share. Target rows are softmax(10·y), y_ij the share
+    of text j's class in video i (1 where labels agree); KL is summed and divided by B. Smoothing moves
+    that share of a target evenly over the batch.
     """
     logits = scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
     if labels.ndim == 1:
@@ -109,6 +110,8 @@ class Recognition(Objective):
                 f"label_smoothing is {label_smoothing} and mixup {mixup}: the first is a share below 1, "
                 "the second an α of at least 0"
             )
+        if motion_weight and model.num_frames < 2:
+            raise UserError("the motion loss needs at least 2 frames: set motion_weight to 0")
         self.prompts = prompts
         self.motion_weight = motion_weight
         self.label_smoothing = label_smoothing
@@ -170,7 +173,10 @@ class ContrastiveMotion(Recognition):
         tokens = self._tokens[pair.cpu()]
         ends = text_ends(tokens)
         tokens = tokens[:, : int(ends.max()) + 1].to(labels.device)
-        return self.model.encode_embedded(self.model.clip.token_embedding(tokens), ends)[back]
+        embed = self.model.clip.token_embedding
+        return self.model.encode_in_chunks(lambda rows: embed(tokens[rows]), ends, TEXTS_AT_ONCE)[
+            back
+        ]
 
 
 class CrossEntropy(Recognition):
