@@ -6,12 +6,18 @@ import torch
 from vidprompt.models.backbone import Backbone, from_clip
 
 
-def small_backbone(context: int = 24, *, quick_gelu: bool = False) -> Backbone:
-    """2 + 2 layers, 32×32 pixels in patches of 16, widths 64 and 32, joint width 32."""
+def small_backbone(context: int = 24, *, quick_gelu: bool = False, layers: int = 2) -> Backbone:
+    """2 (`layers`) + 2 layers, 32×32 pixels in patches of 16, widths 64 and 32, joint width 32."""
     torch.manual_seed(0)
     clip = open_clip.CLIP(
         embed_dim=32,
-        vision_cfg={"image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16},
+        vision_cfg={
+            "image_size": 32,
+            "layers": layers,
+            "width": 64,
+            "head_width": 16,
+            "patch_size": 16,
+        },
         text_cfg={"context_length": context, "width": 32, "heads": 2, "layers": 2},
         quick_gelu=quick_gelu,
     )
