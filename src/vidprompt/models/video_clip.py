@@ -130,8 +130,8 @@ class VideoCLIP(nn.Module):
             # of the last layer only the class tokens are used
             asking = 1 if layer == last else None
             arguments = (self.vision_blocks[layer], self.parts(layer, t), tokens, t, asking, seen)
-            # the last layer keeps little, and the first is the price of a twelfth of the time
-            if self.recompute == "layer" and 0 < layer < last and torch.is_grad_enabled():
+            # the last layer keeps little: only the class tokens go on from its attention
+            if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
                 tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
             else:
                 tokens = self.vision_layer(*arguments)
