@@ -46,6 +46,7 @@ lint: env
 	ruff check .
 	ruff format --check .
 	mypy
+	vidprompt activate --check
 
 clean:
 	rm -rf cache models results/*/report.html

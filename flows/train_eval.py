@@ -23,6 +23,7 @@ ORDER = (
     "splits",
     "validate",
     "frames",
+    "backbone",
     "floor",
     "train",
     "features",
@@ -45,7 +46,7 @@ def stages_of(dataset: str, names: list[str]) -> list[list[str]]:
     if not dataset or dataset not in by_dataset:
         active = ", ".join(sorted(filter(None, by_dataset))) or "none"
         raise ValueError(
-            f"dataset {dataset!r} is not active: add it to params/pipeline.yaml (active: {active})"
+            f"dataset {dataset!r} is not active: `vidprompt activate {dataset}` (active: {active})"
         )
     kinds: dict[str, list[str]] = {kind: [] for kind in ORDER}
     for name in by_dataset[dataset]:

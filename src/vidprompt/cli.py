@@ -27,6 +27,7 @@ STAGES: dict[str, str] = {
     "validate": "Check manifest and splits with Great Expectations.",
     "splits": "Build every protocol's lists from the official annotations.",
     "frames": "Decode every video once into tar shards.",
+    "backbone": "Fetch the frozen weights and record their checksum.",
     "train": "Train a method on a split's training list.",
     "features": "Encode each test video and prompt once with a checkpoint.",
     "evaluate": "Metrics of a protocol from stored features.",
@@ -48,7 +49,48 @@ def _stage(name: str) -> Callable[[list[str]], None]:
 
 
 for _name in STAGES:
-    app.command(_name)(_stage(_name))
+    if _name != "splits":
+        app.command(_name)(_stage(_name))
+
+
+@app.command()
+def splits(
+    overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
+    from_list: list[str] = typer.Option(  # noqa: B008
+        [], help="PART=FILE: a published list as it is; train, val, or a test's name. Repeatable."
+    ),
+    split_id: str = typer.Option("", "--id", help="Its id: PROTOCOL/DATASET@NAME."),
+    label_map: Path = typer.Option(None, help="Class names of the lists' label ids."),  # noqa: B008
+    trained_on: str = typer.Option("", help="Training list of its model, without a train list."),
+) -> None:
+    """Build every protocol's lists from the official annotations, or one from published lists."""
+    from vidprompt.configuration import compose
+    from vidprompt.stages import splits as stage
+
+    config = compose(overrides or [])
+    if from_list:
+        stage.take_lists(config, from_list, split_id, label_map, trained_on)
+    else:
+        stage.run(config)
+
+
+@app.command()
+def activate(
+    names: list[str] = typer.Argument(None, help="Datasets to add.", show_default=False),  # noqa: B008
+    check: bool = typer.Option(False, help="Write nothing; exit 2 when stages.yaml is stale."),
+) -> None:
+    """Give datasets their stages in the pipeline: params/pipeline.yaml → params/stages.yaml."""
+    from vidprompt import activation
+
+    if check:
+        if activation.stale():
+            raise UserError("params/stages.yaml is not what pipeline.yaml says: vidprompt activate")
+        return
+    active, stages = activation.activate(names or [])
+    for name in active:
+        count = {kind: sum(k.split("-")[0] == name for k in keys) for kind, keys in stages.items()}
+        tests = count["evaluate"] + count["reid"]
+        print(f"{name}: {count['train']} trainings, {tests} evaluations")
 
 
 @app.command()
@@ -135,10 +177,17 @@ def parity(
         raise typer.Exit(1)
 
 
+def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """A sentence of ours as a sentence; others with their kind."""
+    kind = "" if category is UserWarning else f" ({category.__name__})"
+    print(f"warning{kind}: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.showwarning = _say_warning
     try:
         app()
     except UserError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,16 @@ def compose(overrides: Sequence[str] = ()) -> Any:
     }
     overrides = [*_implied_protocol(overrides, groups.get("protocol", [])), *overrides]
     pairs = [_split(override) for override in overrides]
-    for key, value in pairs:
-        if key in groups and value not in groups[key]:
-            raise UserError(f"{key}={value}: {_choices(value, groups[key])}")
+    _check_choices(pairs, groups)
+    chosen = dict(pairs)
+    implied = [
+        (group, choice)
+        for group, choice in _dataset_choices(folder, chosen.get("dataset")).items()
+        if group not in chosen
+    ]
+    _check_choices(implied, groups)
+    overrides = [*(f"{group}={choice}" for group, choice in implied), *overrides]
+    pairs = [*implied, *pairs]
     choices = [f"{key}={value}" for key, value in pairs if key in groups]
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
@@ -51,10 +58,48 @@ def compose(overrides: Sequence[str] = ()) -> Any:
             for key, _ in pairs:
                 if key not in groups:
                     _check_key(key, shape)
-            return hydra_compose("config", overrides=list(overrides))
+            config = hydra_compose("config", overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"configuration: {first}") from error
+    given = {key.removeprefix("protocol.") for key, _ in pairs if key.startswith("protocol.")}
+    config.protocol = with_own_numbers(config.protocol, config.dataset, given)
+    return config
+
+
+def with_own_numbers(protocol: Any, dataset: Any, given: Collection[str] = ()) -> Any:
+    """A protocol's parameters with those that `dataset.protocols` sets, the keys `given` excepted.
+
+    Raises UserError for a key that the protocol has not.
+    """
+    own = dataset.protocols.get(protocol.name) or {}
+    merged = protocol.copy()
+    for key, value in own.items():
+        if key not in protocol:
+            where = f"dataset.protocols.{protocol.name}"
+            valid = sorted(str(name) for name in protocol)
+            raise UserError(f"{where}: unknown {key!r}: {_choices(key, valid)}")
+        if key not in given:
+            merged[key] = value
+    return merged
+
+
+def _check_choices(pairs: Sequence[tuple[str, str]], groups: Mapping[str, Sequence[str]]) -> None:
+    for key, value in pairs:
+        if key in groups and value not in groups[key]:
+            raise UserError(f"{key}={value}: {_choices(value, groups[key])}")
+
+
+def _dataset_choices(folder: Path, dataset: str | None) -> dict[str, str]:
+    """Group → file that a dataset goes with, as its `pipeline` says; the default dataset's are those
+    of config.yaml."""
+    import yaml
+
+    if dataset is None:
+        return {}
+    content = yaml.safe_load((folder / "dataset" / f"{dataset}.yaml").read_text())
+    choices = content.get("pipeline") or {} if isinstance(content, dict) else {}
+    return {str(group): str(choice) for group, choice in choices.items()}
 
 
 def _implied_protocol(overrides: Sequence[str], protocols: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vidprompt.data.annotations.base import Annotation
+from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.ccvid import camera_of, clothes_id, read_ccvid
 from vidprompt.errors import DataError
 
@@ -24,7 +24,7 @@ def lists(root: Path, **changed: str) -> Path:
 
 
 def test_reads_roles_cameras_and_clothes(tmp_path: Path) -> None:
-    found = read_ccvid(lists(tmp_path), "people")
+    found = read_ccvid(Source("people", lists(tmp_path))).annotations
     assert found[0] == Annotation(
         video_id="people/session1/001_01",
         source="people",
@@ -35,6 +35,7 @@ def test_reads_roles_cameras_and_clothes(tmp_path: Path) -> None:
         split1="train",
         camera=1,
         clothes="u0_l0_s0_c0_a0",
+        found=False,
     )
     assert [a.split1 for a in found] == ["train", "train", "query", "gallery"]
     assert [a.camera for a in found] == [1, 24, 3, 15]
@@ -49,8 +50,8 @@ def test_the_third_session_alone_is_shifted() -> None:
 
 def test_windows_ends_blank_lines_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     text = "\ufeff" + GOOD["train"].replace("\n", "\r\n") + "\r\n\n"
-    plain = read_ccvid(lists(tmp_path), "p")
-    assert read_ccvid(lists(tmp_path, train=text), "p") == plain
+    plain = read_ccvid(Source("p", lists(tmp_path))).annotations
+    assert read_ccvid(Source("p", lists(tmp_path, train=text))).annotations == plain
 
 
 @pytest.mark.parametrize(
@@ -68,21 +69,21 @@ def test_windows_ends_blank_lines_and_a_byte_order_mark_are_read(tmp_path: Path)
         ("session1/001\t001\tu0", r"no camera"),
         ("session1/001_one\t001\tu0", r"no camera"),
         (".\t001\tu0", r"no camera"),
-        ("session2/076_03\t076\tu0", r"listed twice; the first time at .*query\.txt, line 1"),
-        ("./session3//076_03\t076\tu0", r"listed twice; the first time at .*gallery\.txt, line 1"),
+        ("session2/076_03\t076\tu0", r"listed twice; the first time at .*query\.txt:1"),
+        ("./session3//076_03\t076\tu0", r"listed twice; the first time at .*gallery\.txt:1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     root = lists(tmp_path, gallery=f"{GOOD['gallery']}\n{line}\n")
-    with pytest.raises(DataError, match=rf"gallery\.txt, line 3: .*{message}"):
-        read_ccvid(root, "people")
+    with pytest.raises(DataError, match=rf"gallery\.txt:3: .*{message}"):
+        read_ccvid(Source("people", root))
 
 
 def test_a_missing_or_unreadable_list_is_named(tmp_path: Path) -> None:
     lists(tmp_path)
     (tmp_path / "gallery.txt").write_bytes(b"session1/\xff")
     with pytest.raises(DataError, match=r"gallery\.txt is not UTF-8"):
-        read_ccvid(tmp_path, "people")
+        read_ccvid(Source("people", tmp_path))
     (tmp_path / "query.txt").unlink()
     with pytest.raises(DataError, match=r"query\.txt is missing"):
-        read_ccvid(tmp_path, "people")
+        read_ccvid(Source("people", tmp_path))

@@ -2,6 +2,8 @@
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vidprompt.data import splits
 from vidprompt.errors import DataError
@@ -75,3 +77,45 @@ def test_split_files_round_trip(tmp_path) -> None:
     path.write_text('{"id": 3}')
     with pytest.raises(DataError, match="is not a split file"):
         splits.read_split(path)
+
+
+def test_nested_shots_grow_and_are_marked() -> None:
+    rows = manifest(dict.fromkeys(["a", "b", "c"], 12))
+    drawn = {k: splits.few_shot(rows, "x", 1, k, 7, nested=True) for k in (2, 4, 8)}
+    assert all(split.train for split in drawn.values())
+    videos = {k: set(split.train.videos) for k, split in drawn.items() if split.train}
+    assert videos[2] < videos[4] < videos[8]
+    assert drawn[2].id == "few_shot/x@2shot-nested-seed7"
+    plain = splits.few_shot(rows, "x", 1, 2, 7)
+    assert plain.run != drawn[2].run
+
+
+counts = st.dictionaries(st.sampled_from("abcdef"), st.integers(4, 9), min_size=2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts, st.integers(0, 9), st.booleans(), st.randoms(use_true_random=False))
+def test_splits_are_a_function_of_the_rows_as_a_set(counts, seed, nested, random) -> None:
+    rows = manifest(counts)
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    shuffled = rows.iloc[order].reset_index(drop=True)
+
+    def build(table: pd.DataFrame) -> list[splits.Split]:
+        return [
+            splits.supervised(table, "x", 1),
+            splits.few_shot(table, "x", 1, 3, seed, nested),
+            splits.base_to_novel(table, "x", 1, 2, seed),
+            splits.base_to_novel(table, "x", 1, None, seed),
+            splits.zero_shot(table, "x", 1, "elsewhere/run"),
+        ]
+
+    assert build(shuffled) == build(rows)
+    for split in build(rows):
+        tested = {video for test in split.tests.values() for video in test.videos}
+        if split.train:
+            assert not tested & set(split.train.videos)
+        if "novel" in split.tests:
+            assert split.train is not None
+            assert not set(split.train.classes) & set(split.tests["novel"].classes)
+            assert len(tested) == 2 * len(counts)

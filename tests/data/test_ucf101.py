@@ -2,7 +2,7 @@
 
 import pytest
 
-from vidprompt.data.annotations import read_annotations
+from vidprompt.data.annotations import Source, read_annotations
 from vidprompt.errors import DataError
 
 
@@ -21,7 +21,7 @@ def test_handstand_pushups_is_one_class(tmp_path) -> None:
         train="HandstandPushups/v_HandStandPushups_g08_c01.avi 2\n",
         test="HandStandPushups/v_HandStandPushups_g01_c01.avi\n",
     )
-    rows = read_annotations("ucf101", tmp_path, "ucf")
+    rows = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
     assert [row.label for row in rows] == ["HandstandPushups"] * 2
     assert {(row.split1, row.group) for row in rows} == {
         ("train", "HandstandPushups/g08"),
@@ -42,13 +42,43 @@ def test_handstand_pushups_is_one_class(tmp_path) -> None:
 def test_bad_lines_are_named(tmp_path, line: str, says: str) -> None:
     write(tmp_path, train=f"ApplyEyeMakeup/v_ApplyEyeMakeup_g09_c01.avi 1\n{line}\n")
     with pytest.raises(DataError, match=r"trainlist01.txt:2") as caught:
-        read_annotations("ucf101", tmp_path, "ucf")
+        read_annotations("ucf101", Source("ucf", tmp_path))
     assert says in str(caught.value) or ".." in line
 
 
 def test_missing_and_misnumbered_class_lists(tmp_path) -> None:
-    with pytest.raises(DataError, match="is missing"):
-        read_annotations("ucf101", tmp_path, "ucf")
+    with pytest.raises(DataError, match=r"no folder of annotations .*ucfTrainTestlist"):
+        read_annotations("ucf101", Source("ucf", tmp_path))
     write(tmp_path, classes="2 ApplyEyeMakeup\n")
     with pytest.raises(DataError, match=r"classInd\.txt:1"):
-        read_annotations("ucf101", tmp_path, "ucf")
+        read_annotations("ucf101", Source("ucf", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "videos/HandstandPushups/v_HandStandPushups_g08_c01.avi",
+        "UCF-101/HandstandPushups/v_HandStandPushups_g08_c01.avi",
+        "videos/v_HandStandPushups_g08_c01.mp4",
+        "videos/handstand pushups/v_HandStandPushups_g08_c01.MKV",
+    ],
+)
+def test_layouts_found_in_the_wild(tmp_path, file: str) -> None:
+    """Whatever the folders and the container: the id stays, and the path is what is there."""
+    write(tmp_path, train="HandstandPushups/v_HandStandPushups_g08_c01.avi 2\n")
+    (tmp_path / "annotations").rename(tmp_path / "ucfTrainTestlist")
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_bytes(b"x")
+    (row,) = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
+    assert row.found
+    assert row.path == file
+    assert row.video_id == "ucf/HandstandPushups/v_HandStandPushups_g08_c01.avi"
+
+
+def test_a_missing_video_stays_listed_under_the_name_it_would_have(tmp_path) -> None:
+    write(tmp_path, train="ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n")
+    listing = read_annotations("ucf101", Source("ucf", tmp_path))
+    (row,) = listing.annotations
+    assert not row.found
+    assert row.path == "videos/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"
+    assert listing.classes == ["ApplyEyeMakeup", "HandstandPushups"]

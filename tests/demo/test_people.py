@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidprompt.data.annotations.base import Annotation
+from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.ccvid import read_ccvid
 from vidprompt.demo.people import OUTFITS, draw_people, draw_shot, outfit, write_people
 from vidprompt.demo.walkers import HEIGHT, TRAITS, WIDTH, render_walk
@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def listed(root: Path) -> list[Annotation]:
-    return read_ccvid(root, "people")
+    return read_ccvid(Source("people", root)).annotations
 
 
 def broken(root: Path, annotation: Annotation) -> bool:

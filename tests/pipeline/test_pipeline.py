@@ -1,84 +1,41 @@
 """The real pipeline, `dvc repro`, on a cut-down demo in a temporary clone."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
+from tests.pipeline.project import copy_project, edit, run, short_training, write_backbone
 
-ROOT = Path(__file__).parents[2]
 METHODS = ("frozen_clip", "ez_clip", "vita_clip")
 PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
 
 
-def run(*command: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout + done.stderr
-
-
-def edit(path: Path, **changes: object) -> None:
-    content = yaml.safe_load(path.read_text())
-    for key, value in changes.items():
-        node = content
-        *parents, last = key.split("__")
-        for parent in parents:
-            node = node[parent]
-        node[last] = value
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
 def cut_down(folder: Path) -> None:
-    """Two shapes, four people, an untrained backbone, four steps."""
-    import open_clip
-
-    from vidprompt.demo import actions, backbone, people
+    """Two shapes, four people, an untrained backbone, three steps."""
+    from vidprompt.demo import actions, people
 
     data = folder / "data" / "demo"
     actions.write_actions(data, actions.ACTIONS, 1, shapes=2, groups=6)
     actions.write_actions(data, actions.TRANSFER, 1, shapes=2, groups=6)
     people.write_people(data / "people", 1, train_people=3, test_people=3, frames=8)
-    torch.manual_seed(0)
-    backbone.save(open_clip.CLIP(**backbone.CONFIG), data / "backbone")
-    params = folder / "params"
+    write_backbone(folder)
     edit(
-        params / "pipeline.yaml",
-        runs=[
-            "supervised_split1",
-            "base_to_novel_4shot_seed1",
-            "few_shot_2shot_seed1",
-            "reid",
-        ],
+        folder / "params/dataset/demo.yaml",
+        protocols__base_to_novel={"shots": 4, "seeds": [1]},
+        protocols__few_shot={"shots": [2], "seeds": [1]},
+        validation__expected={},
+        validation__max_broken_share=0.2,
     )
-    edit(params / "protocol/base_to_novel.yaml", shots=4)
-    edit(params / "protocol/few_shot.yaml", shots=[2])
-    edit(params / "dataset/demo.yaml", validation__expected={}, validation__max_broken_share=0.2)
-    steps = dict.fromkeys(("supervised", "base_to_novel", "few_shot", "reid"), 3)
-    for schedule in (params / "schedule").glob("*.yaml"):
-        edit(schedule, steps=steps)
-    edit(params / "trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)
+    short_training(folder)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
-    files = run("git", "ls-files", "-co", "--exclude-standard", folder=ROOT).splitlines()
-    for name in files:
-        if (ROOT / name).is_file() and not name.startswith((".dvcstore", "results")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    run("git", "init", "-q", folder=folder)
+    copy_project(folder)
     cut_down(folder)
+    run("vidprompt", "activate", folder=folder)
     run("dvc", "add", "-q", "data", folder=folder)
     run("dvc", "repro", folder=folder)
     return folder

@@ -6,11 +6,13 @@ A helper column is null where its rule does not apply to a row: Great Expectatio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from vidprompt.data.manifest import usable
+from vidprompt.data.video import Health
 from vidprompt.errors import DataError
 
 REQUIRED = (
@@ -21,6 +23,7 @@ OFFICIAL_SPLITS = ("split1", "split2", "split3")
 ROLES = ("", "train", "test", "query", "gallery")
 COUNTABLE = ("videos", "classes", "groups", "splits", "train", "val", "tests")
 _SHOTS = re.compile(r"(\d+)shot")
+_ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+$")  # not chosen for being new
 
 
 class Training(NamedTuple):
@@ -42,8 +45,8 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
     for name in ("video_id", "source", "path", "label", "group", "health", "detail"):
         table[name] = table[name].astype(object).fillna("").astype(str)
     table = table.sort_values("video_id", kind="stable").reset_index(drop=True)
-    healthy = table["health"] == "ok"
-    table["broken"] = (~healthy).astype(float)
+    table["broken"] = (~usable(table)).astype(float)
+    healthy = table["health"] == Health.OK  # what was never opened has no numbers to judge
     table["source_label"] = table["source"] + "/" + table["label"]
     for name in ("n_frames", "duration", "size"):
         number = pd.to_numeric(table[name], errors="coerce").astype(float).fillna(-1.0)
@@ -151,12 +154,17 @@ def _other_side(
     return (train,) if part == "val" else (train, val)
 
 
-def classes_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a (split, class) that a rule on classes is about."""
+def classes_table(
+    splits: Mapping[str, Mapping[str, Any]], known: Collection[str] = ()
+) -> pd.DataFrame:
+    """One row a (split, class) that a rule on classes is about.
+
+    `known`: classes trained on elsewhere, which a zero-shot test among chosen classes leaves out.
+    """
     rows: list[dict[str, Any]] = []
     for key in sorted(splits):
         rows += _novel_rows(key, splits[key])
-        rows += _zero_shot_rows(key, splits)
+        rows += _zero_shot_rows(key, splits, known)
         rows += _shot_rows(key, splits[key])
     columns = ["split", "class", "novel_sides", "unseen_sides", "shots", "wanted", "against"]
     return pd.DataFrame(rows, columns=columns)
@@ -172,20 +180,25 @@ def _novel_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"split": key, "class": name, "novel_sides": 1 + (name in base)} for name in novel]
 
 
-def _zero_shot_rows(key: str, splits: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _zero_shot_rows(
+    key: str, splits: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> list[dict[str, Any]]:
     training = training_of(key, splits)
-    if training is None or not str(splits[key].get("protocol", "")).startswith("zero_shot"):
+    if not str(splits[key].get("protocol", "")).startswith("zero_shot"):
         return []
-    seen = {*(training.train.get("classes") or []), *(training.val.get("classes") or [])}
-    rows = []
-    for part, listed in lists_of(splits[key]):
-        if part.startswith("tests."):
-            for name in listed.get("classes") or []:
-                sides = 1 + (name in seen)
-                rows.append(
-                    {"split": key, "class": name, "unseen_sides": sides, "against": training.key}
-                )
-    return rows
+    if training is not None:
+        seen = {*(training.train.get("classes") or []), *(training.val.get("classes") or [])}
+        against = training.key
+    elif known and not _ALL_CLASSES.match(key):
+        seen, against = set(known), str(splits[key].get("run"))
+    else:  # trained on another dataset, whose classes may have the same names: the field allows it
+        return []
+    return [
+        {"split": key, "class": name, "unseen_sides": 1 + (name in seen), "against": against}
+        for part, listed in lists_of(splits[key])
+        if part.startswith("tests.")
+        for name in listed.get("classes") or []
+    ]
 
 
 def _shot_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -205,9 +218,10 @@ def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     rows = []
     for key in sorted(splits):
         if not splits[key].get("train"):
-            training = training_of(key, splits)
-            trained_on = None if training is None else training.key
-            rows.append({"split": key, "run": splits[key].get("run"), "trained_on": trained_on})
+            training, run = training_of(key, splits), str(splits[key].get("run"))
+            elsewhere = run if "/" in run else None  # a training list of another dataset
+            trained_on = elsewhere if training is None else training.key
+            rows.append({"split": key, "run": run, "trained_on": trained_on})
     return pd.DataFrame(rows, columns=["split", "run", "trained_on"])
 
 

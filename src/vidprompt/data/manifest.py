@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidprompt.atomic import replacing
 from vidprompt.data.annotations import Annotation
-from vidprompt.data.video import Probe
+from vidprompt.data.video import Health, Probe
 from vidprompt.errors import DataError
 
 SCHEMA = pa.schema(
@@ -51,23 +51,41 @@ def build_manifest(
     `folders` maps a source to its folder in the dataset's root; paths become relative to the root.
     Raises DataError when an id stands twice.
     """
-    rows = []
-    for annotation, probe in zip(annotations, probes, strict=True):
-        row = asdict(annotation) | asdict(probe)
-        row["path"] = f"{folders[annotation.source]}/{annotation.path}"
-        row["health"] = str(probe.health.value)
-        rows.append(row)
-    rows.sort(key=lambda row: row["video_id"])
-    for before, after in pairwise(rows):
-        if before["video_id"] == after["video_id"]:
-            raise DataError(f"video {after['video_id']} is annotated twice")
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    order = sorted(range(len(annotations)), key=lambda row: annotations[row].video_id)
+    for before, after in pairwise(order):
+        if annotations[before].video_id == annotations[after].video_id:
+            raise DataError(f"video {annotations[after].video_id} is annotated twice")
+    prefixes = {source: "" if folder == "." else f"{folder}/" for source, folder in folders.items()}
+    columns = []
+    for field in SCHEMA:
+        if field.name == "path":
+            rows = (annotations[row] for row in order)
+            values = [prefixes[a.source] + a.path for a in rows]
+        else:
+            side = annotations if field.name in Annotation.__slots__ else probes
+            values = [getattr(side[row], field.name) for row in order]
+        columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def usable(manifest: pd.DataFrame) -> pd.Series:
+    """Which videos may be drawn and decoded: the intact ones, and those never looked into."""
+    good: pd.Series = manifest["health"].isin([Health.OK.value, Health.UNOPENED.value])
+    return good
 
 
 def write_manifest(table: pa.Table, path: Path | str) -> None:
     """Write atomically; equal tables give equal bytes."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", store_schema=False)
+
+
+def read_classes(path: Path | str) -> dict[str, list[str]]:
+    """Source → its classes in official order, as written beside the manifest."""
+    classes = json.loads(Path(path).read_text()) if Path(path).is_file() else None
+    if not isinstance(classes, dict):
+        raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
+    return {str(source): [str(name) for name in names] for source, names in classes.items()}
 
 
 def read_manifest(path: Path | str) -> pd.DataFrame:

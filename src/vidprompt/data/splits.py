@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vidprompt.atomic import write_json
+from vidprompt.data.manifest import usable
 from vidprompt.errors import DataError
 
 
@@ -72,9 +73,9 @@ def read_split(path: Path) -> Split:
 
 
 def subset(rows: pd.DataFrame, classes: Sequence[str]) -> Subset:
-    """Rows whose label is in `classes`, in the manifest's order."""
+    """Rows whose label is in `classes`, sorted by id, whatever their order."""
     index = {name: i for i, name in enumerate(classes)}
-    chosen = rows[rows["label"].isin(index)]
+    chosen = rows[rows["label"].isin(index)].sort_values("video_id", kind="stable")
     return Subset(
         classes=list(classes),
         videos=chosen["video_id"].tolist(),
@@ -95,24 +96,32 @@ def base_and_novel(train: pd.DataFrame) -> tuple[list[str], list[str]]:
     return order[half:], order[:half]
 
 
-def draw_shots(train: pd.DataFrame, classes: Sequence[str], shots: int, seed: int) -> Subset:
-    """`shots` random videos a class (of the healthy ones), independent of the other classes.
+def draw_shots(
+    train: pd.DataFrame, classes: Sequence[str], shots: int, seed: int, nested: bool = False
+) -> Subset:
+    """`shots` random videos a class (of the usable ones), independent of the other classes.
 
+    A draw depends on the class's videos and the seed alone. `nested`: the draw of fewer shots is
+    part of that of more; else every number of shots is a draw of its own.
     Raises DataError when a class has fewer.
     """
-    healthy = train[train["health"] == "ok"]
-    index = {name: i for i, name in enumerate(classes)}
+    drawn = train[usable(train) & train["label"].isin(set(classes))]
+    by_label = {str(label): sorted(ids) for label, ids in drawn.groupby("label")["video_id"]}
     videos: list[str] = []
     labels: list[int] = []
-    for name in classes:
-        ids = healthy.loc[healthy["label"] == name, "video_id"].tolist()
+    for label, name in enumerate(classes):
+        ids = by_label.get(name, [])
         if len(ids) < shots:
             raise DataError(
                 f"class {name} has {len(ids)} usable training videos, {shots} are asked"
             )
-        rng = np.random.default_rng([seed, shots, *name.encode()])
-        videos += [ids[i] for i in sorted(rng.choice(len(ids), shots, replace=False))]
-        labels += [index[name]] * shots
+        if nested:
+            chosen = np.random.default_rng([seed, *name.encode()]).permutation(len(ids))[:shots]
+        else:
+            rng = np.random.default_rng([seed, shots, *name.encode()])
+            chosen = rng.choice(len(ids), shots, replace=False)
+        videos += [ids[i] for i in sorted(chosen)]
+        labels += [label] * shots
     return Subset(list(classes), videos, labels)
 
 
@@ -129,15 +138,18 @@ def supervised(rows: pd.DataFrame, dataset: str, split: int) -> Split:
     )
 
 
-def few_shot(rows: pd.DataFrame, dataset: str, split: int, shots: int, seed: int) -> Split:
+def few_shot(
+    rows: pd.DataFrame, dataset: str, split: int, shots: int, seed: int, nested: bool = False
+) -> Split:
     """K videos a class of split-1 train; the split-1 test set, all classes."""
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
+    variant = f"{shots}shot-nested-seed{seed}" if nested else f"{shots}shot-seed{seed}"
     return Split(
-        id=f"few_shot/{dataset}@{shots}shot-seed{seed}",
+        id=f"few_shot/{dataset}@{variant}",
         protocol="few_shot",
-        run=f"few_shot_{shots}shot_seed{seed}",
-        train=draw_shots(rows[role == "train"], classes, shots, seed),
+        run=f"few_shot_{variant.replace('-', '_')}",
+        train=draw_shots(rows[role == "train"], classes, shots, seed, nested),
         tests={"test": subset(rows[role == "test"], classes)},
     )
 
@@ -160,10 +172,17 @@ def base_to_novel(
 
 
 def zero_shot(rows: pd.DataFrame, dataset: str, split: int, trained_on: str) -> Split:
-    """An official test split of a dataset the model was not trained on."""
+    """An official test split of a dataset the model was not trained on, all its classes."""
     classes = sorted(rows["label"].unique())
+    return zero_shot_among(rows, f"{dataset}@split{split}", split, trained_on, classes)
+
+
+def zero_shot_among(
+    rows: pd.DataFrame, id: str, split: int, trained_on: str, classes: Sequence[str]
+) -> Split:
+    """The test videos of some classes, told apart among these only (see `class_lists`)."""
     return Split(
-        id=f"zero_shot/{dataset}@split{split}",
+        id=f"zero_shot/{id}",
         protocol="zero_shot",
         run=trained_on,
         tests={"test": subset(rows[rows[f"split{split}"] == "test"], classes)},

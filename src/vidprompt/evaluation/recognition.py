@@ -101,11 +101,17 @@ def summarise(protocol: str, tests: Mapping[str, Mapping[str, Any]]) -> dict[str
         hm = c.harmonic_mean(base["value"], novel["value"])
         return {"base": {"top1": base}, "novel": {"top1": novel}, "hm": {"value": rounded(hm)}}
     if protocol == "few_shot":
-        shots: dict[str, list[str]] = {}
-        for name in names:
-            shots.setdefault(name.split("_")[2], []).append(name)
-        return {k: {m: over(s, "test", m) for m in ("top1", "top5")} for k, s in shots.items()}
-    return {protocol: {m: over(names, "test", m) for m in ("top1", "top5")}}
+        measured = {name: name.removeprefix("few_shot_").rpartition("_seed")[0] for name in names}
+    else:  # official splits together, random halves together, …: never one mean over both
+        official = f"{protocol}_split"
+        measured = {
+            name: protocol if name.startswith(official) else name.rstrip("0123456789")
+            for name in names
+        }
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(measured[name], []).append(name)
+    return {k: {m: over(s, "test", m) for m in ("top1", "top5")} for k, s in kinds.items()}
 
 
 def predictions(tested: Tested) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.atomic import sha256
-from vidprompt.data.manifest import read_manifest
+from vidprompt.data.manifest import read_manifest, usable
 from vidprompt.data.splits import read_split
 from vidprompt.errors import DataError
 from vidprompt.evaluation.measures import Metrics, Row
@@ -153,28 +153,28 @@ def health(manifest_path: Path) -> Health | None:
     if not manifest_path.is_file():
         return None
     manifest = read_manifest(manifest_path)
-    usable = manifest["health"] == "ok"
+    good = usable(manifest)
     sources = [
         {
             "source": str(name),
             "videos": len(rows),
-            "broken": int((rows["health"] != "ok").sum()),
+            "broken": int((~usable(rows)).sum()),
             "classes": int(rows["label"].nunique()),
             "frames": int(rows["n_frames"].sum()),
             "minutes": float(rows["duration"].sum()) / 60,
         }
         for name, rows in manifest.groupby("source")
     ]
-    codecs = Counter(manifest.loc[usable, "codec"])
+    codecs = Counter(manifest.loc[good, "codec"])
     broken = [
         {"video_id": str(video), "health": str(reason), "detail": str(detail)}
         for video, reason, detail in manifest.loc[
-            ~usable, ["video_id", "health", "detail"]
+            ~good, ["video_id", "health", "detail"]
         ].itertuples(index=False)
     ]
     return Health(
         videos=len(manifest),
-        usable=int(usable.sum()),
+        usable=int(good.sum()),
         sources=sources,
         codecs=sorted(codecs.items(), key=lambda item: (-item[1], item[0])),
         broken=broken[:LISTED],

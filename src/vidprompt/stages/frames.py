@@ -9,6 +9,8 @@ from vidprompt.atomic import write_json
 from vidprompt.configuration import plain
 from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.manifest import read_manifest
+from vidprompt.data.video import Health
+from vidprompt.errors import DataError
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
 
@@ -17,7 +19,13 @@ def run(config: Any) -> None:
     """Build the dataset's frame cache."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
-    healthy = manifest[manifest["health"] == "ok"]
+    healthy = manifest[manifest["health"] == Health.OK]
+    unopened = int((manifest["health"] == Health.UNOPENED).sum())
+    if unopened:
+        raise DataError(
+            f"{unopened:,} videos were never opened, so nobody knows how many frames they have: "
+            f"run `vidprompt manifest dataset={dataset.name} dataset.probe=decode` first"
+        )
     root = Path(dataset.root).resolve()
     columns = ["video_id", "path", "kind", "n_frames", "exact", "source"]
     rows = [

@@ -1,17 +1,23 @@
-"""Stage manifest: annotations + files → one probed row a video."""
+"""Stage manifest: annotations + files → one probed row a video, and the classes."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations import read_annotations
+from vidprompt.atomic import write_json, write_text
+from vidprompt.configuration import plain
+from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.manifest import build_manifest, write_manifest
-from vidprompt.data.video import probe_many
-from vidprompt.errors import DataError
+from vidprompt.data.presence import missing_table, presence
+from vidprompt.data.video import Health, Probe, probe_many, probe_presence
+from vidprompt.errors import DataError, UserError
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
+
+PROBES = ("decode", "stat")
 
 
 def run(config: Any) -> None:
@@ -21,26 +27,62 @@ def run(config: Any) -> None:
     if not root.is_dir():
         raise DataError(
             f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
-            "belongs there"
+            f"belongs there (`vidprompt doctor dataset={dataset.name}` says what is expected)"
         )
-    folders = {name: source.folder for name, source in dataset.sources.items()}
-    annotations = [
-        annotation
-        for name, source in dataset.sources.items()
-        for annotation in read_annotations(source.reader, root / source.folder, name)
-    ]
-    items = [(root / folders[a.source] / a.path, a.kind) for a in annotations]
-    with Progress(f"probe {dataset.name}", len(items), unit="videos") as progress:
-        probes = list(
-            probe_many(
-                items,
-                min_frames=dataset.min_frames,
-                workers=config.workers,
-                timeout_s=dataset.probe_timeout_s,
-                progress=progress.reach,
-            )
-        )
+    if dataset.probe not in PROBES:
+        raise UserError(f"dataset.probe={dataset.probe}: choose {' or '.join(PROBES)}")
+    listings = {
+        name: read_annotations(options.pop("reader"), Source(name, root / folder, options))
+        for name, folder, options in sources(dataset)
+    }
+    folders = {name: folder for name, folder, _ in sources(dataset)}
+    annotations = [a for listing in listings.values() for a in listing.annotations]
+    probes = _probe(config, [root / folders[a.source] / a.path for a in annotations], annotations)
     table = build_manifest(annotations, probes, folders)
     write_manifest(table, paths.manifest(dataset.name))
+    write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
+    _say_what_is_missing(dataset.name, annotations, probes)
     counts = Counter(probe.health.value for probe in probes)
-    print(", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items())))
+    print(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
+
+
+def sources(dataset: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, folder, reader and its options) of each source of a dataset's configuration."""
+    found = []
+    for name, options in plain(dataset.sources).items():
+        found.append((name, str(options.pop("folder", ".")), options))
+    return found
+
+
+def _probe(config: Any, files: Sequence[Path], annotations: Sequence[Annotation]) -> list[Probe]:
+    """A probe each. What no reader found is missing, and no worker has to find that out again."""
+    dataset = config.dataset
+    probes = [Probe(Health.MISSING, f"There is no file {file.name}.") for file in files]
+    there = [row for row, annotation in enumerate(annotations) if annotation.found]
+    if dataset.probe == "stat":
+        for row in there:
+            probes[row] = probe_presence(files[row], annotations[row].kind)
+        return probes
+    with Progress(f"probe {dataset.name}", len(there), unit="videos") as progress:
+        found = probe_many(
+            [(files[row], annotations[row].kind) for row in there],
+            min_frames=dataset.min_frames,
+            workers=config.workers,
+            timeout_s=dataset.probe_timeout_s,
+            progress=progress.reach,
+        )
+        for row, probe in zip(there, found, strict=True):
+            probes[row] = probe
+    return probes
+
+
+def _say_what_is_missing(
+    name: str, annotations: Sequence[Annotation], probes: Sequence[Probe]
+) -> None:
+    out = paths.missing(name)
+    missing = [p.health is Health.MISSING for p in probes]
+    out.unlink(missing_ok=True)
+    if any(missing):
+        write_text(out, missing_table(annotations, missing))
+    for sentence in presence(annotations, missing, out):
+        print(sentence)

@@ -11,6 +11,14 @@ def manifest(dataset: str) -> Path:
     return Path("cache/manifest") / dataset / "manifest.parquet"
 
 
+def classes(dataset: str) -> Path:
+    return Path("cache/manifest") / dataset / "classes.json"
+
+
+def missing(dataset: str) -> Path:
+    return Path("cache/manifest") / dataset / "missing.csv"
+
+
 def splits(dataset: str) -> Path:
     return Path("cache/splits") / dataset
 
@@ -19,8 +27,14 @@ def frames(dataset: str) -> Path:
     return Path("cache/frames") / dataset
 
 
+def backbone(dataset: str) -> Path:
+    return Path("cache/backbone") / f"{dataset}.json"
+
+
 def checkpoint(dataset: str, method: str, run: str) -> Path:
-    return Path("models") / dataset / method / run / "model.safetensors"
+    """`run` is a training list of the dataset, or `<dataset>/<run>` of another."""
+    home, _, name = run.rpartition("/")
+    return Path("models") / (home or dataset) / method / name / "model.safetensors"
 
 
 def features(dataset: str, method: str, run: str) -> Path:

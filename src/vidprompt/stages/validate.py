@@ -7,12 +7,13 @@ from typing import Any
 
 from vidprompt.atomic import write_json
 from vidprompt.configuration import plain
-from vidprompt.data.annotations import read_class_names
+from vidprompt.data.class_lists import read_classes_file
 from vidprompt.data.expectations import first_failures, validate_dataset
-from vidprompt.data.manifest import read_manifest
+from vidprompt.data.manifest import read_classes, read_manifest
 from vidprompt.data.splits import read_split
 from vidprompt.errors import DataError
 from vidprompt.stages import paths
+from vidprompt.stages.splits import protocols_of
 
 
 def run(config: Any) -> None:
@@ -24,14 +25,12 @@ def run(config: Any) -> None:
     report = validate_dataset(
         manifest,
         {file.stem: read_split(file).to_json() for file in files},
-        classes={
-            name: read_class_names(source.reader, Path(dataset.root) / source.folder)
-            for name, source in dataset.sources.items()
-        },
+        classes=read_classes(paths.classes(dataset.name)),
         min_frames=dataset.min_frames,
         expected=settings["expected"],
         severity=settings["severity"],
         max_broken_share=settings["max_broken_share"],
+        known_classes=_known_classes(config),
         docs=Path("cache/data_docs") / dataset.name,
     )
     write_json(paths.validation(dataset.name), report)
@@ -42,3 +41,8 @@ def run(config: Any) -> None:
         raise DataError(f"{dataset.name} does not validate: " + "; ".join(failures))
     health = ", ".join(f"{reason} {count}" for reason, count in report["health"].items())
     print(f"{len(report['expectations'])} expectations met; videos: {health}")
+
+
+def _known_classes(config: Any) -> list[str]:
+    file = zero_shot.known_classes if (zero_shot := protocols_of(config).get("zero_shot")) else None
+    return read_classes_file(Path(config.dataset.root) / file) if file else []

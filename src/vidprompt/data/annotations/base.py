@@ -1,22 +1,82 @@
-"""One listed video, as an official annotation gives it."""
+"""What every reader of official annotations takes and gives."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vidprompt.errors import DataError
+
+# Where annotations lie in a source's folder unless its `annotations` says otherwise.
+ANNOTATION_FOLDERS = ("annotations",)
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """A row of an official list; nothing in it comes from opening the video."""
+    """A row of an official list; nothing in it comes from opening the video.
 
-    video_id: str  # f"{source}/{path}", unique over a dataset
+    `found` says whether a file (or folder) of that name is there; where none is, `path` is the name
+    it would have, so that a missing video stays listed and counts against the coverage.
+    """
+
+    video_id: str  # f"{source}/{name}", unique over a dataset and the same in every layout
     source: str  # the part of the dataset it comes from
-    path: str  # POSIX, relative to the source's root
+    path: str  # POSIX, relative to the source's folder
     kind: str  # "video" (a file) or "frames" (a folder of images)
     label: str  # the class as annotated, or the person
-    group: str  # what must not stand on both sides of a split
+    group: str  # what must not stand on both sides of a split; "" when unknown
     split1: str = ""  # official role: train, test, query, gallery, or empty
     split2: str = ""
     split3: str = ""
     camera: int = -1  # re-identification only
     clothes: str = ""  # re-identification only: the clothes string
+    found: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder with official annotations and videos, as `params/dataset/<name>.yaml` names it."""
+
+    name: str
+    folder: Path
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the reader; see each reader
+
+    def annotation_folder(self, *official: str) -> Path:
+        """The first of the folders that is there: the option `annotations`, or an official name."""
+        given = self.options.get("annotations")
+        if given:
+            return self.folder / str(given)
+        names = (*ANNOTATION_FOLDERS, *official)
+        for name in names:
+            if (self.folder / name).is_dir():
+                return self.folder / name
+        raise DataError(f"{self.folder} has no folder of annotations ({', '.join(names)})")
+
+    def video_folder(self, *official: str) -> str:
+        """Where videos lie, relative to the source's folder: option `videos`, or an official name."""
+        given = self.options.get("videos")
+        if given:
+            return str(given)
+        names = ("videos", *official)
+        return next((name for name in names if (self.folder / name).is_dir()), names[0])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader found: the annotated videos, and the classes in their official order."""
+
+    annotations: list[Annotation]
+    classes: list[str]
+
+
+Reader = Callable[[Source], Listing]
+
+
+def inside(path: str, where: str) -> PurePosixPath:
+    """A listed path, checked. Raises DataError when it is absolute or leads out of the folder."""
+    posix = PurePosixPath(path)
+    if posix.is_absolute() or ".." in posix.parts or "\\" in path or path[1:2] == ":":
+        raise DataError(f"{where}: {path!r} leads out of the dataset's folder")
+    return posix

@@ -8,10 +8,11 @@ rules: CCVID (Gu et al., CVPR 2022) and its reference loader.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import PurePosixPath
 
-from vidprompt.data.annotations.base import Annotation
+from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
+from vidprompt.data.annotations.text_lines import numbered_lines
 from vidprompt.errors import DataError
 
 ROLES: tuple[str, ...] = ("train", "query", "gallery")
@@ -19,25 +20,24 @@ SHIFTED_SESSION, CAMERA_SHIFT = "session3", 12
 _FOLDER = re.compile(r"[^_]+_([0-9]+)")
 
 
-def read_ccvid(root: Path, source: str) -> list[Annotation]:
-    """Read the three lists under `root`, in the order train, query, gallery, each line by line.
+def read_ccvid(source: Source) -> Listing:
+    """Read the three lists, in the order train, query, gallery, each line by line.
 
-    Whether a listed folder exists is not looked at: a missing or broken tracklet stays listed and
-    counts against the coverage. Raises `DataError`, naming file and line, on anything malformed.
+    Raises `DataError`, naming file and line, on anything malformed.
     """
     found: list[Annotation] = []
     first_seen: dict[str, str] = {}
     for role in ROLES:
-        for where, line in _lines(root / f"{role}.txt"):
-            annotation = _parse(line, where, source, role)
+        for where, line in numbered_lines(source.folder / f"{role}.txt"):
+            annotation = _parse(line, where, source.name, role)
             if annotation.path in first_seen:
                 raise DataError(
                     f"{where}: {annotation.path} is listed twice; "
                     f"the first time at {first_seen[annotation.path]}."
                 )
             first_seen[annotation.path] = where
-            found.append(annotation)
-    return found
+            found.append(replace(annotation, found=(source.folder / annotation.path).is_dir()))
+    return Listing(found, sorted({annotation.label for annotation in found}))
 
 
 def clothes_id(annotation: Annotation) -> tuple[str, str]:
@@ -54,22 +54,6 @@ def camera_of(path: str) -> int:
     return int(match[1]) + (CAMERA_SHIFT if parts[0] == SHIFTED_SESSION else 0)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The non-empty lines of a list with where they stand, `<file>, line <n>`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing; CCVID has {', '.join(ROLES)} (.txt).") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if line.strip():
-            yield f"{path}, line {number}", line
-
-
 def _parse(line: str, where: str, source: str, role: str) -> Annotation:
     columns = [column.strip() for column in line.split("\t")]
     if len(columns) != 3 or not all(columns):
@@ -78,9 +62,7 @@ def _parse(line: str, where: str, source: str, role: str) -> Annotation:
             f"found {len(columns)} column(s), {sum(map(bool, columns))} not empty: {line!r}."
         )
     path, person, clothes = columns
-    posix = PurePosixPath(path)
-    if posix.is_absolute() or ".." in posix.parts or "\\" in path or re.match("[A-Za-z]:", path):
-        raise DataError(f"{where}: {path!r} leads out of the dataset's folder.")
+    posix = inside(path, where)
     try:
         camera = camera_of(path)
     except ValueError:

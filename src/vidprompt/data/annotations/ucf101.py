@@ -1,21 +1,24 @@
 """UCF-101's official annotations: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`.
 
-Layout: `videos/<Class>/v_<Class>_gNN_cNN.avi`, `annotations/*.txt`. Clips of one group `gNN` are cut
-from one source video. The class list says `HandstandPushups` where file names say `HandStandPushups`:
-classes are compared without regard to case, and named as the class list names them.
+Layout: `<Class>/v_<Class>_gNN_cNN.avi` below `videos/` or `UCF-101/` (as unpacked), or all flat, in any
+container; the lists in `annotations/` or `ucfTrainTestlist/`. Clips of one group `gNN` are cut from one
+source video. The class list says `HandstandPushups` where file names say `HandStandPushups`: classes
+are compared without regard to case, and named as the class list names them.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations.base import Annotation
+from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
+from vidprompt.data.annotations.files import VideoFiles
+from vidprompt.data.annotations.text_lines import numbered_lines
 from vidprompt.errors import DataError
 
-_GROUP = re.compile(r"_g(\d+)_c\d+\.[^.]+$")
+_GROUP = re.compile(r"_g(\d+)_c\d+$")
 
 
 def read_class_list(path: Path) -> list[str]:
@@ -23,44 +26,40 @@ def read_class_list(path: Path) -> list[str]:
 
     Raises DataError when the file is missing or a line is not of that form.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is missing: UCF-101's annotations belong beside the videos")
     names: list[str] = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for where, line in numbered_lines(path):
         words = line.split()
-        if not words:
-            continue
         if len(words) != 2 or words[0] != str(len(names) + 1):
-            raise DataError(
-                f"{path}:{number}: expected '{len(names) + 1} ClassName', found {line!r}"
-            )
+            raise DataError(f"{where}: expected '{len(names) + 1} ClassName', found {line!r}")
         names.append(words[1])
     return names
 
 
-def read_ucf101(root: Path, source: str) -> list[Annotation]:
+def read_ucf101(source: Source) -> Listing:
     """All videos of the three official splits."""
-    folder = root / "annotations"
+    folder = source.annotation_folder("ucfTrainTestlist")
+    files = VideoFiles(source.folder, source.video_folder("UCF-101"))
     names = read_class_list(folder / "classInd.txt")
     by_folded = {name.casefold(): name for name in names}
     rows: dict[str, Annotation] = {}
     for split in (1, 2, 3):
         for role in ("train", "test"):
-            path = folder / f"{role}list0{split}.txt"
-            if not path.is_file():
-                raise DataError(f"{path} is missing")
-            for number, line in enumerate(path.read_text().splitlines(), 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                row = _read_line(line.strip(), where, source, names, by_folded)
-                known = rows.setdefault(row.video_id, row)
+            for where, line in numbered_lines(folder / f"{role}list0{split}.txt"):
+                row = _read_line(line, where, source.name, names, by_folded)
+                known = rows.get(row.video_id) or _located(row, files)
                 field = f"split{split}"
                 if getattr(known, field):
                     raise DataError(f"{where}: {row.path} is listed twice in split {split}")
                 changes: dict[str, Any] = {field: role}
                 rows[row.video_id] = replace(known, **changes)
-    return list(rows.values())
+    return Listing(list(rows.values()), names)
+
+
+def _located(row: Annotation, files: VideoFiles) -> Annotation:
+    path = files.find(row.path.rpartition("/")[2].rpartition(".")[0])
+    if path is None:
+        return replace(row, path=f"{files.folder}/{row.path}", found=False)
+    return replace(row, path=path)
 
 
 def _read_line(
@@ -70,21 +69,21 @@ def _read_line(
     path, blank, label = line.rpartition(" ")
     if not blank or not label.isdigit():
         path, label = line, ""
-    file = PurePosixPath(path)
-    if file.is_absolute() or ".." in file.parts or len(file.parts) != 2:
+    file = inside(path, where)
+    if len(file.parts) != 2:
         raise DataError(f"{where}: expected 'Class/file [id]', found {line!r}")
     name = by_folded.get(file.parts[0].casefold())
     if name is None:
         raise DataError(f"{where}: class {file.parts[0]!r} is not in classInd.txt")
     if label and (not 1 <= int(label) <= len(names) or names[int(label) - 1] != name):
         raise DataError(f"{where}: label {label} is not the class {name}")
-    group = _GROUP.search(file.name)
+    group = _GROUP.search(file.stem)
     if group is None:
         raise DataError(f"{where}: {file.name!r} has no group (…_gNN_cNN.…)")
     return Annotation(
         video_id=f"{source}/{path}",
         source=source,
-        path=f"videos/{path}",
+        path=path,
         kind="video",
         label=name,
         group=f"{name}/g{group[1]}",

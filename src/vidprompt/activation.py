@@ -1,0 +1,130 @@
+"""Which stages each active dataset has: params/pipeline.yaml → params/stages.yaml, which dvc.yaml expands.
+
+A dataset takes part in the protocols that its roles allow, with the runs that its protocols' numbers
+give; DVC cannot derive that itself (a matrix is the same for every dataset), so it is written down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidprompt.atomic import write_text
+from vidprompt.configuration import compose, params_folder, plain
+from vidprompt.errors import UserError
+from vidprompt.stages.paths import FLOOR
+
+HEAD = "# Written by `vidprompt activate` from pipeline.yaml and dataset/*.yaml: do not edit.\n"
+_ACTIVE = re.compile(r"^active: *\[([^\]]*)\]", re.MULTILINE)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+Stages = dict[str, dict[str, dict[str, str]]]
+
+
+def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
+    """Add datasets to `active`, write stages.yaml; returns the active ones and their stages."""
+    file = params_folder() / "pipeline.yaml"
+    pipeline = _read(file)
+    active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
+    found = stages_of(active, pipeline)
+    if active != pipeline["active"]:
+        text, count = _ACTIVE.subn(f"active: [{', '.join(active)}]", file.read_text(), count=1)
+        if not count:
+            raise UserError(f"{file}: write the active datasets as `active: [{', '.join(active)}]`")
+        write_text(file, text)
+    write_text(params_folder() / "stages.yaml", as_text(found))
+    return active, found
+
+
+def stale() -> bool:
+    """Does stages.yaml not say what pipeline.yaml and the datasets' files do?"""
+    file = params_folder() / "stages.yaml"
+    pipeline = _read(params_folder() / "pipeline.yaml")
+    wanted = as_text(stages_of(pipeline["active"], pipeline))
+    return not file.is_file() or file.read_text() != wanted
+
+
+def as_text(stages: Stages) -> str:
+    """stages.yaml's content."""
+    return HEAD + yaml.safe_dump(stages, sort_keys=True, default_flow_style=None, width=160)
+
+
+def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
+    """Kind of stage → key (as in `train@<key>`) → what the stage is about.
+
+    Raises UserError for an unknown dataset, or a name that a stage cannot have.
+    """
+    stages: Stages = {kind: {} for kind in ("dataset", "train", "features", "evaluate", "reid")}
+    for name in active:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"dataset {name!r}: stages want small letters, digits and _ in a name")
+        _add_dataset(stages, name, active, pipeline)
+    return stages
+
+
+def _add_dataset(
+    stages: Stages, name: str, active: Sequence[str], pipeline: dict[str, Any]
+) -> None:
+    from vidprompt.stages.splits import protocols_of, published_stem
+
+    config = compose([f"dataset={name}"])
+    protocols, roles = protocols_of(config), set(config.dataset.roles)
+    groups = plain(config.dataset.pipeline)
+    weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
+    about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
+    stages["dataset"][name] = about | groups
+    runs = training_runs(protocols, roles)
+    runs += [published_stem(p.id) for p in config.dataset.published if "train" in p.lists]
+    trained_on = protocols["zero_shot"].trained_on if "zero_shot" in protocols else ""
+    home, _, elsewhere = trained_on.rpartition("/")
+    for method in pipeline["trained"]:
+        for run in runs:
+            about = {"dataset": name, "method": method, "run": run, **groups}
+            stages["train"][f"{name}-{method}-{run}"] = about
+            model = f"{name}/{method}/{run}"
+            stages["features"][f"{name}-{method}-{run}"] = about | {"model": model}
+        if home in active and "zero_shot" in roles:
+            about = {"dataset": name, "method": method, "run": trained_on, **groups}
+            model = f"{home}/{method}/{elsewhere}"
+            stages["features"][f"{name}-{method}-{home}_{elsewhere}"] = about | {"model": model}
+    for method in (FLOOR, *pipeline["trained"]):
+        for protocol in _tested(protocols, roles):
+            trained = method in pipeline["trained"]
+            if protocol == "zero_shot" and trained and home and home not in active:
+                continue  # nobody trains what it is tested with
+            about = {"dataset": name, "method": method, "protocol": protocol, **groups}
+            kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
+            stages[kind][f"{name}-{method}{key}"] = about
+
+
+def training_runs(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+    """The training lists that the splits stage will write: a function of the parameters alone."""
+    runs: list[str] = []
+    if "recognition" in roles:
+        if p := protocols.get("supervised"):
+            runs += [f"supervised_split{s}" for s in p.splits]
+        if p := protocols.get("base_to_novel"):
+            drawn = [f"base_to_novel_{p.shots}shot_seed{seed}" for seed in p.seeds]
+            runs += drawn if p.shots else ["base_to_novel_full"]
+        if p := protocols.get("few_shot"):
+            nested = "nested_" if p.nested else ""
+            runs += [f"few_shot_{k}shot_{nested}seed{s}" for k in p.shots for s in p.seeds]
+    if "reid" in roles and "reid" in protocols:
+        runs.append("reid")
+    return runs
+
+
+def _tested(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+    part = {"zero_shot": "zero_shot", "reid": "reid"}
+    return [name for name in sorted(protocols) if part.get(name, "recognition") in roles]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content = yaml.safe_load(file.read_text())
+    lists = ("active", "trained")
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):
+        raise UserError(f"{file} must list {', '.join(lists)}")
+    return content

@@ -1,0 +1,230 @@
+"""People's own videos: a folder for each class, or lists in any form of `list_files`.
+
+Layout without lists, below `videos/` (option `videos`; the source's folder where there is none):
+
+    walking/a.mp4, walking/day 2/b.mp4, …     any depth; or with roles above all classes:
+    train/walking/a.mp4, test/walking/b.mp4   (train, val, test)
+
+Option `list` names one file, or one a role (`{train: train.txt, test: val.txt}`), relative to the source's
+folder or its `annotations/`; listed paths are relative to the videos' folder (or the source's), and may
+be folders of images. Option `label_map` names the classes. Where nothing says which video is for
+testing, `test_share` (0.25) of each class's groups are drawn by `seed` (1). Option `group_pattern`, a
+regular expression with one group searched in file names, says which videos belong together: the draw
+keeps them together within a class; who is in several classes is held apart only by lists with roles.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from vidprompt.data.annotations import label_maps, list_files
+from vidprompt.data.annotations.base import ANNOTATION_FOLDERS, Annotation, Listing, Source, inside
+from vidprompt.data.annotations.files import VIDEO_SUFFIXES, VideoFiles
+from vidprompt.data.decoding import IMAGE_SUFFIXES
+from vidprompt.errors import DataError
+
+_EXPECTED = "expected a folder for each class, as walking/clip 1.mp4, or the option `list`"
+
+
+def read_folder(source: Source) -> Listing:
+    """The videos of class folders or of lists. Raises DataError for a layout that is neither."""
+    videos = str(inside(source.video_folder("."), f"{source.name}: option videos"))
+    given = source.options.get("list")
+    rows = _listed(source, given, source.folder / videos) if given else _in_folders(source, videos)
+    label_map = source.options.get("label_map")
+    if given or label_map:
+        names = label_maps.read_label_map(_file(source, label_map)) if label_map else None
+        rows, classes = label_maps.resolve_labels(rows, names)
+    else:  # folders' names are names, also where they are numbers
+        classes = sorted({row.label for row in rows})
+    found: dict[str, Annotation] = {}
+    lines: dict[str, str] = {}
+    group_of = _Groups(source.options.get("group_pattern"))
+    for row in rows:
+        annotation = _annotation(row, source, videos, group_of)
+        first = lines.setdefault(annotation.video_id, row.where)
+        if annotation.video_id in found:
+            raise DataError(f"{row.where}: {row.path} is listed twice; the first time at {first}")
+        found[annotation.video_id] = annotation
+    return Listing(_with_roles(list(found.values()), source), classes)
+
+
+def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set[str]:
+    """The class's groups to test on: a share of them, at least one, and one at least left to train on.
+
+    Depends on the set of groups only; empty where there is but one.
+    """
+    names = sorted(set(groups))
+    if len(names) < 2:
+        return set()
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    rng = np.random.default_rng([seed, *label.encode()])
+    return {names[i] for i in rng.choice(len(names), count, replace=False)}
+
+
+def _in_folders(source: Source, videos: str) -> list[list_files.Listed]:
+    folder = source.folder / videos
+    paths = [
+        PurePosixPath(path).relative_to(videos)
+        for path in sorted(VideoFiles(source.folder, videos))
+    ]
+    if not paths:
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise DataError(f"{folder} has no videos ({suffixes}): {_EXPECTED}")
+    heads = {path.parts[0] for path in paths if len(path.parts) > 1}
+    roles = {head for head in heads if head.casefold() in list_files.ROLES}
+    # `train` may well be a class among others, but then its videos do not lie in classes' folders.
+    deep = sorted(path.parts[0] for path in paths if path.parts[0] in roles and len(path.parts) > 2)
+    if roles != heads and deep:
+        other = min(heads - roles)
+        raise DataError(
+            f"{folder}: {deep[0]}/ holds folders as a role does, and {other}/ beside it is no role:"
+            " put all classes below train/ and test/ (train/walking/clip 1.mp4), or move the other away"
+        )
+    above = int(roles == heads)  # folders above the class's
+    found = []
+    for path in paths:
+        if not _is_text(str(path)):
+            raise DataError(f"{folder}: the file name {str(path)!r} is not UTF-8: rename the file")
+        if len(path.parts) < above + 2:
+            raise DataError(f"{folder / path} lies in no class's folder: {_EXPECTED}")
+        role = list_files.role_of(path.parts[0], str(folder)) if above else ""
+        found.append(
+            list_files.Listed(str(path), path.parts[above], None, role, "", str(folder / path))
+        )
+    return found
+
+
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # bytes of another encoding, which no manifest can hold
+        return False
+
+
+def _listed(source: Source, given: Any, root: Path) -> list[list_files.Listed]:
+    if not isinstance(given, Mapping):
+        return list_files.read_list(_file(source, given), root)
+    rows = []
+    for key, name in given.items():
+        role = list_files.role_of(str(key), f"{source.name}: option list")
+        for row in list_files.read_list(_file(source, name), root):
+            if row.role not in ("", role):
+                raise DataError(
+                    f"{row.where}: its split is {row.role}, but the file is listed as {role}"
+                )
+            rows.append(replace(row, role=role))
+    return rows
+
+
+def _file(source: Source, name: Any) -> Path:
+    """A list or a label map: in the source's folder, or in its folder of annotations."""
+    folders = [str(source.options.get("annotations") or ""), *ANNOTATION_FOLDERS]
+    paths = [source.folder / folder / str(name) for folder in ("", *folders)]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _annotation(
+    row: list_files.Listed, source: Source, videos: str, group_of: _Groups
+) -> Annotation:
+    path, name = str(PurePosixPath(videos) / row.path), row.path
+    kind = _kind(source.folder / path)
+    if not kind and videos != ".":  # listed relative to the source's folder?
+        other = _kind(source.folder / row.path)
+        if other or row.path.startswith(f"{videos}/"):
+            kind, path, name = other, row.path, row.path.removeprefix(f"{videos}/")
+    is_frames = (
+        row.n_frames is not None and PurePosixPath(name).suffix.lower() not in VIDEO_SUFFIXES
+    )
+    return Annotation(
+        video_id=f"{source.name}/{name}",
+        source=source.name,
+        path=path,
+        kind=kind or ("frames" if is_frames else "video"),
+        label=row.label,
+        group=row.group or group_of(name),
+        split1=row.role,
+        found=bool(kind),
+    )
+
+
+def _kind(path: Path) -> str:
+    """`video` for a file, `frames` for a folder with images, "" for nothing of use."""
+    try:
+        if path.is_dir():
+            images = (entry.suffix.lower() in IMAGE_SUFFIXES for entry in path.iterdir())
+            return "frames" if any(images) else ""
+        return "video" if path.is_file() else ""
+    except OSError:  # a name that cannot be, or a folder not to be read
+        return ""
+
+
+class _Groups:
+    """Which videos belong together, by their file names; "" where no pattern says so."""
+
+    def __init__(self, pattern: Any) -> None:
+        try:
+            self.pattern = re.compile(str(pattern)) if pattern else None
+        except re.error as error:
+            raise DataError(
+                f"group_pattern {pattern!r} is no regular expression: {error}"
+            ) from error
+        if self.pattern is not None and self.pattern.groups != 1:
+            raise DataError(
+                f"group_pattern {pattern!r} needs one group in brackets, as (person[0-9]+)"
+            )
+
+    def __call__(self, name: str) -> str:
+        if self.pattern is None:
+            return ""
+        match = self.pattern.search(PurePosixPath(name).name)
+        if match is None or not match[1]:
+            raise DataError(
+                f"{name}: group_pattern {self.pattern.pattern!r} finds no group in its name"
+            )
+        return match[1]
+
+
+def _with_roles(rows: list[Annotation], source: Source) -> list[Annotation]:
+    """The given roles (val plays test where there is none), or drawn ones where none is given."""
+    given = {row.split1 for row in rows}
+    if given == {""}:
+        return _drawn(rows, source)
+    val = "" if "test" in given else "test"
+    return [replace(row, split1=val) if row.split1 == "val" else row for row in rows]
+
+
+def _drawn(rows: list[Annotation], source: Source) -> list[Annotation]:
+    share, seed = source.options.get("test_share", 0.25), source.options.get("seed", 1)
+    if not isinstance(share, int | float) or not 0 < share < 1:
+        raise DataError(
+            f"{source.name}: option test_share={share!r}: give a number between 0 and 1"
+        )
+    if not isinstance(seed, int) or seed < 0:
+        raise DataError(f"{source.name}: option seed={seed!r}: give a whole number from 0")
+    by_class: dict[str, list[str]] = {}
+    for row in rows:
+        by_class.setdefault(row.label, []).append(row.group or row.video_id)
+    test = {label: draw_test(groups, label, share, seed) for label, groups in by_class.items()}
+    alone = sorted(label for label, drawn in test.items() if not drawn)
+    if alone:
+        warnings.warn(
+            f"{source.name}: nothing to test on in {len(alone)} of {len(test)} classes, which have one"
+            f" video or one group only: {', '.join(alone)}",
+            stacklevel=2,
+        )
+    return [
+        replace(
+            row,
+            split1="test" if (row.group or row.video_id) in test[row.label] else "train",
+            group=row.group and f"{row.label}/{row.group}",  # apart within a class, by the draw
+        )
+        for row in rows
+    ]

@@ -1,0 +1,134 @@
+"""HMDB-51's official lists: `<class>_test_split<N>.txt`, N = 1, 2, 3, one of each for every class.
+
+A line is `name.avi R `; R is 1 (train), 2 (test) or 0 (not used in that split). Layout: the lists in
+`annotations/`, `testTrainMulti_7030_splits/` or `test_train_splits/`, or in a folder of one of the
+latter names inside; the videos in `videos/`, `hmdb51_org/` or `HMDB51/`, a folder a class or all flat,
+in any container. Names hold blanks and all sorts of signs, and systems differ in how they write letters
+with accents: names are compared in Unicode's composed form.
+
+A name is `<film>_<class>_<visible body parts>_<camera motion>_np<people>_<viewpoint>_<quality>_<n>.avi`:
+clips of one film, of whatever class, are a group.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
+from vidprompt.data.annotations.files import VideoFiles
+from vidprompt.data.annotations.text_lines import numbered_lines
+from vidprompt.errors import DataError
+
+SPLITS = (1, 2, 3)
+ROLES = {"0": "", "1": "train", "2": "test"}
+_FOLDERS = ("testTrainMulti_7030_splits", "test_train_splits")
+_LIST = re.compile(r"([^.].*)_test_split[123]\.txt")
+_ATTRIBUTES = r"[fulh]_(?:cm|nm)_np[0-9]+_(?:fr|le|ba|ri)_(?:goo|med|bad)_[0-9]+"
+
+
+def read_hmdb51(source: Source) -> Listing:
+    """All listed videos of all classes, those that no split uses among them.
+
+    Raises DataError, naming the file and line, on a missing list and on anything malformed.
+    """
+    folder, classes = _lists(source)
+    roles: dict[tuple[str, str], list[str]] = {}
+    for label in classes:
+        for split in SPLITS:
+            seen: set[str] = set()
+            for where, name, role in _read_list(folder / f"{label}_test_split{split}.txt"):
+                if name in seen:
+                    raise DataError(
+                        f"{where}: {name} is listed twice in split {split}; remove one line"
+                    )
+                seen.add(name)
+                roles.setdefault((label, name), [""] * len(SPLITS))[split - 1] = role
+    videos = _Videos(source, classes, Counter(_stem(name) for _, name in roles))
+    return Listing([_annotation(source.name, *key, roles[key], videos) for key in roles], classes)
+
+
+def film_of(name: str, label: str) -> str:
+    """The film that a video is cut from, by its name; "" when it is not an official name."""
+    match = re.fullmatch(rf"(.+)_{re.escape(label)}_{_ATTRIBUTES}", _stem(name))
+    return match[1] if match else ""
+
+
+class _Videos:
+    """The video files that are there, by stem, with the class that each one's folder says."""
+
+    def __init__(self, source: Source, classes: list[str], listed: Counter[str]) -> None:
+        self.folder = str(PurePosixPath(source.video_folder("hmdb51_org", "HMDB51")))
+        self._listed = listed
+        self._by_stem: dict[str, dict[str, str]] = {}  # stem → class ("" when flat) → path
+        known = set(classes)
+        for path in VideoFiles(source.folder, self.folder):
+            folders = PurePosixPath(path).relative_to(self.folder).parts[:-1]
+            label = next((part for part in reversed(folders) if part in known), "")
+            self._by_stem.setdefault(_stem(path), {}).setdefault(label, path)
+
+    def find(self, name: str, label: str) -> str | None:
+        """The file in the class's folder, or in no class's folder; never one of another class."""
+        found = self._by_stem.get(_stem(name), {})
+        # One flat file for a name of two classes does not tell which of the two videos it is.
+        flat = found.get("") if self._listed[_stem(name)] == 1 else None
+        return found.get(label, flat)
+
+
+def _lists(source: Source) -> tuple[Path, list[str]]:
+    """The folder with the lists, and the classes they are of."""
+    top = source.annotation_folder(*_FOLDERS)
+    for folder in (top, *(top / name for name in _FOLDERS)):
+        if folder.is_dir():
+            matches = [_LIST.fullmatch(path.name) for path in folder.iterdir()]
+            classes = sorted({match[1] for match in matches if match})
+            if classes:
+                return folder, classes
+    raise DataError(
+        f"{top} has no list <class>_test_split<1|2|3>.txt; unpack test_train_splits.rar there"
+    )
+
+
+def _read_list(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Where a line stands, the video's name and its role."""
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing: each class has three lists; unpack test_train_splits.rar again"
+        )
+    for where, line in numbered_lines(path):
+        name, _, digit = line.rpartition(" ")
+        name = name.rstrip()
+        if not name.endswith(".avi"):
+            raise DataError(f"{where}: expected 'name.avi <0|1|2>', found {line!r}")
+        if digit not in ROLES:
+            raise DataError(
+                f"{where}: {digit!r} is no role; write 1 (train), 2 (test) or 0 (not used)"
+            )
+        if len(inside(name, where).parts) != 1:
+            raise DataError(f"{where}: expected a file's name without a folder, found {name!r}")
+        yield where, name, ROLES[digit]
+
+
+def _annotation(
+    source: str, label: str, name: str, roles: list[str], videos: _Videos
+) -> Annotation:
+    path = videos.find(name, label)
+    return Annotation(
+        video_id=f"{source}/{label}/{name}",
+        source=source,
+        path=path or f"{videos.folder}/{label}/{name}",
+        kind="video",
+        label=label,
+        group=film_of(name, label),
+        split1=roles[0],
+        split2=roles[1],
+        split3=roles[2],
+        found=path is not None,
+    )
+
+
+def _stem(path: str) -> str:
+    return unicodedata.normalize("NFC", PurePosixPath(path).stem)

@@ -1,0 +1,182 @@
+"""Kinetics-400's and Kinetics-600's official lists: `train.csv`, `val.csv`, `test.csv`.
+
+Columns, by their header: `label,youtube_id,time_start,time_end,split`, in some releases more. Layout: the
+lists in `annotations/`, in a folder of the release inside (`annotations/kinetics400/`), or in the source's
+folder; also named `validate.csv` or `validation.csv`, and with a prefix (`kinetics-600_train.csv`). A video
+is `<id>_<start, six digits>_<end>.mp4`, in any folder and container, or `<id>.mp4` where that id has one
+clip only; CVDF's replacements of its broken files (`replacement/`) come before the originals. Class folders
+are renamed in every other download, so none is relied on.
+
+The field tests on the validation list, so that is split1's "test". With the option `test_on: test` the test
+list is, and the validation list has no role.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
+from vidprompt.data.annotations.files import VideoFiles
+from vidprompt.data.annotations.text_lines import read_text
+from vidprompt.errors import DataError, UserError
+
+# The list's role in split1, by the option `test_on`; lists that are not named are not read.
+ROLES = {
+    "val": {"train": "train", "val": "test"},
+    "test": {"train": "train", "val": "", "test": "test"},
+}
+COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+_RELEASES = ("k400", "k600", "kinetics400", "kinetics600")
+_REPLACED = ("replacement", "replacement_for_corrupted_k400")
+_SPELLINGS = {"train": ("train",), "val": ("val", "validate", "validation"), "test": ("test",)}
+_LIST = re.compile(r"(?:k(?:inetics)?[-_]?[0-9]*[-_])?([a-z]+)\.csv", re.IGNORECASE)
+_YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+_Clips = dict[str, tuple[str, int, str]]  # stem of the file → list, line, label
+
+
+def read_kinetics(source: Source) -> Listing:
+    """The clips of all lists that are used, in the lists' order.
+
+    A clip that a list names again (Kinetics-600 has some under two labels) keeps its first label; how
+    many is said in a warning. Raises DataError when a clip is in two lists, or on a malformed line.
+    """
+    test_on = str(source.options.get("test_on", "val"))
+    if test_on not in ROLES:
+        raise UserError(f"{source.name}: test_on is {test_on!r}; choose {' or '.join(ROLES)}")
+    roles = ROLES[test_on]
+    folder = _list_folder(source)
+    lists = {name: _list_file(folder, name) for name in roles}
+    clips: _Clips = {}
+    again = sum(_add_list(clips, name, lists) for name in lists)
+    if again:
+        warnings.warn(f"{source.name}: {again} rows repeat a clip; first label kept", stacklevel=2)
+    videos = str(PurePosixPath(source.video_folder(*_RELEASES, ".")))
+    files = VideoFiles(source.folder, videos)
+    per_id = Counter(map(_youtube_id, clips))
+    annotations = []
+    for stem, (name, _, label) in clips.items():
+        youtube_id = _youtube_id(stem)
+        preferred = (*_REPLACED, *_SPELLINGS[name])
+        path = files.find(stem, preferred)
+        if path is None and per_id[youtube_id] == 1:
+            path = files.find(youtube_id, preferred)
+        annotations.append(
+            Annotation(
+                video_id=f"{source.name}/{stem}",
+                source=source.name,
+                path=path or f"{videos}/{name}/{label}/{stem}.mp4".removeprefix("./"),
+                kind="video",
+                label=label,
+                group=youtube_id,
+                split1=roles[name],
+                found=path is not None,
+            )
+        )
+    return Listing(annotations, sorted({label for _, _, label in clips.values()}))
+
+
+def _list_folder(source: Source) -> Path:
+    top = source.annotation_folder(".")
+    folders = [top, *(top / name for name in _RELEASES)]
+    having = [folder for folder in folders if _list_files(folder, "train")]
+    if not having and not source.options.get("annotations"):
+        top = source.folder if _list_files(source.folder, "train") else top
+    if len(having) > 1:
+        raise DataError(
+            f"{' and '.join(map(str, having))} have lists; "
+            f"name one folder in the option 'annotations' of {source.name}"
+        )
+    return having[0] if having else top
+
+
+def _list_file(folder: Path, name: str) -> Path:
+    paths = _list_files(folder, name)
+    if not paths:
+        wanted = " or ".join(f"{spelling}.csv" for spelling in _SPELLINGS[name])
+        raise DataError(f"{folder} has no {wanted}; put the official lists there")
+    if len(paths) > 1:
+        raise DataError(f"{' and '.join(map(str, paths))} are both {name} lists; keep one there")
+    return paths[0]
+
+
+def _list_files(folder: Path, name: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    matches = ((path, _LIST.fullmatch(path.name)) for path in sorted(folder.iterdir()))
+    return [path for path, match in matches if match and match[1].lower() in _SPELLINGS[name]]
+
+
+def _add_list(clips: _Clips, name: str, lists: dict[str, Path]) -> int:
+    """Adds a list's clips, and says how many rows name one that it has named before."""
+    again = 0
+    for line, stem, label in _read_list(lists[name], name):
+        known = clips.setdefault(stem, (name, line, label))
+        if known[0] != name:
+            first = f"{lists[known[0]]}:{known[1]}"
+            raise DataError(f"{lists[name]}:{line}: {stem} is also at {first}; remove one of them")
+        again += known[1] != line
+    return again
+
+
+def _read_list(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
+    """The line, the stem of the video's file and the label of each row."""
+    reader = csv.reader(io.StringIO(read_text(path)))
+    labels: dict[str, str] = {}  # one string a class, not one a row
+    last = 1
+    try:
+        header = [column.strip().lower() for column in next(reader, [])]
+        places = _places(header, f"{path}:1", name)
+        for row in reader:
+            line, last = last + 1, reader.line_num
+            if row:
+                label, stem = _read_row(row, places, f"{path}:{line}", labels)
+                yield line, stem, label
+    except csv.Error as error:
+        raise DataError(f"{path}:{last + 1}: {error}; download the list again") from error
+
+
+def _places(header: list[str], where: str, name: str) -> list[int]:
+    """Which column holds what."""
+    if name == "test" and "label" not in header:
+        raise DataError(f"{where}: labels were not published with this file; use test_on: val")
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise DataError(f"{where}: no column {', '.join(missing)}; take the official list")
+    return [header.index(column) for column in COLUMNS]
+
+
+def _read_row(
+    row: list[str], places: list[int], where: str, labels: dict[str, str]
+) -> tuple[str, str]:
+    """The label and the stem."""
+    if len(row) <= max(places):
+        raise DataError(f"{where}: expected {max(places) + 1} columns, found {len(row)}: {row[:5]}")
+    label, youtube_id, start, end = (row[place].strip() for place in places)
+    if not label or not _YOUTUBE_ID.fullmatch(youtube_id):
+        raise DataError(f"{where}: expected label and YouTube id, found {label!r}, {youtube_id!r}")
+    if label not in labels:
+        inside(label, where)  # it is a folder of the path that a missing video would have
+        labels[label] = label
+    return labels[label], f"{youtube_id}_{_second(start, where):06d}_{_second(end, where):06d}"
+
+
+def _second(text: str, where: str) -> int:
+    """`10` or `10.0`, as releases differ."""
+    try:
+        number = int(text) if text.isdigit() else float(text)
+    except ValueError:
+        number = -1
+    if number < 0 or number != number // 1:
+        raise DataError(f"{where}: expected a time in whole seconds, found {text!r}")
+    return int(number)
+
+
+def _youtube_id(stem: str) -> str:
+    return stem.rsplit("_", 2)[0]

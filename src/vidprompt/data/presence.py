@@ -1,0 +1,46 @@
+"""How many of the listed videos are there, in numbers a person can check against the papers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vidprompt.data.annotations import Annotation
+
+ROLES = ("split1", "split2", "split3")
+
+
+def presence(
+    annotations: Sequence[Annotation], missing: Sequence[bool], written_to: Path
+) -> Iterator[str]:
+    """A sentence a source and a role: "ucf101 split1 train: 9,537 listed, 9,535 found, 2 missing"."""
+    listed: Counter[str] = Counter()
+    absent: Counter[str] = Counter()
+    for annotation, gone in zip(annotations, missing, strict=True):
+        roles = ((split, getattr(annotation, split)) for split in ROLES)
+        keys = [f"{annotation.source} {split} {role}" for split, role in roles if role]
+        for key in (annotation.source, *keys):
+            listed[key] += 1
+            absent[key] += gone
+    for key in sorted(listed):
+        count, lost = listed[key], absent[key]
+        sentence = f"{key}: {count:,} listed, {count - lost:,} found"
+        if lost:
+            sentence += f", {lost:,} missing"
+            if " " not in key:
+                sentence += f" (written to {written_to})"
+        yield sentence
+
+
+def missing_table(annotations: Sequence[Annotation], missing: Sequence[bool]) -> str:
+    """CSV of the missing videos, sorted by id: id, label, where it was looked for, official roles."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("video_id", "label", "expected", *ROLES))
+    gone = [a for a, absent in zip(annotations, missing, strict=True) if absent]
+    for a in sorted(gone, key=lambda a: a.video_id):
+        writer.writerow((a.video_id, a.label, a.path, a.split1, a.split2, a.split3))
+    return out.getvalue()

@@ -1,0 +1,68 @@
+"""A copy of this project to run the real pipeline in, without its data and results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str, folder: Path, fails: bool = False) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment, check=False
+    )
+    assert bool(done.returncode) == fails, (
+        f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
+    return done.stdout + done.stderr
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Set keys of a YAML file; `a__b` is b in a."""
+    content = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        node = content
+        *parents, last = key.split("__")
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def copy_project(folder: Path) -> None:
+    """Tracked and new files, as a git repository without history."""
+    files = run("git", "ls-files", "-co", "--exclude-standard", folder=ROOT).splitlines()
+    for name in files:
+        if (ROOT / name).is_file() and not name.startswith((".dvcstore", "results")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run("git", "init", "-q", folder=folder)
+
+
+def write_backbone(folder: Path) -> None:
+    """The demo's CLIP, untrained."""
+    import open_clip
+    import torch
+
+    from vidprompt.demo import backbone
+
+    torch.manual_seed(0)
+    backbone.save(open_clip.CLIP(**backbone.CONFIG), folder / "data/demo/backbone")
+
+
+def short_training(folder: Path) -> None:
+    """Three steps."""
+    params = folder / "params"
+    steps = dict.fromkeys(("supervised", "base_to_novel", "few_shot", "reid"), 3)
+    for schedule in (params / "schedule").glob("*.yaml"):
+        edit(schedule, steps=steps)
+    edit(params / "trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)
