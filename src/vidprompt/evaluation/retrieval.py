@@ -15,6 +15,7 @@ is skipped. Source: the CCVID evaluation of Gu et al., CVPR 2022 (Simple-CCReID)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from vidprompt.errors import DataError
 
 PROTOCOLS: tuple[str, ...] = ("general", "clothes-changing", "same-clothes")
+PAIRS = 16_000_000  # compared at a time: 64 MB of distances, and as much again of what goes with them
 Array = npt.NDArray[Any]
 
 
@@ -66,13 +68,38 @@ class RetrievalResult:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rankings of some queries; all (rows, G) in ranked order."""
+    """Some queries against the whole gallery, (rows, G) each, in gallery order."""
 
     start: int
-    order: Array  # gallery rows
-    similarity: Array  # float32
+    distance: Array  # float32, minus the cosine similarity; inf where removed
     kept: Array  # bool, not removed
-    positive: Array  # bool, kept and of the query's person
+    same: Array  # bool, of the query's person
+
+    def ranks(self) -> tuple[Array, Array]:
+        """Row and rank (from 0, among the kept) of every positive, by row and rank.
+
+        Nothing but the positives has to be placed, so distances alone are sorted, not who has them:
+        an entry's rank is the number of smaller distances, and of equal ones earlier in the gallery.
+        """
+        row, column = np.nonzero(self.same & self.kept)
+        rank = np.empty(len(row), np.int64)
+        for r, part in _runs(row):
+            line = self.distance[r]
+            ordered = np.sort(line)
+            value = line[column[part]]
+            low = np.searchsorted(ordered, value)
+            high = np.searchsorted(ordered, value, side="right")
+            for i in np.flatnonzero(high - low > 1):
+                low[i] += np.count_nonzero(line[: column[part][i]] == value[i])
+            rank[part] = np.sort(low)
+        return row, rank
+
+
+def _runs(row: Array) -> Iterator[tuple[int, slice]]:
+    """Each value of an ascending array and where it stands."""
+    bounds = np.flatnonzero(np.diff(row, prepend=-1, append=-1))
+    for start, end in itertools.pairwise(bounds):
+        yield int(row[start]), slice(int(start), int(end))
 
 
 def evaluate_retrieval(
@@ -82,28 +109,27 @@ def evaluate_retrieval(
     gallery: RetrievalSet,
     protocol: str,
     ranks: tuple[int, ...] = (1, 5, 10),
-    chunk: int = 256,
+    chunk: int | None = None,
 ) -> RetrievalResult:
     """CMC and mAP of (Q, E) query features against (G, E) gallery features.
 
-    Features need not be normalised. `chunk` queries are ranked at a time, O(chunk · G) memory.
+    Features need not be normalised. `chunk` queries are compared at a time, in O(chunk · G) memory;
+    as many as fit in about 200 MB unless given.
     """
     if not ranks or min(ranks) < 1:
         raise ValueError(f"ranks count from 1, got {ranks}")
-    columns: list[tuple[Array, Array, Array, Array, Array]] = []
-    for block in _blocks(query_features, gallery_features, query, gallery, protocol, chunk):
-        count = block.positive.sum(1)
-        rows = np.flatnonzero(count)
-        positive, count = block.positive[rows], count[rows]
-        place = block.kept[rows].cumsum(1)  # 1 for the best kept entry
-        nth = positive.cumsum(1)
-        precision = np.divide(nth, place, out=np.zeros(nth.shape), where=positive)
-        first = np.take_along_axis(place, positive.argmax(1)[:, None], 1)[:, 0] - 1
-        ranking = place[:, -1]
-        columns.append((rows + block.start, first, precision.sum(1) / count, count, ranking))
     # an empty block first, so that no queries at all gives empty columns and not an error
     empty = np.zeros(0, np.int64)
-    columns.insert(0, (empty, empty, np.zeros(0), empty, empty))
+    columns: list[tuple[Array, Array, Array, Array, Array]] = [
+        (empty, empty, np.zeros(0), empty, empty)
+    ]
+    for block in _blocks(query_features, gallery_features, query, gallery, protocol, chunk):
+        row, rank = block.ranks()
+        rows, begins, count = np.unique(row, return_index=True, return_counts=True)
+        nth = np.arange(len(row)) - np.repeat(begins, count) + 1
+        total = np.bincount(row, nth / (rank + 1), len(block.kept))[rows]
+        ranking = block.kept[rows].sum(1)
+        columns.append((rows + block.start, rank[begins], total / count, count, ranking))
     row, first, ap, count, ranking = (np.concatenate(c) for c in zip(*columns, strict=True))
     hits = first[:, None] < np.array(ranks)
     share = hits.mean(0) if len(row) else np.full(len(ranks), np.nan)
@@ -131,7 +157,7 @@ def ranked_gallery(
     gallery: RetrievalSet,
     protocol: str,
     top: int = 10,
-    chunk: int = 256,
+    chunk: int | None = None,
 ) -> tuple[Array, Array]:
     """The best `top` gallery rows of every query after the removal, skipped queries too.
 
@@ -143,11 +169,15 @@ def ranked_gallery(
     best = np.full((len(query), top), -1, np.int64)
     score = np.full((len(query), top), np.nan, np.float32)
     for block in _blocks(query_features, gallery_features, query, gallery, protocol, chunk):
-        place = block.kept.cumsum(1) - 1
-        row, column = np.nonzero(block.kept & (place < top))
-        target = block.start + row, place[row, column]
-        best[target] = block.order[row, column]
-        score[target] = block.similarity[row, column]
+        for row, line in enumerate(block.distance):
+            wanted = min(top, int(block.kept[row].sum()))
+            if not wanted:
+                continue
+            limit = np.partition(line, wanted - 1)[wanted - 1]  # ties at the limit: sorted out below
+            among = np.flatnonzero(line <= limit)
+            chosen = among[np.argsort(line[among], kind="stable")[:wanted]]
+            best[block.start + row, :wanted] = chosen
+            score[block.start + row, :wanted] = -line[chosen]
     return best, score
 
 
@@ -188,14 +218,15 @@ def _blocks(
     query: RetrievalSet,
     gallery: RetrievalSet,
     protocol: str,
-    chunk: int,
+    chunk: int | None,
 ) -> Iterator[_Block]:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
-    if chunk < 1:
-        raise ValueError(f"chunk counts from 1, got {chunk}")
     if not len(gallery):
         raise DataError("The gallery is empty: nothing can be ranked.")
+    chunk = max(1, PAIRS // len(gallery)) if chunk is None else chunk
+    if chunk < 1:
+        raise ValueError(f"chunk counts from 1, got {chunk}")
     left = _unit(query_features, len(query), "query")
     right = _unit(gallery_features, len(gallery), "gallery")
     if left.shape[1] != right.shape[1]:
@@ -203,9 +234,9 @@ def _blocks(
     for start in range(0, len(query), chunk):
         rows = slice(start, start + chunk)
         part = RetrievalSet(query.person[rows], query.camera[rows], query.clothes[rows])
-        similarity = left[rows] @ right.T
-        order = np.argsort(-similarity, axis=1, kind="stable")
-        same = np.take_along_axis(part.person[:, None] == gallery.person, order, 1)
-        kept = ~np.take_along_axis(removed(part, gallery, protocol), order, 1)
-        ranked = np.take_along_axis(similarity, order, 1)
-        yield _Block(start, order, ranked, kept, same & kept)
+        distance = left[rows] @ right.T
+        np.negative(distance, out=distance)
+        gone = removed(part, gallery, protocol)
+        distance[gone] = np.inf
+        same = part.person[:, None] == gallery.person
+        yield _Block(start, distance, ~gone, same)
