@@ -144,17 +144,18 @@ def test_clean_set_passes_and_one_broken_video_is_reported(
     assert checked == {
         "base_novel_apart": 2,
         "broken_share": 34,
-        "duration_positive": 33,
+        "duration_in_range": 33,
         "expected_counts": 3,
         "frames_enough": 33,
         "groups_apart_split1": 30,
         "groups_apart_split2": 0,
         "groups_apart_split3": 0,
+        "height_in_range": 33,
         "label_known": 34,
         "path_unique": 34,
         "roles_known": 34,
         "shots_exact": 2,
-        "size_positive": 33,
+        "size_in_range": 33,
         "split_groups_apart": 44,
         "split_labels_match": 44,
         "split_runs_known": 1,
@@ -162,6 +163,7 @@ def test_clean_set_passes_and_one_broken_video_is_reported(
         "split_videos_known": 44,
         "split_videos_once": 44,
         "video_id_unique": 34,
+        "width_in_range": 33,
         "zero_shot_apart": 2,
     }
     assert (tmp_path / "docs" / "index.html").is_file()
@@ -291,8 +293,8 @@ FAULTS: list[tuple[Fault, str, int, str]] = [
         "actions/sit_5: label 'clap' is not a class of actions",
     ),
     (_few_frames, "frames_enough", 1, "people/p2_1: 7 frames, fewer than 8"),
-    (_no_duration, "duration_positive", 1, "actions/sit_0: duration nan s, yet healthy"),
-    (_no_size, "size_positive", 1, "actions/sit_0: 0 bytes, yet healthy"),
+    (_no_duration, "duration_in_range", 1, "actions/sit_0: duration nan s, not above 0"),
+    (_no_size, "size_in_range", 1, "actions/sit_0: size 0 bytes, not above 0"),
     (_odd_role, "roles_known", 1, "transfer/clap_0: split2=trian is not an official role"),
     (
         _leaking_official_group,
@@ -444,3 +446,25 @@ def test_groups_are_a_sources_own(clean: tuple[pd.DataFrame, Splits]) -> None:
     manifest = clean[0]
     manifest.loc[manifest["source"] == "transfer", "group"] = "g06"  # actions trains on its g06
     assert (videos_table(manifest)["split1_sides"].dropna() == 1).all()
+
+
+def test_what_was_measured_has_to_lie_in_its_range(clean: tuple[pd.DataFrame, Splits]) -> None:
+    manifest, splits = clean
+    ranges = {"duration_s": [0.5, 12], "size_bytes": [1000, None], "width_px": [None, 64]}
+    assert _failed(_validate(manifest, splits, ranges=ranges)) == {}
+    _set(manifest, "actions/sit_0", "duration", 12.5)
+    _set(manifest, "actions/sit_1", "size", 999)
+    _set(manifest, "actions/sit_2", "width", 65)
+    report = _validate(manifest, splits, ranges=ranges, severity={"duration_in_range": "warn"})
+    assert set(_failed(report)) == {"duration_in_range", "size_in_range", "width_in_range"}
+    assert first_failures(report, "warn") == [
+        "duration_in_range: 1 of 34, first actions/sit_0: duration 12.5 s, not within 0.5 and 12."
+    ]
+    assert first_failures(report) == [
+        "size_in_range: 1 of 34, first actions/sit_1: size 999 bytes, not at least 1000.",
+        "width_in_range: 1 of 34, first actions/sit_2: width 65 px, not within 0 and 64.",
+    ]
+    with pytest.raises(DataError, match="unknown 'duration'; there are duration_s, size_bytes"):
+        _validate(manifest, splits, ranges={"duration": [0, 1]})
+    with pytest.raises(DataError, match="give .least, most."):
+        _validate(manifest, splits, ranges={"duration_s": [1]})

@@ -17,7 +17,7 @@ from vidprompt.errors import DataError
 
 REQUIRED = (
     *("video_id", "source", "path", "kind", "label", "group", "split1", "split2", "split3"),
-    *("size", "n_frames", "duration", "health", "detail"),
+    *("size", "n_frames", "duration", "width", "height", "health", "detail"),
 )
 OFFICIAL_SPLITS = ("split1", "split2", "split3")
 ROLES = ("", "train", "test", "query", "gallery")
@@ -48,7 +48,7 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
     table["broken"] = (~usable(table)).astype(float)
     healthy = table["health"] == Health.OK  # what was never opened has no numbers to judge
     table["source_label"] = table["source"] + "/" + table["label"]
-    for name in ("n_frames", "duration", "size"):
+    for name in ("n_frames", "duration", "size", "width", "height"):
         number = pd.to_numeric(table[name], errors="coerce").astype(float).fillna(-1.0)
         # a folder of frames has no clock, so no duration
         timed = healthy & (table["kind"] == "video") if name == "duration" else healthy

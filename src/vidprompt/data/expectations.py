@@ -19,6 +19,12 @@ from vidprompt.errors import DataError
 
 SEVERITIES = ("warn", "error")
 EXAMPLES = 5
+MEASURED = {  # what `ranges` may name → the manifest's column
+    "duration_s": "duration",
+    "size_bytes": "size",
+    "width_px": "width",
+    "height_px": "height",
+}
 
 
 class Rule(NamedTuple):
@@ -32,14 +38,35 @@ class Rule(NamedTuple):
     why: str
 
 
+def _range_rules(ranges: Mapping[str, Sequence[float | None]]) -> list[Rule]:
+    """`duration_in_range`, …: of the healthy videos; above 0 where no range is given."""
+    unknown = sorted(set(ranges) - set(MEASURED))
+    if unknown:
+        raise DataError(
+            f"validation.ranges: unknown {unknown[0]!r}; there are {', '.join(MEASURED)}."
+        )
+    rules = []
+    for name, column in MEASURED.items():
+        given = ranges.get(name)
+        if given is not None and len(given) != 2:
+            raise DataError(f"validation.ranges.{name}: {list(given)}; give [least, most].")
+        least, most = given or (None, None)
+        bounds = {"min_value": least or 0, "max_value": most, "strict_min": not least}
+        said = f"within {least or 0} and {most}" if most else f"at least {least}" if least else "above 0"
+        unit = name.partition("_")[2]
+        why = f"{column} {{{column}:g}} {unit}, not {said}"
+        arguments = {"column": f"healthy_{column}", **bounds}
+        between = "ExpectColumnValuesToBeBetween"
+        rules.append(Rule(f"{column}_in_range", "videos", between, arguments, "video_id", why))
+    return rules
+
+
 def _video_rules(
     classes: Mapping[str, Sequence[str]], min_frames: int, max_broken_share: float
 ) -> list[Rule]:
     unique, between = "ExpectColumnValuesToBeUnique", "ExpectColumnValuesToBeBetween"
     within, null = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeNull"
     labels = sorted(f"{source}/{name}" for source in classes for name in classes[source])
-    positive = {"min_value": 0, "strict_min": True}
-
     def rule(name: str, expectation: str, column: str, why: str, **arguments: Any) -> Rule:
         return Rule(name, "videos", expectation, {"column": column, **arguments}, "video_id", why)
 
@@ -61,14 +88,6 @@ def _video_rules(
             f"{{healthy_n_frames:.0f}} frames, fewer than {min_frames}",
             min_value=min_frames,
         ),
-        rule(
-            "duration_positive",
-            between,
-            "healthy_duration",
-            "duration {duration} s, yet healthy",
-            **positive,
-        ),
-        rule("size_positive", between, "healthy_size", "{size} bytes, yet healthy", **positive),
         rule(
             "broken_share",
             "ExpectColumnMeanToBeBetween",
@@ -237,6 +256,7 @@ def validate_dataset(
     severity: dict[str, str],
     docs: Path | None = None,
     max_broken_share: float = 0.05,
+    ranges: Mapping[str, Sequence[float | None]] | None = None,
     known_classes: Collection[str] = (),
 ) -> dict[str, Any]:
     """Judge a manifest and its split files (by file name without `.json`).
@@ -244,12 +264,17 @@ def validate_dataset(
     `classes`: source -> class names. `expected`: `videos`, `splits`, `videos.<source>`,
     `classes.<source>`, `groups.<source>`, `train.<split>`, `val.<split>` or
     `tests.<split>.<test>` -> count. `severity`: expectation -> `warn` or `error` (the default).
+    `ranges`: `duration_s`, `size_bytes`, `width_px`, `height_px` -> [least, most], either may be null.
     `known_classes`: trained on elsewhere, so no class of a zero-shot test that leaves them out.
     `docs`: where Great Expectations writes its pages (their names hold times: never track them).
     Returns the report: `success` (no expectation of severity `error` failed), `expectations`
     sorted by name, `health` (reason -> videos), `broken` (the quarantined videos).
     """
-    rules = [*_video_rules(classes, min_frames, max_broken_share), *_split_rules()]
+    rules = [
+        *_video_rules(classes, min_frames, max_broken_share),
+        *_range_rules(ranges or {}),
+        *_split_rules(),
+    ]
     severities = _severities(severity, rules)
     videos = tables.videos_table(manifest)
     if videos.empty:

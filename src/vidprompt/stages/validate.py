@@ -30,6 +30,7 @@ def run(config: Any) -> None:
         expected=settings["expected"],
         severity=settings["severity"],
         max_broken_share=settings["max_broken_share"],
+        ranges=settings["ranges"],
         known_classes=_known_classes(config),
         docs=Path("cache/data_docs") / dataset.name,
     )
