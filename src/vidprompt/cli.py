@@ -75,6 +75,30 @@ def splits(
 
 
 @app.command()
+def doctor(
+    overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
+    measure: bool = typer.Option(True, help="Decode a few videos and train a step: disk and time."),
+) -> None:
+    """What of a dataset is there, what is missing, disk needed, time estimated; exit 1 if not ready."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from vidprompt.configuration import compose
+    from vidprompt.doctor import State, examine
+
+    marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.MISSING: "[red]✗[/]"}
+    console, ready, about = Console(highlight=False), True, ""
+    for finding in examine(compose(overrides or []), measure):
+        ready = ready and finding.state is not State.MISSING
+        subject = finding.about if finding.about != about else ""
+        line = f"{marks[finding.state]} {subject:<11} {escape(finding.sentence)}"
+        console.print(line, soft_wrap=True)
+        about = finding.about
+    if not ready:
+        raise typer.Exit(1)
+
+
+@app.command()
 def activate(
     names: list[str] = typer.Argument(None, help="Datasets to add.", show_default=False),  # noqa: B008
     check: bool = typer.Option(False, help="Write nothing; exit 2 when stages.yaml is stale."),

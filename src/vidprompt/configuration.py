@@ -67,6 +67,13 @@ def compose(overrides: Sequence[str] = ()) -> Any:
     return config
 
 
+def usual_protocol(name: str) -> Any:
+    """A protocol's parameters as params/protocol has them, whatever the dataset."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.load(params_folder() / "protocol" / f"{name}.yaml")
+
+
 def with_own_numbers(protocol: Any, dataset: Any, given: Collection[str] = ()) -> Any:
     """A protocol's parameters with those that `dataset.protocols` sets, the keys `given` excepted.
 

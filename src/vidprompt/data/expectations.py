@@ -52,7 +52,13 @@ def _range_rules(ranges: Mapping[str, Sequence[float | None]]) -> list[Rule]:
             raise DataError(f"validation.ranges.{name}: {list(given)}; give [least, most].")
         least, most = given or (None, None)
         bounds = {"min_value": least or 0, "max_value": most, "strict_min": not least}
-        said = f"within {least or 0} and {most}" if most else f"at least {least}" if least else "above 0"
+        said = (
+            f"within {least or 0} and {most}"
+            if most
+            else f"at least {least}"
+            if least
+            else "above 0"
+        )
         unit = name.partition("_")[2]
         why = f"{column} {{{column}:g}} {unit}, not {said}"
         arguments = {"column": f"healthy_{column}", **bounds}
@@ -67,6 +73,7 @@ def _video_rules(
     unique, between = "ExpectColumnValuesToBeUnique", "ExpectColumnValuesToBeBetween"
     within, null = "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToBeNull"
     labels = sorted(f"{source}/{name}" for source in classes for name in classes[source])
+
     def rule(name: str, expectation: str, column: str, why: str, **arguments: Any) -> Rule:
         return Rule(name, "videos", expectation, {"column": column, **arguments}, "video_id", why)
 

@@ -26,7 +26,9 @@ import numpy.typing as npt
 from vidprompt.errors import DataError
 
 PROTOCOLS: tuple[str, ...] = ("general", "clothes-changing", "same-clothes")
-PAIRS = 16_000_000  # compared at a time: 64 MB of distances, and as much again of what goes with them
+PAIRS = (
+    16_000_000  # compared at a time: 64 MB of distances, and as much again of what goes with them
+)
 Array = npt.NDArray[Any]
 
 
@@ -173,7 +175,9 @@ def ranked_gallery(
             wanted = min(top, int(block.kept[row].sum()))
             if not wanted:
                 continue
-            limit = np.partition(line, wanted - 1)[wanted - 1]  # ties at the limit: sorted out below
+            limit = np.partition(line, wanted - 1)[
+                wanted - 1
+            ]  # ties at the limit: sorted out below
             among = np.flatnonzero(line <= limit)
             chosen = among[np.argsort(line[among], kind="stable")[:wanted]]
             best[block.start + row, :wanted] = chosen

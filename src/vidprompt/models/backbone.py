@@ -208,6 +208,22 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
         ) from error
 
 
+def weights_at_hand(spec: Mapping[str, Any]) -> Path | None:
+    """The weights' file if it need not be downloaded any more; nothing is loaded or fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if spec.get("weights"):
+        path = Path(str(spec["weights"]))
+        return path if path.is_file() else None
+    known = get_pretrained_cfg(str(spec.get("name")), str(spec.get("pretrained") or ""))
+    model, _, name = str(known.get("hf_hub") or "").rpartition("/")
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    cached = [try_to_load_from_cache(model, name) for name in names] if model else []
+    if known.get("url"):
+        cached.append(str(Path.home() / ".cache/clip" / Path(str(known["url"])).name))
+    return next((Path(c) for c in cached if isinstance(c, str) and Path(c).is_file()), None)
+
+
 def _fill(clip: open_clip.CLIP, file: Path, name: str) -> None:
     """Load weights as float32; positions of another image size are interpolated by open_clip."""
     try:

@@ -93,7 +93,7 @@ def _zero_shot(rows: pd.DataFrame, name: str, p: Any, classes: list[str], root: 
 
 def protocols_of(config: Any) -> dict[str, Any]:
     """Each protocol's parameters, the dataset's own numbers merged in; null leaves one out."""
-    from vidprompt.configuration import compose, with_own_numbers
+    from vidprompt.configuration import usual_protocol, with_own_numbers
 
     own = config.dataset.protocols
     unknown = sorted(set(own) - set(PROTOCOLS))
@@ -103,8 +103,8 @@ def protocols_of(config: Any) -> dict[str, Any]:
     found = {}
     for name in PROTOCOLS:
         if name not in own or own[name] is not None:
-            usual = compose([f"protocol={name}"]).protocol
             chosen = name == config.protocol.name  # with what the command line says about it
+            usual = usual_protocol(name)
             found[name] = config.protocol if chosen else with_own_numbers(usual, config.dataset)
     return found
 

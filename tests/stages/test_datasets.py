@@ -1,0 +1,167 @@
+"""Official layouts through the stages manifest → splits → validate: which files come out, of what."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vidprompt.configuration import compose
+from vidprompt.errors import UserError
+from vidprompt.stages import manifest, splits, validate
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _edit(project: Path, dataset: str, **changes: Any) -> None:
+    file = project / f"params/dataset/{dataset}.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes, sort_keys=False))
+
+
+def _ucf101(root: Path, classes: int, groups: int = 25, clips: int = 2) -> None:
+    """Groups 1-7 are the test of split 1, 8-14 of split 2, 15-21 of split 3."""
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    names = [f"Action{chr(65 + i)}" for i in range(classes)]
+    (lists / "classInd.txt").write_text("".join(f"{i} {n}\n" for i, n in enumerate(names, 1)))
+    for split, first in ((1, 1), (2, 8), (3, 15)):
+        train, test = [], []
+        for number, name in enumerate(names, 1):
+            for group in range(1, groups + 1):
+                for clip in range(1, clips + 1 + number % 2):
+                    path = f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
+                    (root / "UCF-101" / name).mkdir(parents=True, exist_ok=True)
+                    (root / "UCF-101" / path).write_bytes(b"0")
+                    if first <= group < first + 7:
+                        test.append(path)
+                    else:
+                        train.append(f"{path} {number}")
+        (lists / f"trainlist0{split}.txt").write_text("\n".join(train) + "\n")
+        (lists / f"testlist0{split}.txt").write_text("\n".join(test) + "\n")
+
+
+def _kinetics(root: Path, classes: list[str], known: list[str]) -> None:
+    (root / "annotations").mkdir(parents=True)
+    (root / "annotations/kinetics400_classes.txt").write_text("\n".join(known) + "\n")
+    for part, each in (("train", 3), ("val", 2)):
+        with (root / f"annotations/{part}.csv").open("w", newline="") as out:
+            rows = csv.writer(out)
+            rows.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
+            for number, label in enumerate(classes):
+                for clip in range(each):
+                    film = f"{part[0]}{number:05d}{clip:05d}"
+                    rows.writerow((label, film, 5, 15, part))
+                    (root / "videos" / part).mkdir(parents=True, exist_ok=True)
+                    (root / "videos" / part / f"{film}_000005_000015.mp4").write_bytes(b"0")
+
+
+def _run(dataset: str) -> dict[str, dict[str, Any]]:
+    config = compose([f"dataset={dataset}", "dataset.probe=stat"])
+    for stage in (manifest, splits, validate):
+        stage.run(config)
+    files = sorted(Path("cache/splits", dataset).glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def test_ucf101_has_every_protocol_with_the_fields_numbers(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ucf101(project / "data/ucf101", classes=5)
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}}
+    expected = {"videos.ucf101": 325, "groups.ucf101": 125, "tests.supervised_split1.test": 91}
+    _edit(project, "ucf101", validation=validation | {"expected": expected})
+    found = _run("ucf101")
+    assert "ucf101: 325 listed, 325 found" in capsys.readouterr().out
+    assert set(found) == {
+        *(f"supervised_split{s}" for s in (1, 2, 3)),
+        *(f"zero_shot_split{s}" for s in (1, 2, 3)),
+        *(f"zero_shot_half{s}" for s in range(10)),
+        *(f"base_to_novel_16shot_seed{s}" for s in (1, 2, 3)),
+        *(f"few_shot_{k}shot_seed{s}" for k in (2, 4, 8, 16) for s in (1, 2, 3)),
+    }
+    assert {split["run"] for name, split in found.items() if name.startswith("zero_shot")} == {
+        "kinetics400/supervised_split1"
+    }
+    assert found["zero_shot_split2"]["id"] == "zero_shot/ucf101@split2"
+    assert len(found["zero_shot_half3"]["tests"]["test"]["classes"]) == 2
+    base = found["base_to_novel_16shot_seed2"]
+    # B and D have the fewest videos, so they are novel; A, C and E are in order of their names
+    assert base["tests"]["novel"]["classes"] == ["ActionB", "ActionD"]
+    assert base["train"]["classes"] == ["ActionA", "ActionC", "ActionE"]
+    assert len(base["train"]["videos"]) == 48
+    assert base["train"] != found["base_to_novel_16shot_seed1"]["train"]
+
+
+def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: Path) -> None:
+    classes = [f"doing {chr(97 + i)}" for i in range(12)]
+    known = [*classes[:4], "something else"]
+    root = project / "data/kinetics600"
+    _kinetics(root, classes, known)
+    (root / "partition.txt").write_text("doing k\ndoing f\n")
+    zero_shot = {
+        **yaml.safe_load((ROOT / "params/dataset/kinetics600.yaml").read_text())["protocols"],
+    }["zero_shot"]
+    zero_shot |= {"test_classes": 5, "partitions": ["partition.txt"]}
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": {}}
+    _edit(project, "kinetics600", protocols={"zero_shot": zero_shot}, validation=validation)
+    found = _run("kinetics600")
+    assert set(found) == {
+        "zero_shot_k600_minus_k400",
+        "zero_shot_partition1",
+        *(f"zero_shot_seed{s}" for s in (1, 2, 3)),
+    }
+    whole = found["zero_shot_k600_minus_k400"]
+    assert whole["id"] == "zero_shot/kinetics600@k600-minus-k400"
+    assert whole["tests"]["test"]["classes"] == classes[4:]
+    assert len(whole["tests"]["test"]["videos"]) == 16  # the validation list's, of 8 classes
+    assert found["zero_shot_partition1"]["tests"]["test"]["classes"] == ["doing k", "doing f"]
+    drawn = [found[f"zero_shot_seed{s}"]["tests"]["test"]["classes"] for s in (1, 2, 3)]
+    assert all(len(names) == 5 and set(names) <= set(classes[4:]) for names in drawn)
+    assert len({tuple(names) for names in drawn}) > 1
+    # a known class in a partition is found by validation
+    (root / "partition.txt").write_text("doing k\ndoing a\n")
+    with pytest.raises(UserError, match="zero_shot_apart: 1 of .* class 'doing a' was trained on"):
+        _run("kinetics600")
+
+
+def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:
+    del project
+    ours = splits.protocols_of(compose(["dataset=demo"]))
+    assert ours["few_shot"].shots == [2, 8]
+    usual = splits.protocols_of(compose(["dataset=ssv2"]))
+    assert (usual["few_shot"].shots, usual["base_to_novel"].seeds) == ([2, 4, 8, 16], [1, 2, 3])
+    given = splits.protocols_of(
+        compose(["dataset=demo", "protocol=few_shot", "protocol.seeds=[5]"])
+    )
+    assert (given["few_shot"].shots, given["few_shot"].seeds) == ([2, 8], [5])
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"zeroshot": {}}, "dataset.protocols: unknown 'zeroshot'; valid: supervised, zero_shot"),
+        (
+            {"few_shot": {"shot": [1]}},
+            "dataset.protocols.few_shot: unknown 'shot': did you mean shots?",
+        ),
+    ],
+)
+def test_a_typo_in_a_datasets_numbers_is_a_sentence(
+    project: Path, own: dict[str, Any], says: str
+) -> None:
+    _edit(project, "own", protocols=own)
+    with pytest.raises(UserError) as caught:
+        splits.protocols_of(compose(["dataset=own"]))
+    assert says in str(caught.value)
