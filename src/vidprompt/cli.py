@@ -57,11 +57,15 @@ for _name in STAGES:
 def splits(
     overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
     from_list: list[str] = typer.Option(  # noqa: B008
-        [], help="PART=FILE: a published list as it is; train, val, or a test's name. Repeatable."
+        [], help="[PART=]FILE: a published list as it is; train, val or a test's name. Repeatable."
     ),
-    split_id: str = typer.Option("", "--id", help="Its id: PROTOCOL/DATASET@NAME."),
+    split_id: str = typer.Option(
+        "", "--id", help="PROTOCOL/DATASET@NAME; else supervised or zero_shot, and the file's name."
+    ),
     label_map: Path = typer.Option(None, help="Class names of the lists' label ids."),  # noqa: B008
-    trained_on: str = typer.Option("", help="Training list of its model, without a train list."),
+    trained_on: str = typer.Option(
+        "", help="Training list of its model, without a train list; else that of zero_shot."
+    ),
 ) -> None:
     """Build every protocol's lists from the official annotations, or one from published lists."""
     from vidprompt.configuration import compose

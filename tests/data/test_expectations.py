@@ -155,6 +155,7 @@ def test_clean_set_passes_and_one_broken_video_is_reported(
         "path_unique": 34,
         "roles_known": 34,
         "shots_exact": 2,
+        "shots_usable": 44,
         "size_in_range": 33,
         "split_groups_apart": 44,
         "split_labels_match": 44,
@@ -264,6 +265,11 @@ def _wrong_shots(manifest: pd.DataFrame, splits: Splits) -> None:
     train["videos"].pop()
 
 
+def _broken_shot(manifest: pd.DataFrame, splits: Splits) -> None:
+    video = splits["base_to_novel_2shot_seed1"]["train"]["videos"][0]
+    _set(manifest, video, "health", "truncated")
+
+
 def _unknown_run(manifest: pd.DataFrame, splits: Splits) -> None:
     splits["zero_shot_transfer"]["run"] = "elsewhere"
 
@@ -274,6 +280,12 @@ def _missing_video(manifest: pd.DataFrame, splits: Splits) -> None:
 
 
 FAULTS: list[tuple[Fault, str, int, str]] = [
+    (
+        _broken_shot,
+        "shots_usable",
+        1,
+        "actions/run_2: base_to_novel_2shot_seed1 train: truncated, yet drawn",
+    ),
     (
         _duplicate_path,
         "path_unique",

@@ -165,3 +165,31 @@ def test_a_typo_in_a_datasets_numbers_is_a_sentence(
     with pytest.raises(UserError) as caught:
         splits.protocols_of(compose(["dataset=own"]))
     assert says in str(caught.value)
+
+
+def test_a_published_list_alone_is_enough(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    lists = {
+        "novel_val.txt": "ActionB/v_ActionB_g01_c01.avi 0\n",
+        "My Train.txt": "ActionA/v_ActionA_g09_c02.avi 0\n",
+    }
+    for name, text in lists.items():
+        Path(name).write_text(text)
+    splits.take_lists(config, ["novel_val.txt"], "", None, "")
+    taken = json.loads(Path("cache/splits/ucf101/zero_shot_novel_val.json").read_text())
+    assert (taken["id"], taken["run"]) == (
+        "zero_shot/ucf101@novel_val",
+        "kinetics400/supervised_split1",
+    )
+    assert taken["tests"]["test"]["videos"] == ["ucf101/ActionB/v_ActionB_g01_c01.avi"]
+    splits.take_lists(config, ["My Train.txt", "novel=novel_val.txt"], "", None, "")
+    taken = json.loads(Path("cache/splits/ucf101/supervised_my_train.json").read_text())
+    assert (taken["id"], taken["run"]) == ("supervised/ucf101@My Train", "supervised_my_train")
+    assert (list(taken["tests"]), taken["train"]["videos"]) == (
+        ["novel"],
+        ["ucf101/ActionA/v_ActionA_g09_c02.avi"],
+    )
+    with pytest.raises(UserError, match="each part once"):
+        splits.take_lists(config, ["novel_val.txt", "test=novel_val.txt"], "", None, "")

@@ -102,6 +102,11 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
     table["manifest_label"] = table["video_id"].map(by_id["label"].to_dict())
+    drawn = {key for key in splits if _SHOTS.search(str(splits[key].get("id", "")))}
+    shot = table["split"].isin(drawn) & (table["part"] == "train")
+    health = table["video_id"].map(by_id["health"].to_dict())
+    broken = table["video_id"].isin(set(by_id.index[by_id["broken"] > 0]))
+    table["unusable_shot"] = health.where(shot & broken, None)
     return table
 
 

@@ -137,6 +137,7 @@ def _split_rules() -> list[Rule]:
         ),
         listed("split_videos_apart", null, {"column": "shared_video"}, "also in {shared_video}"),
         listed("split_groups_apart", null, {"column": "shared_group"}, shared),
+        listed("shots_usable", null, {"column": "unusable_shot"}, "{unusable_shot}, yet drawn"),
         classed(
             "base_novel_apart",
             within,

@@ -102,19 +102,20 @@ def draw_shots(
     """`shots` random videos a class (of the usable ones), independent of the other classes.
 
     A draw depends on the class's videos and the seed alone. `nested`: the draw of fewer shots is
-    part of that of more; else every number of shots is a draw of its own.
-    Raises DataError when a class has fewer.
+    part of that of more; else every number of shots is a draw of its own. A class with too few
+    usable videos has its first unusable ones drawn from too, which validation finds (`shots_usable`).
+    Raises DataError when a class lists fewer.
     """
-    drawn = train[usable(train) & train["label"].isin(set(classes))]
-    by_label = {str(label): sorted(ids) for label, ids in drawn.groupby("label")["video_id"]}
+    rows = train[train["label"].isin(set(classes))]
+    good, spare = (_by_label(rows[choice]) for choice in (usable(rows), ~usable(rows)))
     videos: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        ids = by_label.get(name, [])
+        ids = good.get(name, [])
         if len(ids) < shots:
-            raise DataError(
-                f"class {name} has {len(ids)} usable training videos, {shots} are asked"
-            )
+            ids = sorted(ids + spare.get(name, [])[: shots - len(ids)])
+        if len(ids) < shots:
+            raise DataError(f"class {name} has {len(ids)} training videos, {shots} are asked")
         if nested:
             chosen = np.random.default_rng([seed, *name.encode()]).permutation(len(ids))[:shots]
         else:
@@ -123,6 +124,10 @@ def draw_shots(
         videos += [ids[i] for i in sorted(chosen)]
         labels += [label] * shots
     return Subset(list(classes), videos, labels)
+
+
+def _by_label(rows: pd.DataFrame) -> dict[str, list[str]]:
+    return {str(label): sorted(ids) for label, ids in rows.groupby("label")["video_id"]}
 
 
 def supervised(rows: pd.DataFrame, dataset: str, split: int) -> Split:

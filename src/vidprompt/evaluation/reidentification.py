@@ -47,7 +47,12 @@ def evaluate_reid(
         result = evaluate_retrieval(
             query_features, gallery_features, query, gallery, protocol, everything
         )
-        entry: dict[str, Any] = {"n": result.evaluated, "skipped": result.skipped}
+        dataset, _, tracklet = split.id.removeprefix("reid/").partition("@")
+        entry: dict[str, Any] = {
+            "id": f"reid/{dataset}/{protocol}@{tracklet}",
+            "n": result.evaluated,
+            "skipped": result.skipped,
+        }
         for k in RANKS:
             values = result.first_rank < k
             low, high = bootstrap_interval(

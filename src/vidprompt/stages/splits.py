@@ -135,18 +135,23 @@ def published_stem(id: str) -> str:
 
 
 def take_lists(
-    config: Any, parts: Sequence[str], id: str, label_map: Path | None, trained_on: str
+    config: Any, given: Sequence[str], id: str, label_map: Path | None, trained_on: str
 ) -> None:
-    """Write one split file from published lists (`part=file`), beside the others."""
+    """Write one split file from published lists (`[part=]file`), beside the others.
+
+    Without an id it is called after its first file; without a training list its model is the one that
+    is tested zero-shot.
+    """
     from vidprompt.data.published_lists import split_from_lists
 
-    dataset, stem = config.dataset.name, published_stem(id)
-    files: dict[str, Path] = {}
-    for part in parts:
-        name, equals, file = part.partition("=")
-        if not name.isidentifier() or not equals or name in files:
-            raise UserError(f"--from-list {part!r}: give PART=FILE, each part once")
-        files[name] = Path(file)
+    dataset = config.dataset.name
+    files = _list_files(given)
+    if not id:
+        protocol = "supervised" if "train" in files else "zero_shot"
+        id = f"{protocol}/{dataset}@{next(iter(files.values())).stem}"
+    stem = published_stem(id)
+    zero_shot = protocols_of(config).get("zero_shot")
+    trained_on = trained_on or (zero_shot.trained_on if zero_shot else "")
     if "train" not in files and not trained_on:
         raise UserError("without a train list, --trained-on names the split file its model is of")
     split = split_from_lists(
@@ -157,6 +162,19 @@ def take_lists(
         label_map=label_map,
     )
     _write(split, dataset, stem)
+
+
+def _list_files(given: Sequence[str]) -> dict[str, Path]:
+    """Part → file. A file alone is the training list if its name says so, else the test's."""
+    files: dict[str, Path] = {}
+    for entry in given:
+        name, equals, file = entry.partition("=")
+        if not equals or Path(entry).is_file():
+            name, file = "train" if "train" in Path(entry).stem.lower() else "test", entry
+        if not name.isidentifier() or name in files:
+            raise UserError(f"--from-list {entry!r}: give PART=FILE, each part once")
+        files[name] = Path(file)
+    return files
 
 
 def _write(split: splits.Split, dataset: str, stem: str) -> None:
