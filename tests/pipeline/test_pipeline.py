@@ -54,6 +54,9 @@ def test_every_method_has_every_protocol_and_its_coverage(project: Path) -> None
             assert result["coverage"] == round(result["n"] / result["listed"], 6) < 1
             for split in result["splits"].values():
                 assert split["id"].startswith(protocol)
+            if protocol == "reid":
+                general = result["summary"]["general"]
+                assert general["id"] == "reid/demo/general@8-frames"
 
 
 def test_broken_files_are_named_in_the_report_with_their_reason(project: Path) -> None:

@@ -171,12 +171,8 @@ def test_a_published_list_alone_is_enough(project: Path) -> None:
     _ucf101(project / "data/ucf101", classes=2, groups=21)
     config = compose(["dataset=ucf101", "dataset.probe=stat"])
     manifest.run(config)
-    lists = {
-        "novel_val.txt": "ActionB/v_ActionB_g01_c01.avi 0\n",
-        "My Train.txt": "ActionA/v_ActionA_g09_c02.avi 0\n",
-    }
-    for name, text in lists.items():
-        Path(name).write_text(text)
+    Path("novel_val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    Path("My Train.txt").write_text("ActionA/v_ActionA_g09_c02.avi 0\n")
     splits.take_lists(config, ["novel_val.txt"], "", None, "")
     taken = json.loads(Path("cache/splits/ucf101/zero_shot_novel_val.json").read_text())
     assert (taken["id"], taken["run"]) == (
