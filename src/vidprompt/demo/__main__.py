@@ -1,6 +1,7 @@
 """Write the demo data:  python -m vidprompt.demo --root data/demo --seed 1
 
-The backbone is trained apart (`python -m vidprompt.demo.backbone`, a quarter of an hour on 2 cores).
+The backbone is trained apart (`python -m vidprompt.demo.backbone`, a quarter of an hour on 2 cores). `dvc add
+data/demo` then updates data.dvc: docs/demo-data.md.
 """
 
 from __future__ import annotations
