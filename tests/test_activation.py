@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from vidprompt import activation
+from vidprompt.configuration import compose
 from vidprompt.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +54,64 @@ def test_a_zero_shot_test_waits_for_the_dataset_that_trains() -> None:
     }
 
 
+def _publish(project: Path, *entries: dict[str, Any], **changes: Any) -> None:
+    file = project / "params/dataset/ucf101.yaml"
+    content = yaml.safe_load(file.read_text()) | {"published": list(entries)} | changes
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_a_published_list_has_the_features_of_the_model_it_is_tested_with(project: Path) -> None:
+    tested = {"id": "zero_shot/ucf101@theirs", "lists": {"test": "a.txt"}}
+    _publish(project, tested | {"trained_on": "ssv2/supervised_split1"})
+    both = _stages("kinetics400", "ssv2", "ucf101")
+    encoded = both["features"]["ucf101-ez_clip-ssv2_supervised_split1"]
+    assert encoded["run"] == "ssv2/supervised_split1"
+    assert encoded["model"] == "ssv2/ez_clip/supervised_split1"
+    assert "ucf101-ez_clip-kinetics400_supervised_split1" in both["features"]
+    assert "ucf101-ez_clip-zero_shot" in both["evaluate"]
+    # one of the models is trained by nobody: what needs it is left out, all the rest stays
+    alone = _stages("kinetics400", "ucf101")
+    assert "ucf101-ez_clip-ssv2_supervised_split1" not in alone["features"]
+    assert "ucf101-ez_clip-zero_shot" not in alone["evaluate"]
+    assert "ucf101-frozen_clip-zero_shot" in alone["evaluate"]
+    assert "ucf101-ez_clip-supervised" in alone["evaluate"]
+
+
+def test_a_published_list_tested_with_a_model_of_its_own_dataset(project: Path) -> None:
+    tested = {"id": "few_shot/ucf101@theirs", "lists": {"test": "a.txt"}}
+    _publish(project, tested | {"trained_on": "supervised_split2"})
+    usual = _stages("ucf101")
+    _publish(project, tested | {"trained_on": "ucf101/supervised_split2"})
+    assert _stages("ucf101") == usual  # the same model by either name
+    assert len(usual["features"]) == len(usual["train"])  # which is encoded with anyway
+    # a model that no stage trains: an imported checkpoint in models/ucf101/ez_clip/imported
+    _publish(project, tested | {"trained_on": "imported"})
+    more = _stages("ucf101")
+    assert set(more["features"]) - set(usual["features"]) == {"ucf101-ez_clip-imported"}
+    assert more["features"]["ucf101-ez_clip-imported"]["model"] == "ucf101/ez_clip/imported"
+    assert more["train"] == usual["train"]
+
+
+def test_published_lists_alone_are_evaluated(project: Path) -> None:
+    """Of a protocol that the dataset's parameters leave out, or that it has no role in."""
+    lists = {"train": "a.txt", "test": "b.txt"}
+    off = dict.fromkeys(("few_shot", "base_to_novel", "zero_shot", "supervised"))
+    entries = [
+        {"id": f"{name}/ucf101@theirs", "lists": lists} for name in ("few_shot", "zero_shot")
+    ]
+    _publish(project, *entries, protocols=off, roles={"recognition": "ucf101"})
+    stages = _stages("ucf101")
+    runs = {"few_shot_theirs", "zero_shot_theirs"}
+    assert {stage["run"] for stage in stages["train"].values()} == runs
+    assert {stage["protocol"] for stage in stages["evaluate"].values()} == {"few_shot", "zero_shot"}
+    _publish(project, {"id": "few_shot/ucf101@theirs", "lists": {"test": "b.txt"}}, protocols=off)
+    with pytest.raises(UserError, match="without a train list, trained_on"):
+        _stages("ucf101")
+    _publish(project, {"id": "reid/ucf101@theirs", "lists": lists})
+    with pytest.raises(UserError, match="reader: ccvid"):
+        _stages("ucf101")
+
+
 def test_runs_are_those_of_the_datasets_own_numbers() -> None:
     def runs(*names: str) -> set[str]:
         return {stage["run"] for stage in _stages(*names)["train"].values()}
@@ -72,6 +132,20 @@ def test_a_dataset_nobody_knows_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="small letters"):
         activation.activate(["UCF-101"])
     assert (project / "params/pipeline.yaml").read_text() == before
+
+
+def test_ssv2_is_trained_without_mirroring_and_no_flip_is_standard_otherwise() -> None:
+    assert _stages("ssv2")["train"]["ssv2-ez_clip-supervised_split1"]["trainer"] == "no_flip"
+    standard, no_flip = (
+        yaml.safe_load((ROOT / f"params/trainer/{name}.yaml").read_text())
+        for name in ("standard", "no_flip")
+    )
+    assert standard["augmentation"].pop("flip") is True
+    assert no_flip["augmentation"].pop("flip") is False
+    assert no_flip == standard
+    for method in ("ez_clip", "vita_clip"):  # a schedule may change the augmentation
+        config = compose(["dataset=ssv2", f"method={method}"])
+        assert config.trainer.augmentation.flip is False
 
 
 def test_the_committed_stages_are_the_committed_parameters() -> None:

@@ -68,7 +68,7 @@ def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
 def _add_dataset(
     stages: Stages, name: str, active: Sequence[str], pipeline: dict[str, Any]
 ) -> None:
-    from vidprompt.stages.splits import protocols_of, published_stem
+    from vidprompt.stages.splits import protocols_of
 
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
@@ -76,28 +76,50 @@ def _add_dataset(
     weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
     about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     stages["dataset"][name] = about | groups
-    runs = training_runs(protocols, roles)
-    runs += [published_stem(p.id) for p in config.dataset.published if "train" in p.lists]
-    trained_on = protocols["zero_shot"].trained_on if "zero_shot" in protocols else ""
-    home, _, elsewhere = trained_on.rpartition("/")
+    own, models = _published(config, protocols)
+    runs = training_runs(protocols, roles) + own
+    tested = _tested(protocols, roles)
+    if "zero_shot" in tested:
+        models.setdefault("zero_shot", set()).add(str(protocols["zero_shot"].trained_on))
+    borrowed = sorted(set().union(*models.values()) - set(runs))
+    there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
         for run in runs:
             about = {"dataset": name, "method": method, "run": run, **groups}
             stages["train"][f"{name}-{method}-{run}"] = about
             model = f"{name}/{method}/{run}"
             stages["features"][f"{name}-{method}-{run}"] = about | {"model": model}
-        if home in active and "zero_shot" in roles:
-            about = {"dataset": name, "method": method, "run": trained_on, **groups}
-            model = f"{home}/{method}/{elsewhere}"
-            stages["features"][f"{name}-{method}-{home}_{elsewhere}"] = about | {"model": model}
+        for run in sorted(there):
+            home, _, elsewhere = run.rpartition("/")
+            about = {"dataset": name, "method": method, "run": run, **groups}
+            model = f"{home or name}/{method}/{elsewhere}"
+            key = f"{name}-{method}-{run.replace('/', '_')}"
+            stages["features"][key] = about | {"model": model}
     for method in (FLOOR, *pipeline["trained"]):
-        for protocol in _tested(protocols, roles):
-            trained = method in pipeline["trained"]
-            if protocol == "zero_shot" and trained and home and home not in active:
+        for protocol in sorted({*tested, *models}):
+            absent = models.get(protocol, set()) - {*runs, *there}
+            if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
             about = {"dataset": name, "method": method, "protocol": protocol, **groups}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
             stages[kind][f"{name}-{method}{key}"] = about
+
+
+def _published(config: Any, protocols: dict[str, Any]) -> tuple[list[str], dict[str, set[str]]]:
+    """Of the published lists, the trainings they bring; and protocol → the models of those without."""
+    from vidprompt.stages.splits import model_of, published_stem
+
+    runs: list[str] = []
+    models: dict[str, set[str]] = {}
+    for entry in plain(config.dataset)["published"]:
+        stem = published_stem(entry["id"])
+        needed = models.setdefault(entry["id"].partition("/")[0], set())
+        if "train" in entry["lists"]:
+            runs.append(stem)
+        else:
+            given = entry.get("trained_on") or ""
+            needed.add(model_of(given, config.dataset.name, protocols))
+    return runs, models
 
 
 def training_runs(protocols: dict[str, Any], roles: set[str]) -> list[str]:

@@ -80,6 +80,15 @@ def test_other_layouts_are_refused(tmp_path: Path, paths: list[str], message: st
         read(tmp_path)
 
 
+def test_a_folder_videos_counts_only_with_something_in_it(tmp_path: Path) -> None:
+    touch(tmp_path, "videos/notes.txt", "walk/a.mp4", "walk/b.mp4")
+    assert {a.path for a in read(tmp_path).annotations} == {"walk/a.mp4", "walk/b.mp4"}
+    touch(tmp_path, "videos/one/0001.jpg", "videos/two/0001.jpg")  # listed may be folders of frames
+    (tmp_path / "list.txt").write_text("one 3 0\ntwo 3 0\n")
+    rows = read(tmp_path, list="list.txt").annotations
+    assert [(a.path, a.found) for a in rows] == [("videos/one", True), ("videos/two", True)]
+
+
 def test_a_list_with_frames_missing_files_and_a_label_map(tmp_path: Path) -> None:
     touch(tmp_path, "videos/b c.mp4", "videos/frames/1/0001.jpg", "elsewhere/d.mp4")
     (tmp_path / "videos/empty").mkdir()

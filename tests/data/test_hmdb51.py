@@ -99,7 +99,7 @@ def test_the_group_is_the_film(name: str, label: str, film: str) -> None:
     assert film_of(name, label) == unicodedata.normalize("NFC", film)
 
 
-@pytest.mark.parametrize("folder", ["videos", "hmdb51_org", "HMDB51", "hmdb51_org/hmdb51_org"])
+@pytest.mark.parametrize("folder", ["videos", "hmdb51_org", "HMDB51", "hmdb51_org/hmdb51_org", "."])
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_videos_are_found(
@@ -109,14 +109,18 @@ def test_videos_are_found(
     paths = {}
     for label, name in (("climb", CLIMB), ("climb", ACCENT), ("climb_stairs", STAIRS)):
         on_disk = unicodedata.normalize(form, name).replace(".avi", ".mp4" if flat else ".avi")
-        paths[f"hmdb/{label}/{name}"] = (
-            f"{folder}/{on_disk}" if flat else f"{folder}/{label}/{on_disk}"
-        )
+        below = on_disk if flat else f"{label}/{on_disk}"
+        paths[f"hmdb/{label}/{name}"] = below if folder == "." else f"{folder}/{below}"
     for path in paths.values():
         put(tmp_path / path)
     rows = read(tmp_path)
     assert {key: row.path for key, row in rows.items() if row.found} == paths
-    assert not rows[f"hmdb/climb/{ODD}"].found
+    gone = rows[f"hmdb/climb/{ODD}"]
+    named = folder.partition("/")[0]
+    assert (gone.path, gone.found) == (
+        f"climb/{ODD}" if folder == "." else f"{named}/climb/{ODD}",
+        False,
+    )
 
 
 def test_a_name_of_two_classes_is_taken_from_its_own_folder_only(tmp_path: Path) -> None:

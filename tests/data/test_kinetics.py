@@ -135,6 +135,18 @@ def test_videos_are_found_in_any_folder(tmp_path: Path, videos: str, layout: str
     assert found(source) == expected
 
 
+@pytest.mark.parametrize("lists", ["kinetics400", "k400", "annotations/kinetics400"])
+def test_a_folder_of_lists_is_not_taken_for_the_videos(tmp_path: Path, lists: str) -> None:
+    """The lists' archive unpacks to kinetics400/, beside train/ and val/ as the videos' tools make them."""
+    source = write(tmp_path, lists)
+    (tmp_path / "videos").mkdir()  # nor an empty one
+    train, val = f"train/{HEAD}/{STEMS[2]}.mp4", f"val/{HEAD}/{STEMS[-1]}.mp4"
+    put(tmp_path / train, tmp_path / val)
+    assert found(source) == {STEMS[2]: train, STEMS[-1]: val}
+    missing = next(row for row in read_kinetics(source).annotations if not row.found)
+    assert missing.path == f"train/{TIE}/{STEMS[0]}.mp4"
+
+
 @pytest.mark.parametrize(
     "folder",
     ["replacement", "replacement_for_corrupted_k400", "replacement/replacement_for_corrupted_k400"],

@@ -38,6 +38,14 @@ def test_equal_counts_make_the_first_half_novel() -> None:
     assert (novel, base) == (["a", "b"], ["c", "d", "e"])
 
 
+@pytest.mark.parametrize(
+    ("counts", "says"), [({"walk": 5, "run": 0}, "there is only walk"), ({"run": 0}, "is none")]
+)
+def test_base_to_novel_of_one_class_is_refused(counts: dict[str, int], says: str) -> None:
+    with pytest.raises(DataError, match=f"needs two classes with training videos, .*{says}"):
+        splits.base_to_novel(manifest(counts), "x", 1, None, 1)
+
+
 def test_base_to_novel_trains_on_base_and_tests_both_halves() -> None:
     rows = manifest({"a": 4, "b": 6, "c": 4, "d": 6})
     split = splits.base_to_novel(rows, "x", 1, 3, 1)

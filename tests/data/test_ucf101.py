@@ -61,13 +61,16 @@ def test_missing_and_misnumbered_class_lists(tmp_path) -> None:
         "UCF-101/HandstandPushups/v_HandStandPushups_g08_c01.avi",
         "videos/v_HandStandPushups_g08_c01.mp4",
         "videos/handstand pushups/v_HandStandPushups_g08_c01.MKV",
+        "HandstandPushups/v_HandStandPushups_g08_c01.avi",
+        "v_HandStandPushups_g08_c01.avi",
+        "UCF101/HandstandPushups/v_HandStandPushups_g08_c01.avi",
     ],
 )
 def test_layouts_found_in_the_wild(tmp_path, file: str) -> None:
     """Whatever the folders and the container: the id stays, and the path is what is there."""
     write(tmp_path, train="HandstandPushups/v_HandStandPushups_g08_c01.avi 2\n")
     (tmp_path / "annotations").rename(tmp_path / "ucfTrainTestlist")
-    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"x")
     (row,) = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
     assert row.found
@@ -82,3 +85,16 @@ def test_a_missing_video_stays_listed_under_the_name_it_would_have(tmp_path) -> 
     assert not row.found
     assert row.path == "videos/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"
     assert listing.classes == ["ApplyEyeMakeup", "HandstandPushups"]
+
+
+def test_a_missing_video_beside_class_folders_in_the_source(tmp_path) -> None:
+    name = "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c0{}.avi"
+    write(tmp_path, train=f"{name.format(1)} 1\n{name.format(2)} 1\n")
+    (tmp_path / "UCF-101").mkdir()  # holds no video, so it is not where they lie
+    (tmp_path / "ApplyEyeMakeup").mkdir()
+    (tmp_path / name.format(2)).write_bytes(b"x")
+    rows = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
+    assert [(row.path, row.found) for row in rows] == [
+        (name.format(1), False),
+        (name.format(2), True),
+    ]

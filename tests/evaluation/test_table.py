@@ -10,6 +10,7 @@ import pytest
 
 from vidprompt.errors import DataError
 from vidprompt.evaluation.measures import Cell, Row, metrics_rows, order_methods, points
+from vidprompt.evaluation.report_data import headlines
 from vidprompt.evaluation.table import drawn_table, markdown_table, print_table, update_readme
 
 
@@ -100,6 +101,64 @@ def test_values_are_those_of_the_file(results: Path) -> None:
             assert [cell.low, cell.high] == found.get("ci95", [None, None])
     pair = rows["supervised", "pair"]
     assert (pair.chance, pair.cells["ez_clip"].value) == (0.5, 0.6)
+
+
+def test_published_lists_stand_below_the_draws_under_their_names(results: Path) -> None:
+    top = {"top1": _value(0.9), "top5": _value(0.9)}
+    added = {
+        "zero_shot": {"zero_shot_half": top, "zero_shot_k600_minus_k400": top},
+        "few_shot": {"few_shot_theirs": top, "4shot_nested": top},
+        "base_to_novel": {
+            "base_to_novel_theirs/hm": {"value": 0.4},
+            "base_to_novel_theirs/base": top,
+            "base_to_novel_theirs/novel": top,
+        },
+        "supervised": {"supervised_theirs": top},
+    }
+    within = {"pair": {"value": 0.1, "chance": 0.5}}
+    for protocol, summary in added.items():
+        file = results / "demo/ez_clip" / protocol / "metrics.json"
+        found = json.loads(file.read_text())
+        found["summary"] = summary | found["summary"]
+        found["splits"][f"{protocol}_theirs"] = {"tests": {"test": {"within": within}}}
+        file.write_text(json.dumps(found))
+    rows = [row for row in metrics_rows("demo", results) if row.protocol != "reid"]
+    assert [row.measure.partition(" (")[0] for row in rows] == [
+        *("top-1", "half, top-1", "k600-minus-k400, top-1"),
+        *("base, top-1", "novel, top-1", "harmonic mean"),
+        *("theirs base, top-1", "theirs novel, top-1", "theirs harmonic mean"),
+        *(
+            "2-shot, top-1",
+            "4-shot-nested, top-1",
+            "8-shot, top-1",
+            "16-shot, top-1",
+            "theirs, top-1",
+        ),
+        *("top-1", "motion given object", "direction in a pair", "theirs, top-1"),
+    ]
+    by_measure = {(row.protocol, row.measure): row for row in rows}
+    assert list(by_measure["few_shot", "theirs, top-1"].cells) == ["ez_clip"]
+    # accuracy within groups is of the official splits alone
+    pair = next(row for row in rows if row.key == "pair")
+    assert {cell.value for cell in pair.cells.values()} == {0.6, 0.2}
+    chosen = {h.row.protocol: h.row.measure for h in headlines(rows)}
+    assert chosen == {
+        "zero_shot": "top-1",
+        "base_to_novel": "harmonic mean",
+        "few_shot": "16-shot, top-1",
+        "supervised": "top-1",
+    }
+    assert " theirs harmonic mean |" in markdown_table(rows)
+    assert drawn_table(rows, "demo").row_count == len(rows) + 4
+
+
+def test_a_protocol_of_published_lists_alone_has_rows(results: Path) -> None:
+    top = {"top1": _value(0.9), "top5": _value(0.9)}
+    for method in ("ez_clip", "vita_clip", "another", "frozen_clip"):
+        write_metrics(results, method, "few_shot", {"few_shot_theirs": top})
+    rows = [row for row in metrics_rows("demo", results) if row.protocol == "few_shot"]
+    assert [row.measure for row in rows] == ["theirs, top-1"]
+    assert [headline.row for headline in headlines(rows)] == rows
 
 
 def test_all_best_methods_are_bold_and_gain_is_to_the_floor(results: Path) -> None:

@@ -104,6 +104,22 @@ def test_ucf101_has_every_protocol_with_the_fields_numbers(
     assert base["train"] != found["base_to_novel_16shot_seed1"]["train"]
 
 
+def test_a_split_left_out_takes_its_expected_counts_with_it(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    official = yaml.safe_load((ROOT / "params/dataset/ucf101.yaml").read_text())["validation"]
+    counts = {"videos": 105, "classes": 2, "groups": 42}
+    expected = official["expected"] | {f"{name}.ucf101": n for name, n in counts.items()}
+    expected |= {"train.supervised_split1": 70, "tests.supervised_split1.test": 35}
+    off = dict.fromkeys(("zero_shot", "few_shot", "base_to_novel"))
+    validation = official | {"expected": expected, "ranges": {}}
+    # the official counts of splits 2 and 3 stay in the file
+    _edit(project, "ucf101", validation=validation, protocols={"supervised": {"splits": [1]}} | off)
+    assert set(_run("ucf101")) == {"supervised_split1"}
+    _edit(project, "ucf101", protocols={"supervised": {"splits": [1, 2]}} | off)
+    with pytest.raises(UserError, match=r"expected_counts: 2 of 7, first tests\.supervised_split2"):
+        _run("ucf101")
+
+
 def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: Path) -> None:
     classes = [f"doing {chr(97 + i)}" for i in range(12)]
     known = [*classes[:4], "something else"]
@@ -180,12 +196,71 @@ def test_a_published_list_alone_is_enough(project: Path) -> None:
         "kinetics400/supervised_split1",
     )
     assert taken["tests"]["test"]["videos"] == ["ucf101/ActionB/v_ActionB_g01_c01.avi"]
-    splits.take_lists(config, ["My Train.txt", "novel=novel_val.txt"], "", None, "")
+    splits.take_lists(config, ["My Train.txt", "novel_val.txt"], "", None, "")
     taken = json.loads(Path("cache/splits/ucf101/supervised_my_train.json").read_text())
     assert (taken["id"], taken["run"]) == ("supervised/ucf101@My Train", "supervised_my_train")
     assert (list(taken["tests"]), taken["train"]["videos"]) == (
-        ["novel"],
+        ["test"],
         ["ucf101/ActionA/v_ActionA_g09_c02.avi"],
     )
     with pytest.raises(UserError, match="each part once"):
         splits.take_lists(config, ["novel_val.txt", "test=novel_val.txt"], "", None, "")
+
+
+@pytest.mark.parametrize(
+    ("id", "lists", "says"),
+    [
+        (
+            "base_to_novel/u@theirs",
+            ["train=l.txt", "test=l.txt"],
+            "evaluated on base and novel, and",
+        ),
+        ("base_to_novel/u@theirs", ["base=l.txt"], "give base=FILE novel=FILE"),
+        ("zero_shot/u@theirs", ["novel=l.txt"], "evaluated on test, and the lists are novel"),
+        ("few_shot/u@theirs", ["train=l.txt"], "evaluated on test, and the lists are train"),
+        ("supervised/u@theirs", ["test=l.txt", "other=l.txt"], "the lists are test, other"),
+        ("reid/u@theirs", ["query=l.txt", "gallery=l.txt"], "read them by `reader: ccvid`"),
+        ("few_shot/u@2shot-seed1", ["test=l.txt"], "2shot-seed1 is what a drawn split is called"),
+        ("zero_shot/u@k600-minus-k400", ["test=l.txt"], "is what a drawn split is called"),
+        ("zeroshot/u@theirs", ["test=l.txt"], "protocols: supervised, zero_shot, base_to_novel"),
+    ],
+)
+def test_lists_that_evaluation_would_not_take_are_refused(
+    project: Path, id: str, lists: list[str], says: str
+) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    Path("l.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    with pytest.raises(UserError) as caught:
+        splits.take_lists(config, lists, id, None, "supervised_split1")
+    assert says in str(caught.value)
+    assert not list(Path("cache/splits").rglob("*.json"))
+
+
+def test_a_published_list_of_the_parameters_is_written_with_the_others(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    lists = project / "data/ucf101/lists"
+    lists.mkdir()
+    (lists / "val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    published = [
+        {"id": "zero_shot/ucf101@theirs", "lists": {"test": "lists/val.txt"}},
+        {
+            "id": "supervised/ucf101@theirs",
+            "lists": {"test": "lists/val.txt"},
+            "trained_on": "ucf101/supervised_split2",
+        },
+    ]
+    _edit(project, "ucf101", published=published, protocols={"few_shot": {"shots": [2]}})
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    splits.run(config)
+    found = {
+        path.stem: json.loads(path.read_text())["run"]
+        for path in Path("cache/splits/ucf101").glob("*_theirs.json")
+    }
+    # the dataset's own trainings go without its name, as every other split file's do
+    assert found == {
+        "zero_shot_theirs": "supervised_split1",
+        "supervised_theirs": "supervised_split2",
+    }

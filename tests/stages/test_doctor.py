@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.data.make_videos import write_video
 from tests.pipeline.project import edit, write_backbone
 from typer.testing import CliRunner
@@ -102,6 +103,21 @@ def test_stages_that_the_parameters_have_outgrown(project: Path) -> None:
         State.MISSING,
         True,
     )
+
+
+def test_re_identification_is_counted_with_the_datasets_own_batches(project: Path) -> None:
+    ccvid = project / "params/dataset/ccvid.yaml"
+    before = yaml.safe_load((project / "params/protocol/reid.yaml").read_text())
+    config = compose(["dataset=ccvid"])
+    steps = config.trainer.steps.reid
+    usual = before["people_per_batch"] * before["tracklets_per_person"]
+    assert cost._clips(config, "reid") == steps * usual
+    own = (yaml.safe_load(ccvid.read_text())["protocols"].get("reid") or {}) | {
+        "people_per_batch": 16
+    }
+    edit(ccvid, protocols={"reid": own})
+    wider = 16 * before["tracklets_per_person"]
+    assert cost._clips(compose(["dataset=ccvid"]), "reid") == steps * wider
 
 
 def test_a_copy_in_dvcs_cache_is_counted_unless_it_links(project: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vidprompt.data.manifest import usable
+from vidprompt.data.split_names import measure_of
 from vidprompt.data.video import Health
 from vidprompt.errors import DataError
 
@@ -21,7 +22,8 @@ REQUIRED = (
 )
 OFFICIAL_SPLITS = ("split1", "split2", "split3")
 ROLES = ("", "train", "test", "query", "gallery")
-COUNTABLE = ("videos", "classes", "groups", "splits", "train", "val", "tests")
+OF_SPLITS = ("train", "val", "tests")
+COUNTABLE = ("videos", "classes", "groups", "splits", *OF_SPLITS)
 _SHOTS = re.compile(r"(\d+)shot")
 _ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+$")  # not chosen for being new
 
@@ -233,7 +235,11 @@ def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def counts_table(
     videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int]
 ) -> pd.DataFrame:
-    """One row an expected count: `videos`, `videos.<source>`, `train.<split>`, … and what is."""
+    """One row an expected count: `videos`, `videos.<source>`, `train.<split>`, … and what is.
+
+    Counts of drawn splits that were not built (the parameters leave them out) have no row. Raises
+    DataError for a name that is no count, or of a split that there is not and that no draw is called.
+    """
     counts: dict[str, int] = {"videos": len(videos), "splits": len(splits)}
     for source, rows in videos.groupby("source"):
         counts[f"videos.{source}"] = len(rows)
@@ -244,15 +250,7 @@ def counts_table(
             head, _, test = part.partition(".")
             name = f"{head}.{key}.{test}" if test else f"{head}.{key}"
             counts[name] = len(listed.get("videos") or [])
-    for name in sorted(expected):
-        head, _, rest = name.partition(".")
-        if name not in counts and (head not in COUNTABLE or not rest):
-            raise DataError(
-                f"No such expected count: {name!r}; use videos, splits, videos.<source>, "
-                "classes.<source>, groups.<source>, train.<split>, val.<split> or "
-                "tests.<split>.<test>."
-            )
-    names = sorted(expected)
+    names = [name for name in sorted(expected) if name in counts or _is_due(name, splits)]
     return pd.DataFrame(
         {
             "name": pd.Series(names, dtype=object),
@@ -260,3 +258,23 @@ def counts_table(
             "counted": pd.Series([counts.get(name, 0) for name in names], dtype="int64"),
         }
     )
+
+
+def _is_due(name: str, splits: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether an expected count that nothing has is to be held against 0: not that of a split left out."""
+    head, _, rest = name.partition(".")
+    if head not in COUNTABLE or not rest:
+        raise DataError(
+            f"No such expected count: {name!r}; use videos, splits, videos.<source>, "
+            "classes.<source>, groups.<source>, train.<split>, val.<split> or "
+            "tests.<split>.<test>."
+        )
+    split = rest.partition(".")[0]
+    if head not in OF_SPLITS or split in splits:
+        return True
+    if measure_of(split) is None:
+        raise DataError(
+            f"No split is called {split!r}, as the expected count {name!r} has it; "
+            f"there are {', '.join(sorted(splits)) or 'none'}."
+        )
+    return False

@@ -16,15 +16,23 @@ ROLES = ("split1", "split2", "split3")
 def presence(
     annotations: Sequence[Annotation], missing: Sequence[bool], written_to: Path
 ) -> Iterator[str]:
-    """A sentence a source and a role: "ucf101 split1 train: 9,537 listed, 9,535 found, 2 missing"."""
+    """A sentence a source and a role: "ucf101 split1 train: 9,537 listed, 9,535 found, 2 missing".
+
+    Of a source of which nothing is there, a warning first: its folder is most likely another.
+    """
     listed: Counter[str] = Counter()
     absent: Counter[str] = Counter()
+    expected: dict[str, str] = {}  # source → where one of its videos would lie
     for annotation, gone in zip(annotations, missing, strict=True):
         roles = ((split, getattr(annotation, split)) for split in ROLES)
         keys = [f"{annotation.source} {split} {role}" for split, role in roles if role]
         for key in (annotation.source, *keys):
             listed[key] += 1
             absent[key] += gone
+        expected.setdefault(annotation.source, annotation.path)
+    for source, path in sorted(expected.items()):
+        if absent[source] == listed[source]:
+            yield _nothing(source, listed[source], path)
     for key in sorted(listed):
         count, lost = listed[key], absent[key]
         sentence = f"{key}: {count:,} listed, {count - lost:,} found"
@@ -33,6 +41,15 @@ def presence(
             if " " not in key:
                 sentence += f" (written to {written_to})"
         yield sentence
+
+
+def _nothing(source: str, count: int, path: str) -> str:
+    """`path` is what the first video was looked for as, relative to the source's folder."""
+    return (
+        f"warning: none of the {count:,} listed videos was found below the folder of {source}: the first "
+        f"would be {path} there. See docs/datasets/ for the layout, or say where they lie in the "
+        "source's options"
+    )
 
 
 def missing_table(annotations: Sequence[Annotation], missing: Sequence[bool]) -> str:

@@ -87,9 +87,16 @@ def base_and_novel(train: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Base and novel class names: the classes with the fewest training videos are novel.
 
     Count the official training split per class, stable sort ascending (ties in label order, labels
-    sorted by name); the first ⌊C/2⌋ are novel, the rest base; each half keeps that order.
+    sorted by name); the first ⌊C/2⌋ are novel, the rest base; each half keeps that order. Raises
+    DataError where a half would have no class.
     """
     names = sorted(train["label"].unique())
+    if len(names) < 2:
+        there = f"only {names[0]}" if names else "none"
+        raise DataError(
+            f"base-to-novel needs two classes with training videos, there is {there}: leave it out "
+            "(protocols: {base_to_novel: null} in the dataset's file)"
+        )
     counts = train["label"].value_counts()
     order = sorted(names, key=lambda name: int(counts[name]))
     half = len(order) // 2

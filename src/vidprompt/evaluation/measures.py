@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidprompt.data.split_names import measure_of
 from vidprompt.errors import DataError
 
 FLOOR = "frozen_clip"
@@ -65,6 +66,11 @@ class Row:
     cells: dict[str, Cell] = field(default_factory=dict)
     coverage: dict[str, float] = field(default_factory=dict)
     chance: float | None = None
+
+    @property
+    def named(self) -> bool:
+        """Has it a name of its own: a published list's, or draws beside the protocol's usual ones?"""
+        return self.key.startswith(f"{self.protocol}_")
 
     @property
     def best(self) -> list[str]:
@@ -158,69 +164,68 @@ def rows_of(metrics: Metrics) -> list[Row]:
     return sorted(rows.values(), key=_place)
 
 
-def _place(row: Row) -> tuple[int, int, str]:
-    """Where a row stands: protocols in order, measures as they are listed, shots by number."""
+def _place(row: Row) -> tuple[int, bool, str, int, str]:
+    """Where a row stands: protocols in order, measures as they are listed, shots by number, then
+    those with names of their own."""
     keys = ("top1", "base", "novel", "hm", "object", "pair")
+    name, _, part = row.key.rpartition("/")
     shots = re.match(r"\d+", row.key)
-    rank = keys.index(row.key) if row.key in keys else len(keys)
+    rank = int(shots[0]) if shots else keys.index(part) if part in keys else len(keys)
     if row.protocol == "reid":
         order = ("general", "clothes-changing", "same-clothes")
-        name, _, measure = row.key.partition("/")
-        rank = 2 * (order.index(name) if name in order else len(order)) + (measure == "mAP")
-    return PROTOCOLS.index(row.protocol), int(shots[0]) if shots else rank, row.key
+        rank = 2 * (order.index(name) if name in order else len(order)) + (part == "mAP")
+    return PROTOCOLS.index(row.protocol), row.named, name if row.named else "", rank, row.key
 
 
 def _measures(protocol: str, metrics: Mapping[str, Any]) -> Iterator[tuple[Row, Any]]:
     """Each measure of a protocol: an empty row, and what metrics.json says of it."""
     summary = metrics["summary"]
     facet = PROTOCOL_TITLES[protocol]
-
-    def row(key: str, measure: str, short: str = "", chance: float | None = None) -> Row:
-        return Row(protocol, key, measure, short or measure, facet, chance=chance)
-
     if protocol == "reid":
         for name in summary:
             for measure in ("R-1", "mAP"):
-                title = f"{name} {measure}"
-                key = f"{name}/{measure}"
-                yield (
-                    Row(protocol, key, title, name, f"{facet}, {measure}"),
-                    summary[name].get(measure),
-                )
+                title, key = f"{name} {measure}", f"{name}/{measure}"
+                row = Row(protocol, key, title, name, f"{facet}, {measure}")
+                yield row, summary[name].get(measure)
         return
-    if protocol in ("zero_shot", "supervised"):
-        yield row("top1", "top-1"), _get(summary, protocol, "top1")
-    if protocol == "base_to_novel":
-        yield row("base", "base, top-1", "base"), _get(summary, "base", "top1")
-        yield row("novel", "novel, top-1", "novel"), _get(summary, "novel", "top1")
-        yield row("hm", "harmonic mean"), summary.get("hm")
-    if protocol == "few_shot":
-        for name in summary:
-            shots = name.removesuffix("shot")
-            yield row(name, f"{shots}-shot, top-1", f"{shots}-shot"), _get(summary, name, "top1")
+    for name, found in summary.items():
+        key, short = "top1" if name == protocol else name, _short(protocol, name)
+        harmonic = name.rpartition("/")[2] == "hm"
+        title = short if harmonic or key == "top1" else f"{short}, top-1"
+        yield Row(protocol, key, title, short, facet), found if harmonic else _get(found, "top1")
     if protocol == "supervised":
         for group in _groups(metrics):
             title, short = GROUP_TITLES.get(group, (f"within {group}", f"within {group}"))
             found, chance = _within(metrics, group)
             suffix = f" (chance {percent(chance)})" if chance is not None else ""
-            yield row(group, f"{title}{suffix}", short, chance), found
+            yield Row(protocol, group, f"{title}{suffix}", short, facet, chance=chance), found
+
+
+def _short(protocol: str, name: str) -> str:
+    """An entry of a summary, under a bar: `2-shot`, `base`, `half`, or a published list's name."""
+    if name == protocol:
+        return "top-1"
+    words = name.removeprefix(f"{protocol}_").replace("/", " ").replace("_", "-")
+    words = re.sub(r"\bhm$", "harmonic mean", words)
+    return re.sub(r"^(\d+)shot\b", r"\1-shot", words)
+
+
+def _drawn_tests(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tests of the official splits: a published list is not averaged with them."""
+    splits = metrics.get("splits") or {}
+    drawn = [split for name, split in splits.items() if measure_of(name) == "supervised"]
+    return [test for split in drawn for test in split.get("tests", {}).values()]
 
 
 def _groups(metrics: Mapping[str, Any]) -> list[str]:
     """The names of the groups of classes that accuracy was measured within."""
-    splits = metrics.get("splits") or {}
-    tests = [test for split in splits.values() for test in split.get("tests", {}).values()]
-    return sorted({group for test in tests for group in test.get("within") or {}})
+    return sorted({group for test in _drawn_tests(metrics) for group in test.get("within") or {}})
 
 
 def _within(metrics: Mapping[str, Any], group: str) -> tuple[dict[str, Any], float | None]:
     """Accuracy within a group of classes, meant over splits; with an interval if it is one."""
-    found = [
-        test["within"][group]
-        for split in metrics["splits"].values()
-        for test in split.get("tests", {}).values()
-        if group in (test.get("within") or {})
-    ]
+    tests = _drawn_tests(metrics)
+    found = [test["within"][group] for test in tests if group in (test.get("within") or {})]
     chances = [one["chance"] for one in found if one.get("chance") is not None]
     chance = sum(chances) / len(chances) if chances else None
     if len(found) == 1:

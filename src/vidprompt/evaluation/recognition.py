@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vidprompt.data.split_names import measure_of
 from vidprompt.data.splits import Split, Subset
 from vidprompt.evaluation import classification as c
 from vidprompt.evaluation.features import Features
@@ -84,34 +85,35 @@ def test_metrics(tested: Tested, groups: Mapping[str, Mapping[str, str]]) -> dic
 def summarise(protocol: str, tests: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What a table shows; `tests` maps a split to its tests' metrics.
 
-    Over several splits or seeds: the mean and population standard deviation; the interval of a single
-    one is its bootstrap interval.
+    Over several draws of one measure (official splits, random halves, seeds): the mean and population
+    standard deviation; the interval of a single one is its bootstrap interval. A published list is an
+    entry of its own, under its split file's name.
     """
+    measures: dict[str, list[str]] = {}
+    for name in tests:
+        measures.setdefault(measure_of(name) or name, []).append(name)
 
-    def over(splits: Sequence[str], test: str, metric: str) -> dict[str, Any]:
-        entries = [tests[name][test][metric] for name in splits]
-        mean, std = c.mean_std([entry["value"] for entry in entries])
-        low, high = (float(np.mean([entry["ci95"][i] for entry in entries])) for i in (0, 1))
-        value: dict[str, Any] = {"value": rounded(mean), "ci95": [rounded(low), rounded(high)]}
-        return value | ({"std": rounded(std)} if len(entries) > 1 else {})
+    def over(measure: str, test: str, metric: str) -> dict[str, Any]:
+        return _mean([tests[name][test][metric] for name in measures[measure]])
 
-    names = list(tests)
-    if protocol == "base_to_novel":
-        base, novel = over(names, "base", "top1"), over(names, "novel", "top1")
-        hm = c.harmonic_mean(base["value"], novel["value"])
-        return {"base": {"top1": base}, "novel": {"top1": novel}, "hm": {"value": rounded(hm)}}
-    if protocol == "few_shot":
-        measured = {name: name.removeprefix("few_shot_").rpartition("_seed")[0] for name in names}
-    else:  # official splits together, random halves together, …: never one mean over both
-        official = f"{protocol}_split"
-        measured = {
-            name: protocol if name.startswith(official) else name.rstrip("0123456789")
-            for name in names
-        }
-    kinds: dict[str, list[str]] = {}
-    for name in names:
-        kinds.setdefault(measured[name], []).append(name)
-    return {k: {m: over(s, "test", m) for m in ("top1", "top5")} for k, s in kinds.items()}
+    if protocol != "base_to_novel":
+        return {m: {top: over(m, "test", top) for top in ("top1", "top5")} for m in measures}
+    summary: dict[str, Any] = {}
+    for measure in measures:
+        base, novel = (over(measure, half, "top1") for half in ("base", "novel"))
+        hm = {"value": rounded(c.harmonic_mean(base["value"], novel["value"]))}
+        found = {"base": {"top1": base}, "novel": {"top1": novel}, "hm": hm}
+        before = "" if measure == protocol else f"{measure}/"
+        summary |= {f"{before}{part}": value for part, value in found.items()}
+    return summary
+
+
+def _mean(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Values with intervals → their mean, the mean interval, and of several the deviation."""
+    mean, std = c.mean_std([entry["value"] for entry in entries])
+    low, high = (float(np.mean([entry["ci95"][i] for entry in entries])) for i in (0, 1))
+    value: dict[str, Any] = {"value": rounded(mean), "ci95": [rounded(low), rounded(high)]}
+    return value | ({"std": rounded(std)} if len(entries) > 1 else {})
 
 
 def predictions(tested: Tested) -> pd.DataFrame:

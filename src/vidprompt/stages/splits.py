@@ -12,12 +12,20 @@ import pandas as pd
 from vidprompt.configuration import plain
 from vidprompt.data import class_lists, splits
 from vidprompt.data.manifest import read_classes, read_manifest
+from vidprompt.data.published_lists import PARTS, split_from_lists
+from vidprompt.data.split_names import measure_of
 from vidprompt.errors import UserError
 from vidprompt.stages import paths
 
 PROTOCOLS = ("supervised", "zero_shot", "base_to_novel", "few_shot", "reid")
 RECOGNITION = ("supervised", "base_to_novel", "few_shot")
 ROLES = ("recognition", "zero_shot", "reid")
+TESTS = {  # what evaluation takes of a published list's protocol
+    "supervised": ("test",),
+    "zero_shot": ("test",),
+    "base_to_novel": ("base", "novel"),
+    "few_shot": ("test",),
+}
 Named = Iterator[tuple[str, splits.Split]]
 
 
@@ -124,14 +132,45 @@ def run(config: Any) -> None:
 
 
 def published_stem(id: str) -> str:
-    """`zero_shot/hmdb51@published` → `zero_shot_published`, its split file's name."""
+    """`zero_shot/hmdb51@published` → `zero_shot_published`, its split file's name.
+
+    Raises UserError for an id of another form, of a protocol that takes no lists, or of a drawn split.
+    """
     protocol, slash, rest = id.partition("/")
-    if protocol not in PROTOCOLS or not slash or not rest.partition("@")[2]:
+    name = rest.partition("@")[2]
+    if protocol == "reid":
+        raise UserError(
+            f"id {id!r}: lists of re-identification name cameras and clothes, so they are no published "
+            "lists: write them as CCVID's train.txt, query.txt and gallery.txt and read them by "
+            "`reader: ccvid` (docs/datasets/ccvid.md)"
+        )
+    if protocol not in TESTS or not slash or not name:
         raise UserError(
             f"id {id!r}: give PROTOCOL/DATASET@NAME, as in zero_shot/hmdb51@published; "
-            f"protocols: {', '.join(PROTOCOLS)}"
+            f"protocols: {', '.join(TESTS)}"
         )
-    return f"{protocol}_{re.sub(r'[^a-z0-9]+', '_', rest.partition('@')[2].lower())}"
+    stem = f"{protocol}_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+    if measure_of(stem):
+        raise UserError(
+            f"id {id!r}: {name} is what a drawn split is called, and the two would be averaged: "
+            f"give another name (--id), as {protocol}/{rest.partition('@')[0]}@published-{name}"
+        )
+    return stem
+
+
+def model_of(trained_on: str, dataset: str, protocols: Mapping[str, Any]) -> str:
+    """The training whose model a list without a training part is tested with: its split file's name.
+
+    `<dataset>/<name>` is another dataset's; left out, it is what `zero_shot` is trained on. Raises
+    UserError when nothing says it.
+    """
+    zero_shot = protocols.get("zero_shot")
+    named = trained_on or (zero_shot.trained_on if zero_shot else "")
+    if not named:
+        raise UserError(
+            "without a train list, trained_on (--trained-on) names the split file its model is of"
+        )
+    return str(named).removeprefix(f"{dataset}/")
 
 
 def take_lists(
@@ -140,28 +179,33 @@ def take_lists(
     """Write one split file from published lists (`[part=]file`), beside the others.
 
     Without an id it is called after its first file; without a training list its model is the one that
-    is tested zero-shot.
+    is tested zero-shot. Raises UserError for parts that the protocol's evaluation does not take.
     """
-    from vidprompt.data.published_lists import split_from_lists
-
     dataset = config.dataset.name
     files = _list_files(given)
     if not id:
         protocol = "supervised" if "train" in files else "zero_shot"
         id = f"{protocol}/{dataset}@{next(iter(files.values())).stem}"
     stem = published_stem(id)
-    zero_shot = protocols_of(config).get("zero_shot")
-    trained_on = trained_on or (zero_shot.trained_on if zero_shot else "")
-    if "train" not in files and not trained_on:
-        raise UserError("without a train list, --trained-on names the split file its model is of")
-    split = split_from_lists(
-        read_manifest(paths.manifest(dataset)),
-        files,
-        id=id,
-        run=stem if "train" in files else trained_on,
-        label_map=label_map,
-    )
-    _write(split, dataset, stem)
+    _check_tests(id, files)
+    if "train" in files:
+        run = stem
+    else:
+        run = model_of(trained_on, dataset, protocols_of(config))
+    manifest = read_manifest(paths.manifest(dataset))
+    _write(split_from_lists(manifest, files, id=id, run=run, label_map=label_map), dataset, stem)
+
+
+def _check_tests(id: str, files: Mapping[str, Path]) -> None:
+    """Every test the protocol has, and no other."""
+    protocol = id.partition("/")[0]
+    wanted = TESTS[protocol]
+    if {*files} - {*PARTS} != {*wanted}:
+        raise UserError(
+            f"{id}: {protocol} is evaluated on {' and '.join(wanted)}, and the lists are "
+            f"{', '.join(files)}: give {' '.join(f'{test}=FILE' for test in wanted)}, "
+            "and train=FILE, val=FILE if there are such"
+        )
 
 
 def _list_files(given: Sequence[str]) -> dict[str, Path]:

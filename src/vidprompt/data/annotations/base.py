@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vidprompt.data.annotations.files import VIDEO_SUFFIXES, has_videos
 from vidprompt.errors import DataError
 
 # Where annotations lie in a source's folder unless its `annotations` says otherwise.
@@ -54,12 +55,20 @@ class Source:
                 return self.folder / name
         raise DataError(f"{self.folder} has no folder of annotations ({', '.join(names)})")
 
-    def video_folder(self, *official: str) -> str:
-        """Where videos lie, relative to the source's folder: option `videos`, or an official name."""
+    def video_folder(self, *official: str, suffixes: Collection[str] = VIDEO_SUFFIXES) -> str:
+        """Where videos lie, relative to the source's folder: option `videos`, or an official name.
+
+        The first of the names that has any file of the suffixes below it; else the source's folder,
+        if that has; else (nothing is there) the first name that is a folder, as the name to say.
+        """
         given = self.options.get("videos")
         if given:
             return str(given)
         names = ("videos", *official)
+        # a name may be that of a folder of lists: archives unpack to `kinetics400/` with no video in it
+        for name in (*names, "."):
+            if has_videos(self.folder / name, suffixes):
+                return name
         return next((name for name in names if (self.folder / name).is_dir()), names[0])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 # What downloads and conversions of the field's datasets end in.
@@ -25,6 +25,11 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 
+def has_videos(folder: Path, suffixes: Collection[str] = VIDEO_SUFFIXES) -> bool:
+    """Is there any file of these suffixes in the folder, at any depth? Looks no further than the first."""
+    return next(_walk(folder, ".", suffixes), None) is not None
+
+
 class VideoFiles:
     """The video files below `root`/`folder`; symbolic links to folders are followed once.
 
@@ -33,10 +38,10 @@ class VideoFiles:
     """
 
     def __init__(self, root: Path, folder: str = ".") -> None:
-        self.folder = folder
+        self.folder = str(PurePosixPath(folder))
         self._by_stem: dict[str, str | list[str]] = {}
         self.count = 0
-        for path in sorted(_walk(root, folder)):
+        for path in sorted(_walk(root, self.folder)):
             self.count += 1
             stem = PurePosixPath(path).stem
             known = self._by_stem.get(stem)
@@ -61,13 +66,17 @@ class VideoFiles:
                     return path
         return known[0]
 
+    def would_be(self, path: str) -> str:
+        """Where a video that is not there would lie, by its path below the folder."""
+        return path if self.folder == "." else f"{self.folder}/{path}"
+
     def __iter__(self) -> Iterator[str]:
         for known in self._by_stem.values():
             yield from [known] if isinstance(known, str) else known
 
 
-def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Files below with a video's suffix (hidden ones left out), as POSIX paths relative to root."""
+def _walk(root: Path, folder: str, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Iterator[str]:
+    """Files below with such a suffix (hidden ones left out), as POSIX paths relative to root."""
     seen: set[tuple[int, int]] = set()
     pending = [folder]
     while pending:
@@ -86,5 +95,5 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
                 continue
             if entry.is_dir():
                 pending.append(path)
-            elif PurePosixPath(entry.name).suffix.lower() in VIDEO_SUFFIXES and entry.is_file():
+            elif PurePosixPath(entry.name).suffix.lower() in suffixes and entry.is_file():
                 yield path

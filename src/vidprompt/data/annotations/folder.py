@@ -35,7 +35,9 @@ _EXPECTED = "expected a folder for each class, as walking/clip 1.mp4, or the opt
 
 def read_folder(source: Source) -> Listing:
     """The videos of class folders or of lists. Raises DataError for a layout that is neither."""
-    videos = str(inside(source.video_folder("."), f"{source.name}: option videos"))
+    # images too: a listed video may be a folder of frames
+    folder = source.video_folder(".", suffixes=VIDEO_SUFFIXES.union(IMAGE_SUFFIXES))
+    videos = str(inside(folder, f"{source.name}: option videos"))
     given = source.options.get("list")
     rows = _listed(source, given, source.folder / videos) if given else _in_folders(source, videos)
     label_map = source.options.get("label_map")

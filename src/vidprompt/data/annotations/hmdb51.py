@@ -2,9 +2,9 @@
 
 A line is `name.avi R `; R is 1 (train), 2 (test) or 0 (not used in that split). Layout: the lists in
 `annotations/`, `testTrainMulti_7030_splits/` or `test_train_splits/`, or in a folder of one of the
-latter names inside; the videos in `videos/`, `hmdb51_org/` or `HMDB51/`, a folder a class or all flat,
-in any container. Names hold blanks and all sorts of signs, and systems differ in how they write letters
-with accents: names are compared in Unicode's composed form.
+latter names inside; the videos in `videos/`, `hmdb51_org/`, `HMDB51/` or the source's folder, a folder a
+class or all flat, in any container. Names hold blanks and all sorts of signs, and systems differ in how
+they write letters with accents: names are compared in Unicode's composed form.
 
 A name is `<film>_<class>_<visible body parts>_<camera motion>_np<people>_<viewpoint>_<quality>_<n>.avi`:
 clips of one film, of whatever class, are a group.
@@ -61,12 +61,12 @@ class _Videos:
     """The video files that are there, by stem, with the class that each one's folder says."""
 
     def __init__(self, source: Source, classes: list[str], listed: Counter[str]) -> None:
-        self.folder = str(PurePosixPath(source.video_folder("hmdb51_org", "HMDB51")))
+        self.files = VideoFiles(source.folder, source.video_folder("hmdb51_org", "HMDB51"))
         self._listed = listed
         self._by_stem: dict[str, dict[str, str]] = {}  # stem → class ("" when flat) → path
         known = set(classes)
-        for path in VideoFiles(source.folder, self.folder):
-            folders = PurePosixPath(path).relative_to(self.folder).parts[:-1]
+        for path in self.files:
+            folders = PurePosixPath(path).relative_to(self.files.folder).parts[:-1]
             label = next((part for part in reversed(folders) if part in known), "")
             self._by_stem.setdefault(_stem(path), {}).setdefault(label, path)
 
@@ -119,7 +119,7 @@ def _annotation(
     return Annotation(
         video_id=f"{source}/{label}/{name}",
         source=source,
-        path=path or f"{videos.folder}/{label}/{name}",
+        path=path or videos.files.would_be(f"{label}/{name}"),
         kind="video",
         label=label,
         group=film_of(name, label),

@@ -19,7 +19,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
 from vidprompt.data.annotations.files import VideoFiles
@@ -57,8 +57,7 @@ def read_kinetics(source: Source) -> Listing:
     again = sum(_add_list(clips, name, lists) for name in lists)
     if again:
         warnings.warn(f"{source.name}: {again} rows repeat a clip; first label kept", stacklevel=2)
-    videos = str(PurePosixPath(source.video_folder(*_RELEASES, ".")))
-    files = VideoFiles(source.folder, videos)
+    files = VideoFiles(source.folder, source.video_folder(*_RELEASES, "."))
     per_id = Counter(map(_youtube_id, clips))
     annotations = []
     for stem, (name, _, label) in clips.items():
@@ -71,7 +70,7 @@ def read_kinetics(source: Source) -> Listing:
             Annotation(
                 video_id=f"{source.name}/{stem}",
                 source=source.name,
-                path=path or f"{videos}/{name}/{label}/{stem}.mp4".removeprefix("./"),
+                path=path or files.would_be(f"{name}/{label}/{stem}.mp4"),
                 kind="video",
                 label=label,
                 group=youtube_id,

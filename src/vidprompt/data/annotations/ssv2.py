@@ -28,7 +28,6 @@ def read_ssv2(source: Source) -> Listing:
     classes = read_labels(labels)
     known = set(classes)
     files = VideoFiles(source.folder, source.video_folder("20bn-something-something-v2", "."))
-    prefix = "" if files.folder == "." else f"{files.folder}/"
     rows: dict[str, Annotation] = {}
     for part, role in _ROLES.items():
         for where, video, template in _entries(_annotation_file(source, part)):
@@ -45,7 +44,7 @@ def read_ssv2(source: Source) -> Listing:
             rows[video] = Annotation(
                 video_id=f"{source.name}/{video}",
                 source=source.name,
-                path=path or f"{prefix}{video}.webm",
+                path=path or files.would_be(f"{video}.webm"),
                 kind="video",
                 label=label,
                 group="",

@@ -1,9 +1,9 @@
 """UCF-101's official annotations: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`.
 
-Layout: `<Class>/v_<Class>_gNN_cNN.avi` below `videos/` or `UCF-101/` (as unpacked), or all flat, in any
-container; the lists in `annotations/` or `ucfTrainTestlist/`. Clips of one group `gNN` are cut from one
-source video. The class list says `HandstandPushups` where file names say `HandStandPushups`: classes
-are compared without regard to case, and named as the class list names them.
+Layout: `<Class>/v_<Class>_gNN_cNN.avi` below `videos/`, `UCF-101/` (as unpacked) or the source's folder,
+or all flat, in any container; the lists in `annotations/` or `ucfTrainTestlist/`. Clips of one group `gNN`
+are cut from one source video. The class list says `HandstandPushups` where file names say
+`HandStandPushups`: classes are compared without regard to case, and named as the class list names them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_ucf101(source: Source) -> Listing:
 def _located(row: Annotation, files: VideoFiles) -> Annotation:
     path = files.find(row.path.rpartition("/")[2].rpartition(".")[0])
     if path is None:
-        return replace(row, path=f"{files.folder}/{row.path}", found=False)
+        return replace(row, path=files.would_be(row.path), found=False)
     return replace(row, path=path)
 
 
