@@ -43,12 +43,13 @@ def measure_frames(
     """Probe and cache a few videos spread over the dataset; None when none of them is intact."""
     from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
     from vidprompt.data.video import probe_many
+    from vidprompt.stages.manifest import limits
 
     chosen = [files[i] for i in sorted({len(files) * i // SAMPLE for i in range(SAMPLE)})]
     items = [(path, annotation.kind) for path, annotation in chosen]
     began = _Clock()
     probes = list(
-        probe_many(items, config.dataset.min_frames, 1, config.dataset.probe_timeout_s, began.tick)
+        probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), began.tick)
     )
     rows = [
         FrameRow(a.video_id, path.resolve(), a.kind, probe.n_frames, probe.exact, a.source)
@@ -115,19 +116,21 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
     for method in methods:
         own = compose([f"dataset={dataset.name}", f"method={method}"])
         forward, step = clip_seconds(own)
-        trainer = plain(own.trainer)
-        clips = sum(_clips(trainer, run) for run in runs)
+        clips = sum(_clips(own, run) for run in runs)
         found[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
         each = f"{method}: encoding {tested:,} videos with each"
         found[each] = tested * max(1, len(runs)) * forward
     return found
 
 
-def _clips(trainer: dict[str, Any], run: str) -> int:
-    """How many clips a training run sees."""
+def _clips(config: Any, run: str) -> int:
+    """How many clips a training run of the configuration's dataset and method sees."""
+    from vidprompt.stages.splits import protocols_of
+
+    trainer = plain(config.trainer)
     protocol = next(name for name in trainer["steps"] if run.startswith(name))
     if protocol == "reid":
-        reid = compose(["protocol=reid"]).protocol
+        reid = protocols_of(config)["reid"]
         batch = reid.people_per_batch * reid.tracklets_per_person
     else:
         batch = trainer["batch_size"]

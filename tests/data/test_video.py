@@ -17,8 +17,8 @@ from PIL import Image
 from vidprompt.data.video import (
     HEALTH_SENTENCES,
     Health,
+    Limits,
     Probe,
-    probe_frames_folder,
     probe_many,
     probe_steps,
     probe_video,
@@ -234,29 +234,29 @@ def tracklet(folder: Path, n: int = 5) -> Path:
 
 def test_folder_of_images(tmp_path: Path) -> None:
     folder = tracklet(tmp_path / "person")
-    probe = probe_frames_folder(folder, 4)
+    probe = probe_video(folder, 4, "frames")
     assert (probe.health, probe.n_frames, probe.width, probe.height) == (Health.OK, 5, 32, 64)
-    assert (probe.codec, probe.exact, probe.fps) == ("jpeg", True, 0.0)
+    assert (probe.codec, probe.exact, probe.fps) == ("png", True, 0.0)
     frames = read_frames(folder, [3, 1, 3], kind="frames")
     assert frames.shape == (3, 64, 32, 3)
     assert frames[:, 0, 0, 0].tolist() == [120, 40, 120]
     with pytest.raises(DataError, match="person: frame 5 is out of range"):
         read_frames(folder, [5], kind="frames")
-    assert probe_frames_folder(folder, 8).health == Health.TOO_FEW_FRAMES
+    assert probe_video(folder, 8, "frames").health == Health.TOO_FEW_FRAMES
 
 
 def test_broken_folder_has_a_reason(tmp_path: Path) -> None:
-    assert probe_frames_folder(tmp_path / "absent", 4).health == Health.MISSING
+    assert probe_video(tmp_path / "absent", 4, "frames").health == Health.MISSING
     (tmp_path / "bare").mkdir()
-    assert probe_frames_folder(tmp_path / "bare", 4).health == Health.EMPTY
+    assert probe_video(tmp_path / "bare", 4, "frames").health == Health.EMPTY
     hollow = tracklet(tmp_path / "hollow")
     (hollow / "0003.png").write_bytes(b"")
-    probe = probe_frames_folder(hollow, 4)
+    probe = probe_video(hollow, 4, "frames")
     assert probe.health == Health.UNDECODABLE
     assert "0003.png" in probe.detail
     garbled = tracklet(tmp_path / "garbled")
     (garbled / "0000.png").write_bytes(b"garbage")
-    assert probe_frames_folder(garbled, 4).health == Health.UNDECODABLE
+    assert probe_video(garbled, 4, "frames").health == Health.UNDECODABLE
 
 
 def test_images_of_another_size_are_brought_to_the_first(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_images_of_another_size_are_brought_to_the_first(tmp_path: Path) -> None
     assert read_frames(folder, [2], kind="frames").shape == (1, 64, 32, 3)
 
 
-def misbehave(path: Path, kind: str, min_frames: int) -> Iterator[Probe]:
+def misbehave(path: Path, kind: str, max_pixels: int) -> Iterator[Probe]:
     """A decoder with the faults that real ones have, chosen by the file's name."""
     if path.stem == "hangs":
         time.sleep(600)
@@ -273,7 +273,7 @@ def misbehave(path: Path, kind: str, min_frames: int) -> Iterator[Probe]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.stem == "raises":
         raise ValueError("surprise")
-    for probe in probe_steps(path, kind, min_frames):
+    for probe in probe_steps(path, kind, max_pixels):
         yield probe
         if path.stem == "hangs_in_random_access":
             time.sleep(600)
@@ -289,7 +289,9 @@ def test_decoder_that_hangs_or_dies_costs_its_file_only(
     items = [(tmp_path / f"{name}.mp4", "video") for name in names]
     seen: list[tuple[int, int]] = []
     progress = lambda done, total: seen.append((done, total))  # noqa: E731
-    probes = list(probe_many(items, 8, 2, timeout_s=4, progress=progress, function=misbehave))
+    probes = list(
+        probe_many(items, 8, 2, Limits(timeout_s=4), progress=progress, function=misbehave)
+    )
     expected = [
         Health.OK,
         Health.TIMED_OUT,

@@ -24,7 +24,7 @@ class DeclaredShape:
     def detail(self) -> str:
         parts = []
         if self.missing:
-            parts.append(f"{self.missing} bytes are missing at its end")
+            parts.append(f"{self.missing:,} bytes are missing at its end")
         if self.headless:
             parts.append("its index (moov box) is missing")
         return ", ".join(parts)
@@ -72,6 +72,8 @@ def _missing_matroska(file: BinaryIO, size: int) -> int:
         if identity != expected or length is None:
             return 0
         end = file.tell() + length
+        if end > size:  # perhaps further than a file can be
+            break
         file.seek(end)  # past the header; then past the segment, which is the rest of the file
     return max(0, end - size)
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidprompt.data.complaints import Complaints
+from vidprompt.data.orientation import UPRIGHT, Orientation, orientation
 from vidprompt.errors import DataError
 
 Frames = NDArray[np.uint8]
@@ -30,7 +32,8 @@ def read_frames(
 
     Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in
     the order of their names; all are brought to the first one's size). `exact` is the probe's
-    verdict: True reads by random access, False decodes from the start. Rotation is applied.
+    verdict: True reads by random access, False decodes from the start. Rotation is applied; pixels
+    that are not square stay as they are stored, and both fields of interlaced video in one frame.
     DataError names the file for an index out of range, and for a file that cannot be read.
     """
     path = Path(path)
@@ -41,6 +44,8 @@ def read_frames(
         raise DataError(f"{path}: frame {wanted[0]} is out of range (frames count from 0)")
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    if kind != "frames" and not path.is_file():
+        raise DataError(f"{path}: it is a folder, a pipe or a device, not a file")
     frames: Frames | None = None
     if kind == "frames":
         frames = _read_folder(path, wanted)
@@ -82,7 +87,7 @@ def _read_random(path: Path, wanted: NDArray[np.int64]) -> Frames | None:
 
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
+        reader = decord.VideoReader(native_name(path), num_threads=1)
         if wanted[-1] < len(reader):
             return np.asarray(reader.get_batch(wanted.tolist()).asnumpy())
     except (decord.DECORDError, RuntimeError):
@@ -102,7 +107,7 @@ def _read_in_order(path: Path, wanted: NDArray[np.int64]) -> Frames:
             if stream is None:
                 raise DataError(f"{path}: it has no video stream")
             convert = UprightRGB()
-            for index, frame in enumerate(decoded(container, stream, [])):
+            for index, frame in enumerate(decoded(container, stream)):
                 if index == targets[0]:
                     found.append(convert(frame))
                     targets.popleft()
@@ -113,71 +118,100 @@ def _read_in_order(path: Path, wanted: NDArray[np.int64]) -> Frames:
     raise _out_of_range(path, targets[-1], index + 1)
 
 
-def open_container(path: Path) -> Any:
-    """A PyAV container; FFmpegError when FFmpeg knows no format that fits."""
+def open_container(path: Path, max_pixels: int | None = None) -> Any:
+    """A PyAV container; FFmpegError when FFmpeg knows no format that fits.
+
+    Pictures of more than `max_pixels` are refused by the decoder before memory is taken for them.
+    Nothing but files is opened, also where the file is a playlist of addresses.
+    """
     import av
 
-    if int(av.__version__.split(".")[0]) >= 19:
-        return av.open(str(path))
-    return av.open(str(path), metadata_errors="ignore")  # titles need not be UTF-8
+    options = {"protocol_whitelist": "file"}
+    if max_pixels is not None:
+        options["max_pixels"] = str(max_pixels)
+    settings: dict[str, Any] = {"options": options}
+    if int(av.__version__.split(".")[0]) < 19:
+        settings["metadata_errors"] = "ignore"  # titles need not be UTF-8
+    return av.open(native_name(path), **settings)
 
 
-def picture_stream(container: Any) -> Any | None:
+def native_name(path: Path) -> str:
+    """The path as FFmpeg takes it for a file: a relative one may look like a protocol (`a:b.mp4`)."""
+    return str(path.absolute())
+
+
+def picture_stream(container: Any, max_pixels: int | None = None) -> Any | None:
     """The first video stream that is not a cover picture, decoding in this thread alone."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             stream.codec_context.thread_count = 1
+            if max_pixels is not None:
+                stream.codec_context.options = {"max_pixels": str(max_pixels)}
             return stream
     return None
 
 
-def decoded(container: Any, stream: Any, errors: list[str]) -> Iterator[Any]:
-    """All frames in order; packets the decoder refuses are noted in `errors` and skipped."""
+def decoded(container: Any, stream: Any, complaints: Complaints | None = None) -> Iterator[Any]:
+    """All frames in order. Packets that the decoder refuses are skipped and noted in `complaints`.
+
+    MemoryError when there is none left: it says nothing about the packet.
+    """
     import av
 
+    complaints = Complaints() if complaints is None else complaints
     packets = container.demux(stream)
+    count = 0
     while True:
         try:
             packet = next(packets, None)
+        except MemoryError:
+            raise
         except av.FFmpegError as error:  # the container itself breaks off
-            errors.append(error.strerror or type(error).__name__)
+            complaints.refuse(count, error.strerror or type(error).__name__)
             return
         if packet is None:
             return
+        complaints.packets += packet.size > 0
         try:
             frames = packet.decode()
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
-            errors.append(error.strerror or type(error).__name__)
+            complaints.refuse(count, error.strerror or type(error).__name__)
             continue
-        yield from frames
-
-
-def quarter_turns(frame: Any) -> int:
-    """Counter-clockwise turns (0-3) that set the frame upright, as its display matrix says."""
-    return round(frame.rotation / 90) % 4
+        complaints.listen(count)
+        for frame in frames:
+            complaints.inspect(count, frame)
+            yield frame
+            count += 1
 
 
 class UprightRGB:
     """Converts one video's frames to upright uint8 RGB (H, W, 3), all of the first one's size.
 
     The scaler is kept from frame to frame: to set it up costs more than a small frame's conversion.
+    It is bicubic, as in the ffmpeg program; where colour is stored at half the size and 8 bits,
+    FFmpeg repeats it instead, whichever is asked for.
     """
 
     def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
+        from av.video.reformatter import Interpolation, VideoReformatter
 
         self._reformatter = VideoReformatter()
+        self._bicubic = Interpolation.BICUBIC
         self._size: tuple[int, int] | None = None
 
     def __call__(self, frame: Any) -> Frames:
         self._size = self._size or (frame.width, frame.height)
         width, height = self._size
-        turns = quarter_turns(frame)
-        converted = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
+        converted = self._reformatter.reformat(
+            frame, width, height, "rgb24", interpolation=self._bicubic, threads=1
+        )
         image = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        upright: Orientation = orientation(frame)
+        return image if upright == UPRIGHT else np.ascontiguousarray(upright.apply(image))
 
 
 def image_names(path: Path) -> list[str]:

@@ -1,30 +1,30 @@
-"""Work that may hang or crash, each piece in a process that can be lost.
+"""Work that may hang, crash or eat all memory, each piece in a process that can be lost.
 
 Decoders are C libraries fed with files from anywhere: one of them loops, another segfaults. A
 `concurrent.futures` pool loses everything when a worker dies and cannot stop one that hangs. Here a
 few long-lived processes are each fed through a pipe; one that passes its time limit or dies is
-replaced, and only the piece it worked on is lost.
+replaced, and only the piece it worked on is lost. A piece whose process died is tried once more in
+another: a person or the system, short of memory, may have killed the first.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Generic, Literal, TypeVar
 
-from vidprompt.errors import UserError
+from vidprompt.data.worker import Worker
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 Progress = Callable[[int, int], None]  # (done, of how many)
-Loss = Literal["timed_out", "crashed"]
+Loss = Literal["timed_out", "crashed", "out_of_memory"]
 
-_START_LIMIT_S = 180.0  # imports in a new process, on a busy machine
+_ATTEMPTS = 2  # at a piece whose process dies
+_FAILED_STARTS = 3  # processes in a row that die before they are ready: then something is wrong
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Outcome(Generic[Value]):
     """What came of one item.
 
     `value` is the last thing the function yielded, kept also when it failed later. `failure` is
-    None when the function ran to its end; else `detail` says in words how it failed.
+    None when the function ran to its end; else `detail` says in words how it failed. `killed`: the
+    process was killed from outside, so that it may end otherwise another time.
     """
 
     value: Value | None
     failure: Literal["raised"] | Loss | None = None
     detail: str = ""
+    killed: bool = False
 
 
 def guarded_map(
@@ -46,147 +48,164 @@ def guarded_map(
     workers: int,
     timeout_s: float,
     ahead: int = 64,
+    memory_mb: int | None = None,
 ) -> Generator[Outcome[Value], None, None]:
     """Run a generator function on every item in worker processes; outcomes in the items' order.
 
+    At most `ahead` items are under way or done while an earlier one is awaited. The rest is as
+    for `guarded_unordered`.
+    """
+    done: dict[int, Outcome[Value]] = {}
+    given = 0
+    for index, outcome in guarded_unordered(function, items, workers, timeout_s, ahead, memory_mb):
+        done[index] = outcome
+        while given in done:
+            yield done.pop(given)
+            given += 1
+
+
+def guarded_unordered(
+    function: Callable[[Item], Iterator[Value]],
+    items: Sequence[Item],
+    workers: int,
+    timeout_s: float,
+    ahead: int = 64,
+    memory_mb: int | None = None,
+) -> Generator[tuple[int, Outcome[Value]], None, None]:
+    """Run a generator function on every item in worker processes; (index, outcome) as each ends.
+
     `function` and the items must be picklable (processes are spawned, not forked). It yields what
     it knows so far, better and better: the last yield is the value. `timeout_s` is per item, in
-    seconds, and excludes the start of the process. At most `ahead` items are under way or done
-    while an earlier one is awaited. RuntimeError when a worker cannot even start.
+    seconds, and excludes the start of the process. `memory_mb`: megabytes a process may take beyond
+    what it has when it starts (Linux). Items are begun in order, at most `ahead` beyond the first
+    that has not ended. RuntimeError when workers cannot even start.
     """
-    pool = _Pool(function, min(max(1, workers), len(items)), timeout_s)
-    done: dict[int, Outcome[Value]] = {}
-    taken = given = 0
+    pool = _Pool(function, min(max(1, workers), len(items)), timeout_s, memory_mb)
+    fresh = deque(_Piece(index, item) for index, item in enumerate(items))
     try:
-        while given < len(items):
-            last = min(len(items), given + ahead)
-            while taken < last and pool.offer(taken, items[taken]):
-                taken += 1
-            for index, outcome in pool.collect(replace=taken < len(items)):
-                done[index] = outcome
-            while given in done:
-                yield done.pop(given)
-                given += 1
+        while fresh or pool.pieces:
+            first = min((piece.index for piece in pool.pieces), default=len(items))
+            pool.staff(len(fresh))
+            while fresh and fresh[0].index < first + ahead and pool.take(fresh[0]):
+                first = min(first, fresh.popleft().index)
+            yield from pool.collect()
     finally:
         pool.close()
 
 
-def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]]) -> None:
-    """A worker's life: say ready, then answer every item until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    pipe.send(("ready", None))
-    while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        try:
-            for value in function(item):
-                pipe.send(("value", value))
-            pipe.send(("end", None))
-        except UserError as error:
-            pipe.send(("raised", str(error)))
-        except Exception as error:
-            pipe.send(("raised", f"{type(error).__name__}: {error}"))
+@dataclass(eq=False)
+class _Piece:
+    """One item and how often it was tried. `value` is the latest it yielded."""
 
-
-class _Worker:
-    """One process and what it is doing. `index` is None while it has nothing to do."""
-
-    def __init__(self, function: Callable[[Any], Iterator[Any]]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        self.process.start()
-        theirs.close()  # so that its death reads as the end of the pipe
-        self.ready = False
-        self.index: int | None = None
-        self.value: Any = None
-        self.deadline = time.monotonic() + _START_LIMIT_S
-
-    def end(self) -> str:
-        """Kill the process if it lives; how it ended, in words."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-        code = self.process.exitcode or 0
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    index: int
+    item: Any
+    attempts: int = 0
+    value: Any = None
 
 
 class _Pool:
-    """`workers` processes, each replaced when it is lost."""
+    """Up to `size` processes, each replaced when it is lost.
+
+    `pieces` are those taken and not ended; `_again` those of them that wait for another try.
+    """
 
     def __init__(
-        self, function: Callable[[Any], Iterator[Any]], workers: int, timeout_s: float
+        self,
+        function: Callable[[Any], Iterator[Any]],
+        size: int,
+        timeout_s: float,
+        memory_mb: int | None,
     ) -> None:
-        self.function = function
-        self.timeout_s = timeout_s
-        self.workers = [_Worker(function) for _ in range(workers)]
+        self._function, self._size = function, size
+        self._timeout_s, self._memory_mb = timeout_s, memory_mb
+        self._workers: list[Worker] = []
+        self._work: dict[Worker, _Piece] = {}
+        self._again: deque[_Piece] = deque()
+        self._failed_starts = 0
 
-    def offer(self, index: int, item: Any) -> bool:
-        """Give the item to an idle worker; False when there is none."""
-        for worker in self.workers:
-            if worker.ready and worker.index is None:
-                worker.index, worker.value = index, None
-                worker.deadline = time.monotonic() + self.timeout_s
-                with suppress(BrokenPipeError):  # died idle: `collect` reads the end of its pipe
-                    worker.pipe.send(item)
+    @property
+    def pieces(self) -> list[_Piece]:
+        return [*self._work.values(), *self._again]
+
+    def staff(self, waiting: int) -> None:
+        """Start processes until there is one for every piece at hand and `waiting` more, or `size`."""
+        wanted = min(self._size, len(self.pieces) + waiting)
+        while len(self._workers) < wanted:
+            self._workers.append(Worker(self._function, self._memory_mb))
+        while self._again and self.take(self._again[0], again=True):
+            self._again.popleft()
+
+    def take(self, piece: _Piece, again: bool = False) -> bool:
+        """Give the piece to an idle process; False when there is none."""
+        if self._again and not again:
+            return False
+        for worker in [w for w in self._workers if w.ready and w not in self._work]:
+            if worker.send(piece.item, self._timeout_s):
+                piece.attempts += 1
+                self._work[worker] = piece
                 return True
+            self._workers.remove(worker)  # it died while it had nothing to do
+            worker.end()
         return False
 
-    def collect(self, replace: bool) -> list[tuple[int, Outcome[Any]]]:
-        """Wait for news of any worker, or for the nearest time limit; the items that ended.
-
-        `replace`: start a new process for one that is lost, because items are still to come.
-        """
-        active: dict[Any, _Worker] = {
-            w.pipe: w for w in self.workers if w.index is not None or not w.ready
-        }
+    def collect(self) -> list[tuple[int, Outcome[Any]]]:
+        """Wait for news of any process, or for the nearest time limit; the pieces that ended."""
+        active = {w.pipe: w for w in self._workers if w in self._work or not w.ready}
         if not active:
             return []
         left = min(worker.deadline for worker in active.values()) - time.monotonic()
-        ended = []
-        for pipe in wait(list(active), timeout=max(0.0, left)):
-            outcome = self._receive(active.pop(pipe), replace)
-            if outcome is not None:
-                ended.append(outcome)
+        heard = wait(list(active), timeout=max(0.0, left))
+        news = [worker for pipe, worker in active.items() if pipe in heard]
+        ended = [self._receive(worker) for worker in news]
         now = time.monotonic()
-        for worker in active.values():
-            if worker.deadline <= now:
-                ended.append(self._lose(worker, "timed_out", replace))
-        return ended
+        late = [w for w in active.values() if w not in news and w.deadline <= now]
+        ended += [self._lose(worker, "timed_out") for worker in late]
+        return [end for end in ended if end is not None]
 
-    def _receive(self, worker: _Worker, replace: bool) -> tuple[int, Outcome[Any]] | None:
-        try:
-            word, content = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join(5)  # the pipe ends a moment before the process has its exit code
-            return self._lose(worker, "crashed", replace)
+    def _receive(self, worker: Worker) -> tuple[int, Outcome[Any]] | None:
+        message = worker.receive()
+        if message is None:
+            return self._lose(worker, "crashed")
+        word, content = message
         if word == "ready":
-            worker.ready = True
+            self._failed_starts = 0
             return None
+        if word == "out_of_memory":
+            return self._lose(worker, "out_of_memory")
+        piece = self._work[worker]
         if word == "value":
-            worker.value = content
+            piece.value = content
             return None
-        index, worker.index = worker.index, None
-        assert index is not None
+        del self._work[worker]
         if word == "raised":
-            return index, Outcome(worker.value, "raised", content)
-        return index, Outcome(worker.value)
+            return piece.index, Outcome(piece.value, "raised", content)
+        return piece.index, Outcome(piece.value)
 
-    def _lose(self, worker: _Worker, loss: Loss, replace: bool) -> tuple[int, Outcome[Any]]:
-        self.workers.remove(worker)
+    def _lose(self, worker: Worker, loss: Loss) -> tuple[int, Outcome[Any]] | None:
+        """The end of a process: what it worked on is tried again, or ends with the reason."""
+        self._workers.remove(worker)
         ending = worker.end()
-        if worker.index is None:
-            raise RuntimeError(f"a worker process did not start ({loss}, {ending})")
-        if replace:
-            self.workers.append(_Worker(self.function))
+        piece = self._work.pop(worker, None)
+        if piece is None:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS:
+                raise RuntimeError(f"a worker process did not start ({loss}, {ending.words})")
+            return None
+        # a process that did other pieces before may have had little memory left for this one
+        retry = loss == "crashed" or (loss == "out_of_memory" and worker.sent > 1)
+        if retry and piece.attempts < _ATTEMPTS:
+            self._again.append(piece)
+            return None
         if loss == "timed_out":
-            detail = f"It was not done after {self.timeout_s:g} s."
+            detail = f"It was not done after {self._timeout_s:g} s."
+        elif loss == "out_of_memory":
+            limit = f" (the limit is {self._memory_mb:,} MB)" if self._memory_mb else ""
+            detail = f"It wanted more memory than it could have{limit}."
         else:
-            detail = f"The process that worked on it died ({ending})."
-        return worker.index, Outcome(worker.value, loss, detail)
+            detail = f"The process that worked on it died, twice ({ending.words})."
+        killed = loss == "crashed" and ending.killed
+        return piece.index, Outcome(piece.value, loss, detail, killed)
 
     def close(self) -> None:
-        for worker in self.workers:
+        for worker in self._workers:
             worker.end()

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidprompt.atomic import replacing
 from vidprompt.data.annotations import Annotation
-from vidprompt.data.video import Health, Probe
+from vidprompt.data.probe import Health, Probe
 from vidprompt.errors import DataError
 
 SCHEMA = pa.schema(
@@ -30,11 +30,15 @@ SCHEMA = pa.schema(
         ("camera", pa.int32()),
         ("clothes", pa.string()),
         ("size", pa.int64()),
+        ("hash", pa.string()),
         ("n_frames", pa.int32()),
+        ("header_frames", pa.int32()),
         ("width", pa.int32()),
         ("height", pa.int32()),
+        ("rotation", pa.int32()),
         ("fps", pa.float64()),
         ("duration", pa.float64()),
+        ("container", pa.string()),
         ("codec", pa.string()),
         ("health", pa.string()),
         ("detail", pa.string()),

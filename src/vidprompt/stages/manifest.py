@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from vidprompt.configuration import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.manifest import build_manifest, write_manifest
 from vidprompt.data.presence import missing_table, presence
-from vidprompt.data.video import Health, Probe, probe_many, probe_presence
+from vidprompt.data.probe import Health, Limits, Probe
+from vidprompt.data.probe_cache import ProbeCache, probe_cached
+from vidprompt.data.video import probe_presence
 from vidprompt.errors import DataError, UserError
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
@@ -37,11 +40,15 @@ def run(config: Any) -> None:
     }
     folders = {name: folder for name, folder, _ in sources(dataset)}
     annotations = [a for listing in listings.values() for a in listing.annotations]
-    probes = _probe(config, [root / folders[a.source] / a.path for a in annotations], annotations)
+    names = [str(Path(folders[a.source], a.path)) for a in annotations]
+    probes = _probe(config, names, annotations)
     table = build_manifest(annotations, probes, folders)
     write_manifest(table, paths.manifest(dataset.name))
     write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
     _say_what_is_missing(dataset.name, annotations, probes)
+    flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
+    if flawed:
+        print(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
     counts = Counter(probe.health.value for probe in probes)
     print(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
 
@@ -54,25 +61,38 @@ def sources(dataset: Any) -> list[tuple[str, str, dict[str, Any]]]:
     return found
 
 
-def _probe(config: Any, files: Sequence[Path], annotations: Sequence[Annotation]) -> list[Probe]:
-    """A probe each. What no reader found is missing, and no worker has to find that out again."""
+def limits(dataset: Any) -> Limits:
+    """What probing one video of a dataset may take."""
+    return Limits(dataset.probe_timeout_s, dataset.probe_memory_mb, dataset.probe_max_pixels)
+
+
+def _probe(config: Any, names: Sequence[str], annotations: Sequence[Annotation]) -> list[Probe]:
+    """A probe each, of files named below the root. What is not there needs no worker to find out."""
     dataset = config.dataset
-    probes = [Probe(Health.MISSING, f"There is no file {file.name}.") for file in files]
-    there = [row for row, annotation in enumerate(annotations) if annotation.found]
+    root = Path(dataset.root)
+    probes = [Probe(Health.MISSING, f"There is no file {Path(name).name}.") for name in names]
+    there = [
+        row
+        for row, annotation in enumerate(annotations)
+        if annotation.found or os.path.lexists(root / names[row])
+    ]
     if dataset.probe == "stat":
         for row in there:
-            probes[row] = probe_presence(files[row], annotations[row].kind)
+            probes[row] = probe_presence(root / names[row], annotations[row].kind)
         return probes
-    with Progress(f"probe {dataset.name}", len(there), unit="videos") as progress:
-        found = probe_many(
-            [(files[row], annotations[row].kind) for row in there],
-            min_frames=dataset.min_frames,
-            workers=config.workers,
-            timeout_s=dataset.probe_timeout_s,
-            progress=progress.reach,
+    items = [(names[row], annotations[row].kind) for row in there]
+    home = paths.probes(dataset.name)
+    with (
+        ProbeCache(home, limits(dataset)) as cache,
+        Progress(f"probe {dataset.name}", len(there), unit="videos") as progress,
+    ):
+        found, known = probe_cached(
+            items, root, cache, dataset.min_frames, config.workers, progress.reach
         )
-        for row, probe in zip(there, found, strict=True):
-            probes[row] = probe
+    if known:
+        print(f"{known:,} of {len(items):,} videos were known from {home} and not opened again")
+    for row, probe in zip(there, found, strict=True):
+        probes[row] = probe
     return probes
 
 
