@@ -1,5 +1,6 @@
 """Configuration: typos are sentences, and dvc.yaml names the parameter files a stage reads."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -79,10 +80,19 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
     reads = {  # configuration groups a stage's code uses
         "manifest": {"dataset"},
         "splits": {"dataset", "protocol"},
-        "validate": {"dataset"},
+        "validate": {"dataset", "protocol"},
         "frames": {"dataset", "frames"},
         "backbone": {"backbone"},
-        "train": {"backbone", "frames", "method", "prompts", "protocol", "schedule", "trainer"},
+        "train": {
+            "backbone",
+            "dataset",
+            "frames",
+            "method",
+            "prompts",
+            "protocol",
+            "schedule",
+            "trainer",
+        },
         "features": {"backbone", "method", "prompts"},
         "floor": {"backbone", "method", "prompts"},
         "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},
@@ -94,3 +104,39 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
     for name, groups in reads.items():
         listed = {Path(next(iter(entry))).parent.name for entry in stages[name]["do"]["params"]}
         assert groups <= listed, name
+
+
+def test_a_training_reads_the_datasets_own_numbers_of_protocols_and_no_counts() -> None:
+    train = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["params"]
+    [dataset] = [keys for entry in train for file, keys in entry.items() if "/dataset/" in file]
+    assert dataset == ["protocols"]
+
+
+def test_stages_name_what_they_read_below_a_datasets_root() -> None:
+    """Videos and annotations, class lists, partitions, published lists."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    reading = {name for name, stage in stages.items() if "${item.root}" in stage["do"]["deps"]}
+    assert reading == {"manifest", "splits", "validate", "frames"}
+
+
+@pytest.mark.parametrize("stage", ["splits", "validate"])
+def test_stages_name_the_modules_that_lists_are_made_with(stage: str) -> None:
+    """What a stage's module imports of vidprompt.data, at its head or in a function."""
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    tree = ast.parse((ROOT / f"src/vidprompt/stages/{stage}.py").read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprompt.data"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            imported |= {_module_file(name) or _module_file(node.module or "") for name in names}
+    assert imported
+    for file in imported:
+        assert any(file == dep or file.startswith(f"{dep}/") for dep in deps), file
+
+
+def _module_file(name: str) -> str:
+    """`vidprompt.data.splits` → its file in the repository; "" for what is no module."""
+    path = Path("src", *name.split("."))
+    if (ROOT / path).is_dir():
+        return str(path)
+    return str(path.with_suffix(".py")) if (ROOT / path.with_suffix(".py")).is_file() else ""

@@ -143,7 +143,8 @@ def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
         write_text(out, missing_table(annotations, missing))
     there = any(a.found for a in annotations)
     for sentence in presence(annotations, missing, out):
-        state = State.MISSING if not there else State.NOTE if "missing" in sentence else State.OK
+        wrong = "missing" in sentence or sentence.startswith("warning")
+        state = State.MISSING if not there else State.NOTE if wrong else State.OK
         yield Finding("videos", state, sentence)
 
 

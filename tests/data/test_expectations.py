@@ -421,6 +421,32 @@ def test_manifest_without_splits(clean: tuple[pd.DataFrame, Splits]) -> None:
     assert report["expectations"][0]["checked"] == 0
 
 
+def test_counts_of_splits_left_out_are_left_out_and_misspelt_ones_are_not(
+    clean: tuple[pd.DataFrame, Splits],
+) -> None:
+    manifest, splits = clean
+    expected = {
+        "videos": 34,
+        "tests.supervised_split1.test": len(splits["supervised_split1"]["tests"]["test"]["videos"]),
+        "train.supervised_split2": 9586,
+        "tests.supervised_split3.test": 3696,
+        "tests.zero_shot_half0.test": 5,
+        "tests.reid.query": 834,
+    }
+    report = _validate(manifest, splits, expected=expected)
+    assert _failed(report) == {}
+    counted = next(e for e in report["expectations"] if e["name"] == "expected_counts")
+    assert counted["checked"] == 2
+    # what is built is counted, a list that it does not have too
+    wrong = {"tests.supervised_split1.test": 1, "tests.supervised_split1.tset": 8}
+    failed = _failed(_validate(manifest, splits, expected=wrong))["expected_counts"]
+    assert failed["failed"] == 2
+    assert "tests.supervised_split1.tset: 0, not 8" in failed["examples"]
+    for name in ("train.supervised_spilt2", "tests.supervised_split4.test", "val.reid_genral"):
+        with pytest.raises(DataError, match="No split is called '.*, as the expected count"):
+            _validate(manifest, splits, expected={name: 1})
+
+
 def test_what_cannot_be_judged_is_refused(clean: tuple[pd.DataFrame, Splits]) -> None:
     manifest, splits = clean
     with pytest.raises(DataError, match="no column group, health"):

@@ -3,7 +3,11 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import random
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +48,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Close a shard at 10 kB, so that five little videos fill several."""
-    import vidprompt.data.frames as module
-
-    build = module._Build
-
-    def make(out: Path, shard_bytes: int, *rest: Any) -> Any:
-        return build(out, 10_000, *rest)
-
-    monkeypatch.setattr(module, "_Build", make)
+    """Two of the little videos fill a shard, so that five fill three."""
+    monkeypatch.setattr("vidprompt.data.shard_plan.BYTES_A_PIXEL", 30)
 
 
 def test_cached_frames_are_the_segment_centres(rows: list[FrameRow], tmp_path: Path) -> None:
@@ -209,12 +206,117 @@ def test_damaged_shard_is_named_and_it_alone_rebuilt(
         FrameCache(tmp_path).verify()
 
 
-def test_shard_cut_short_is_an_error_that_names_it(rows: list[FrameRow], tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found_when_its_frame_is_read(
+    rows: list[FrameRow], tmp_path: Path
+) -> None:
     build_frame_cache(rows, SMALL, {}, tmp_path)
     shard = tmp_path / "shard-00000.tar"
-    shard.write_bytes(shard.read_bytes()[:2000])
+    whole = shard.read_bytes()
+    cache = FrameCache(tmp_path)
+    before = cache.read("people/0001", range(6))
+    last = bytearray(whole)
+    with tarfile.open(shard) as tar:
+        member = tar.getmembers()[-1]
+        last[member.offset_data + member.size - 10] ^= 4  # in the last frame of the last video
+    shard.write_bytes(bytes(last))
+    cache = FrameCache(tmp_path)
+    np.testing.assert_array_equal(cache.read("people/0001", range(5)), before[:5])
+    with pytest.raises(DataError, match=r"shard-00000\.tar is damaged at people/0001, frame 5:"):
+        cache.read("people/0001", [5])
+    shard.write_bytes(whole[:2000])
     with pytest.raises(DataError, match=r"shard-00000\.tar is damaged at people/0001"):
         FrameCache(tmp_path).read("people/0001", [5])
+
+
+def test_rows_stand_for_videos(rows: list[FrameRow], tmp_path: Path) -> None:
+    build_frame_cache(rows, SMALL, {}, tmp_path)
+    cache = FrameCache(tmp_path)
+    ids = ["people/0001", "gone", cache.ids[0], "", "zzz"]
+    found = cache.rows(ids)
+    assert found.tolist() == [4, -1, 0, -1, -1]
+    assert [cache.video_id(row) for row in (0, 4)] == [cache.ids[0], "people/0001"]
+    np.testing.assert_array_equal(cache.read(4, [2]), cache.read("people/0001", [2]))
+    for row in (-1, 5):
+        with pytest.raises(DataError, match=f"no video {row}"):
+            cache.num_frames(row)
+
+
+BUILD = """
+import pickle, resource, sys
+import vidprompt.data.shard_plan as plan
+from vidprompt.data.frames import build_frame_cache
+from vidprompt.errors import UserError
+plan.BYTES_A_PIXEL = 30
+if __name__ == "__main__":
+    limit, rows, settings, per_source, out = pickle.loads(sys.stdin.buffer.read())
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        build_frame_cache(rows, settings, per_source, out, 2, lambda *_: print("one", flush=True))
+    except UserError as error:
+        sys.exit(str(error))
+"""
+
+
+def _started(*what: Any) -> subprocess.Popen[bytes]:
+    """A build in a process of its own, which prints a line a video."""
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", BUILD], stdin=pipe, stdout=pipe, stderr=pipe)
+    assert child.stdin is not None
+    with child.stdin as pipe_in:
+        pipe_in.write(pickle.dumps(what))
+    child.stdin = None  # `communicate` would flush it
+    return child
+
+
+def test_a_build_killed_at_any_moment_ends_in_the_same_bytes(
+    rows: list[FrameRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    many = [row._replace(video_id=f"{row.video_id}-{n:02d}") for row in rows for n in range(8)]
+    build_frame_cache(many, SMALL, {}, tmp_path / "whole", workers=2)
+    rng = random.Random(5)
+    kills = 0
+    for _ in range(60):
+        child = _started(0, many, SMALL, {}, tmp_path / "killed")
+        assert child.stdout is not None
+        for _ in range(rng.randint(0, 16)):
+            if not child.stdout.readline():
+                break
+        time.sleep(rng.choice([0, 0.01, 0.1, 0.6]))
+        child.kill()
+        child.communicate()
+        if child.returncode == 0:
+            break
+        kills += 1
+        with pytest.raises(DataError, match="no finished frame cache"):
+            FrameCache(tmp_path / "killed")
+    else:
+        pytest.fail("it never came to an end")
+    assert kills >= 3
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    FrameCache(tmp_path / "killed").verify()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
+    rows: list[FrameRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_shards(monkeypatch)
+    large = {"people": {"stretch": [960, 480], "quality": 100}}  # the last in order of ids
+    build_frame_cache(rows, SMALL, large, tmp_path / "whole")
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "whole").glob("*.tar"))]
+    assert max(sizes[:-1]) < sizes[-1]
+    child = _started(sizes[-1] - 1, rows, SMALL, large, tmp_path / "full")
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 1
+    [said] = errors.decode().strip().splitlines()
+    assert "File too large; finished shards are kept, so make room and run it again" in said
+    left = {path.name for path in (tmp_path / "full").iterdir()}
+    assert left == {
+        f"shard-{n:05d}.{end}" for n in range(len(sizes) - 1) for end in ("tar", "json")
+    }
+    assert build_frame_cache(rows, SMALL, large, tmp_path / "full")["kept"] == len(sizes) - 1
+    assert contents(tmp_path / "full") == contents(tmp_path / "whole")
 
 
 def test_other_settings_or_inputs_rebuild(

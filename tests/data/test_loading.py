@@ -1,11 +1,21 @@
-"""Augmentation treats all frames of a clip alike and changes only what it is asked to."""
+"""Augmentation treats all frames of a clip alike; clips and views are the same whoever makes them."""
 
 import itertools
+import pickle
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from make_videos import write_video
+from PIL import Image
 
-from vidprompt.data.loading import Augmentation, training_view
+from vidprompt.data.batch_plan import ShuffledBatches
+from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.loading import Augmentation, Clips, TestClips, batches, training_view
+from vidprompt.data.sampling import Views
+from vidprompt.errors import DataError
 
 
 def clip_of_one_picture() -> torch.Tensor:
@@ -47,3 +57,104 @@ def test_shuffled_channels_are_the_same_three_planes() -> None:
         planes = [[torch.equal(new, old) for old in source[0]] for new in shuffled]
         orders.add(tuple(plane.index(True) for plane in planes))
     assert orders == set(itertools.permutations(range(3)))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two videos of 20 frames, 12 of which are cached, and a tracklet with all of its 11."""
+    folder = tmp_path_factory.mktemp("cache")
+    rows = [
+        FrameRow(
+            f"a/{n}",
+            write_video(folder / f"{n}.mp4", 20, 64, 96, "h264.mp4", n),
+            "video",
+            20,
+            True,
+            "a",
+        )
+        for n in range(2)
+    ]
+    tracklet = folder / "person"
+    tracklet.mkdir()
+    for number in range(11):
+        Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(tracklet / f"{number:03d}.png")
+    rows.append(FrameRow("p/1", tracklet, "frames", 11, True, "p"))
+    settings = FrameSettings(short_side=64, frames=12)
+    build_frame_cache(rows, settings, {"p": {"frames": None}}, folder / "frames")
+    return folder / "frames"
+
+
+def _shade(clip: torch.Tensor) -> list[int]:
+    """Which frames of the tracklet a clip (T, 3, S, S) has."""
+    return (clip[:, 0].float().mean((1, 2)) / 20).round().int().tolist()
+
+
+def test_an_epoch_gives_the_same_clips_however_many_workers(cache: Path) -> None:
+    clips = Clips(
+        cache,
+        ["a/1", "p/1", "a/0"],
+        [1, 2, 0],
+        num_frames=4,
+        size=48,
+        seed=3,
+        augmentation=Augmentation(scales=[1.0, 0.75], flip=True, jitter=0.5),
+    )
+    plan = ShuffledBatches(3, 2, 6, seed=1)
+    one = list(batches(clips, plan, workers=0))
+    for workers, start in ((2, 0), (1, 3)):
+        plan = ShuffledBatches(3, 2, 6, seed=1, start=start)
+        for (video, labels), (other, theirs) in zip(
+            batches(clips, plan, workers), one[start:], strict=True
+        ):
+            assert torch.equal(video, other)
+            assert torch.equal(labels, theirs)
+    assert one[0][0].shape == (2, 4, 3, 48, 48)
+    assert not torch.equal(clips[(0, 0)][0], clips[(1, 0)][0])
+
+
+def test_frames_decoded_elsewhere_are_the_same(cache: Path) -> None:
+    options: dict[str, Any] = {
+        "num_frames": 4,
+        "size": 48,
+        "augmentation": Augmentation(jitter=1.0),
+    }
+    videos, labels = ["a/1", "p/1", "a/0"], [1, 2, 0]
+    plan = ShuffledBatches(3, 2, 4, seed=1)
+    here = batches(Clips(cache, videos, labels, **options), plan, 0)
+    there = batches(Clips(cache, videos, labels, encoded=True, **options), plan, 0)
+    for (video, label), (other, theirs) in zip(here, there, strict=True):
+        assert torch.equal(label, theirs)
+        assert torch.equal(video, other)
+
+
+def test_views_are_clips_and_crops_in_order(cache: Path) -> None:
+    views = Views("dense", stride=1, clips=3, crops=3)
+    clips = TestClips(cache, ["p/1", "a/0"], num_frames=5, size=64, views=views)
+    assert clips.owner.tolist() == [0, 0, 0, 1, 1, 1]
+    items = [clips[i] for i in range(6)]
+    assert {item.shape for item in items} == {(3, 5, 3, 64, 64)}
+    assert [_shade(item[0]) for item in items[:3]] == [
+        [0, 1, 2, 3, 4],
+        [3, 4, 5, 6, 7],
+        [6, 7, 8, 9, 10],
+    ]
+    wide = items[3]  # 64 × 96: left, middle, right
+    assert torch.equal(wide[0][..., 16:], wide[1][..., :-16])
+    assert torch.equal(wide[1][..., 16:], wide[2][..., :-16])
+    centre = TestClips(cache, ["a/0"], num_frames=5, size=64, views=Views("dense", 1, 3, 1))
+    assert torch.equal(centre[0][0], wide[1])
+
+
+def test_whole_tracklets_have_every_frame(cache: Path) -> None:
+    clips = TestClips(cache, ["p/1"], num_frames=4, size=64, whole=True)
+    seen = [_shade(clips[i][0]) for i in range(len(clips))]
+    assert seen == [[0, 2, 4, 6], [1, 3, 5, 7], [8, 9, 10, 8]]
+    with pytest.raises(DataError, match="a/0: 12 of 20 frames are cached, and all are asked for"):
+        TestClips(cache, ["p/1", "a/0"], num_frames=4, size=64, whole=True)
+    with pytest.raises(DataError, match="b/1 is not in the frame cache"):
+        TestClips(cache, ["p/1", "b/1"], num_frames=4, size=64)
+
+
+def test_a_worker_is_sent_no_names(cache: Path) -> None:
+    clips = Clips(cache, ["a/1"] * 1000, [0] * 1000, num_frames=4, size=48)
+    assert len(pickle.dumps(clips)) < 1000 * 16 + 2000

@@ -1,10 +1,18 @@
 """Samplers are pure functions, fair and in order."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprompt.data.sampling import clip_rng, person_batches, segment_frames, shuffled_batches
+from vidprompt.data.sampling import (
+    Views,
+    clip_rng,
+    segment_frames,
+    tracklet_clips,
+    training_frames,
+)
+from vidprompt.errors import UserError
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.booleans())
@@ -30,29 +38,64 @@ def test_a_video_draws_the_same_whoever_asks_and_another_each_epoch() -> None:
         assert (first != segment_frames(100, 8, rng=clip_rng(*other))).any()
 
 
-@given(st.integers(1, 40), st.integers(1, 16), st.integers(1, 30))
-def test_batches_are_full_and_every_video_is_seen_equally_often(
-    count: int, batch_size: int, steps: int
+@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 5), st.integers(1, 4))
+def test_views_are_in_range_and_spread_over_the_video(
+    n_frames: int, num_frames: int, clips: int, stride: int
 ) -> None:
-    plan = list(shuffled_batches(count, batch_size, steps, seed=3))
-    drawn = [sample for batch in plan for sample in batch]
-    assert len(set(drawn)) == len(drawn)  # never the same video in the same epoch twice
-    batches = [[index for _, index in batch] for batch in plan]
-    assert {len(batch) for batch in batches} == {min(batch_size, count)}
-    assert all(len(set(batch)) == len(batch) for batch in batches)
-    seen = np.bincount(np.concatenate(batches), minlength=count)
-    assert seen.max() - seen.min() <= 2
+    for sampling in ("segment", "dense"):
+        views = Views(sampling, stride, clips)
+        positions = views.positions(n_frames, num_frames)
+        assert positions.shape == (clips, num_frames)
+        assert positions.min() >= 0
+        assert positions.max() < n_frames
+        assert (positions == views.positions(n_frames, num_frames)).all()
+        assert (np.diff(positions[:, 0]) >= 0).all()
+    span = (num_frames - 1) * stride + 1
+    if clips > 1 and n_frames >= span:  # from the first frame to the last
+        assert (positions[0, 0], positions[-1, -1]) == (0, n_frames - 1)
+        assert (np.diff(positions, axis=1) == stride).all()
 
 
-def test_person_batches_hold_p_people_with_k_tracklets() -> None:
-    persons = [0, 0, 0, 1, 1, 2, 3, 3, 3]
-    for step, plan in enumerate(person_batches(persons, people=3, tracklets=2, steps=20, seed=0)):
-        assert {epoch for epoch, _ in plan} == {step}
-        batch = np.array([index for _, index in plan])
-        labels = np.asarray(persons)[batch]
-        values, counts = np.unique(labels, return_counts=True)
-        assert len(values) == 3
-        assert (counts == 2).all()
-        for value in values:
-            if value != 2:  # the only one with a single tracklet repeats it
-                assert len(set(batch[labels == value])) == 2
+def test_views_by_hand() -> None:
+    assert Views().positions(24, 8)[0].tolist() == segment_frames(24, 8).tolist()
+    assert Views(clips=3).positions(12, 2).tolist() == [[1, 7], [3, 9], [5, 11]]
+    assert Views("dense", 2).positions(9, 3).tolist() == [[2, 4, 6]]
+    assert Views("dense", 2, clips=2).positions(9, 3).tolist() == [[0, 2, 4], [4, 6, 8]]
+    assert Views("dense", 1).positions(2, 5).tolist() == [[0, 1, 0, 1, 0]]
+    with pytest.raises(UserError, match="unknown sampling 'uniform'"):
+        Views("uniform")
+    with pytest.raises(UserError, match="1 or 3 crops"):
+        Views(crops=2)
+
+
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 5))
+def test_all_frames_of_a_tracklet_are_in_a_clip(
+    n_frames: int, num_frames: int, stride: int
+) -> None:
+    clips = tracklet_clips(n_frames, num_frames, stride)
+    assert clips.shape[1] == num_frames
+    assert set(clips.ravel()) == set(range(n_frames))
+    assert len(clips) == -(-n_frames // num_frames)
+
+
+def test_tracklet_clips_by_hand() -> None:
+    # a block of 32 in four interleaved clips; 19 left: two clips with stride 2, and three frames
+    clips = tracklet_clips(51).tolist()
+    assert clips[:4] == [[i + 4 * k for k in range(8)] for i in range(4)]
+    assert clips[4:6] == [[32 + i + 2 * k for k in range(8)] for i in range(2)]
+    assert clips[6:] == [[48, 49, 50, 48, 49, 50, 48, 49]]
+    assert tracklet_clips(3, 4, 2).tolist() == [[0, 1, 2, 0]]
+
+
+@given(st.integers(1, 100), st.integers(1, 16), st.integers(1, 5), st.integers(0, 9))
+def test_training_frames_follow_seed_epoch_and_video_alone(
+    n_frames: int, num_frames: int, stride: int, epoch: int
+) -> None:
+    for sampling in ("segment", "dense"):
+        drawn = [
+            training_frames(sampling, n_frames, num_frames, stride, clip_rng(1, epoch, "a"))
+            for _ in range(2)
+        ]
+        assert (drawn[0] == drawn[1]).all()
+        assert drawn[0].min() >= 0
+        assert drawn[0].max() < n_frames

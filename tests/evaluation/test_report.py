@@ -23,7 +23,7 @@ from vidprompt.errors import DataError
 from vidprompt.evaluation import charts, heatmap, pictures
 from vidprompt.evaluation.measures import Cell, Row
 from vidprompt.evaluation.report import write_report
-from vidprompt.evaluation.report_data import class_accuracies, headlines
+from vidprompt.evaluation.report_data import class_accuracies, confusions, headlines
 
 METHODS = {"frozen_clip": 0.25, "ez_clip": 0.75, "vita_clip": 0.5}
 EVIL = "<script>alert(1)</script>"
@@ -105,6 +105,7 @@ def _write_manifest(root: Path) -> None:
         row: dict[str, Any] = dict.fromkeys(SCHEMA.names, "")
         row |= {"video_id": video, "source": video.split("/")[0], "label": "a", "camera": 1}
         row |= {"size": 9, "n_frames": 8, "width": 24, "height": 16, "fps": 8.0, "duration": 1.0}
+        row |= {"header_frames": 8, "rotation": 0}
         row |= {"codec": "h264", "health": "ok", "exact": True}
         if video == BROKEN:
             row |= {"health": "too_few_frames", "detail": "1 frame; 8 are <needed>.", "codec": ""}
@@ -356,6 +357,24 @@ def test_accuracies_pool_splits_and_the_easiest_class_is_first(tmp_path: Path) -
     (folder / "per_class.csv").write_text(rows + "1,test,empty,0,\n")
     found = class_accuracies(tmp_path, ["ez_clip", "vita_clip"], "zero_shot", "test")
     assert found == [("b", {"ez_clip": (1.0, 2)}), ("nan", {"ez_clip": (0.75, 4)})]
+
+
+def test_halves_and_published_lists_are_not_pooled_with_the_official_splits(tmp_path: Path) -> None:
+    folder = tmp_path / "ez_clip/zero_shot"
+    folder.mkdir(parents=True)
+    rows = {"zero_shot_split1": 0.5, "zero_shot_split2": 1.0, "zero_shot_half0": 0.0}
+    rows |= {"zero_shot_theirs": 0.0}
+    lines = [f"{split},test,a,2,{value}\n" for split, value in rows.items()]
+    table = folder / "per_class.csv"
+    table.write_text("split,test,class,n,top1\n" + "".join(lines))
+    found = class_accuracies(tmp_path, ["ez_clip"], "zero_shot", "test")
+    assert found == [("a", {"ez_clip": (0.75, 4)})]
+    lines = [f"{split},test,a,b\n" for split in rows]
+    (folder / "confusion.csv").write_text("split,test,actual,predicted\n" + "".join(lines))
+    assert confusions(tmp_path, ["ez_clip"], "zero_shot", "test") == {"ez_clip": {("a", "b"): 2}}
+    table.write_text("split,test,class,n,top1\nzero_shot_theirs,test,a,2,0.5\n")  # nothing else
+    found = class_accuracies(tmp_path, ["ez_clip"], "zero_shot", "test")
+    assert found == [("a", {"ez_clip": (0.5, 2)})]
 
 
 @pytest.mark.parametrize(

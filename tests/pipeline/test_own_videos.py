@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (folder / "params/pipeline.yaml").read_text().replace("active: []", "active: [] # none")
     (folder / "params/pipeline.yaml").write_text(text)
     run("vidprompt", "activate", "own", folder=folder)
-    run("dvc", "add", "-q", "data", folder=folder)
+    run("dvc", "add", "-q", "data/own", "data/demo", folder=folder)  # their backbone is the demo's
     run("dvc", "repro", folder=folder)
     return folder
 

@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_project(folder)
     cut_down(folder)
     run("vidprompt", "activate", folder=folder)
-    run("dvc", "add", "-q", "data", folder=folder)
+    run("dvc", "add", "-q", "data/demo", folder=folder)
     run("dvc", "repro", folder=folder)
     return folder
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from vidprompt.data.frames import FrameCache
-from vidprompt.data.sampling import Batch, clip_rng, segment_frames
+from vidprompt.data.batch_plan import BatchPlan
+from vidprompt.data.frame_cache import FrameCache
+from vidprompt.data.sampling import SAMPLINGS, Views, clip_rng, tracklet_clips, training_frames
+from vidprompt.errors import DataError, UserError
 
 
 @dataclass(frozen=True)
@@ -33,17 +38,47 @@ class Augmentation:
     greyscale: float = 0.0
 
 
-def to_clip(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (T, H, W, 3) → uint8 (T, 3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+def to_clip(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """uint8 (T, H, W, 3) → uint8 (T, 3, H, W) of the same memory.
+
+    Pixels stay together (channels last): so resizing is several times faster, with equal results.
+    """
+    return torch.as_tensor(frames).permute(0, 3, 1, 2)
 
 
-def test_view(clip: torch.Tensor, size: int) -> torch.Tensor:
-    """Short side to `size`, then a centre crop: uint8 (T, 3, size, size)."""
+def read_clip(cache: FrameCache, row: int, positions: np.ndarray) -> torch.Tensor:
+    """Cached frames of a video as uint8 (T, 3, H, W); positions may repeat and come in any order."""
+    wanted, back = np.unique(positions, return_inverse=True)
+    if cache.format != "jpeg":
+        return to_clip(cache.read(row, positions))
+    encoded = cache.read_encoded(row, wanted)
+    frames = _decoded(encoded, torch.device("cpu"))
+    if len(wanted) < len(positions):
+        frames = frames[torch.from_numpy(back)]
+    return to_clip(frames)
+
+
+def _decoded(encoded: Sequence[bytes], device: torch.device) -> torch.Tensor:
+    """JPEG → uint8 (n, H, W, 3), by torchvision: on a CPU the same as PIL's, in less time."""
+    data = [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in encoded]
+    pictures = decode_jpeg(data, mode=ImageReadMode.RGB, device=device)
+    return torch.stack([picture.permute(1, 2, 0) for picture in pictures])
+
+
+def spatial_crops(clip: torch.Tensor, size: int, crops: int = 1) -> torch.Tensor:
+    """Short side to `size`, then crops: uint8 (crops, T, 3, size, size).
+
+    1: the centre; 3: the beginning, middle and end of the longer side.
+    """
     height, width = clip.shape[-2:]
     if min(height, width) != size:
         clip = F.resize(clip, [size], antialias=True)
-    return F.center_crop(clip, [size, size])
+        height, width = clip.shape[-2:]
+    if crops == 1:
+        return F.center_crop(clip, [size, size])[None]
+    rooms = height - size, width - size
+    places = [(round(rooms[0] * k / 2), round(rooms[1] * k / 2)) for k in range(crops)]
+    return torch.stack([clip[..., y : y + size, x : x + size] for y, x in places])
 
 
 def training_view(
@@ -73,11 +108,18 @@ def training_view(
 
 
 class Clips(Dataset):
-    """One clip a video. Items are (epoch, index) in training, index at test."""
+    """Random clips of videos to train on: items are (epoch, index), as batch plans give them.
+
+    Of the videos it keeps rows and labels alone, so that a worker's memory does not grow with names.
+    `sampling` and `stride`: see `training_frames`. `encoded`: give frames as they are stored, for
+    `decode_batch` to decode elsewhere (on a GPU), with equal results.
+
+    Raises DataError for a video that is not in the frame cache, UserError for an unknown sampling.
+    """
 
     def __init__(
         self,
-        cache: str,
+        cache: Path | str,
         videos: Sequence[str],
         labels: Sequence[int],
         *,
@@ -85,42 +127,147 @@ class Clips(Dataset):
         size: int,
         seed: int = 0,
         augmentation: Augmentation | None = None,
+        sampling: str = "segment",
+        stride: int = 1,
+        encoded: bool = False,
     ) -> None:
+        if sampling not in SAMPLINGS:
+            valid = ", ".join(SAMPLINGS)
+            raise UserError(f"unknown sampling {sampling!r}; choose one of {valid}")
         self.cache = FrameCache(cache)
-        self.videos, self.labels = list(videos), list(labels)
+        self.rows = _cached_rows(self.cache, videos)
+        self.labels = np.asarray(labels, np.int64)
         self.num_frames, self.size, self.seed = num_frames, size, seed
-        self.augmentation = augmentation
+        self.augmentation = augmentation or Augmentation()
+        self.sampling, self.stride, self.encoded = sampling, stride, encoded
 
     def __len__(self) -> int:
-        return len(self.videos)
+        return len(self.rows)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[torch.Tensor, int]:
-        epoch, index = item if isinstance(item, tuple) else (0, item)
-        video = self.videos[index]
-        available = self.cache.num_frames(video)
-        if self.augmentation is None:
-            positions = segment_frames(available, self.num_frames)
-            clip = test_view(to_clip(self.cache.read(video, positions)), self.size)
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        epoch, index = item
+        row, label = int(self.rows[index]), int(self.labels[index])
+        rng = clip_rng(self.seed, epoch, self.cache.video_id(row))
+        positions = training_frames(
+            self.sampling, self.cache.num_frames(row), self.num_frames, self.stride, rng
+        )
+        if self.encoded:
+            wanted, back = np.unique(positions, return_inverse=True)
+            return EncodedClip(self.cache.read_encoded(row, wanted), back, rng, label)
+        clip = read_clip(self.cache, row, positions)
+        return training_view(clip, self.size, self.augmentation, rng), label
+
+
+class EncodedClip(NamedTuple):
+    """A training clip before it is decoded: JPEG frames, which of them make it, its random numbers."""
+
+    frames: list[bytes]
+    order: np.ndarray
+    rng: np.random.Generator
+    label: int
+
+
+def decode_batch(
+    batch: Sequence[EncodedClip], size: int, augmentation: Augmentation, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode and augment clips on a device: uint8 (B, T, 3, size, size), labels (B,).
+
+    Where the device is a GPU, torchvision decodes JPEG there. Raises UserError for other formats.
+    """
+    clips = []
+    for item in batch:
+        try:
+            frames = _decoded(item.frames, device)
+        except RuntimeError as error:
+            raise UserError(
+                f"frames cannot be decoded on {device} ({str(error).splitlines()[0]}): "
+                "set trainer.decode to workers"
+            ) from error
+        clip = to_clip(frames[torch.from_numpy(item.order).to(device)])
+        clips.append(training_view(clip, size, augmentation, item.rng))
+    return torch.stack(clips), torch.tensor([item.label for item in batch])
+
+
+class TestClips(Dataset):
+    """Clips of videos to test: item i is a clip, `owner[i]` the number of its video.
+
+    Items are (crops, T, 3, size, size) uint8. `views` for all videos, or `whole=True`: all frames in
+    clips (re-identification). Raises DataError for a video that is not in the frame cache, and with
+    `whole` for one of which only some frames are there.
+    """
+
+    __test__ = False  # no test, whatever pytest thinks
+
+    def __init__(
+        self,
+        cache: Path | str,
+        videos: Sequence[str],
+        *,
+        num_frames: int,
+        size: int,
+        views: Views | None = None,
+        whole: bool = False,
+    ) -> None:
+        self.cache = FrameCache(cache)
+        self.rows = _cached_rows(self.cache, videos)
+        self.num_frames, self.size, self.whole = num_frames, size, whole
+        self.views = views or Views()
+        counts = [self._clips_of(int(row)) for row in self.rows] if whole else self.views.clips
+        self.owner = np.repeat(np.arange(len(self.rows)), counts)
+        self._first = np.searchsorted(self.owner, np.arange(len(self.rows)))
+
+    def _clips_of(self, row: int) -> int:
+        cached, source = self.cache.num_frames(row), self.cache.num_source_frames(row)
+        if cached < source:
+            raise DataError(
+                f"{self.cache.video_id(row)}: {cached} of {source} frames are cached, and all are "
+                "asked for: set frames to null for its source in params/frames and cache them again"
+            )
+        return -(-cached // self.num_frames)
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    def __getitem__(self, item: int) -> torch.Tensor:
+        owner = int(self.owner[item])
+        row = int(self.rows[owner])
+        available = self.cache.num_frames(row)
+        if self.whole:
+            positions = tracklet_clips(available, self.num_frames)
         else:
-            rng = clip_rng(self.seed, epoch, video)
-            positions = segment_frames(available, self.num_frames, rng=rng)
-            clip = to_clip(self.cache.read(video, positions))
-            clip = training_view(clip, self.size, self.augmentation, rng)
-        return clip, self.labels[index]
+            positions = self.views.positions(available, self.num_frames)
+        clip = read_clip(self.cache, row, positions[item - self._first[owner]])
+        return spatial_crops(clip, self.size, 1 if self.whole else self.views.crops)
+
+
+def _cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
+    rows = cache.rows(videos)
+    if (rows < 0).any():
+        missing = videos[int(np.flatnonzero(rows < 0)[0])]
+        raise DataError(f"{missing} is not in the frame cache {cache.path}")
+    return rows
 
 
 def batches(
-    clips: Clips, plan: Sequence[Batch], workers: int
+    clips: Clips, plan: BatchPlan, workers: int, device: torch.device | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The planned batches, in order: uint8 (B, T, 3, size, size), labels (B,)."""
+    """The planned batches, in order: uint8 (B, T, 3, size, size), labels (B,).
+
+    Encoded clips are decoded on `device`.
+    """
     loader = DataLoader(
         clips,
         batch_sampler=plan,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
         persistent_workers=bool(workers),
+        collate_fn=list if clips.encoded else None,
     )
-    yield from loader
+    if not clips.encoded:
+        yield from loader
+        return
+    for batch in loader:
+        yield decode_batch(batch, clips.size, clips.augmentation, device or torch.device("cpu"))
 
 
 def normalise(

@@ -1,28 +1,17 @@
-"""Which frames and which videos: pure functions of (counts, seed, epoch or step, video)."""
+"""Which frames of a video make a clip: pure functions of (counts, seed, epoch, video)."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-Batch = list[tuple[int, int]]  # (epoch, index of the video) of every sample
+from vidprompt.errors import UserError
 
-
-def segment_frames(
-    n_frames: int, num_frames: int, *, rng: np.random.Generator | None = None
-) -> np.ndarray:
-    """One frame a segment (TSN): `num_frames` positions in [0, n_frames), ascending.
-
-    The video is cut into `num_frames` equal segments; with `rng` a random frame of each (training),
-    without it the segment's centre (test). Short videos repeat frames.
-    """
-    if rng is None:
-        return (2 * np.arange(num_frames) + 1) * n_frames // (2 * num_frames)
-    edges = np.linspace(0, n_frames, num_frames + 1)
-    positions = edges[:-1] + rng.random(num_frames) * (edges[1:] - edges[:-1])
-    return np.minimum(positions.astype(np.int64), n_frames - 1)
+Positions = NDArray[np.int64]
+SAMPLINGS = ("segment", "dense")
 
 
 def clip_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
@@ -30,42 +19,94 @@ def clip_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, zlib.crc32(video_id.encode())])
 
 
-def shuffled_batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Batch]:
-    """`steps` batches: epoch after epoch of shuffled indices.
+def segment_frames(
+    n_frames: int,
+    num_frames: int,
+    *,
+    rng: np.random.Generator | None = None,
+    offset: tuple[int, int] = (1, 2),
+) -> Positions:
+    """One frame a segment (TSN, as EZ-CLIP samples): positions in [0, n_frames), ascending.
 
-    The last batch of an epoch is completed from the next one, so every batch is full and every video
-    is seen equally often.
+    The video is cut into `num_frames` equal segments; with `rng` a random frame of each (training),
+    without it the one at the fraction `offset` of each segment (test; 1/2 is its centre). Short
+    videos repeat frames.
     """
-    size = min(batch_size, count)
-    pending, epoch = np.empty((0, 2), np.int64), 0
-    for _ in range(steps):
-        if len(pending) < size:
-            order = np.random.default_rng([seed, epoch]).permutation(count)
-            # what is left of the old epoch comes first; no video twice in one batch
-            late = np.isin(order, pending[:, 1])
-            order = np.concatenate([order[~late], order[late]])
-            fresh = np.stack([np.full(count, epoch), order], 1)
-            pending = np.concatenate([pending, fresh])
-            epoch += 1
-        yield [(int(e), int(i)) for e, i in pending[:size]]
-        pending = pending[size:]
+    if rng is None:
+        part, of = offset
+        return (of * np.arange(num_frames) + part) * n_frames // (of * num_frames)
+    edges = np.linspace(0, n_frames, num_frames + 1)
+    positions = edges[:-1] + rng.random(num_frames) * (edges[1:] - edges[:-1])
+    return np.minimum(positions.astype(np.int64), n_frames - 1)
 
 
-def person_batches(
-    persons: Sequence[int], people: int, tracklets: int, steps: int, seed: int
-) -> Iterator[Batch]:
-    """P×K batches for the triplet loss: `people` persons × `tracklets` tracklets of each.
+def dense_frames(n_frames: int, num_frames: int, stride: int, start: int) -> Positions:
+    """`num_frames` positions `stride` apart from `start` on; a short video begins again."""
+    return (start + stride * np.arange(num_frames)) % n_frames
 
-    A person with fewer tracklets repeats some.
+
+def training_frames(
+    sampling: str, n_frames: int, num_frames: int, stride: int, rng: np.random.Generator
+) -> Positions:
+    """A random clip: a frame of every segment, or dense from a random start."""
+    if sampling == "segment":
+        return segment_frames(n_frames, num_frames, rng=rng)
+    room = max(0, n_frames - (num_frames - 1) * stride - 1)
+    return dense_frames(n_frames, num_frames, stride, int(rng.integers(room + 1)))
+
+
+@dataclass(frozen=True)
+class Views:
+    """How a video is looked at when it is tested: `clips` in time × `crops` in space.
+
+    `segment`: clip k takes the frame at (2k + 1) / (2 clips) of every segment, so one clip takes the
+    centres. `dense`: frames `stride` apart, the clips' starts evenly spread over the video (one clip:
+    in its middle). `crops`: 1 (centre) or 3 (along the longer side). Nothing is random.
     """
-    labels = np.asarray(persons)
-    by_person = [np.flatnonzero(labels == p) for p in np.unique(labels)]
-    people = min(people, len(by_person))
-    for step in range(steps):
-        rng = np.random.default_rng([seed, step])
-        chosen = rng.choice(len(by_person), people, replace=False)
-        rows = [
-            rng.choice(by_person[p], tracklets, replace=len(by_person[p]) < tracklets)
-            for p in chosen
-        ]
-        yield [(step, int(i)) for i in np.concatenate(rows)]
+
+    sampling: str = "segment"
+    stride: int = 1
+    clips: int = 1
+    crops: int = 1
+
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLINGS:
+            raise UserError(
+                f"unknown sampling {self.sampling!r}; choose one of {', '.join(SAMPLINGS)}"
+            )
+        if self.crops not in (1, 3) or min(self.clips, self.stride) < 1:
+            raise UserError(
+                f"views are 1 or more clips × 1 or 3 crops with a stride of at least 1, not {self}"
+            )
+
+    def positions(self, n_frames: int, num_frames: int) -> Positions:
+        """(clips, num_frames)."""
+        if self.sampling == "segment":
+            offsets = [(2 * k + 1, 2 * self.clips) for k in range(self.clips)]
+            return np.stack([segment_frames(n_frames, num_frames, offset=o) for o in offsets])
+        room = max(0, n_frames - (num_frames - 1) * self.stride - 1)
+        last = max(1, self.clips - 1)
+        starts = [room // 2] if self.clips == 1 else [k * room // last for k in range(self.clips)]
+        return np.stack([dense_frames(n_frames, num_frames, self.stride, s) for s in starts])
+
+
+def tracklet_clips(n_frames: int, num_frames: int = 8, stride: int = 4) -> Positions:
+    """All frames of a tracklet in clips, (clips, num_frames): re-identification's `@all-frames`.
+
+    Blocks of num_frames · stride frames give `stride` interleaved clips each; what is left is taken
+    with the largest stride that fits, and a last short piece is repeated from its beginning until it
+    is a clip. Every frame is in at least one clip. Source: the CCVID evaluation of Gu et al.,
+    CVPR 2022 (Simple-CCReID).
+    """
+    clips = []
+    block = num_frames * stride
+    start = 0
+    while start < n_frames:
+        left = n_frames - start
+        step = min(stride, left // num_frames)
+        if step == 0:  # a short piece
+            clips.append(start + np.arange(num_frames) % left)
+            break
+        clips += [start + i + step * np.arange(num_frames) for i in range(step)]
+        start += block if step == stride else step * num_frames
+    return np.stack(clips).astype(np.int64)

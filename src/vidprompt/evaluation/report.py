@@ -67,7 +67,7 @@ def write_report(
         "cmc": _cmc(results, methods),
         "examples": _examples(predictions, methods, cache),
         "queries": _queries(predictions, methods, cache, mosaic),
-        "health": data.health(manifest_path),
+        "health": data.health(manifest_path, splits_folder),
         "validation": data.validation(results / "validation.json"),
         "splits": data.split_files(splits_folder),
         "provenance": data.provenance(metrics, manifest_path),

@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.atomic import sha256
+from vidprompt.data.health import health_report
 from vidprompt.data.manifest import read_manifest, usable
+from vidprompt.data.split_names import measure_of
 from vidprompt.data.splits import read_split
 from vidprompt.errors import DataError
 from vidprompt.evaluation.measures import Metrics, Row
 
-LISTED = 200  # broken videos named before the list is cut
 PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
 _HEADLINE = {
     "zero_shot": "top1",
@@ -40,12 +41,11 @@ class Headline:
 class Health:
     """How the dataset's files are."""
 
-    videos: int
-    usable: int
     sources: list[dict[str, Any]]
     codecs: list[tuple[str, int]]
-    broken: list[dict[str, str]]
-    unlisted: int  # broken videos beyond those named
+    report: dict[str, Any]  # of vidprompt.data.health
+    incomplete: list[dict[str, Any]]  # classes with videos that cannot be used, the worst first
+    complete: int  # the other classes
 
 
 @dataclass
@@ -57,11 +57,12 @@ class Examples:
 
 
 def headlines(rows: Sequence[Row]) -> list[Headline]:
-    """One row a protocol: of few-shot the most shots, of re-identification changed clothes."""
+    """One row a protocol: of few-shot the most shots, of re-identification changed clothes; of a
+    published list only where there is no other."""
     chosen: dict[str, Row] = {}
     for row in rows:
         wanted = _HEADLINE.get(row.protocol)
-        if row.protocol not in chosen or wanted in (None, row.key):
+        if row.protocol not in chosen or (wanted in (None, row.key) and not row.named):
             chosen[row.protocol] = row
     return [Headline(row, _verdict(row)) for row in chosen.values()]
 
@@ -91,13 +92,20 @@ def numbers(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values, errors="coerce")
 
 
+def _usual(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The rows of a protocol's usual draws: not added up with halves or published lists, which have
+    other classes. All rows where there are no such draws."""
+    usual = table["split"].astype(str).map(measure_of) == protocol
+    return table[usual] if usual.any() else table
+
+
 def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
-    """Method -> Counter of (true class, predicted class), over all splits of a test."""
+    """Method -> Counter of (true class, predicted class), over the usual splits of a test."""
     found: dict[str, Counter[tuple[str, str]]] = {}
     for method in methods:
         table = read_table(results / method / protocol / "confusion.csv")
         if table is not None and (table["test"] == test).any():
-            rows = table[table["test"] == test]
+            rows = _usual(table[table["test"] == test], protocol)
             pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
             found[method] = Counter(pairs)
     return found
@@ -106,13 +114,14 @@ def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) 
 def class_accuracies(
     results: Path, methods: Sequence[str], protocol: str, test: str
 ) -> list[tuple[str, dict[str, tuple[float, int]]]]:
-    """(class, method -> (accuracy, videos)) over all splits of a test, the easiest class first."""
+    """(class, method -> (accuracy, videos)) over the usual splits of a test, the easiest class first."""
     found: dict[str, dict[str, tuple[float, int]]] = {}
     for method in methods:
         table = read_table(results / method / protocol / "per_class.csv")
         if table is None:
             continue
-        rows = table[table["test"] == test].assign(top1=numbers(table["top1"]))
+        rows = _usual(table[table["test"] == test], protocol)
+        rows = rows.assign(top1=numbers(rows["top1"]))
         rows = rows[rows["top1"].notna() & (rows["n"] > 0)]
         rows = rows.assign(right=rows["top1"] * rows["n"], name=rows["class"].astype(str))
         for name, part in rows.groupby("name"):
@@ -148,8 +157,8 @@ def loss_tables(results: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
-def health(manifest_path: Path) -> Health | None:
-    """Counts and broken videos of the manifest; None when there is none."""
+def health(manifest_path: Path, splits_folder: Path) -> Health | None:
+    """Counts, coverage and broken videos; None when there is no manifest."""
     if not manifest_path.is_file():
         return None
     manifest = read_manifest(manifest_path)
@@ -166,19 +175,22 @@ def health(manifest_path: Path) -> Health | None:
         for name, rows in manifest.groupby("source")
     ]
     codecs = Counter(manifest.loc[good, "codec"])
-    broken = [
-        {"video_id": str(video), "health": str(reason), "detail": str(detail)}
-        for video, reason, detail in manifest.loc[
-            ~good, ["video_id", "health", "detail"]
-        ].itertuples(index=False)
+    splits = {
+        file.stem: read_split(file).to_json() for file in sorted(splits_folder.glob("*.json"))
+    }
+    report = health_report(manifest, splits)
+    classes = [
+        {"source": source, "class": name, **counts}
+        for source, found in report["classes"].items()
+        for name, counts in found.items()
     ]
+    incomplete = [one for one in classes if one["usable"] < one["listed"]]
     return Health(
-        videos=len(manifest),
-        usable=int(good.sum()),
         sources=sources,
         codecs=sorted(codecs.items(), key=lambda item: (-item[1], item[0])),
-        broken=broken[:LISTED],
-        unlisted=max(0, len(broken) - LISTED),
+        report=report,
+        incomplete=sorted(incomplete, key=lambda one: one["coverage"]),
+        complete=len(classes) - len(incomplete),
     )
 
 

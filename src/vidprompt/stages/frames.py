@@ -9,10 +9,13 @@ from vidprompt.atomic import write_json
 from vidprompt.configuration import plain
 from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.manifest import read_manifest
+from vidprompt.data.shard_runners import shard_runner
 from vidprompt.data.video import Health
 from vidprompt.errors import DataError
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
+
+VIDEO_LIMIT_S = 600.0  # to decode and encode one
 
 
 def run(config: Any) -> None:
@@ -27,12 +30,9 @@ def run(config: Any) -> None:
             f"run `vidprompt manifest dataset={dataset.name} dataset.probe=decode` first"
         )
     root = Path(dataset.root).resolve()
-    columns = ["video_id", "path", "kind", "n_frames", "exact", "source"]
     rows = [
-        FrameRow(
-            str(video_id), root / str(path), str(kind), int(n_frames), bool(exact), str(source)
-        )
-        for video_id, path, kind, n_frames, exact, source in healthy[columns].to_numpy().tolist()
+        FrameRow(video, root / path, *rest)
+        for video, path, *rest in healthy[list(FrameRow._fields)].to_numpy().tolist()
     ]
     settings = plain(config.frames)
     per_source = settings.pop("per_source") or {}
@@ -44,6 +44,9 @@ def run(config: Any) -> None:
             paths.frames(dataset.name),
             workers=config.workers,
             progress=progress.reach,
+            timeout_s=VIDEO_LIMIT_S,
+            memory_mb=dataset.probe_memory_mb,
+            runner=shard_runner(plain(config.runner), VIDEO_LIMIT_S, dataset.probe_memory_mb),
         )
     failed = sorted(summary.pop("failed"), key=lambda f: f["video_id"])
     write_json(paths.frames(dataset.name) / "failed.json", failed)

@@ -19,6 +19,11 @@ def missing(dataset: str) -> Path:
     return Path("cache/manifest") / dataset / "missing.csv"
 
 
+def probes(dataset: str) -> Path:
+    """What was found out about each file; no output of a stage, and none that DVC knows of."""
+    return Path("cache/probes") / f"{dataset}.sqlite"
+
+
 def splits(dataset: str) -> Path:
     return Path("cache/splits") / dataset
 
@@ -55,6 +60,10 @@ def results(dataset: str, method: str, protocol: str) -> Path:
 
 def report(dataset: str) -> Path:
     return Path("results") / dataset / "report.html"
+
+
+def health(dataset: str) -> Path:
+    return Path("results") / dataset / "health.json"
 
 
 def validation(dataset: str) -> Path:

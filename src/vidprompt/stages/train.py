@@ -7,12 +7,13 @@ import io
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from vidprompt.atomic import write_text
 from vidprompt.configuration import config_hash, plain
-from vidprompt.data.frames import FrameCache
+from vidprompt.data.batch_plan import BatchPlan, PersonBatches, ShuffledBatches
+from vidprompt.data.frame_cache import FrameCache
 from vidprompt.data.loading import Augmentation, Clips, batches
-from vidprompt.data.sampling import Batch, person_batches, shuffled_batches
 from vidprompt.data.splits import Split, Subset, read_split
 from vidprompt.errors import UserError
 from vidprompt.models.backbone import load_backbone
@@ -37,10 +38,12 @@ def run(config: Any) -> None:
         raise UserError(f"split {config.split} is for testing: train on {split.run}")
     if method.objective is None:
         raise UserError(f"{method.name} has nothing to train")
+    if config.trainer.decode not in ("workers", "device"):
+        raise UserError(f"trainer.decode={config.trainer.decode}: choose workers or device")
     torch.manual_seed(config.seed)
-    usable = set(FrameCache(paths.frames(dataset)).ids)
+    cache = FrameCache(paths.frames(dataset))
     listed = split.train
-    videos = listed.keep(usable)
+    videos = listed.keep({video for video in listed.videos if video in cache})
     backbone = load_backbone(plain(config.backbone))
     model = configured_model(config, listed.classes, backbone)
     model.recompute = config.trainer.recompute
@@ -53,7 +56,7 @@ def run(config: Any) -> None:
     )
     chosen = config.protocol if split.protocol == "reid" else config.trainer
     objective = _objective(config, split, model)
-    settings, plan = _plan(config, split, videos)
+    settings, plan = _plan(config, split, videos, cache)
     clips = Clips(
         str(paths.frames(dataset)),
         videos.videos,
@@ -62,10 +65,15 @@ def run(config: Any) -> None:
         size=backbone.image_size,
         seed=config.seed,
         augmentation=Augmentation(**plain(chosen.augmentation)),
+        sampling=config.trainer.sampling,
+        stride=config.trainer.stride,
+        encoded=config.trainer.decode == "device",
     )
     title = f"train {method.name} {config.split}"
     with Progress(title, settings.steps, unit="steps") as progress:
-        log = train(objective, batches(clips, plan, settings.workers), settings, progress)
+        device = Accelerator().device if clips.encoded else None
+        source = batches(clips, plan, settings.workers, device)
+        log = train(objective, source, settings, progress)
     metadata = CheckpointMetadata(
         method=method.name,
         num_frames=method.num_frames,
@@ -102,7 +110,9 @@ def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
 
 
-def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, list[Batch]]:
+def _plan(
+    config: Any, split: Split, videos: Subset, cache: FrameCache
+) -> tuple[TrainerSettings, BatchPlan]:
     trainer = plain(config.trainer)
     if not isinstance(trainer["steps"], dict):
         raise UserError(
@@ -125,17 +135,13 @@ def _plan(config: Any, split: Split, videos: Subset) -> tuple[TrainerSettings, l
         },
     )  # fmt: skip
     if split.protocol == "reid":
-        protocol = config.protocol
-        plan = person_batches(
-            videos.labels,
-            protocol.people_per_batch,
-            protocol.tracklets_per_person,
-            steps,
-            config.seed,
-        )
-    else:
-        plan = shuffled_batches(len(videos.videos), settings.batch_size, steps, config.seed)
-    return settings, list(plan)
+        people, tracklets = config.protocol.people_per_batch, config.protocol.tracklets_per_person
+        return settings, PersonBatches(videos.labels, people, tracklets, steps, config.seed)
+    if trainer["order"] not in ("random", "streaming"):
+        raise UserError(f"trainer.order={trainer['order']}: choose random or streaming")
+    shards = cache.shards(cache.rows(videos.videos)) if trainer["order"] == "streaming" else None
+    size = settings.batch_size
+    return settings, ShuffledBatches(len(videos.videos), size, steps, config.seed, shards=shards)
 
 
 def _as_csv(log: TrainingLog) -> str:

@@ -9,6 +9,7 @@ from vidprompt.atomic import write_json
 from vidprompt.configuration import plain
 from vidprompt.data.class_lists import read_classes_file
 from vidprompt.data.expectations import first_failures, validate_dataset
+from vidprompt.data.health import health_report
 from vidprompt.data.manifest import read_classes, read_manifest
 from vidprompt.data.splits import read_split
 from vidprompt.errors import DataError
@@ -17,14 +18,16 @@ from vidprompt.stages.splits import protocols_of
 
 
 def run(config: Any) -> None:
-    """Write validation.json; raise DataError when an expectation of severity error fails."""
+    """Write health.json and validation.json; raise DataError when an expectation of severity error fails."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
     files = sorted(paths.splits(dataset.name).glob("*.json"))
     settings = plain(dataset.validation)
+    splits = {file.stem: read_split(file).to_json() for file in files}
+    write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
         manifest,
-        {file.stem: read_split(file).to_json() for file in files},
+        splits,
         classes=read_classes(paths.classes(dataset.name)),
         min_frames=dataset.min_frames,
         expected=settings["expected"],

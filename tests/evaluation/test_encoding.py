@@ -1,0 +1,74 @@
+"""Every view is encoded once, in the order of the videos, whatever the batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.loading import TestClips
+from vidprompt.data.sampling import Views
+from vidprompt.evaluation.encoding import encode_videos
+from vidprompt.progress import Progress
+
+
+class Shades(torch.nn.Module):
+    """A model whose feature is the mean red of the first and of the last frame, and where it sits."""
+
+    backbone = SimpleNamespace(mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)
+
+    def encode_video(self, video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        red = video[:, :, 0]
+        feature = torch.stack([red[:, 0].mean((1, 2)), red[:, -1].mean((1, 2))], 1)
+        return feature, feature
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    rows = []
+    for person, frames in enumerate((5, 9, 4)):
+        pictures = folder / str(person)
+        pictures.mkdir()
+        for number in range(frames):
+            shade = 100 * person + 10 * number
+            Image.new("RGB", (16, 16), (shade, 0, 0)).save(pictures / f"{number}.png")
+        rows.append(FrameRow(f"p/{person}", pictures, "frames", frames, True, "p"))
+    build_frame_cache(rows, FrameSettings(short_side=16, frames=None), {}, folder / "frames")
+    return folder / "frames"
+
+
+def _encoded(clips: TestClips, batch_size: int) -> torch.Tensor:
+    with Progress("test", len(clips)) as progress:
+        return encode_videos(
+            Shades(),  # type: ignore[arg-type]
+            clips,
+            batch_size=batch_size,
+            device=torch.device("cpu"),
+            progress=progress,
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_views_stay_with_their_videos(cache: Path, batch_size: int) -> None:
+    views = Views("dense", stride=1, clips=2, crops=3)
+    clips = TestClips(cache, ["p/2", "p/0"], num_frames=3, size=16, views=views)
+    features = _encoded(clips, batch_size)
+    assert features.shape == (2, 6, 2)
+    expected = [[200, 220]] * 3 + [[210, 230]] * 3, [[0, 20]] * 3 + [[20, 40]] * 3
+    torch.testing.assert_close(features, torch.tensor(expected).float(), atol=2, rtol=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_a_tracklets_feature_is_the_mean_of_its_clips(cache: Path, batch_size: int) -> None:
+    clips = TestClips(cache, ["p/0", "p/1"], num_frames=4, size=16, whole=True)
+    features = _encoded(clips, batch_size)
+    # five frames: 0-3 and the fifth alone, repeated; nine: 0, 2, 4, 6; 1, 3, 5, 7; the ninth
+    first = [(0 + 40) / 2, (30 + 40) / 2]
+    second = [(100 + 110 + 180) / 3, (160 + 170 + 180) / 3]
+    expected = torch.tensor([[first], [second]])
+    torch.testing.assert_close(features, expected, atol=2, rtol=0)
