@@ -17,7 +17,7 @@ from vidprompt.data.shard_plan import ShardPlan
 from vidprompt.errors import UserError
 
 RUNNERS = ("local", "dask", "ray")
-SERVER_START_S = 120
+SERVER_START_S, DRAIN_S = 120, 30
 
 
 def shard_runner(
@@ -76,6 +76,7 @@ def _server() -> Iterator[None]:
     Its address is given to the workers: left to themselves, each would start a server.
     """
     import httpx
+    from prefect.events.worker import EventsWorker
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import (
         PREFECT_API_URL,
@@ -99,4 +100,5 @@ def _server() -> Iterator[None]:
         with temporary_settings(own):
             yield
     finally:
+        EventsWorker.drain_all(timeout=DRAIN_S)  # else it goes on trying to reach the server
         server.stop()
