@@ -150,3 +150,14 @@ def test_ssv2_is_trained_without_mirroring_and_no_flip_is_standard_otherwise() -
 
 def test_the_committed_stages_are_the_committed_parameters() -> None:
     assert not activation.stale()
+
+
+def test_what_a_dataset_does_not_choose_is_the_usual(project: Path) -> None:
+    file = project / "params/dataset/ucf101.yaml"
+    own = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(own | {"pipeline": {"backbone": "vit_b_16"}}))
+    stage = _stages("ucf101")["dataset"]["ucf101"]
+    assert (stage["backbone"], stage["views"], stage["trainer"]) == ("vit_b_16", "centre", "demo")
+    file.write_text(yaml.safe_dump(own | {"pipeline": {"view": "centre"}}))
+    with pytest.raises(UserError, match="unknown key 'view': did you mean views"):
+        _stages("ucf101")

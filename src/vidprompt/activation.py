@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vidprompt.atomic import write_text
-from vidprompt.configuration import compose, params_folder, plain
+from vidprompt.configuration import compose, params_folder, plain, stage_choices
 from vidprompt.errors import UserError
 from vidprompt.stages.paths import FLOOR
 
@@ -72,7 +72,7 @@ def _add_dataset(
 
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
-    groups = plain(config.dataset.pipeline)
+    groups = stage_choices(config.dataset)
     weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
     about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     stages["dataset"][name] = about | groups

@@ -11,6 +11,7 @@ from vidprompt.atomic import digest
 from vidprompt.errors import UserError
 
 PARAMS = "params"
+STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # that a dataset goes with
 
 
 def params_folder() -> Path:
@@ -107,6 +108,21 @@ def _dataset_choices(folder: Path, dataset: str | None) -> dict[str, str]:
     content = yaml.safe_load((folder / "dataset" / f"{dataset}.yaml").read_text())
     choices = content.get("pipeline") or {} if isinstance(content, dict) else {}
     return {str(group): str(choice) for group, choice in choices.items()}
+
+
+def stage_choices(dataset: Any) -> dict[str, str]:
+    """Group → file that a dataset's stages read: its `pipeline`, else what config.yaml chooses."""
+    import yaml
+
+    defaults = yaml.safe_load((params_folder() / "config.yaml").read_text())["defaults"]
+    usual = {
+        group: str(choice)
+        for one in defaults
+        if isinstance(one, dict)
+        for group, choice in one.items()
+    }
+    own = plain(dataset.pipeline)
+    return {group: str(own.get(group, usual[group])) for group in STAGE_GROUPS}
 
 
 def _implied_protocol(overrides: Sequence[str], protocols: Sequence[str]) -> list[str]:
