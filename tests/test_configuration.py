@@ -93,10 +93,10 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
             "schedule",
             "trainer",
         },
-        "features": {"backbone", "method", "prompts"},
-        "floor": {"backbone", "method", "prompts"},
-        "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},
-        "reid": {"backbone", "dataset", "frames", "method", "prompts", "protocol"},
+        "features": {"backbone", "method", "prompts", "views"},
+        "floor": {"backbone", "method", "prompts", "views"},
+        "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol", "views"},
+        "reid": {"backbone", "dataset", "frames", "method", "prompts", "protocol", "views"},
         "report": {"dataset"},
     }
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

@@ -22,6 +22,9 @@ from vidprompt.stages import paths
 from vidprompt.stages.paths import FLOOR
 from vidprompt.training.metadata import read_metadata
 
+# of a configuration, what a result of given checkpoints follows from
+PARTS = ("backbone", "frames", "method", "prompts", "protocol", "views")
+
 
 def run(config: Any) -> None:
     """Write metrics.json, plots data and predictions of `config.protocol` for `config.method`."""
@@ -43,7 +46,7 @@ def run(config: Any) -> None:
         "method": method,
         "protocol": protocol,
         "hashes": {
-            "config": config_hash(config, "backbone", "frames", "method", "prompts", "protocol"),
+            "config": config_hash(config, *PARTS),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
             "checkpoints": {run: digest(_checkpoint(dataset, method, run)) for run in runs},
         },
