@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -27,7 +26,7 @@ Stages = dict[str, dict[str, dict[str, str]]]
 def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
     """Add datasets to `active`, write stages.yaml; returns the active ones and their stages."""
     file = params_folder() / "pipeline.yaml"
-    pipeline = _read(file)
+    pipeline = read_pipeline()
     active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
     found = stages_of(active, pipeline)
     if active != pipeline["active"]:
@@ -42,7 +41,7 @@ def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
 def stale() -> bool:
     """Does stages.yaml not say what pipeline.yaml and the datasets' files do?"""
     file = params_folder() / "stages.yaml"
-    pipeline = _read(params_folder() / "pipeline.yaml")
+    pipeline = read_pipeline()
     wanted = as_text(stages_of(pipeline["active"], pipeline))
     return not file.is_file() or file.read_text() != wanted
 
@@ -144,7 +143,9 @@ def _tested(protocols: dict[str, Any], roles: set[str]) -> list[str]:
     return [name for name in sorted(protocols) if part.get(name, "recognition") in roles]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_pipeline() -> dict[str, Any]:
+    """params/pipeline.yaml: the `active` datasets and the `trained` methods. Raises UserError."""
+    file = params_folder() / "pipeline.yaml"
     content = yaml.safe_load(file.read_text())
     lists = ("active", "trained")
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):

@@ -95,10 +95,7 @@ def disk_needed(frames: FrameCost) -> float:
 
 def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> dict[str, float]:
     """Step of the pipeline → seconds."""
-    import yaml
-
-    from vidprompt.activation import training_runs
-    from vidprompt.configuration import params_folder
+    from vidprompt.activation import read_pipeline, training_runs
     from vidprompt.stages.splits import protocols_of
 
     dataset, workers = config.dataset, max(1, config.workers)
@@ -112,8 +109,7 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
         any(role in ("test", "query", "gallery") for role in (a.split1, a.split2, a.split3))
         for a in annotations
     )
-    methods = yaml.safe_load((params_folder() / "pipeline.yaml").read_text())["trained"]
-    for method in methods:
+    for method in read_pipeline()["trained"]:
         own = compose([f"dataset={dataset.name}", f"method={method}"])
         forward, step = clip_seconds(own)
         clips = sum(_clips(own, run) for run in runs)

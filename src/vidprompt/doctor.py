@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vidprompt.configuration import params_folder, plain
+from vidprompt.configuration import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.presence import missing_table, presence
 from vidprompt.errors import UserError
@@ -103,13 +103,10 @@ def _backbone(config: Any) -> Iterator[Finding]:
 
 
 def _pipeline(config: Any) -> Iterator[Finding]:
-    import yaml
-
-    from vidprompt.activation import stale
+    from vidprompt.activation import read_pipeline, stale
 
     name = config.dataset.name
-    active = yaml.safe_load((params_folder() / "pipeline.yaml").read_text())["active"]
-    if name not in active:
+    if name not in read_pipeline()["active"]:
         sentence = f"`dvc repro` leaves {name} out: `vidprompt activate {name}` adds it"
         yield Finding("pipeline", State.NOTE, sentence)
     elif stale():
