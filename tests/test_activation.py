@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.pipeline.project import edit
 
 from vidprompt import activation
-from vidprompt.configuration import compose
 from vidprompt.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -134,18 +134,21 @@ def test_a_dataset_nobody_knows_is_refused(project: Path) -> None:
     assert (project / "params/pipeline.yaml").read_text() == before
 
 
-def test_ssv2_is_trained_without_mirroring_and_no_flip_is_standard_otherwise() -> None:
-    assert _stages("ssv2")["train"]["ssv2-ez_clip-supervised_split1"]["trainer"] == "no_flip"
-    standard, no_flip = (
-        yaml.safe_load((ROOT / f"params/trainer/{name}.yaml").read_text())
-        for name in ("standard", "no_flip")
-    )
-    assert standard["augmentation"].pop("flip") is True
-    assert no_flip["augmentation"].pop("flip") is False
-    assert no_flip == standard
-    for method in ("ez_clip", "vita_clip"):  # a schedule may change the augmentation
-        config = compose(["dataset=ssv2", f"method={method}"])
-        assert config.trainer.augmentation.flip is False
+def test_stages_name_every_file_that_a_trainings_numbers_come_from(project: Path) -> None:
+    """DVC does not follow a file's `defaults`."""
+    edit(project / "params/dataset/ucf101.yaml", pipeline__trainer="paper")
+    stages = _stages("ucf101")
+    about = stages["train"]["ucf101-ez_clip-supervised_split1"]
+    assert (about["trainer"], about["trainer_base"]) == ("paper", "params/trainer/released.yaml")
+    assert about["recipe"] == "params/recipe/paper/ez_clip.yaml"
+    assert about["recipe_base"] == "params/recipe/released/ez_clip.yaml"
+    floor = stages["evaluate"]["ucf101-frozen_clip-supervised"]
+    assert floor["recipe"] == floor["recipe_base"] == "params/method/frozen_clip.yaml"
+    for key in ("trainer_base", "recipe", "recipe_base"):
+        assert (project / about[key]).is_file()
+    edit(project / "params/trainer/paper.yaml", defaults=["released", "demo", "_self_"])
+    with pytest.raises(UserError, match="begins with several files"):
+        _stages("ucf101")
 
 
 def test_the_committed_stages_are_the_committed_parameters() -> None:

@@ -1,6 +1,7 @@
 """Configuration: typos are sentences, and dvc.yaml names the parameter files a stage reads."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from tests.pipeline.project import edit
 
-from vidprompt.configuration import compose, config_hash
+from vidprompt.configuration import compose, config_hash, for_protocol
 from vidprompt.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -60,14 +62,55 @@ def test_a_split_implies_its_protocol_unless_told() -> None:
     assert compose(["split=reid", "protocol=supervised"]).protocol.name == "supervised"
 
 
-def test_a_schedule_follows_its_method_and_the_command_line_has_the_last_word() -> None:
+def test_a_recipe_follows_trainer_and_method_and_the_command_line_has_the_last_word() -> None:
     ez, vita = compose(["method=ez_clip"]).trainer, compose(["method=vita_clip"]).trainer
     for method, trainer in (("ez_clip", ez), ("vita_clip", vita)):
-        schedule = yaml.safe_load((ROOT / f"params/schedule/{method}.yaml").read_text())
-        assert OmegaConf.merge(trainer, schedule) == trainer
-        assert trainer.steps == schedule["steps"]
+        recipe = yaml.safe_load((ROOT / f"params/recipe/demo/{method}.yaml").read_text())
+        assert trainer.length == recipe["trainer"]["length"]
     assert (ez.augmentation.jitter, vita.augmentation.jitter) == (0.8, 0.0)
     assert compose(["method=vita_clip", "trainer.lr=0.5"]).trainer.lr == 0.5
+    assert compose(["trainer=released"]).trainer.length == "150 epochs"
+    with pytest.raises(UserError, match="unknown key 'recipe'"):
+        compose(["recipe=demo"])
+
+
+def test_a_protocols_own_numbers_replace_the_trainers_unless_given() -> None:
+    own = compose(["split=reid"]).trainer
+    table = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())["by_protocol"]["reid"]
+    assert own.augmentation.flip is table["augmentation"]["flip"] is True
+    assert own.augmentation.jitter == table["augmentation"]["jitter"]
+    assert own.lr == compose([]).trainer.lr / 2
+    assert "by_protocol" not in own
+    told = compose(["split=reid", "trainer.lr=0.5", "trainer.augmentation.flip=false"]).trainer
+    assert (told.lr, told.augmentation.flip, told.length) == (0.5, False, own.length)
+    wrong = OmegaConf.create({"lr": 1, "by_protocol": {"reid": {"lrr": 2}}})
+    with pytest.raises(
+        UserError, match=r"trainer.by_protocol.reid: unknown 'lrr': did you mean lr"
+    ):
+        for_protocol(wrong, "reid")
+
+
+def test_an_experiment_chooses_groups_and_wins_over_own_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    (tmp_path / "params/experiment/mine@paper.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [override /dataset: ucf101, override /method: vita_clip, override /frames: all]\n"
+        "split: few_shot_2shot_seed1\ntrainer: {lr: 0.25}\nprotocol: {shots: [3]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "params/dataset/ucf101.yaml", protocols__few_shot={"shots": [5], "seeds": [9]})
+    config = compose(["experiment=mine@paper"])
+    assert (config.dataset.name, config.method.name) == ("ucf101", "vita_clip")
+    assert (config.protocol.name, config.frames.frames) == ("few_shot", None)
+    assert config.backbone.name == "ViT-B-16-quickgelu"  # as the dataset's pipeline says
+    assert (list(config.protocol.shots), list(config.protocol.seeds)) == ([3], [9])
+    assert config.trainer.lr == 0.25  # though the recipe has few-shot's own
+    assert compose(["experiment=mine@paper", "trainer.lr=1"]).trainer.lr == 1
+    assert compose(["experiment=mine@paper", "method=ez_clip"]).method.name == "ez_clip"
+    with pytest.raises(UserError, match="did you mean mine@paper"):
+        compose(["experiment=mine@papr"])
 
 
 def test_the_hash_follows_the_named_parts_only() -> None:
@@ -90,7 +133,6 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
             "method",
             "prompts",
             "protocol",
-            "schedule",
             "trainer",
         },
         "features": {"backbone", "method", "prompts", "views"},
@@ -102,14 +144,17 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert set(stages) == set(reads)
     for name, groups in reads.items():
-        listed = {Path(next(iter(entry))).parent.name for entry in stages[name]["do"]["params"]}
+        params = [next(iter(entry)) for entry in stages[name]["do"]["params"]]
+        listed = {Path(entry).parent.name for entry in params}
+        if "method" in groups:  # a recipe may change its options
+            assert {"${item.recipe}", "${item.recipe_base}"} <= set(params) or "views" in groups
         assert groups <= listed, name
 
 
 def test_a_training_reads_the_datasets_own_numbers_of_protocols_and_no_counts() -> None:
     train = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["params"]
     [dataset] = [keys for entry in train for file, keys in entry.items() if "/dataset/" in file]
-    assert dataset == ["protocols"]
+    assert dataset == ["mirror", "protocols"]
 
 
 def test_stages_name_what_they_read_below_a_datasets_root() -> None:

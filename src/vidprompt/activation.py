@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -75,6 +76,7 @@ def _add_dataset(
     weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
     about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     stages["dataset"][name] = about | groups
+    trainer = groups["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
     tested = _tested(protocols, roles)
@@ -83,14 +85,15 @@ def _add_dataset(
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
+        read = groups | _numbers(trainer, method)
         for run in runs:
-            about = {"dataset": name, "method": method, "run": run, **groups}
+            about = {"dataset": name, "method": method, "run": run, **read}
             stages["train"][f"{name}-{method}-{run}"] = about
             model = f"{name}/{method}/{run}"
             stages["features"][f"{name}-{method}-{run}"] = about | {"model": model}
         for run in sorted(there):
             home, _, elsewhere = run.rpartition("/")
-            about = {"dataset": name, "method": method, "run": run, **groups}
+            about = {"dataset": name, "method": method, "run": run, **read}
             model = f"{home or name}/{method}/{elsewhere}"
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = about | {"model": model}
@@ -99,9 +102,37 @@ def _add_dataset(
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
-            about = {"dataset": name, "method": method, "protocol": protocol, **groups}
+            read = groups | _numbers(trainer, method)
+            about = {"dataset": name, "method": method, "protocol": protocol, **read}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
             stages[kind][f"{name}-{method}{key}"] = about
+
+
+def _numbers(trainer: str, method: str) -> dict[str, str]:
+    """Files beside the trainer's and the method's that numbers come from: the recipe, and what it and
+    the trainer begin with. DVC wants a file in each place: the method's, where there is no other."""
+    params = params_folder()
+    recipe = params / "recipe" / trainer / f"{method}.yaml"
+    found = {
+        "recipe": recipe if recipe.is_file() else params / "method" / f"{method}.yaml",
+        "trainer_base": _base(params / "trainer" / f"{trainer}.yaml"),
+    }
+    found["recipe_base"] = _base(found["recipe"])
+    return {key: str(path.relative_to(params.parent)) for key, path in found.items()}
+
+
+def _base(file: Path) -> Path:
+    """The file of params/ that a file's `defaults` name, itself without one. UserError for several."""
+    defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
+    named = [str(one) for one in defaults if one != "_self_"]
+    if not named:
+        return file
+    if len(named) > 1:
+        raise UserError(
+            f"{file} begins with several files ({', '.join(named)}): DVC is told of one"
+        )
+    inside = params_folder() if named[0].startswith("/") else file.parent
+    return inside / f"{named[0].lstrip('/')}.yaml"
 
 
 def _published(config: Any, protocols: dict[str, Any]) -> tuple[list[str], dict[str, set[str]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from vidprompt.atomic import digest
 from vidprompt.errors import UserError
 
 PARAMS = "params"
+RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
 STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # that a dataset goes with
 
 
@@ -27,7 +29,10 @@ def params_folder() -> Path:
 def compose(overrides: Sequence[str] = ()) -> Any:
     """The configuration (an OmegaConf DictConfig, struct mode) with `key=value` overrides.
 
-    Raises UserError for an unknown key, an unknown choice of a group, or a value of the wrong form.
+    Of the trainer's and the protocol's numbers, the command line has the last word, before it the
+    experiment, before that the protocol's own numbers in the trainer (`by_protocol`) and the dataset's
+    own numbers of the protocol. Raises UserError for an unknown key, an unknown choice of a group, or
+    a value of the wrong form.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -38,34 +43,125 @@ def compose(overrides: Sequence[str] = ()) -> Any:
     groups = {
         path.name: sorted(file.stem for file in path.glob("*.yaml"))
         for path in sorted(folder.iterdir())
-        if path.is_dir()
+        if path.is_dir() and path.name != RECIPE
     }
-    overrides = [*_implied_protocol(overrides, groups.get("protocol", [])), *overrides]
-    pairs = [_split(override) for override in overrides]
-    _check_choices(pairs, groups)
-    chosen = dict(pairs)
-    implied = [
-        (group, choice)
+    given = [_split(override) for override in overrides]
+    _check_choices(given, groups)
+    experiment = _Experiment.read(folder, dict(given).get("experiment"))
+    chosen = experiment.choices | dict(given)
+    if "protocol" not in chosen:
+        chosen |= _implied_protocol(
+            chosen.get("split", experiment.split), groups.get("protocol", [])
+        )
+    implied = {
+        group: choice
         for group, choice in _dataset_choices(folder, chosen.get("dataset")).items()
         if group not in chosen
-    ]
-    _check_choices(implied, groups)
-    overrides = [*(f"{group}={choice}" for group, choice in implied), *overrides]
-    pairs = [*implied, *pairs]
-    choices = [f"{key}={value}" for key, value in pairs if key in groups]
+    }
+    for group in {**experiment.choices, **implied}:
+        if group not in groups:
+            raise UserError(f"unknown key {group!r}: {_choices(group, sorted(groups))}")
+    chosen |= implied
+    pairs = [(key, value) for key, value in chosen.items() if key in groups]
+    _check_choices(pairs, groups)
+    choices = [f"{key}={value}" for key, value in pairs]
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         try:
             shape = hydra_compose("config", overrides=choices)
-            for key, _ in pairs:
-                if key not in groups:
-                    _check_key(key, shape)
-            config = hydra_compose("config", overrides=list(overrides))
+            values = [(key, value) for key, value in given if key not in groups]
+            for key, _ in values:
+                _check_key(key, shape)
+            config = hydra_compose(
+                "config", overrides=[*choices, *(f"{key}={value}" for key, value in values)]
+            )
         except (HydraException, OmegaConfBaseException) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"configuration: {first}") from error
-    given = {key.removeprefix("protocol.") for key, _ in pairs if key.startswith("protocol.")}
-    config.protocol = with_own_numbers(config.protocol, config.dataset, given)
+    set_here = {key for key, _ in values} | experiment.keys
+    config.protocol = with_own_numbers(
+        config.protocol, config.dataset, _below("protocol", set_here)
+    )
+    config.trainer = for_protocol(
+        config.trainer, str(config.protocol.name), _below("trainer", set_here)
+    )
     return config
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """What a file of params/experiment says: choices of groups, and which keys it sets."""
+
+    choices: dict[str, str] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    split: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, name: str | None) -> _Experiment:
+        """Raises UserError when the file is not a mapping."""
+        import yaml
+
+        if name in (None, "null"):
+            return cls()
+        file = folder / "experiment" / f"{name}.yaml"
+        content = yaml.safe_load(file.read_text()) or {}
+        if not isinstance(content, dict):
+            raise UserError(f"{file} is not a mapping")
+        choices = {
+            str(group).removeprefix("override ").lstrip("/"): str(choice)
+            for one in content.pop("defaults", [])
+            if isinstance(one, dict)
+            for group, choice in one.items()
+        }
+        keys = frozenset(_leaves(content))
+        return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
+
+
+def _leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    """Dotted names of all values of a mapping."""
+    for key, value in node.items():
+        name = f"{inside}{key}"
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+def _below(part: str, keys: Collection[str]) -> set[str]:
+    """Of dotted keys, those in a part, without its name."""
+    return {key.removeprefix(f"{part}.") for key in keys if key.startswith(f"{part}.")}
+
+
+def for_protocol(trainer: Any, protocol: str, given: Collection[str] = ()) -> Any:
+    """A trainer's numbers for a protocol: its `by_protocol` merged in, the dotted keys `given` excepted.
+
+    What comes back has no `by_protocol`. Raises UserError for a key that the trainer has not.
+    """
+    from omegaconf import OmegaConf
+
+    merged = trainer.copy()
+    OmegaConf.set_struct(merged, False)
+    own = merged.pop("by_protocol", None) or {}
+    OmegaConf.set_struct(merged, True)
+    for key, value in plain(own.get(protocol) or OmegaConf.create()).items():
+        _merge_in(merged, str(key), value, "", given, f"trainer.by_protocol.{protocol}")
+    return merged
+
+
+def _merge_in(
+    node: Any, key: str, value: Any, inside: str, given: Collection[str], where: str
+) -> None:
+    """Set `node.key`, mappings key by key; what is `given` stays."""
+    from omegaconf import open_dict
+
+    name = f"{inside}{key}"
+    if key not in node and inside != "lr_scale.":
+        raise UserError(f"{where}: unknown {name!r}: {_choices(key, sorted(map(str, node)))}")
+    if isinstance(value, dict) and key in node and hasattr(node[key], "keys"):
+        for below, deeper in value.items():
+            _merge_in(node[key], str(below), deeper, f"{name}.", given, where)
+    elif not any(name == one or name.startswith(f"{one}.") for one in given):
+        with open_dict(node):
+            node[key] = value
 
 
 def usual_protocol(name: str) -> Any:
@@ -125,12 +221,10 @@ def stage_choices(dataset: Any) -> dict[str, str]:
     return {group: str(own.get(group, usual[group])) for group in STAGE_GROUPS}
 
 
-def _implied_protocol(overrides: Sequence[str], protocols: Sequence[str]) -> list[str]:
+def _implied_protocol(split: str, protocols: Sequence[str]) -> dict[str, str]:
     """`split=few_shot_2shot_seed1` implies `protocol=few_shot`: split files are named after theirs."""
-    given = dict(_split(override) for override in overrides)
-    if "protocol" in given or "split" not in given:
-        return []
-    return [f"protocol={name}" for name in protocols if given["split"].startswith(name)]
+    found = [name for name in protocols if split.startswith(name)]
+    return {"protocol": found[-1]} if found else {}
 
 
 def _split(override: str) -> tuple[str, str]:

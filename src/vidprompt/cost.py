@@ -7,6 +7,7 @@ a week and 10 GB from 10 TB, not more.
 from __future__ import annotations
 
 import configparser
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,25 +113,36 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
     for method in read_pipeline()["trained"]:
         own = compose([f"dataset={dataset.name}", f"method={method}"])
         forward, step = clip_seconds(own)
-        clips = sum(_clips(own, run) for run in runs)
+        clips = sum(_clips(dataset, method, run, annotations) for run in runs)
         found[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
         each = f"{method}: encoding {tested:,} videos with each"
         found[each] = tested * max(1, len(runs)) * forward
     return found
 
 
-def _clips(config: Any, run: str) -> int:
-    """How many clips a training run of the configuration's dataset and method sees."""
-    from vidprompt.stages.splits import protocols_of
+def _clips(dataset: Any, method: str, run: str, annotations: Sequence[Annotation]) -> int:
+    """How many clips a training run of a dataset and method sees."""
+    from vidprompt.training.settings import in_steps
 
-    trainer = plain(config.trainer)
-    protocol = next(name for name in trainer["steps"] if run.startswith(name))
-    if protocol == "reid":
-        reid = protocols_of(config)["reid"]
-        batch = reid.people_per_batch * reid.tracklets_per_person
+    config = compose([f"dataset={dataset.name}", f"method={method}", f"split={run}"])
+    if run == "reid":
+        batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
     else:
-        batch = trainer["batch_size"]
-    return int(trainer["steps"][protocol] * batch)
+        batch = config.trainer.batch_size
+    videos = _training_videos(dataset, run, annotations)
+    return in_steps(config.trainer.length, "trainer.length", videos, batch) * int(batch)
+
+
+def _training_videos(dataset: Any, run: str, annotations: Sequence[Annotation]) -> int:
+    """How many videos a run's training list will have, from its name and the official lists."""
+    split = re.search(r"split([123])$", run)
+    role = f"split{split[1]}" if split else "split1"
+    source = dataset.roles.get("reid" if run == "reid" else "recognition")
+    listed = [a for a in annotations if a.source == source and getattr(a, role) == "train"]
+    classes = len({a.label for a in listed})
+    half = (classes + 1) // 2 if run.startswith("base_to_novel") else classes  # the base classes
+    shots = re.search(r"_(\d+)shot_", run)
+    return half * int(shots[1]) if shots else len(listed) * half // max(1, classes)
 
 
 def clip_seconds(config: Any) -> tuple[float, float]:

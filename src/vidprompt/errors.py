@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """What was wrong, where, and what to do. The command line prints it and exits with 2."""
+    """What was wrong, where, and what to do. The command line prints it and exits with `exit_code`."""
+
+    exit_code = 2
 
 
 class DataError(UserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
@@ -11,16 +12,26 @@ from typing import Any
 class Progress:
     """`with Progress("frames", total) as p: p.advance(1)`. Everything goes to stderr."""
 
-    def __init__(self, title: str, total: int, *, unit: str = "it", every_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        *,
+        unit: str = "it",
+        every_s: float = 15.0,
+        quiet: bool = False,
+    ) -> None:
         self.title, self.total, self.unit, self.every_s = title, total, unit, every_s
+        self.quiet = quiet  # of several processes one is shown
         self.done = 0
+        self._before = 0
         self._notes = ""
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Progress:
         self._began = self._spoke = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.quiet:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -37,13 +48,13 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=self.total, notes="")
         return self
 
-    def advance(self, amount: int = 1, **notes: float) -> None:
-        """Count `amount` more; `notes` are numbers shown beside."""
+    def advance(self, amount: int = 1, notes: str = "") -> None:
+        """Count `amount` more; `notes` are shown beside."""
         self.done += amount
-        self._notes = " ".join(f"{name} {value:.3f}" for name, value in notes.items())
+        self._notes = notes
         if self._bar is not None:
-            self._bar.update(self._task, advance=amount, notes=self._notes)
-        elif time.monotonic() - self._spoke > self.every_s:
+            self._bar.update(self._task, advance=amount, notes=notes)
+        elif not self.quiet and time.monotonic() - self._spoke > self.every_s:
             self._spoke = time.monotonic()
             self._say()
 
@@ -52,11 +63,18 @@ class Progress:
         self.total = total
         self.advance(done - self.done)
 
+    def begin_at(self, done: int) -> None:
+        """So much was done by an earlier run: no part of this one's rate."""
+        self._before = done
+        self.advance(done)
+
     def _say(self) -> None:
         seconds = max(time.monotonic() - self._began, 1e-6)
-        rate = self.done / seconds
+        rate = (self.done - self._before) / seconds
+        left = (self.total - self.done) / rate if rate else 0.0
+        eta = f" {timedelta(seconds=round(left))} left" if 0 < left < 1e7 else ""
         print(
-            f"{self.title}: {self.done}/{self.total} {rate:.1f} {self.unit}/s {self._notes}".strip(),
+            f"{self.title}: {self.done}/{self.total} {rate:.1f} {self.unit}/s{eta} {self._notes}".strip(),
             file=sys.stderr,
             flush=True,
         )
@@ -69,5 +87,5 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        else:
+        elif not self.quiet:
             self._say()

@@ -243,6 +243,31 @@ def _leaking_video(manifest: pd.DataFrame, splits: Splits) -> None:
 def _leaking_val(manifest: pd.DataFrame, splits: Splits) -> None:
     split = splits["supervised_split1"]
     split["val"]["videos"][0] = split["train"]["videos"][0]
+    _set(manifest, split["val"]["videos"][0], "group", "")  # without a group only the video tells
+
+
+def _leaking_val_group(manifest: pd.DataFrame, splits: Splits) -> None:
+    split = splits["supervised_split1"]
+    _set(manifest, split["val"]["videos"][0], "group", "g03")  # trained on
+
+
+def _tested_val(manifest: pd.DataFrame, splits: Splits) -> None:
+    split = splits["supervised_split1"]
+    split["val"]["videos"][0] = split["tests"]["test"]["videos"][0]
+    _set(manifest, split["val"]["videos"][0], "group", "")
+
+
+def _held_out_person(manifest: pd.DataFrame, splits: Splits) -> None:
+    people, persons = manifest["source"] == "people", ["p1"]
+    splits["reid_general"]["val"] = _listed(manifest, persons, people)
+    train = splits["reid_general"]["train"]
+    del train["videos"][1], train["labels"][1]  # one tracklet of the person is left in train
+    del splits["reid_general"]["val"]["videos"][0], splits["reid_general"]["val"]["labels"][0]
+
+
+def _novel_val(manifest: pd.DataFrame, splits: Splits) -> None:
+    val = splits["base_to_novel_2shot_seed1"]["val"]
+    val["classes"] = [*val["classes"], "sit"]
 
 
 def _leaking_group(manifest: pd.DataFrame, splits: Splits) -> None:
@@ -346,6 +371,30 @@ FAULTS: list[tuple[Fault, str, int, str]] = [
         "actions/jump_2: supervised_split1 val: also in train",
     ),
     (
+        _leaking_val_group,
+        "split_groups_apart",
+        1,
+        "actions/jump_4: supervised_split1 val: group actions/g03 is also in train",
+    ),
+    (
+        _tested_val,
+        "split_videos_apart",
+        1,
+        "actions/jump_0: supervised_split1 tests.test: also in val",
+    ),
+    (
+        _held_out_person,
+        "split_groups_apart",
+        1,
+        "people/p1_1: reid_general val: group people/p1 is also in train",
+    ),
+    (
+        _novel_val,
+        "base_novel_apart",
+        1,
+        "base_to_novel_2shot_seed1: class 'sit' is both base and novel",
+    ),
+    (
         _leaking_group,
         "split_groups_apart",
         2,
@@ -445,6 +494,20 @@ def test_counts_of_splits_left_out_are_left_out_and_misspelt_ones_are_not(
     for name in ("train.supervised_spilt2", "tests.supervised_split4.test", "val.reid_genral"):
         with pytest.raises(DataError, match="No split is called '.*, as the expected count"):
             _validate(manifest, splits, expected={name: 1})
+
+
+def test_what_is_held_out_of_an_official_list_is_counted_with_it(
+    clean: tuple[pd.DataFrame, Splits],
+) -> None:
+    manifest, splits = clean
+    # train has groups 3 and 4 and val group 5, of four classes; the shots' list is whole without val
+    expected = {"train.supervised_split1": 12, "val.supervised_split1": 4}
+    expected |= {"train.base_to_novel_2shot_seed1": 4, "val.base_to_novel_2shot_seed1": 2}
+    assert _failed(_validate(manifest, splits, expected=expected)) == {}
+    # and a published list, whose name no draw has, is as it is listed
+    splits["supervised_published"] = splits.pop("supervised_split1")
+    expected = {"train.supervised_published": 8, "val.supervised_published": 4}
+    assert _failed(_validate(manifest, splits, expected=expected)) == {}
 
 
 def test_what_cannot_be_judged_is_refused(clean: tuple[pd.DataFrame, Splits]) -> None:

@@ -12,10 +12,18 @@ from make_videos import write_video
 from PIL import Image
 
 from vidprompt.data.batch_plan import ShuffledBatches
+from vidprompt.data.frame_cache import FrameCache
 from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.loading import Augmentation, Clips, TestClips, batches, training_view
+from vidprompt.data.loading import (
+    Augmentation,
+    Clips,
+    TestClips,
+    batches,
+    read_clip,
+    training_view,
+)
 from vidprompt.data.sampling import Views
-from vidprompt.errors import DataError
+from vidprompt.errors import DataError, UserError
 
 
 def clip_of_one_picture() -> torch.Tensor:
@@ -46,6 +54,40 @@ def test_what_is_off_changes_nothing() -> None:
     plain = view(5)
     assert any(torch.equal(plain, source[..., left : left + 48]) for left in range(17))
     assert torch.equal(view(5, jitter=1.0, jitter_strength=(0, 0, 0, 0)), plain)
+
+
+def test_rand_augment_and_a_random_area_are_alike_for_all_frames() -> None:
+    options: dict[str, Any] = {
+        "area": (0.08, 1.0),
+        "rand_augment": {"layers": 2, "probability": 1.0},
+    }
+    views = [view(seed, **options) for seed in range(6)]
+    for one in views:
+        assert one.shape == (8, 3, 48, 48)
+        assert (one == one[:1]).all()
+    assert len({one.numpy().tobytes() for one in views}) == 6
+    assert torch.equal(views[2], view(2, **options))
+
+
+def test_jitter_may_be_drawn_for_every_frame() -> None:
+    still = view(1, jitter=1.0)
+    flicker = view(1, jitter=1.0, jitter_by_frame=True)
+    assert (still == still[:1]).all()
+    assert torch.equal(flicker[0], still[0])  # the first frame's draw is the clip's
+    assert len({frame.numpy().tobytes() for frame in flicker}) == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"area": (0.5, 2.0)}, "augmentation.area is a smallest and a largest"),
+        ({"ratio": (2.0, 1.0)}, "augmentation.ratio is a smallest and a largest"),
+        ({"rand_augment": {"strength": 3}}, "rand_augment has no 'strength'"),
+    ],
+)
+def test_an_augmentation_that_is_none_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Augmentation(**options)
 
 
 def test_shuffled_channels_are_the_same_three_planes() -> None:
@@ -143,6 +185,13 @@ def test_views_are_clips_and_crops_in_order(cache: Path) -> None:
     assert torch.equal(wide[1][..., 16:], wide[2][..., :-16])
     centre = TestClips(cache, ["a/0"], num_frames=5, size=64, views=Views("dense", 1, 3, 1))
     assert torch.equal(centre[0][0], wide[1])
+
+
+@pytest.mark.parametrize("positions", [[7, 2, 5], [3, 1, 3], [2, 2, 4], [10, 0]])
+def test_frames_come_in_the_order_asked_for(cache: Path, positions: list[int]) -> None:
+    frames = FrameCache(cache)
+    clip = read_clip(frames, int(frames.rows(["p/1"])[0]), np.array(positions))
+    assert _shade(clip) == positions
 
 
 def test_whole_tracklets_have_every_frame(cache: Path) -> None:

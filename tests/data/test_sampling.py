@@ -31,6 +31,12 @@ def test_centres_by_hand() -> None:
     assert segment_frames(3, 6).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_training_on_centres_sees_what_a_test_sees() -> None:
+    for epoch in (0, 1):
+        found = training_frames("centre", 24, 8, 1, clip_rng(1, epoch, "a"))
+        assert found.tolist() == Views().positions(24, 8)[0].tolist()
+
+
 def test_a_video_draws_the_same_whoever_asks_and_another_each_epoch() -> None:
     first = segment_frames(100, 8, rng=clip_rng(1, 0, "a"))
     assert (first == segment_frames(100, 8, rng=clip_rng(1, 0, "a"))).all()
@@ -66,6 +72,38 @@ def test_views_by_hand() -> None:
         Views("uniform")
     with pytest.raises(UserError, match="1 or 3 crops"):
         Views(crops=2)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 3), st.text(max_size=5))
+def test_an_order_rearranges_each_clip_alone(
+    n_frames: int, num_frames: int, clips: int, video: str
+) -> None:
+    for sampling in ("segment", "dense"):
+        forward, backward, shuffled = (
+            Views(sampling, 2, clips, order=order).positions(n_frames, num_frames, video)
+            for order in ("forward", "reversed", "shuffled")
+        )
+        assert (backward == forward[:, ::-1]).all()
+        assert (np.sort(shuffled) == np.sort(forward)).all()
+
+
+def test_a_video_is_shuffled_the_same_each_time_and_as_no_other() -> None:
+    views = Views(clips=3, order="shuffled")
+    first = views.positions(24, 8, "a")
+    assert (first == views.positions(24, 8, "a")).all()
+    assert (first != views.positions(24, 8, "b")).any()
+    ranks = first.argsort().argsort()
+    assert (ranks[0] != ranks[1]).any()  # nor do its clips share an order
+    both = [Views(order="shuffled").positions(8, 2, f"v{i}")[0].tolist() for i in range(400)]
+    assert (
+        160 < both.count([2, 6]) < 240
+    )  # right and reversed are equally likely: no bias to either
+    with pytest.raises(
+        UserError, match="order 'random'; choose one of forward, reversed, shuffled"
+    ):
+        Views(order="random")
+    with pytest.raises(UserError, match="precision 'fp8'; choose one of no, bf16, fp16"):
+        Views(precision="fp8")
 
 
 @given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 5))

@@ -26,15 +26,17 @@ def run(*command: str, folder: Path, fails: bool = False) -> str:
 
 
 def edit(path: Path, **changes: object) -> None:
-    """Set keys of a YAML file; `a__b` is b in a."""
-    content = yaml.safe_load(path.read_text())
+    """Set keys of a YAML file; `a__b` is b in a. A first line about the package stays."""
+    text = path.read_text()
+    head = f"{text.splitlines()[0]}\n" if text.startswith("# @package") else ""
+    content = yaml.safe_load(text)
     for key, value in changes.items():
         node = content
         *parents, last = key.split("__")
         for parent in parents:
             node = node[parent]
         node[last] = value
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(head + yaml.safe_dump(content, sort_keys=False))
 
 
 def copy_project(folder: Path) -> None:
@@ -61,8 +63,8 @@ def write_backbone(folder: Path) -> None:
 
 def short_training(folder: Path) -> None:
     """Three steps."""
-    params = folder / "params"
-    steps = dict.fromkeys(("supervised", "base_to_novel", "few_shot", "reid"), 3)
-    for schedule in (params / "schedule").glob("*.yaml"):
-        edit(schedule, steps=steps)
-    edit(params / "trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)
+    for recipe in (folder / "params/recipe/demo").glob("*.yaml"):
+        trainer = yaml.safe_load(recipe.read_text())["trainer"]
+        own = {name: numbers | {"length": 3} for name, numbers in trainer["by_protocol"].items()}
+        edit(recipe, trainer__length=3, trainer__by_protocol=own)
+    edit(folder / "params/trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)

@@ -76,6 +76,22 @@ def test_a_second_repro_does_nothing(project: Path) -> None:
     assert "Running stage" not in said
 
 
+def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> None:
+    sweep = ("method=frozen_clip,ez_clip", "views=centre,reversed", "-j", "2")
+    said = run("vidprompt", "multirun", *sweep, folder=project)
+    assert "| ez_clip, views reversed |" in said
+    home = project / "multirun/method=frozen_clip,ez_clip,views=centre,reversed/method=ez_clip"
+    checkpoint = "models/demo/ez_clip/supervised_split1/model.safetensors"
+    assert (home / checkpoint).read_bytes() == (project / checkpoint).read_bytes()
+    forward = metrics(home / "views=centre", "ez_clip", "supervised")
+    assert forward["hashes"] == metrics(project, "ez_clip", "supervised")["hashes"]
+    backward = metrics(home / "views=reversed", "ez_clip", "supervised")
+    assert backward["hashes"]["checkpoints"] == forward["hashes"]["checkpoints"]
+    assert backward["hashes"]["config"] != forward["hashes"]["config"]
+    again = run("vidprompt", "multirun", *sweep, folder=project)
+    assert "2 jobs, 2 done before" in again
+
+
 def test_deleted_results_come_back_byte_for_byte(project: Path) -> None:
     folder = project / "results/demo/ez_clip"
     before = {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

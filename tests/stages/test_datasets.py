@@ -102,6 +102,65 @@ def test_ucf101_has_every_protocol_with_the_fields_numbers(
     assert base["train"]["classes"] == ["ActionA", "ActionC", "ActionE"]
     assert len(base["train"]["videos"]) == 48
     assert base["train"] != found["base_to_novel_16shot_seed1"]["train"]
+    assert {str(split["val"]) for split in found.values()} == {"None"}  # unless asked for
+
+
+def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ucf101(project / "data/ucf101", classes=4)
+    trained = {"train.supervised_split1": 18 * 10, "tests.supervised_split1.test": 7 * 10}
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": trained}
+    own = {"supervised": {"splits": [1]}, "few_shot": {"shots": [8], "seeds": [1]}}
+    own |= {"base_to_novel": {"shots": None}, "zero_shot": None}
+    _edit(project, "ucf101", validation=validation, protocols=own)
+    whole = _run("ucf101")
+    own["supervised"]["held_out"], own["base_to_novel"]["held_out"] = 0.1, 0.1
+    own["few_shot"]["held_out"] = 50
+    _edit(project, "ucf101", protocols=own)
+    capsys.readouterr()
+    found = _run("ucf101")
+    said = capsys.readouterr().out
+    for name, split in found.items():
+        assert {key: split[key] for key in ("id", "run", "tests")} == {
+            key: whole[name][key] for key in ("id", "run", "tests")
+        }
+    # 18 groups of 3 or 2 videos: two of them are nearest to a tenth
+    held = found["supervised_split1"]["val"]
+    assert [held["labels"].count(i) for i in range(4)] == [6, 4, 6, 4]
+    assert len(found["supervised_split1"]["train"]["videos"]) == 180 - 20
+    base = found["base_to_novel_full"]
+    assert base["val"]["classes"] == base["train"]["classes"] == ["ActionA", "ActionC"]
+    assert found["few_shot_8shot_seed1"]["train"] == whole["few_shot_8shot_seed1"]["train"]
+    assert "supervised/ucf101@split1: train 160, val 20, test 70 (4 classes)\n" in said
+    # 54 or 36 videos a class, and those of the shots' groups are not for it
+    assert said.count("note:") == 1
+    assert "8shot-seed1: 4 of 4 classes have fewer than 50 videos held out (ActionA " in said
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"supervised": {"held_out": 1}}, "supervised: held_out=1 is no share: give 0 "),
+        ({"supervised": {"held_out": "few"}}, "supervised: held_out=few is no share"),
+        ({"supervised": {"held_out_seed": -1}}, "supervised: held_out_seed=-1 is no seed"),
+        ({"few_shot": {"held_out": 0.1}}, "few_shot: held_out=0.1 is no count: give 0 "),
+        ({"few_shot": {"held_out": True}}, "few_shot: held_out=True is no count"),
+        ({"base_to_novel": {"held_out": 0.1}}, "base_to_novel: held_out=0.1 is no count"),
+        ({"base_to_novel": {"shots": None, "held_out": 4}}, "held_out=4 is no share"),
+        ({"reid": {"held_out": -0.2}}, "reid: held_out=-0.2 is no share"),
+        ({"zero_shot": {"held_out": 0.1}}, "dataset.protocols.zero_shot: unknown 'held_out'"),
+    ],
+)
+def test_a_wrong_number_of_held_out_videos_is_a_sentence_and_writes_nothing(
+    project: Path, own: dict[str, Any], says: str
+) -> None:
+    _ucf101(project / "data/ucf101", classes=2)
+    _edit(project, "ucf101", protocols=own)
+    with pytest.raises(UserError) as caught:
+        _run("ucf101")
+    assert says in str(caught.value)
+    assert not list(Path("cache/splits").rglob("*.json"))
 
 
 def test_a_split_left_out_takes_its_expected_counts_with_it(project: Path) -> None:

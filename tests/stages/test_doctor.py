@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 from tests.data.make_videos import write_video
 from tests.pipeline.project import edit, write_backbone
 from typer.testing import CliRunner
@@ -14,6 +13,7 @@ from typer.testing import CliRunner
 from vidprompt import cost
 from vidprompt.cli import app
 from vidprompt.configuration import compose
+from vidprompt.data.annotations import Annotation
 from vidprompt.doctor import Finding, State, examine
 
 ROOT = Path(__file__).parents[2]
@@ -105,19 +105,31 @@ def test_stages_that_the_parameters_have_outgrown(project: Path) -> None:
     )
 
 
-def test_re_identification_is_counted_with_the_datasets_own_batches(project: Path) -> None:
-    ccvid = project / "params/dataset/ccvid.yaml"
-    before = yaml.safe_load((project / "params/protocol/reid.yaml").read_text())
-    config = compose(["dataset=ccvid"])
-    steps = config.trainer.steps.reid
-    usual = before["people_per_batch"] * before["tracklets_per_person"]
-    assert cost._clips(config, "reid") == steps * usual
-    own = (yaml.safe_load(ccvid.read_text())["protocols"].get("reid") or {}) | {
-        "people_per_batch": 16
-    }
-    edit(ccvid, protocols={"reid": own})
-    wider = 16 * before["tracklets_per_person"]
-    assert cost._clips(compose(["dataset=ccvid"]), "reid") == steps * wider
+def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> None:
+    def listed(label: str, count: int) -> list[Annotation]:
+        rows = range(count)
+        return [
+            Annotation(f"c/{label}{i}", "ccvid", "p", "video", label, "", "train") for i in rows
+        ]
+
+    recipe = project / "params/recipe/released/ez_clip.yaml"
+    ccvid, annotations = project / "params/dataset/ccvid.yaml", listed("a", 30) + listed("b", 20)
+    edit(recipe, trainer__by_protocol__reid={"length": 7}, trainer__length="2 epochs")
+    edit(project / "params/protocol/reid.yaml", people_per_batch=6, tracklets_per_person=4)
+
+    def clips(run: str) -> int:
+        return cost._clips(compose(["dataset=ccvid"]).dataset, "ez_clip", run, annotations)
+
+    assert clips("reid") == 7 * 24
+    edit(ccvid, protocols={"reid": {"people_per_batch": 16}}, roles={"recognition": "ccvid"})
+    edit(recipe, trainer__by_protocol={}, trainer__batch_size=10)
+    assert clips("supervised_split1") == 100
+    assert (
+        clips("few_shot_4shot_seed1") == 2 * 8 + 4
+    )  # two classes × 4, rounded up to whole batches
+    edit(ccvid, roles={"reid": "ccvid"})
+    edit(recipe, trainer__by_protocol={"reid": {"length": 7}})
+    assert clips("reid") == 7 * 64
 
 
 def test_a_copy_in_dvcs_cache_is_counted_unless_it_links(project: Path) -> None:

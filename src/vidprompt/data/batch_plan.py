@@ -32,6 +32,22 @@ class BatchPlan:
             yield self.batch(step)
 
 
+class SharedBatches(BatchPlan):
+    """One process's share of each batch of a plan, from batch `start` on.
+
+    Raises ValueError when `share` takes nothing of a batch.
+    """
+
+    def __init__(self, plan: BatchPlan, share: slice, start: int = 0) -> None:
+        super().__init__(plan.steps, start)
+        self.plan, self.share = plan, share
+        if plan.steps > start and not self.batch(start):
+            raise ValueError(f"{share} takes nothing of a batch")
+
+    def batch(self, step: int) -> Batch:
+        return self.plan.batch(step)[self.share]
+
+
 class ShuffledBatches(BatchPlan):
     """Epoch after epoch of shuffled indices below `count`.
 

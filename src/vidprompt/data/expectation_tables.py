@@ -133,7 +133,7 @@ def _list_rows(
         for row, video in enumerate(ids):
             if video in seen:
                 shared_video[row] = shared_video[row] or name
-            if part != "val" and groups.get(video) in seen_groups:
+            if groups.get(video) in seen_groups:
                 shared_group[row] = shared_group[row] or name
     return pd.DataFrame(
         {
@@ -181,8 +181,8 @@ def _novel_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
     tests = split.get("tests") or {}
     if "novel" not in tests:
         return []
-    base = set((tests.get("base") or {}).get("classes") or [])
-    base |= set((split.get("train") or {}).get("classes") or [])
+    learnt = (tests.get("base"), split.get("train"), split.get("val"))
+    base = {name for listed in learnt for name in (listed or {}).get("classes") or []}
     novel = (tests["novel"] or {}).get("classes") or []
     return [{"split": key, "class": name, "novel_sides": 1 + (name in base)} for name in novel]
 
@@ -237,8 +237,9 @@ def counts_table(
 ) -> pd.DataFrame:
     """One row an expected count: `videos`, `videos.<source>`, `train.<split>`, … and what is.
 
-    Counts of drawn splits that were not built (the parameters leave them out) have no row. Raises
-    DataError for a name that is no count, or of a split that there is not and that no draw is called.
+    `train.<split>` of an official training list has with it what is held out of the list: so the official
+    count stands. Counts of drawn splits that were not built (the parameters leave them out) have no row.
+    Raises DataError for a name that is no count, or of a split that there is not and that no draw is called.
     """
     counts: dict[str, int] = {"videos": len(videos), "splits": len(splits)}
     for source, rows in videos.groupby("source"):
@@ -250,6 +251,8 @@ def counts_table(
             head, _, test = part.partition(".")
             name = f"{head}.{key}.{test}" if test else f"{head}.{key}"
             counts[name] = len(listed.get("videos") or [])
+        if split.get("val") and measure_of(key) and not _SHOTS.search(str(split.get("id", ""))):
+            counts[f"train.{key}"] += counts[f"val.{key}"]
     names = [name for name in sorted(expected) if name in counts or _is_due(name, splits)]
     return pd.DataFrame(
         {

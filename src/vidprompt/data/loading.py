@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,27 +16,53 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from vidprompt.data.batch_plan import BatchPlan
+from vidprompt.data.crops import multi_scale_box, resized_box
 from vidprompt.data.frame_cache import FrameCache
-from vidprompt.data.sampling import SAMPLINGS, Views, clip_rng, tracklet_clips, training_frames
+from vidprompt.data.rand_augment import RandAugment, rand_augment
+from vidprompt.data.sampling import (
+    TRAINING_SAMPLINGS,
+    Views,
+    clip_rng,
+    tracklet_clips,
+    training_frames,
+)
 from vidprompt.errors import DataError, UserError
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to a clip; the same for all of its frames.
+    """What training does to a clip; the same for all of its frames, in this order.
 
-    `scales`: multi-scale crop, sides as shares of the short side. `flip` must be off where left and
-    right are different classes. `jitter`: probability of colour jitter; `jitter_strength`: how much of
-    brightness, contrast, saturation and hue (hue costs more than all the rest). `channels`: probability
-    of shuffling the colour channels. `greyscale`: probability.
+    `rand_augment`: numbers of RandAugment, on whole pictures. `scales`, `distort`, `fixed_places`:
+    multi-scale crop (see multi_scale_box); or, in its place, `area` and `ratio` (see resized_box).
+    `flip` must be off where left and right are different classes. `jitter`: probability of colour
+    jitter; `jitter_strength`: how much of brightness, contrast, saturation and hue (hue costs more
+    than all the rest); `jitter_by_frame`: drawn anew for every frame, as EZ-CLIP's released code does.
+    `channels`: probability of shuffling the colour channels. `greyscale`: probability.
+
+    Raises UserError for a range that is none.
     """
 
+    rand_augment: Mapping[str, Any] | None = None
     scales: Sequence[float] = (1.0,)
+    distort: int = 0
+    fixed_places: bool = False
+    area: Sequence[float] | None = None
+    ratio: Sequence[float] = (3 / 4, 4 / 3)
     flip: bool = False
     jitter: float = 0.0
     jitter_strength: Sequence[float] = (0.4, 0.4, 0.2, 0.1)
+    jitter_by_frame: bool = False
     channels: float = 0.0
     greyscale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rand_augment is not None:
+            RandAugment.of(self.rand_augment)
+        for name, values, most in (("area", self.area, 1.0), ("ratio", self.ratio, np.inf)):
+            fine = values is None or (len(values) == 2 and 0 < values[0] <= values[1] <= most)
+            if not fine:
+                raise UserError(f"augmentation.{name} is a smallest and a largest, not {values}")
 
 
 def to_clip(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -53,7 +80,7 @@ def read_clip(cache: FrameCache, row: int, positions: np.ndarray) -> torch.Tenso
         return to_clip(cache.read(row, positions))
     encoded = cache.read_encoded(row, wanted)
     frames = _decoded(encoded, torch.device("cpu"))
-    if len(wanted) < len(positions):
+    if (np.diff(positions) <= 0).any():
         frames = frames[torch.from_numpy(back)]
     return to_clip(frames)
 
@@ -85,26 +112,52 @@ def training_view(
     clip: torch.Tensor, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
     """A random crop (and flip and colours): uint8 (T, 3, size, size)."""
-    height, width = clip.shape[-2:]
-    side = round(min(height, width) * float(rng.choice(augmentation.scales)))
-    top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    clip = clip[..., top : top + side, left : left + side]
-    if side != size:
+    if augmentation.rand_augment is not None:
+        clip = rand_augment(clip, RandAugment.of(augmentation.rand_augment), rng)
+    top, left, height, width = _crop_box(clip, augmentation, rng)
+    clip = clip[..., top : top + height, left : left + width]
+    if (height, width) != (size, size):
         clip = F.resize(clip, [size, size], antialias=True)
     if augmentation.flip and rng.random() < 0.5:
         clip = clip.flip(-1)
     if augmentation.jitter and rng.random() < augmentation.jitter:
-        spread = rng.uniform(-1, 1, 4) * augmentation.jitter_strength
-        clip = F.adjust_brightness(clip, 1 + spread[0])
-        clip = F.adjust_contrast(clip, 1 + spread[1])
-        clip = F.adjust_saturation(clip, 1 + spread[2])
-        if spread[3]:
-            clip = F.adjust_hue(clip, spread[3])
+        strength = augmentation.jitter_strength
+        if augmentation.jitter_by_frame:
+            clip = torch.cat([_jittered(frame, strength, rng) for frame in clip.split(1)])
+        else:
+            clip = _jittered(clip, strength, rng)
     if augmentation.channels and rng.random() < augmentation.channels:
         clip = clip[:, torch.from_numpy(rng.permutation(3))]
     if augmentation.greyscale and rng.random() < augmentation.greyscale:
         clip = v2.Grayscale(3)(clip)
     return clip
+
+
+def _crop_box(
+    clip: torch.Tensor, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    height, width = clip.shape[-2:]
+    if augmentation.area is not None:
+        area, ratio = augmentation.area, augmentation.ratio
+        return resized_box(height, width, rng, area=area, ratio=ratio)
+    return multi_scale_box(
+        height,
+        width,
+        rng,
+        scales=augmentation.scales,
+        distort=augmentation.distort,
+        fixed_places=augmentation.fixed_places,
+    )
+
+
+def _jittered(
+    clip: torch.Tensor, strength: Sequence[float], rng: np.random.Generator
+) -> torch.Tensor:
+    spread = rng.uniform(-1, 1, 4) * strength
+    clip = F.adjust_brightness(clip, 1 + spread[0])
+    clip = F.adjust_contrast(clip, 1 + spread[1])
+    clip = F.adjust_saturation(clip, 1 + spread[2])
+    return F.adjust_hue(clip, spread[3]) if spread[3] else clip
 
 
 class Clips(Dataset):
@@ -131,8 +184,8 @@ class Clips(Dataset):
         stride: int = 1,
         encoded: bool = False,
     ) -> None:
-        if sampling not in SAMPLINGS:
-            valid = ", ".join(SAMPLINGS)
+        if sampling not in TRAINING_SAMPLINGS:
+            valid = ", ".join(TRAINING_SAMPLINGS)
             raise UserError(f"unknown sampling {sampling!r}; choose one of {valid}")
         self.cache = FrameCache(cache)
         self.rows = _cached_rows(self.cache, videos)
@@ -191,9 +244,10 @@ def decode_batch(
 class TestClips(Dataset):
     """Clips of videos to test: item i is a clip, `owner[i]` the number of its video.
 
-    Items are (crops, T, 3, size, size) uint8. `views` for all videos, or `whole=True`: all frames in
-    clips (re-identification). Raises DataError for a video that is not in the frame cache, and with
-    `whole` for one of which only some frames are there.
+    Items are (crops, T, 3, size, size) uint8; those of video v begin at `first[v]`, and `first` ends
+    with their number. `views` for all videos, or `whole=True`: all frames in clips
+    (re-identification), of the views only the order. Raises DataError for a video that is not in the
+    frame cache, and with `whole` for one of which only some frames are there.
     """
 
     __test__ = False  # no test, whatever pytest thinks
@@ -212,9 +266,11 @@ class TestClips(Dataset):
         self.rows = _cached_rows(self.cache, videos)
         self.num_frames, self.size, self.whole = num_frames, size, whole
         self.views = views or Views()
+        self.crops = 1 if whole else self.views.crops
         counts = [self._clips_of(int(row)) for row in self.rows] if whole else self.views.clips
         self.owner = np.repeat(np.arange(len(self.rows)), counts)
-        self._first = np.searchsorted(self.owner, np.arange(len(self.rows)))
+        self.first = np.searchsorted(self.owner, np.arange(len(self.rows) + 1))
+        self._last = -1, np.empty((0, 0), np.int64)
 
     def _clips_of(self, row: int) -> int:
         cached, source = self.cache.num_frames(row), self.cache.num_source_frames(row)
@@ -225,19 +281,26 @@ class TestClips(Dataset):
             )
         return -(-cached // self.num_frames)
 
+    def _positions(self, video: int) -> np.ndarray:
+        """Of all clips of a video, (clips, T): kept, for its clips are asked for one after the other."""
+        if self._last[0] != video:
+            row = int(self.rows[video])
+            available, name = self.cache.num_frames(row), self.cache.video_id(row)
+            if self.whole:
+                clips = self.views.ordered(tracklet_clips(available, self.num_frames), name)
+            else:
+                clips = self.views.positions(available, self.num_frames, name)
+            self._last = video, clips
+        return self._last[1]
+
     def __len__(self) -> int:
         return len(self.owner)
 
     def __getitem__(self, item: int) -> torch.Tensor:
-        owner = int(self.owner[item])
-        row = int(self.rows[owner])
-        available = self.cache.num_frames(row)
-        if self.whole:
-            positions = tracklet_clips(available, self.num_frames)
-        else:
-            positions = self.views.positions(available, self.num_frames)
-        clip = read_clip(self.cache, row, positions[item - self._first[owner]])
-        return spatial_crops(clip, self.size, 1 if self.whole else self.views.crops)
+        video = int(self.owner[item])
+        positions = self._positions(video)[item - self.first[video]]
+        clip = read_clip(self.cache, int(self.rows[video]), positions)
+        return spatial_crops(clip, self.size, self.crops)
 
 
 def _cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
@@ -246,6 +309,12 @@ def _cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
         missing = videos[int(np.flatnonzero(rows < 0)[0])]
         raise DataError(f"{missing} is not in the frame cache {cache.path}")
     return rows
+
+
+def _undisturbed(_worker: int) -> None:
+    """Signals often go to a whole group of processes: who trains decides when its workers end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def batches(
@@ -260,7 +329,8 @@ def batches(
         batch_sampler=plan,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-        persistent_workers=bool(workers),
+        worker_init_fn=_undisturbed,
+        pin_memory=torch.cuda.is_available(),
         collate_fn=list if clips.encoded else None,
     )
     if not clips.encoded:
@@ -275,6 +345,6 @@ def normalise(
 ) -> torch.Tensor:
     """uint8 (B, T, 3, H, W) → float32 on the device, normalised."""
     shape = (1, 1, 3, 1, 1)
-    scaled = clips.to(device, torch.float32).div_(255)
+    scaled = clips.to(device, non_blocking=True).to(torch.float32).div_(255)
     centre = torch.tensor(mean, device=device).reshape(shape)
     return (scaled - centre) / torch.tensor(std, device=device).reshape(shape)

@@ -8,9 +8,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vidprompt.atomic import write_text
 from vidprompt.data.annotations import Annotation
 
 ROLES = ("split1", "split2", "split3")
+
+
+def report_presence(
+    annotations: Sequence[Annotation], missing: Sequence[bool], out: Path
+) -> list[str]:
+    """Write the missing videos to `out` if there are any; the sentences of `presence`."""
+    if any(missing):
+        write_text(out, missing_table(annotations, missing))
+    return list(presence(annotations, missing, out))
 
 
 def presence(

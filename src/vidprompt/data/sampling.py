@@ -12,6 +12,9 @@ from vidprompt.errors import UserError
 
 Positions = NDArray[np.int64]
 SAMPLINGS = ("segment", "dense")
+ORDERS = ("forward", "reversed", "shuffled")
+PRECISIONS = ("no", "bf16", "fp16")
+TRAINING_SAMPLINGS = (*SAMPLINGS, "centre")
 
 
 def clip_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
@@ -48,7 +51,10 @@ def dense_frames(n_frames: int, num_frames: int, stride: int, start: int) -> Pos
 def training_frames(
     sampling: str, n_frames: int, num_frames: int, stride: int, rng: np.random.Generator
 ) -> Positions:
-    """A random clip: a frame of every segment, or dense from a random start."""
+    """A random clip: a frame of every segment, or dense from a random start; or every segment's centre
+    (EZ-CLIP's configurations of few-shot and base-to-novel), which is the same clip each time."""
+    if sampling == "centre":
+        return segment_frames(n_frames, num_frames)
     if sampling == "segment":
         return segment_frames(n_frames, num_frames, rng=rng)
     room = max(0, n_frames - (num_frames - 1) * stride - 1)
@@ -61,26 +67,45 @@ class Views:
 
     `segment`: clip k takes the frame at (2k + 1) / (2 clips) of every segment, so one clip takes the
     centres. `dense`: frames `stride` apart, the clips' starts evenly spread over the video (one clip:
-    in its middle). `crops`: 1 (centre) or 3 (along the longer side). Nothing is random.
+    in its middle). `crops`: 1 (centre) or 3 (along the longer side). `order` of a clip's frames, to see
+    what a model makes of time: `forward`, `reversed`, or `shuffled` (any order is equally likely, the
+    right one and the reverse too). Nothing is random: a video is shuffled the same each time.
+    `precision` of the model that looks: `no` is float32, else autocast to bf16 or fp16.
     """
 
     sampling: str = "segment"
     stride: int = 1
     clips: int = 1
     crops: int = 1
+    order: str = "forward"
+    precision: str = "no"
 
     def __post_init__(self) -> None:
-        if self.sampling not in SAMPLINGS:
-            raise UserError(
-                f"unknown sampling {self.sampling!r}; choose one of {', '.join(SAMPLINGS)}"
-            )
+        for what, value, choices in (
+            ("sampling", self.sampling, SAMPLINGS),
+            ("order", self.order, ORDERS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in choices:
+                raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
         if self.crops not in (1, 3) or min(self.clips, self.stride) < 1:
             raise UserError(
                 f"views are 1 or more clips × 1 or 3 crops with a stride of at least 1, not {self}"
             )
 
-    def positions(self, n_frames: int, num_frames: int) -> Positions:
-        """(clips, num_frames)."""
+    def positions(self, n_frames: int, num_frames: int, video_id: str = "") -> Positions:
+        """(clips, num_frames), in their order; `video_id` matters to `shuffled` alone."""
+        return self.ordered(self._forward(n_frames, num_frames), video_id)
+
+    def ordered(self, clips: Positions, video_id: str) -> Positions:
+        """Clips of a video, (n, num_frames), with the frames of each in `order`."""
+        if self.order == "reversed":
+            return clips[:, ::-1]
+        if self.order == "shuffled":
+            return np.stack([clip_rng(0, k, video_id).permutation(c) for k, c in enumerate(clips)])
+        return clips
+
+    def _forward(self, n_frames: int, num_frames: int) -> Positions:
         if self.sampling == "segment":
             offsets = [(2 * k + 1, 2 * self.clips) for k in range(self.clips)]
             return np.stack([segment_frames(n_frames, num_frames, offset=o) for o in offsets])

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from vidprompt.atomic import write_json
+from vidprompt.data.held_out import draw_beside, draw_persons, draw_share
 from vidprompt.data.manifest import usable
 from vidprompt.errors import DataError
 
@@ -35,7 +36,10 @@ class Subset:
 
 @dataclass
 class Split:
-    """One split file. `run` names the split file whose training list its model is trained on."""
+    """One split file. `run` names the split file whose training list its model is trained on.
+
+    `val`: videos held out of the official training list, to choose a checkpoint by; None unless asked.
+    """
 
     id: str
     protocol: str
@@ -137,50 +141,112 @@ def _by_label(rows: pd.DataFrame) -> dict[str, list[str]]:
     return {str(label): sorted(ids) for label, ids in rows.groupby("label")["video_id"]}
 
 
-def supervised(rows: pd.DataFrame, dataset: str, split: int) -> Split:
-    """The whole official training split against its test split, all classes."""
+def supervised(
+    rows: pd.DataFrame, dataset: str, split: int, held_out: float = 0.0, held_out_seed: int = 1
+) -> Split:
+    """The whole official training split against its test split, all classes.
+
+    `held_out`: this share of each class's training videos is `val` instead (see `draw_share`).
+    """
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
+    id = f"supervised/{dataset}@split{split}"
+    train, val = _less_a_share(rows[role == "train"], classes, held_out, held_out_seed, id)
     return Split(
-        id=f"supervised/{dataset}@split{split}",
+        id=id,
         protocol="supervised",
         run=f"supervised_split{split}",
-        train=subset(rows[role == "train"], classes),
+        train=train,
+        val=val,
         tests={"test": subset(rows[role == "test"], classes)},
     )
 
 
 def few_shot(
-    rows: pd.DataFrame, dataset: str, split: int, shots: int, seed: int, nested: bool = False
+    rows: pd.DataFrame,
+    dataset: str,
+    split: int,
+    shots: int,
+    seed: int,
+    nested: bool = False,
+    held_out: int = 0,
 ) -> Split:
-    """K videos a class of split-1 train; the split-1 test set, all classes."""
+    """K videos a class of split-1 train; the split-1 test set, all classes.
+
+    `held_out`: `val` has so many of the other training videos a class (see `draw_beside`).
+    """
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
     variant = f"{shots}shot-nested-seed{seed}" if nested else f"{shots}shot-seed{seed}"
+    id = f"few_shot/{dataset}@{variant}"
+    train = draw_shots(rows[role == "train"], classes, shots, seed, nested)
     return Split(
-        id=f"few_shot/{dataset}@{variant}",
+        id=id,
         protocol="few_shot",
         run=f"few_shot_{variant.replace('-', '_')}",
-        train=draw_shots(rows[role == "train"], classes, shots, seed, nested),
+        train=train,
+        val=_beside(rows[role == "train"], train, held_out, seed, id),
         tests={"test": subset(rows[role == "test"], classes)},
     )
 
 
 def base_to_novel(
-    rows: pd.DataFrame, dataset: str, split: int, shots: int | None, seed: int
+    rows: pd.DataFrame,
+    dataset: str,
+    split: int,
+    shots: int | None,
+    seed: int,
+    held_out: float = 0,
 ) -> Split:
-    """Train on base classes (K shots, or all with None); test each half among its own classes."""
+    """Train on base classes (K shots, or all with None); test each half among its own classes.
+
+    `held_out`: `val` of base classes, so many videos a class as in `few_shot`; with all videos, a share of
+    them as in `supervised`. Which classes are base does not depend on it.
+    """
     role = rows[f"split{split}"]
     train, test = rows[role == "train"], rows[role == "test"]
     base, novel = base_and_novel(train)
+    train = train[train["label"].isin(base)]
     variant = f"{shots}shot-seed{seed}" if shots else "full"
+    id = f"base_to_novel/{dataset}@{variant}"
+    if shots:
+        drawn = draw_shots(train, base, shots, seed)
+        val = _beside(train, drawn, int(held_out), seed, id)
+    else:
+        drawn, val = _less_a_share(train, base, held_out, seed, id)
     return Split(
-        id=f"base_to_novel/{dataset}@{variant}",
+        id=id,
         protocol="base_to_novel",
         run=f"base_to_novel_{variant.replace('-', '_')}",
-        train=draw_shots(train, base, shots, seed) if shots else subset(train, base),
+        train=drawn,
+        val=val,
         tests={"base": subset(test, base), "novel": subset(test, novel)},
     )
+
+
+def _less_a_share(
+    train: pd.DataFrame, classes: Sequence[str], share: float, seed: int, id: str
+) -> tuple[Subset, Subset | None]:
+    """The training list without what is held out of it, and that."""
+    held = train["video_id"].isin(draw_share(train, share, seed))
+    return subset(train[~held], classes), _val(train[held], classes, share, id)
+
+
+def _beside(train: pd.DataFrame, shots: Subset, count: int, seed: int, id: str) -> Subset | None:
+    """Videos held out beside the shots."""
+    held = train["video_id"].isin(draw_beside(train, shots.videos, count, seed))
+    return _val(train[held], shots.classes, count, id)
+
+
+def _val(held: pd.DataFrame, classes: Sequence[str], asked: float, id: str) -> Subset | None:
+    if not asked:
+        return None
+    if held.empty:
+        raise DataError(
+            f"{id}: held_out={asked:g}, and no usable training video can be held out of any class: each "
+            "has one video or group only, or shots are of all its groups; set held_out: 0"
+        )
+    return subset(held, classes)
 
 
 def zero_shot(rows: pd.DataFrame, dataset: str, split: int, trained_on: str) -> Split:
@@ -201,16 +267,25 @@ def zero_shot_among(
     )
 
 
-def reid(rows: pd.DataFrame, dataset: str, tracklet: str) -> Split:
-    """Training persons, and the query and gallery tracklets of the others."""
+def reid(
+    rows: pd.DataFrame, dataset: str, tracklet: str, held_out: float = 0.0, held_out_seed: int = 1
+) -> Split:
+    """Training persons, and the query and gallery tracklets of the others.
+
+    `held_out`: this share of the training persons is `val` instead, all their tracklets; its classes are
+    these persons (see `draw_persons`).
+    """
     role = rows["split1"]
     train = rows[role == "train"]
     tested = rows[role.isin(["query", "gallery"])]
     persons = sorted(tested["label"].unique())
+    apart = draw_persons(train, held_out, held_out_seed)
+    left = train[~train["label"].isin(apart)]
     return Split(
         id=f"reid/{dataset}@{tracklet}",
         protocol="reid",
         run="reid",
-        train=subset(train, sorted(train["label"].unique())),
+        train=subset(left, sorted(left["label"].unique())),
+        val=subset(train, apart) if apart else None,
         tests={name: subset(rows[role == name], persons) for name in ("query", "gallery")},
     )
