@@ -33,6 +33,7 @@ STAGES: dict[str, str] = {
     "evaluate": "Metrics of a protocol from stored features.",
     "report": "One HTML page with everything.",
 }
+SHARED = ("train", "features")  # what several processes may do together
 
 
 def _stage(name: str) -> Callable[[list[str]], None]:
@@ -40,8 +41,11 @@ def _stage(name: str) -> Callable[[list[str]], None]:
         overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
     ) -> None:
         from vidprompt.configuration import compose
+        from vidprompt.launch import launch, wanted
 
         config = compose(overrides or [])
+        if name in SHARED and (count := wanted(config.processes)) > 1:
+            raise typer.Exit(launch(count, [name, *(overrides or [])]))
         import_module(f"vidprompt.stages.{name}").run(config)
 
     command.__doc__ = STAGES[name]
@@ -137,6 +141,63 @@ def table(
 
 
 @app.command()
+def compare(
+    a: str = typer.Argument(help="DATASET/METHOD/PROTOCOL[@REVISION], or a results folder."),
+    b: str = typer.Argument("", help="Of the same form. Default: A without its revision."),
+    markdown: bool = typer.Option(False, help="Markdown for a pull request."),
+    json_file: Path = typer.Option(None, "--json", help="Write everything there."),  # noqa: B008
+    changed: Path = typer.Option(None, help="Write every changed video there, as CSV."),  # noqa: B008
+    show: int = typer.Option(10, min=0, help="How many changed videos of each kind are shown."),
+) -> None:
+    """Is result B better than A? Paired on their common videos, with intervals, tests and what changed."""
+    from vidprompt.evaluation import comparison_table
+    from vidprompt.evaluation.comparison import compare as compared
+    from vidprompt.evaluation.results import find_result, without_revision
+
+    found = compared(find_result(a), find_result(b or without_revision(a)))
+    if json_file:
+        comparison_table.write_comparison(found, json_file)
+    if changed:
+        comparison_table.write_changed(found, changed)
+    if markdown:
+        print(comparison_table.markdown(found, show))
+    else:
+        comparison_table.print_comparison(found, show)
+
+
+@app.command()
+def multirun(
+    overrides: list[str] = typer.Argument(None, help="key=value or key=1,2 …", show_default=False),  # noqa: B008
+    jobs: int = typer.Option(1, "--jobs", "-j", min=1, help="How many to run at once."),
+    show: bool = typer.Option(False, "--list", help="Only say what there is to do."),
+    again: bool = typer.Option(False, help="Do it all again, finished or not."),
+    into: Path = typer.Option(None, help="A page with marks NAME:begin, NAME:end for the table."),  # noqa: B008
+) -> None:
+    """Train and evaluate every combination of swept keys; one table of means over seeds."""
+    from vidprompt import multirun as command
+
+    if not command.run(overrides or [], jobs=jobs, show=show, again=again, into=into):
+        raise typer.Exit(1)
+
+
+@app.command()
+def metrics(
+    predictions: Path = typer.Argument(help="cache/predictions/DATASET/METHOD/PROTOCOL.parquet"),  # noqa: B008
+    as_json: bool = typer.Option(False, "--json", help="As metrics.json has them."),
+) -> None:
+    """Every number of a result again, from its kept predictions alone."""
+    from rich.console import Console
+
+    from vidprompt.evaluation.recomputed import drawn, recomputed
+
+    found = recomputed(predictions)
+    if as_json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+    else:
+        Console().print(drawn(found))
+
+
+@app.command()
 def parameters(
     overrides: list[str] = typer.Argument(None, help="key=value …", show_default=False),  # noqa: B008
     classes: int = typer.Option(400, help="Classes of class-specific contexts."),
@@ -220,7 +281,7 @@ def main() -> None:
         app()
     except UserError as error:
         print(f"vidprompt: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
 
 
 if __name__ == "__main__":

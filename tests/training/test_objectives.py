@@ -18,7 +18,6 @@ from vidprompt.training.objectives import (
     mix_videos,
     motion_loss,
 )
-from vidprompt.training.optimisation import build_optimizer, cosine_with_warmup
 
 
 def test_in_batch_kl_equals_a_loop() -> None:
@@ -58,32 +57,6 @@ def test_batch_hard_triplet_picks_the_hardest() -> None:
         negative = min(distance(i, j) for j in range(4) if labels[i] != labels[j])
         expected += max(0.0, positive - negative + 0.3) / 4
     assert math.isclose(batch_hard_triplet(features, labels, 0.3).item(), expected, rel_tol=1e-4)
-
-
-def test_optimizer_decays_matrices_only_and_scales_prompts() -> None:
-    module = torch.nn.Module()
-    module.layer = torch.nn.Linear(3, 2)
-    module.prompts = torch.nn.Parameter(torch.zeros(4, 3))
-    optimizer = build_optimizer(
-        module, lr=1.0, weight_decay=0.1, betas=(0.9, 0.98), prompt_lr_scale=5.0
-    )
-    by_shape = {
-        tuple(g["params"][0].shape): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups
-    }
-    assert by_shape == {(2, 3): (1.0, 0.1), (2,): (1.0, 0.0), (4, 3): (5.0, 0.0)}
-
-
-def test_schedule_warms_up_and_ends_at_zero() -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = cosine_with_warmup(optimizer, steps=10, warmup=4)
-    rates = []
-    for _ in range(10):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert optimizer.param_groups[0]["lr"] < 1e-9
 
 
 def test_smoothing_moves_a_share_of_the_target_evenly() -> None:

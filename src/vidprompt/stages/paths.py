@@ -46,12 +46,26 @@ def features(dataset: str, method: str, run: str) -> Path:
     return Path("cache/features") / dataset / method / run
 
 
+def encoding(dataset: str, method: str, run: str) -> Path:
+    """Blocks of features under way: scratch, no output that DVC knows of."""
+    return Path("cache/encoding") / dataset / method / run
+
+
 def predictions(dataset: str, method: str, protocol: str) -> Path:
     return Path("cache/predictions") / dataset / method / f"{protocol}.parquet"
 
 
 def training_log(dataset: str, method: str, run: str) -> Path:
     return Path("results") / dataset / method / "runs" / run / "loss.csv"
+
+
+def training_summary(dataset: str, method: str, run: str) -> Path:
+    return Path("results") / dataset / method / "runs" / run / "training.json"
+
+
+def training(dataset: str, method: str, run: str) -> Path:
+    """Step log and snapshots of a run under way: scratch, no output that DVC knows of."""
+    return Path("cache/training") / dataset / method / run
 
 
 def results(dataset: str, method: str, protocol: str) -> Path:

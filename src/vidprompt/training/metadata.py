@@ -47,13 +47,14 @@ def read_metadata(path: Path | str) -> CheckpointMetadata:
 
 
 @cache
-def code_version() -> str:
-    """Version of the package and a hash of the sources that say what a checkpoint means.
+def code_version(*parts: str) -> str:
+    """Version of the package and a hash of the sources in some of its folders: without names, of those
+    that say what a checkpoint means.
 
     A hash and not a commit: what is equal gives equal bytes, in a clone without git as well.
     """
     whole = hashlib.sha256()
-    for part in ("models", "training"):
+    for part in parts or ("models", "training"):
         for file in sorted((Path(vidprompt.__file__).parent / part).glob("*.py")):
             whole.update(file.read_bytes())
     return f"{vidprompt.__version__}+{whole.hexdigest()[:12]}"

@@ -1,8 +1,12 @@
-"""Objectives: what is minimised. Each maps a batch to named loss terms and their weighted sum."""
+"""Objectives: what is minimised. Each maps a batch to named loss terms and their weighted sum.
+
+Several processes share a batch: each encodes its own videos, then all have the features of all
+(`gather`), and each computes the loss of the whole batch, in float32 whatever the videos are encoded in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,19 +59,28 @@ def motion_loss(frames: torch.Tensor) -> torch.Tensor:
     1 / (C + V + 1) with C the mean absolute central difference in time (ends replicated) and V the
     mean over E of the unbiased variance over T.
     """
+    return 1 / (motion(frames).sum() + 1)
+
+
+def motion(frames: torch.Tensor) -> torch.Tensor:
+    """C and V of `motion_loss`, (2,)."""
     after = torch.cat([frames[:, 1:], frames[:, -1:]], 1)
     before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
     change = (after - before).abs().div(2).mean()
     spread = frames.var(dim=1, unbiased=True).mean()
-    return 1 / (change + spread + 1)
+    return torch.stack([change, spread])
 
 
 def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
-    """Batch-hard triplet loss (Hermans et al., 2017) on L2-normalised features (B, E)."""
+    """Batch-hard triplet loss (Hermans et al., 2017) on L2-normalised features (B, E).
+
+    A sample is not its own positive: its distance to itself would be rounding, magnified by the root.
+    """
     unit = F.normalize(features, dim=-1)
     distance = (2 - 2 * unit @ unit.T).clamp_min(1e-8).sqrt()
     same = labels[:, None] == labels[None]
-    hardest_positive = distance.masked_fill(~same, 0).amax(1)
+    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    hardest_positive = distance.masked_fill(~same | itself, 0).amax(1)
     hardest_negative = distance.masked_fill(same, float("inf")).amin(1)
     return F.relu(hardest_positive - hardest_negative + margin).mean()
 
@@ -75,13 +88,42 @@ def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: flo
 class Objective(nn.Module):
     """A model with its loss: forward(video, labels) → terms, with "loss" the sum to minimise.
 
-    Being one module, it is what accelerate wraps for several processes. `labels` are (B,).
+    `video` (B, T, 3, H, W) and `labels` (B,) are this process's share of the batch, the terms the whole
+    batch's. `gather` gives the rows of all processes, with gradient; `generator` makes the draws that
+    must be the same in all of them (None: torch's own).
     """
 
     def __init__(self, model: VideoCLIP, class_names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self.class_names = list(class_names)
+        self.gather: Callable[[torch.Tensor], torch.Tensor] = _alone
+        self.generator: torch.Generator | None = None
+
+    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
+        video, labels = self.prepare(video, labels)
+        return self.loss_terms(*self.model.encode_video(video), labels)
+
+    def prepare(
+        self, video: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is encoded of a share, and the labels of that."""
+        return video, labels
+
+    def loss_terms(
+        self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
+    ) -> Terms:
+        """Terms of the whole batch from this process's frame features (B, T, E) and video features (B, E)."""
+        raise NotImplementedError
+
+
+def _alone(rows: torch.Tensor) -> torch.Tensor:
+    return rows
+
+
+def _full_precision(tensor: torch.Tensor) -> torch.autocast:
+    """Similarities are multiplied by up to 100: half precision would be off by tenths of a logit."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class Recognition(Objective):
@@ -118,14 +160,23 @@ class Recognition(Objective):
         self.mixup = mixup
         self._fixed: torch.Tensor | None = None
 
-    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
+    def prepare(
+        self, video: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.mixup and self.training:
-            video, labels = mix_videos(video, labels, len(self.class_names), self.mixup)
-        frames, features = self.model.encode_video(video)
-        terms = self.class_terms(features, labels)
+            return mix_videos(video, labels, len(self.class_names), self.mixup)
+        return video, labels
+
+    def loss_terms(
+        self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
+    ) -> Terms:
+        terms = self.class_terms(self.gather(features).float(), self.gather(labels))
         terms["loss"] = torch.stack(list(terms.values())).mean()
         if self.motion_weight:
-            terms["motion"] = motion_loss(frames)
+            with _full_precision(frames):
+                # shares are of one size: the mean over shares is the mean over videos
+                moved = self.gather(motion(frames.float())[None]).mean(0)
+                terms["motion"] = 1 / (moved.sum() + 1)
             terms["loss"] = terms["loss"] + self.motion_weight * terms["motion"]
         return terms
 
@@ -145,14 +196,15 @@ class ContrastiveMotion(Recognition):
     """EZ-CLIP: in-batch KL + motion loss; one prompt of its class a sample, drawn each step."""
 
     def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
-        hard = labels if labels.ndim == 1 else labels.argmax(1)
-        to_text, to_video = in_batch_kl(
-            features,
-            self.text_of(hard),
-            labels,
-            self.model.logit_scale,
-            label_smoothing=self.label_smoothing,
-        )
+        text = self.text_of(labels if labels.ndim == 1 else labels.argmax(1)).float()
+        with _full_precision(text):
+            to_text, to_video = in_batch_kl(
+                features,
+                text,
+                labels,
+                self.model.logit_scale,
+                label_smoothing=self.label_smoothing,
+            )
         return {"video_to_text": to_text, "text_to_video": to_video}
 
     def text_of(self, labels: torch.Tensor) -> torch.Tensor:
@@ -161,7 +213,8 @@ class ContrastiveMotion(Recognition):
             classes, back = torch.unique(labels, return_inverse=True)
             names = [self.class_names[i] for i in classes.tolist()]
             return self.model.encode_classes(names)[:, 0][back]
-        choice = torch.randint(self.prompts.per_class, labels.shape).to(labels.device)
+        drawn = torch.randint(self.prompts.per_class, labels.shape, generator=self.generator)
+        choice = drawn.to(labels.device)
         fixed = self.fixed_text()
         if fixed is not None:
             return fixed[labels, choice]
@@ -189,11 +242,11 @@ class CrossEntropy(Recognition):
         text = self.fixed_text()
         if text is None:
             text = self.model.encode_classes(self.class_names, self.prompts)
-        classes = F.normalize(F.normalize(text, dim=-1).mean(1), dim=-1)
-        logits = self.model.logit_scale * F.normalize(features, dim=-1) @ classes.T
-        return {
-            "cross_entropy": F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        }
+        with _full_precision(text):
+            classes = F.normalize(F.normalize(text.float(), dim=-1).mean(1), dim=-1)
+            logits = self.model.logit_scale * F.normalize(features, dim=-1) @ classes.T
+            entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return {"cross_entropy": entropy}
 
 
 def mix_videos(
@@ -230,12 +283,17 @@ class Identity(Objective):
         names = [f"person {name}" for name in class_names]
         self.persons = LearnedContext(names, context_length, model.text_width)
 
-    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
-        _, features = self.model.encode_video(video)
-        text = F.normalize(self.persons.features(self.model), dim=-1)
-        logits = self.model.logit_scale * F.normalize(features, dim=-1) @ text.T
-        entropy = F.cross_entropy(logits, labels)
-        triplet = batch_hard_triplet(features, labels, self.margin)
+    def loss_terms(
+        self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
+    ) -> Terms:
+        del frames
+        features, labels = self.gather(features).float(), self.gather(labels)
+        text = self.persons.features(self.model)
+        with _full_precision(text):
+            text = F.normalize(text.float(), dim=-1)
+            logits = self.model.logit_scale * F.normalize(features, dim=-1) @ text.T
+            entropy = F.cross_entropy(logits, labels)
+            triplet = batch_hard_triplet(features, labels, self.margin)
         return {
             "loss": entropy + self.triplet_weight * triplet,
             "cross_entropy": entropy,

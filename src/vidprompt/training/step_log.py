@@ -1,0 +1,80 @@
+"""What a training says while it runs: a line of JSON a step, and TensorBoard's files if wanted."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vidprompt.atomic import write_text
+from vidprompt.errors import UserError
+
+
+class StepLog:
+    """`steps.jsonl` in a folder: one object a step, written as it is made.
+
+    A run that goes on after step `start` drops the lines behind it first: no step is there twice.
+    `tensorboard`: also event files in `tensorboard/`. Raises UserError where the package is missing.
+    """
+
+    def __init__(self, folder: Path, start: int, *, tensorboard: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "steps.jsonl"
+        write_text(self.path, "".join(_lines_until(self.path, start)))
+        self._file = self.path.open("a", encoding="utf-8")
+        self._writer: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UserError(
+                    "trainer.tensorboard=true needs its package: pip install 'vidprompt[tensorboard]'"
+                ) from error
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def __enter__(self) -> StepLog:
+        return self
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """One step: `step` and any numbers. What is not finite is written as null."""
+        row = {key: _number(value) for key, value in values.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._writer is not None:
+            for key, value in values.items():
+                if key != "step":
+                    self._writer.add_scalar(key, value, int(values["step"]))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _number(value: float) -> float | int | None:
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The whole lines of steps up to `step`; a killed run may have left a part of one."""
+    kept = []
+    for line in path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []:
+        try:
+            if json.loads(line)["step"] <= step and line.endswith("\n"):
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
