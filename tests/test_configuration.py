@@ -90,6 +90,10 @@ def test_a_protocols_own_numbers_replace_the_trainers_unless_given() -> None:
         for_protocol(wrong, "reid")
 
 
+def test_a_number_that_only_a_recipe_gives_may_be_given_without_one() -> None:
+    assert compose(["method=frozen_clip", "trainer.lr=1"]).trainer.lr == 1
+
+
 def test_an_experiment_chooses_groups_and_wins_over_own_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,7 @@ def _merge_in(
     from omegaconf import open_dict
 
     name = f"{inside}{key}"
-    if key not in node and inside != "lr_scale.":
+    if key not in node.keys() and inside != "lr_scale.":  # noqa: SIM118
         raise UserError(f"{where}: unknown {name!r}: {_choices(key, sorted(map(str, node)))}")
     if isinstance(value, dict) and key in node and hasattr(node[key], "keys"):
         for below, deeper in value.items():
@@ -241,7 +241,7 @@ def _check_key(key: str, shape: Any) -> None:
     for part in key.split("."):
         if not isinstance(node, DictConfig):
             raise UserError(f"{key}: {walked} is a value, it has no {part!r} in it")
-        if part not in node:
+        if part not in node.keys():  # which has those without a value (???) too  # noqa: SIM118
             inside = f"{walked}." if walked else ""
             valid = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
             raise UserError(f"unknown key {key!r}: {_choices(f'{inside}{part}', valid)}")

@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +96,57 @@ def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> No
     assert "2 jobs, 2 done before" in again
 
 
+LONGER = ("method=vita_clip", "trainer.length=60", "trainer.save_every=5", "trainer.select=last")
+
+
+def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
+    """A training, stopped from outside once it has saved a state."""
+    snapshots = project / "cache/training/demo/vita_clip/supervised_split1"
+    command = [str(Path(sys.executable).parent / "vidprompt"), "train", *LONGER, *overrides]
+    child = subprocess.Popen(command, cwd=project, text=True, stderr=subprocess.PIPE)
+    end = time.monotonic() + 120
+    while not list(snapshots.glob("step-*.json")) and child.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return child
+
+
+def trained(project: Path) -> dict[str, bytes]:
+    files = [project / "models/demo/vita_clip/supervised_split1/model.safetensors"]
+    files += sorted((project / "results/demo/vita_clip/runs/supervised_split1").iterdir())
+    return {file.name: file.read_bytes() for file in files}
+
+
+def test_a_training_that_was_killed_ends_as_if_it_was_not(project: Path) -> None:
+    run("vidprompt", "train", *LONGER, folder=project)
+    whole = trained(project)
+    assert set(whole) == {"loss.csv", "model.safetensors", "training.json"}
+    child = start(project)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    said = run("vidprompt", "train", *LONGER, "trainer.workers=1", folder=project)
+    assert "going on after step" in said
+    assert trained(project) == whole
+    left = sorted(p.name for p in (project / "cache/training/demo/vita_clip").glob("*/*"))
+    assert "steps.jsonl" in left
+    assert not [name for name in left if name.startswith("step-")]
+
+
+def test_two_processes_stop_together_when_told_to_and_one_goes_on(project: Path) -> None:
+    run("vidprompt", "train", *LONGER, folder=project)
+    [*_, whole] = trained(project)["loss.csv"].decode().splitlines()
+    child = start(project, "processes=2")
+    child.terminate()
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert "which is saved: run the same again to go on" in said
+    assert "Traceback" not in said
+    assert "going on after step" in run("vidprompt", "train", *LONGER, folder=project)
+    [*_, last] = trained(project)["loss.csv"].decode().splitlines()
+    numbers = [float(value) for value in last.split(",")]
+    assert numbers == pytest.approx([float(value) for value in whole.split(",")], abs=1e-4)
+
+
 def test_deleted_results_come_back_byte_for_byte(project: Path) -> None:
     folder = project / "results/demo/ez_clip"
     before = {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -111,5 +166,5 @@ def test_deleted_results_come_back_byte_for_byte(project: Path) -> None:
     run("vidprompt", "evaluate", "method=ez_clip", "protocol=supervised", folder=project)
     assert checkpoint.read_bytes() == weights
     again = [p for p in sorted(folder.rglob("*")) if p.is_file()]
-    assert len(again) == 4
+    assert len(again) == 6
     assert all(p.read_bytes() == before[p] for p in again)

@@ -9,6 +9,7 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from vidprompt.errors import UserError
 from vidprompt.models.attention import Maps, mix, project, project_keys
 from vidprompt.models.backbone import Backbone
 from vidprompt.models.time_code import check_start, ramp, resize_time
@@ -29,12 +30,12 @@ class SummaryAttention(nn.Module):
 
 
 class Parts(NamedTuple):
-    """What Vita-CLIP adds to one vision layer."""
+    """What Vita-CLIP adds to one vision layer; None = switched off."""
 
-    class_projection: nn.Module
-    summary: nn.Module
-    local_prompts: torch.Tensor  # (T, D)
-    global_prompts: torch.Tensor  # (G, D)
+    class_projection: nn.Module | None
+    summary: nn.Module | None
+    local_prompts: torch.Tensor | None  # (T, D)
+    global_prompts: torch.Tensor | None  # (G, D)
 
 
 class VitaCLIP(VideoCLIP):
@@ -43,7 +44,9 @@ class VitaCLIP(VideoCLIP):
     Args:
         class_names: annotated names of the training classes (the learned contexts are for these when
             `context` is "class").
-        global_prompts: video-level prompts a layer (8).
+        global_prompts: video-level prompts a layer (8); 0 = none.
+        use_local: local prompts, one a frame (for ablations; the published method has all three types).
+        use_summary: summaries, one a frame (likewise). What is switched off has no parameters.
         context_length: M learned vectors before the class name (8 in the released script, 16 default).
         context: "class" (one context a class; unseen classes use plain class names), "shared" or
             "none".
@@ -62,6 +65,8 @@ class VitaCLIP(VideoCLIP):
         *,
         class_names: Sequence[str] = (),
         global_prompts: int = 8,
+        use_local: bool = True,
+        use_summary: bool = True,
         context_length: int = 8,
         context: str = "class",
         train_cls_proj: bool = False,
@@ -79,16 +84,21 @@ class VitaCLIP(VideoCLIP):
         )
         layers, width = len(self.vision_blocks), self.width
         check_start(prompt_start)
+        if global_prompts < 0:
+            raise UserError(f"global_prompts is {global_prompts}; give a number of prompts, or 0")
         time = torch.randn(1 + layers, num_frames, width) * prompt_std
         if prompt_start == "ramp":
             time = ramp(1 + layers, num_frames, width, prompt_std)
         self.time_embedding = nn.Parameter(time[0].clone())
-        self.local_prompts = nn.Parameter(time[1:].clone())
-        self.global_prompts = nn.Parameter(torch.randn(layers, global_prompts, width) * prompt_std)
-        self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.local_prompts = nn.Parameter(time[1:].clone()) if use_local else None
+        video_level = torch.randn(layers, global_prompts, width) * prompt_std
+        self.global_prompts = nn.Parameter(video_level) if global_prompts else None
+        projected = range(layers if use_local or use_summary else 0)
+        self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in projected)
         self.class_projections.requires_grad_(train_cls_proj)
         heads = self.vision_blocks[0].attn.num_heads
-        self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in range(layers))
+        summarised = range(layers if use_summary else 0)
+        self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in summarised)
         self.log_scale = nn.Parameter(self.clip.logit_scale.detach().clone().reshape(()))
         # The released patch embedding has a bias, CLIP's has none: zero unless a checkpoint brings one.
         self.patch_bias: torch.Tensor
@@ -99,6 +109,16 @@ class VitaCLIP(VideoCLIP):
         """exp of the trained log scale, a scalar."""
         return self.log_scale.exp()
 
+    @property
+    def switched_off(self) -> list[str]:
+        """Names of the prompt types that this model has not."""
+        types = {
+            "global prompts": self.global_prompts is not None,
+            "local prompts": self.local_prompts is not None,
+            "summaries": len(self.summaries) > 0,
+        }
+        return [name for name, there in types.items() if not there]
+
     def time_code(self, t: int) -> torch.Tensor:
         """The learned time embedding, for t frames by nearest neighbour as released."""
         return resize_time(self.time_embedding, t)
@@ -107,11 +127,12 @@ class VitaCLIP(VideoCLIP):
         return super().patch_positions() + self.patch_bias
 
     def parts(self, layer: int, t: int) -> Parts:
+        local, shared = self.local_prompts, self.global_prompts
         return Parts(
-            self.class_projections[layer],
-            self.summaries[layer],
-            resize_time(self.local_prompts[layer], t),
-            self.global_prompts[layer],
+            self.class_projections[layer] if self.class_projections else None,
+            self.summaries[layer] if self.summaries else None,
+            None if local is None else resize_time(local[layer], t),
+            None if shared is None else shared[layer],
         )
 
     def extra_keys(
@@ -127,24 +148,26 @@ class VitaCLIP(VideoCLIP):
         The released layer also asks with these tokens and drops what comes of it; here they are only
         looked at, and those that frames or videos share are projected once.
         """
-        c = parts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
-        summary = parts.summary(c, maps).flatten(0, 1)[:, None]
-        local = project_keys(block.attn, block.ln_1(parts.local_prompts + c)).repeat_interleave(
-            t, 0
-        )
-        shared = project_keys(block.attn, block.ln_1(parts.global_prompts))
-        return [
-            local,
-            shared.expand(len(tokens), -1, -1),
-            project_keys(block.attn, block.ln_1(summary)),
-        ]
+        local, shared, summary = [], [], []
+        if parts.class_projection is not None:
+            c = parts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
+            if parts.summary is not None:
+                token = parts.summary(c, maps).flatten(0, 1)[:, None]
+                summary = [project_keys(block.attn, block.ln_1(token))]
+            if parts.local_prompts is not None:
+                by_video = project_keys(block.attn, block.ln_1(parts.local_prompts + c))
+                local = [by_video.repeat_interleave(t, 0)]
+        if parts.global_prompts is not None:
+            keys = project_keys(block.attn, block.ln_1(parts.global_prompts))
+            shared = [keys.expand(len(tokens), -1, -1)]
+        return [*local, *shared, *summary]
 
     def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
         """Local prompts and summaries come from the frames' class tokens, global prompts from nowhere."""
-        assert time is not None
-        t = extra.shape[1]
-        summary = extra[..., -1]
-        classes = extra[..., :t].sum(1) + (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
         out = extra.new_zeros(*extra.shape[:2], n)
-        out[..., 0] = classes
+        if self.local_prompts is not None:
+            out[..., 0] += extra[..., : extra.shape[1]].sum(1)
+        if time is not None:  # of the summaries
+            summary = extra[..., -1]
+            out[..., 0] += (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
         return out

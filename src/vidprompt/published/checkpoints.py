@@ -16,6 +16,7 @@ from vidprompt.models import create_model
 from vidprompt.models.backbone import Backbone, from_clip
 from vidprompt.models.prompts import class_words
 from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.vita_clip import VitaCLIP
 from vidprompt.published.architecture import HEAD_WIDTH, Architecture, read_architecture
 from vidprompt.published.files import KEYS, PREFIX, State, read_published
 from vidprompt.published.naming import from_published, to_published
@@ -97,6 +98,11 @@ def published_state(model: VideoCLIP) -> State:
         raise UserError("the published EZ-CLIP has no learned text context: it cannot be exported")
     if model.method == "vita_clip" and (context is None or context.position != "end"):
         raise UserError("the published Vita-CLIP has contexts before the class name, and only so")
+    if isinstance(model, VitaCLIP) and model.switched_off:
+        raise UserError(
+            f"the published Vita-CLIP has all its prompts, and this model no "
+            f"{' and no '.join(model.switched_off)}: it cannot be exported"
+        )
     _check_towers(model.backbone)
     state = to_published(model, model.state_dict())
     if context is not None:
