@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from math import comb
 
@@ -9,7 +10,12 @@ import numpy as np
 import pytest
 
 from vidprompt.evaluation import uncertainty
-from vidprompt.evaluation.uncertainty import bootstrap_interval, mcnemar_exact
+from vidprompt.evaluation.uncertainty import (
+    bootstrap_interval,
+    mcnemar_exact,
+    paired_bootstrap,
+    resampled_sums,
+)
 
 
 def test_seeded_and_around_the_mean() -> None:
@@ -111,3 +117,52 @@ def test_mcnemar_refuses_what_is_not_paired_hits() -> None:
         mcnemar_exact([1, 0], [1])
     with pytest.raises(ValueError, match="0 or 1"):
         mcnemar_exact([0.5, 1], [1, 0])
+
+
+def test_resampled_sums_are_those_of_a_loop() -> None:
+    """Three units: every one of the 27 samples is as likely as it should be."""
+    rows = np.array([[1.0, 0.5], [0.0, 2.0], [1.0, 0.5]])
+    sums = resampled_sums(rows, resamples=60_000, seed=0)
+    found, counts = np.unique(sums, axis=0, return_counts=True)
+    expected: dict[tuple[float, ...], float] = {}
+    for draw in itertools.product(range(3), repeat=3):
+        key = tuple(rows[list(draw)].sum(axis=0))
+        expected[key] = expected.get(key, 0) + 1 / 27
+    assert {tuple(row) for row in found} == set(expected)
+    for row, count in zip(found, counts, strict=True):
+        assert count / 60_000 == pytest.approx(expected[tuple(row)], abs=0.01)
+
+
+def test_resampled_sums_are_seeded_and_know_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).random((30, 2))
+    sums = resampled_sums(rows, resamples=50, seed=1)
+    assert (sums == resampled_sums(rows[::-1], resamples=50, seed=1)).all()
+    assert (sums != resampled_sums(rows, resamples=50, seed=2)).any()
+    monkeypatch.setattr(uncertainty, "_CHUNK_DRAWS", 30 * 7)
+    assert resampled_sums(rows, resamples=50, seed=1) == pytest.approx(sums)
+    for bad in (np.zeros((0, 2)), np.zeros(3), np.full((2, 1), np.nan)):
+        with pytest.raises(ValueError, match="rows"):
+            resampled_sums(bad, resamples=5, seed=0)
+
+
+def test_paired_bootstrap_by_hand() -> None:
+    draws = np.array([-1.0] * 3 + [0.0] * 1 + [2.0] * 195)
+    low, high, p = paired_bootstrap(draws, changed=100)
+    assert (low, high) == (2, 2)  # the tails hold 4.95 of 199 draws each
+    assert p == pytest.approx(2 * (4 + 1) / 200)
+    assert paired_bootstrap(-draws, changed=100)[2] == p
+    assert paired_bootstrap(np.r_[draws, [np.nan] * 50], changed=100)[2] == p
+    assert paired_bootstrap(draws, changed=3)[2] == 0.25  # three signs
+    assert paired_bootstrap(np.full(99, 1e-17), changed=0) == (0, 0, 1)
+    with pytest.raises(ValueError, match="no resample"):
+        paired_bootstrap([np.nan], changed=1)
+
+
+def test_paired_bootstrap_rejects_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(8)
+    trials, rejected = 400, 0
+    for trial in range(trials):
+        gain = generator.normal(0, 1, 60)
+        sums = resampled_sums(gain[:, None], resamples=400, seed=trial)
+        rejected += paired_bootstrap(sums[:, 0] / 60, changed=60)[2] < 0.05
+    assert 0.02 <= rejected / trials <= 0.09
