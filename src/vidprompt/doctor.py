@@ -15,7 +15,7 @@ from typing import Any
 
 from vidprompt.configuration import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
-from vidprompt.data.presence import missing_table, presence
+from vidprompt.data.presence import report_presence
 from vidprompt.errors import UserError
 from vidprompt.stages import paths
 from vidprompt.stages.manifest import sources
@@ -133,15 +133,9 @@ def _files(config: Any, root: Path) -> Iterator[Finding]:
 
 def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
     missing = [not a.found for a in annotations]
-    out = paths.missing(name)
-    if any(missing):
-        from vidprompt.atomic import write_text
-
-        write_text(out, missing_table(annotations, missing))
-    there = any(a.found for a in annotations)
-    for sentence in presence(annotations, missing, out):
+    for sentence in report_presence(annotations, missing, paths.missing(name)):
         wrong = "missing" in sentence or sentence.startswith("warning")
-        state = State.MISSING if not there else State.NOTE if wrong else State.OK
+        state = State.MISSING if all(missing) else State.NOTE if wrong else State.OK
         yield Finding("videos", state, sentence)
 
 

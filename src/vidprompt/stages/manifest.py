@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vidprompt.atomic import write_json, write_text
+from vidprompt.atomic import write_json
 from vidprompt.configuration import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.manifest import build_manifest, write_manifest
-from vidprompt.data.presence import missing_table, presence
+from vidprompt.data.presence import report_presence
 from vidprompt.data.probe import Health, Limits, Probe
 from vidprompt.data.probe_cache import ProbeCache, probe_cached
 from vidprompt.data.video import probe_presence
@@ -45,7 +45,10 @@ def run(config: Any) -> None:
     table = build_manifest(annotations, probes, folders)
     write_manifest(table, paths.manifest(dataset.name))
     write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
-    _say_what_is_missing(dataset.name, annotations, probes)
+    missing = [probe.health is Health.MISSING for probe in probes]
+    paths.missing(dataset.name).unlink(missing_ok=True)
+    for sentence in report_presence(annotations, missing, paths.missing(dataset.name)):
+        print(sentence)
     flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
     if flawed:
         print(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
@@ -94,15 +97,3 @@ def _probe(config: Any, names: Sequence[str], annotations: Sequence[Annotation])
     for row, probe in zip(there, found, strict=True):
         probes[row] = probe
     return probes
-
-
-def _say_what_is_missing(
-    name: str, annotations: Sequence[Annotation], probes: Sequence[Probe]
-) -> None:
-    out = paths.missing(name)
-    missing = [p.health is Health.MISSING for p in probes]
-    out.unlink(missing_ok=True)
-    if any(missing):
-        write_text(out, missing_table(annotations, missing))
-    for sentence in presence(annotations, missing, out):
-        print(sentence)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from vidprompt.configuration import plain
 from vidprompt.data import class_lists, splits
+from vidprompt.data.held_out import check_count, check_seed, check_share, shortfall
 from vidprompt.data.manifest import read_classes, read_manifest
 from vidprompt.data.published_lists import PARTS, split_from_lists
 from vidprompt.data.split_names import measure_of
@@ -44,6 +45,7 @@ def build(
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise UserError(f"dataset.roles: unknown {unknown[0]!r}; valid: {', '.join(ROLES)}")
+    _check_held_out(protocols)
     rows = {role: manifest[manifest["source"] == source] for role, source in roles.items()}
     if "recognition" in rows:
         yield from _recognition(rows["recognition"], dataset.name, protocols)
@@ -55,21 +57,34 @@ def build(
             rows["zero_shot"], name, protocols["zero_shot"], classes[source], root
         )
     if "reid" in rows and "reid" in protocols:
-        yield "reid", splits.reid(rows["reid"], dataset.name, protocols["reid"].tracklet)
+        p = protocols["reid"]
+        split = splits.reid(rows["reid"], dataset.name, p.tracklet, p.held_out, p.held_out_seed)
+        yield "reid", split
+
+
+def _check_held_out(protocols: Mapping[str, Any]) -> None:
+    """Refuse a wrong number of any protocol before a file is written."""
+    for name, p in protocols.items():
+        if "held_out_seed" in p:
+            check_seed(p.held_out_seed, name)
+        if "held_out" in p:
+            check = check_count if p.get("shots") else check_share
+            check(p.held_out, name)
 
 
 def _recognition(rows: pd.DataFrame, dataset: str, protocols: Mapping[str, Any]) -> Named:
     if p := protocols.get("supervised"):
         for s in p.splits:
-            yield f"supervised_split{s}", splits.supervised(rows, dataset, s)
+            split = splits.supervised(rows, dataset, s, p.held_out, p.held_out_seed)
+            yield split.run, split
     if p := protocols.get("base_to_novel"):
         for seed in p.seeds if p.shots else p.seeds[:1]:  # the whole base set needs no draw
-            split = splits.base_to_novel(rows, dataset, p.split, p.shots, seed)
+            split = splits.base_to_novel(rows, dataset, p.split, p.shots, seed, p.held_out)
             yield split.run, split
     if p := protocols.get("few_shot"):
         for shots in p.shots:
             for seed in p.seeds:
-                split = splits.few_shot(rows, dataset, p.split, shots, seed, p.nested)
+                split = splits.few_shot(rows, dataset, p.split, shots, seed, p.nested, p.held_out)
                 yield split.run, split
 
 
@@ -122,8 +137,13 @@ def run(config: Any) -> None:
     dataset = config.dataset.name
     manifest = read_manifest(paths.manifest(dataset))
     classes = read_classes(paths.classes(dataset))
-    for stem, split in build(manifest, config.dataset, protocols_of(config), classes):
+    protocols = protocols_of(config)
+    for stem, split in build(manifest, config.dataset, protocols, classes):
         _write(split, dataset, stem)
+        if split.val:
+            wanted = max(1, int(protocols[split.protocol].held_out))  # a share: one at least
+            if short := shortfall(split.val.classes, split.val.labels, wanted):
+                print(f"note: {split.id}: {short}")
     root = Path(config.dataset.root)
     for entry in plain(config.dataset)["published"]:
         parts = [f"{part}={root / file}" for part, file in entry["lists"].items()]
@@ -227,4 +247,5 @@ def _write(split: splits.Split, dataset: str, stem: str) -> None:
     tested = ", ".join(
         f"{name} {len(t.videos):,} ({len(t.classes)} classes)" for name, t in split.tests.items()
     )
-    print(f"{split.id}: train {trained:,}, {tested}")
+    held_out = f"val {len(split.val.videos):,}, " if split.val else ""
+    print(f"{split.id}: train {trained:,}, {held_out}{tested}")
