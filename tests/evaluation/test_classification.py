@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vidprompt.errors import DataError
+from vidprompt.errors import DataError, UserError
 from vidprompt.evaluation import classification as metrics
 
 SCORES = np.array(
@@ -52,6 +52,19 @@ def test_top_k_is_the_stable_sort(k: int) -> None:
     order = np.argsort(-scores, axis=1, kind="stable")
     naive = [labels[i] in order[i, :k] for i in range(len(labels))]
     assert metrics.top_k_hits(scores, labels, k).tolist() == naive
+
+
+def test_ranks_and_best_classes_are_the_stable_sort() -> None:
+    scores, labels = _random(300, 9, seed=4)
+    groups = np.array([0, 0, 1, 2, 1, 0, 2, 2, 2])
+    order = np.argsort(-scores, axis=1, kind="stable")
+    for k in (1, 5, 20):
+        assert metrics.best_classes(scores, k).tolist() == order[:, :k].tolist()
+    ranks = metrics.true_ranks(scores, labels, [groups])
+    for i, label in enumerate(labels):
+        row = order[i].tolist()
+        assert ranks[0, i] == row.index(label)
+        assert ranks[1, i] == [k for k in row if groups[k] == groups[label]].index(label)
 
 
 def test_confusion_matrix_is_the_loop_and_agrees_with_top1() -> None:
@@ -196,6 +209,11 @@ def test_class_probabilities_hand_computed_and_bad_input() -> None:
         metrics.class_probabilities(video[:, :0], text, 1)
     with pytest.raises(ValueError, match="use softmax_sum"):
         metrics.class_probabilities(video, text, 1, "sum")  # type: ignore[arg-type]
+    for mode in _modes():
+        assert metrics.ensemble_mode(mode) == mode
+    for wrong in ("sum", None):
+        with pytest.raises(UserError, match="choose softmax_sum or mean_feature"):
+            metrics.ensemble_mode(wrong)
     lost = metrics.class_probabilities(video * np.nan, text, 1)
     with pytest.raises(DataError, match="not numbers"):
         metrics.top1(lost, [0])

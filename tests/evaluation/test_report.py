@@ -23,7 +23,13 @@ from vidprompt.errors import DataError
 from vidprompt.evaluation import charts, heatmap, pictures
 from vidprompt.evaluation.measures import Cell, Row
 from vidprompt.evaluation.report import write_report
-from vidprompt.evaluation.report_data import class_accuracies, confusions, headlines
+from vidprompt.evaluation.report_data import (
+    calibration_errors,
+    class_accuracies,
+    confusions,
+    headlines,
+    reliability_bins,
+)
 
 METHODS = {"frozen_clip": 0.25, "ez_clip": 0.75, "vita_clip": 0.5}
 EVIL = "<script>alert(1)</script>"
@@ -56,7 +62,8 @@ def _recognition(root: Path, method: str, protocol: str, tests: list[str], summa
     """metrics.json, confusion.csv, per_class.csv and predictions; half of the videos are right."""
     folder = root / "results/demo" / method / protocol
     folder.mkdir(parents=True)
-    metrics = _metrics(method, protocol, summary, {test: {"n": 8} for test in tests})
+    found = {test: {"n": 8, "ece": {"value": 0.11, "n": 8, "bins": 15}} for test in tests}
+    metrics = _metrics(method, protocol, summary, found)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     rows = []
     for test in tests:
@@ -74,6 +81,9 @@ def _recognition(root: Path, method: str, protocol: str, tests: list[str], summa
     classes = [("s", test, name, 2, 0.5) for test in tests for name in CLASSES]
     per_class = pd.DataFrame(classes, columns=["split", "test", "class", "n", "top1"])
     per_class.to_csv(folder / "per_class.csv", index=False)
+    lines = [f"{protocol}_split1,{test},0.6,0.666667,8,0.61,0.5\n" for test in tests]
+    head = "split,test,low,high,n,confidence,accuracy\n"
+    (folder / "reliability.csv").write_text(head + "".join(lines))
 
 
 def _reid(root: Path, method: str, value: float) -> None:
@@ -269,6 +279,8 @@ def test_everything_is_there(page: str) -> None:
     assert page.count('<img class="pixels" src="data:image/webp;base64,') > 3 * 8 * 2
     for word in ("c0ffee", "da7a", "abez_clip", "supervised/<wbr>demo@1", "12 of 13 videos"):
         assert word in page
+    assert page.count("<title>confidence 61.0%, right 50.0% of 8</title>") == 4 * 3
+    assert page.count("ECE: frozen_clip 11.0%, ez_clip 11.0%, vita_clip 11.0%") == 4
     assert "passed" in page
     assert "videos: 9, not 10" in page
 
@@ -316,7 +328,7 @@ def test_missing_inputs_are_left_out(tree: Path, tmp_path: Path) -> None:
     assert {key[0] for key in parsed.cells} == {"ez_clip", "other"}
     assert "No pictures: not in the frame cache." in text
     assert "points against the floor" not in text
-    for part in ("confusion", "classes", "training", "data"):
+    for part in ("confusion", "classes", "calibration", "training", "data"):
         assert f'id="{part}"' not in text
 
 
@@ -375,6 +387,28 @@ def test_halves_and_published_lists_are_not_pooled_with_the_official_splits(tmp_
     table.write_text("split,test,class,n,top1\nzero_shot_theirs,test,a,2,0.5\n")  # nothing else
     found = class_accuracies(tmp_path, ["ez_clip"], "zero_shot", "test")
     assert found == [("a", {"ez_clip": (0.5, 2)})]
+
+
+def test_bins_of_the_usual_splits_are_pooled_by_their_videos(tmp_path: Path) -> None:
+    folder = tmp_path / "ez_clip/zero_shot"
+    folder.mkdir(parents=True)
+    rows = {"split1": (30, 0.62, 0.5), "split2": (10, 0.66, 0.9), "theirs": (99, 0.6, 0.0)}
+    lines = [
+        f"zero_shot_{name},test,0.6,0.666667,{n},{c},{a}\n" for name, (n, c, a) in rows.items()
+    ]
+    lines.append("zero_shot_split2,test,0.8,0.866667,5,0.84,1.0\n")
+    head = "split,test,low,high,n,confidence,accuracy\n"
+    (folder / "reliability.csv").write_text(head + "".join(lines))
+    found = reliability_bins(tmp_path, ["ez_clip", "vita_clip"], "zero_shot", "test")
+    assert list(found) == ["ez_clip"]
+    assert found["ez_clip"] == [pytest.approx((0.63, 0.6, 40)), pytest.approx((0.84, 1.0, 5))]
+    tests = {
+        f"zero_shot_{name}": {"tests": {"test": {"ece": {"value": value}}}}
+        for name, value in {"split1": 0.1, "split2": 0.3, "theirs": 0.9}.items()
+    }
+    metrics: Any = {"ez_clip": {"zero_shot": {"splits": tests}}, "old": {"zero_shot": {}}}
+    errors = calibration_errors(metrics, "zero_shot", "test")
+    assert errors == {"ez_clip": pytest.approx(0.2)}
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,33 @@ def lines(
     return svg(width, height, title, parts)
 
 
+def reliability(title: str, curves: Mapping[int, Sequence[tuple[float, float, int]]]) -> Markup:
+    """Accuracy over confidence, 0 to 100% both; by method's number, (confidence, accuracy, videos) a bin.
+
+    A mark's area goes with its videos; on the dashed diagonal a method is as often right as it is sure.
+    """
+    width, height, left, top, bottom = 340.0, 300.0, 34.0, 12.0, 34.0
+    plot_w, plot_h = width - left - 14, height - top - bottom
+
+    def place(confidence: float, accuracy: float) -> tuple[float, float]:
+        return left + plot_w * confidence, top + plot_h * (1 - accuracy)
+
+    parts = _percent_grid(left, width - 14, top, plot_h)
+    for share in (0, 25, 50, 75, 100):
+        parts.append(text(place(share / 100, 0)[0], height - 19, share, "tick mid"))
+    parts.append(text(left + plot_w / 2, height - 4, "confidence", "tick mid"))
+    parts.append(line(*place(0, 0), *place(1, 1), "chance"))
+    for k, bins in curves.items():
+        places = " ".join(",".join(map(number, place(c, a))) for c, a, _ in bins)
+        parts.append(Markup('<polyline points="{}" class="line m{} thin"/>').format(places, k))
+        videos = sum(n for _, _, n in bins)
+        for confidence, accuracy, n in bins:
+            said = f"confidence {percent(confidence)}%, right {percent(accuracy)}% of {n}"
+            r = 1.8 + 9 * math.sqrt(n / videos)
+            parts.append(marker(k, *place(confidence, accuracy), r, said))
+    return svg(width, height, f"{title}: accuracy over confidence", parts)
+
+
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About `count` round numbers from `low` to `high`."""
     rough = (high - low) / count

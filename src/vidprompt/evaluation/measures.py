@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.split_names import measure_of
 from vidprompt.errors import DataError
 
 FLOOR = "frozen_clip"
@@ -193,12 +192,12 @@ def _measures(protocol: str, metrics: Mapping[str, Any]) -> Iterator[tuple[Row, 
         harmonic = name.rpartition("/")[2] == "hm"
         title = short if harmonic or key == "top1" else f"{short}, top-1"
         yield Row(protocol, key, title, short, facet), found if harmonic else _get(found, "top1")
-    if protocol == "supervised":
-        for group in _groups(metrics):
-            title, short = GROUP_TITLES.get(group, (f"within {group}", f"within {group}"))
-            found, chance = _within(metrics, group)
-            suffix = f" (chance {percent(chance)})" if chance is not None else ""
-            yield Row(protocol, group, f"{title}{suffix}", short, facet, chance=chance), found
+    within = _get(summary, "supervised", "within") if protocol == "supervised" else None
+    for group, found in sorted((within or {}).items()):
+        title, short = GROUP_TITLES.get(group, (f"within {group}", f"within {group}"))
+        chance = _number(found.get("chance"))
+        suffix = f" (chance {percent(chance)})" if chance is not None else ""
+        yield Row(protocol, group, f"{title}{suffix}", short, facet, chance=chance), found
 
 
 def _short(protocol: str, name: str) -> str:
@@ -208,29 +207,6 @@ def _short(protocol: str, name: str) -> str:
     words = name.removeprefix(f"{protocol}_").replace("/", " ").replace("_", "-")
     words = re.sub(r"\bhm$", "harmonic mean", words)
     return re.sub(r"^(\d+)shot\b", r"\1-shot", words)
-
-
-def _drawn_tests(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The tests of the official splits: a published list is not averaged with them."""
-    splits = metrics.get("splits") or {}
-    drawn = [split for name, split in splits.items() if measure_of(name) == "supervised"]
-    return [test for split in drawn for test in split.get("tests", {}).values()]
-
-
-def _groups(metrics: Mapping[str, Any]) -> list[str]:
-    """The names of the groups of classes that accuracy was measured within."""
-    return sorted({group for test in _drawn_tests(metrics) for group in test.get("within") or {}})
-
-
-def _within(metrics: Mapping[str, Any], group: str) -> tuple[dict[str, Any], float | None]:
-    """Accuracy within a group of classes, meant over splits; with an interval if it is one."""
-    tests = _drawn_tests(metrics)
-    found = [test["within"][group] for test in tests if group in (test.get("within") or {})]
-    chances = [one["chance"] for one in found if one.get("chance") is not None]
-    chance = sum(chances) / len(chances) if chances else None
-    if len(found) == 1:
-        return found[0], chance
-    return {"value": sum(one["value"] for one in found) / len(found)}, chance
 
 
 def _get(values: Mapping[str, Any], *keys: str) -> Any:

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from vidprompt.data.splits import Split
-from vidprompt.evaluation.features import Features
-from vidprompt.evaluation.recognition import SEED, rounded
+from vidprompt.errors import DataError
+from vidprompt.evaluation.features import Features, takes_all_frames
+from vidprompt.evaluation.recognition import rounded
+from vidprompt.evaluation.resampling import SEED
 from vidprompt.evaluation.retrieval import RetrievalSet, evaluate_retrieval, ranked_gallery
 from vidprompt.evaluation.uncertainty import bootstrap_interval
 
@@ -22,7 +24,7 @@ def _side(
 ) -> tuple[list[str], np.ndarray, RetrievalSet]:
     """Usable tracklets of a side: ids, features (n, E), who wore what before which camera."""
     subset = split.tests[name]
-    positions, rows = features.rows(subset.videos)
+    positions, rows = features.rows(subset.videos, takes_all_frames(split))
     videos = [subset.videos[i] for i in positions]
     about = manifest.loc[videos]
     clothes = {c: i for i, c in enumerate(sorted(manifest["clothes"].unique()))}
@@ -34,46 +36,53 @@ def _side(
     return videos, features.video[rows].mean(1), sides
 
 
+def retrieval_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Protocol → n, R-k and mAP with intervals by person, from the table of predictions alone."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for protocol, rows in table.groupby("protocol", sort=False):
+        values = {f"R-{k}": (rows["rank"] < k).to_numpy(np.float64) for k in RANKS}
+        values["mAP"] = rows["average_precision"].to_numpy(np.float64)
+        metrics[str(protocol)] = {"n": len(rows)} | {
+            name: {
+                "value": rounded(value.mean()),
+                "ci95": [
+                    rounded(end)
+                    for end in bootstrap_interval(value, clusters=rows["label"], seed=SEED)
+                ],
+            }
+            for name, value in values.items()
+        }
+    return metrics
+
+
 def evaluate_reid(
     split: Split, features: Features, manifest: pd.DataFrame, protocols: Sequence[str]
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-    """Metrics by protocol, predictions, and CMC curves. `manifest` is indexed by video_id."""
+    """Metrics by protocol, predictions, and CMC curves. `manifest` is indexed by video_id.
+
+    Raises DataError for a protocol in which no query has a positive.
+    """
     query_ids, query_features, query = _side(split, "query", features, manifest)
     gallery_ids, gallery_features, gallery = _side(split, "gallery", features, manifest)
-    metrics: dict[str, Any] = {}
+    about: dict[str, dict[str, Any]] = {}
     tables, curves = [], []
     everything = tuple(range(1, min(20, len(gallery_ids)) + 1))
+    dataset, _, tracklet = split.id.removeprefix("reid/").partition("@")
     for protocol in protocols:
         result = evaluate_retrieval(
             query_features, gallery_features, query, gallery, protocol, everything
         )
-        dataset, _, tracklet = split.id.removeprefix("reid/").partition("@")
-        entry: dict[str, Any] = {
+        if not result.evaluated:
+            raise DataError(
+                f"{split.id}: no query has a positive in the gallery under {protocol}; leave it out "
+                "of the protocol's `protocols`"
+            )
+        about[protocol] = {
             "id": f"reid/{dataset}/{protocol}@{tracklet}",
-            "n": result.evaluated,
             "skipped": result.skipped,
         }
-        for k in RANKS:
-            values = result.first_rank < k
-            low, high = bootstrap_interval(
-                values.astype(np.float64), clusters=result.person, seed=SEED
-            )
-            entry[f"R-{k}"] = {
-                "value": rounded(values.mean()),
-                "ci95": [rounded(low), rounded(high)],
-            }
-        low, high = bootstrap_interval(result.average_precision, clusters=result.person, seed=SEED)
-        entry["mAP"] = {"value": rounded(result.mean_ap), "ci95": [rounded(low), rounded(high)]}
-        metrics[protocol] = entry
-        curves.append(
-            pd.DataFrame(
-                {
-                    "protocol": protocol,
-                    "rank": everything,
-                    "value": [rounded(result.cmc[k]) for k in everything],
-                }
-            )
-        )
+        shares = [rounded(result.cmc[k]) for k in everything]
+        curves.append(pd.DataFrame({"protocol": protocol, "rank": everything, "value": shares}))
         best, _ = ranked_gallery(query_features, gallery_features, query, gallery, protocol)
         tables.append(
             pd.DataFrame(
@@ -81,6 +90,7 @@ def evaluate_reid(
                     "protocol": protocol,
                     "video_id": [query_ids[i] for i in result.query],
                     "label": [split.tests["query"].classes[p] for p in result.person],
+                    "rank": result.first_rank.astype(np.int32),
                     "average_precision": result.average_precision,
                     "ranked": [[gallery_ids[g] for g in best[i] if g >= 0] for i in result.query],
                     "hits": [
@@ -90,4 +100,7 @@ def evaluate_reid(
                 }
             )
         )
-    return metrics, pd.concat(tables), pd.concat(curves)
+    table = pd.concat(tables)
+    measured = retrieval_metrics(table)
+    metrics = {protocol: about[protocol] | measured[protocol] for protocol in protocols}
+    return metrics, table, pd.concat(curves)

@@ -64,6 +64,7 @@ def write_report(
         "matrices": _matrices(metrics, results, methods),
         "losses": _losses(results, methods),
         "classes": _classes(metrics, results, methods),
+        "calibration": _calibration(metrics, results, methods),
         "cmc": _cmc(results, methods),
         "examples": _examples(predictions, methods, cache),
         "queries": _queries(predictions, methods, cache, mosaic),
@@ -176,6 +177,21 @@ def _classes(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[di
             title = _test_title(protocol, test)
             chart = charts.dots(title, rows, methods)
             found.append({"title": title, "left_out": left_out, "chart": chart})
+    return found
+
+
+def _calibration(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Reliability diagrams and calibration errors, one of each a test."""
+    found = []
+    for protocol in ("supervised", "zero_shot", "base_to_novel"):
+        for test in data.tests_of(metrics, protocol):
+            bins = data.reliability_bins(results, methods, protocol, test)
+            if not bins:
+                continue
+            title = _test_title(protocol, test)
+            chart = charts.reliability(title, {methods.index(m): b for m, b in bins.items()})
+            errors = data.calibration_errors(metrics, protocol, test)
+            found.append({"title": title, "chart": chart, "errors": errors})
     return found
 
 

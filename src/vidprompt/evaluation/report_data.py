@@ -135,6 +135,35 @@ def class_accuracies(
     return sorted(found.items(), key=ease)
 
 
+def reliability_bins(
+    results: Path, methods: Sequence[str], protocol: str, test: str
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Method -> (confidence, accuracy, videos) of every bin, over the usual splits of a test."""
+    found = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "reliability.csv")
+        if table is None or not (table["test"] == test).any():
+            continue
+        rows = _usual(table[table["test"] == test], protocol)
+        weighted = rows[["confidence", "accuracy"]].mul(rows["n"], axis=0).assign(n=rows["n"])
+        sums = weighted.groupby(rows["low"]).sum()
+        found[method] = [(c / n, a / n, int(n)) for c, a, n in sums.itertuples(index=False)]
+    return found
+
+
+def calibration_errors(metrics: Metrics, protocol: str, test: str) -> dict[str, float]:
+    """Method -> expected calibration error, mean over the usual splits of a test."""
+    found = {}
+    for method, by_protocol in metrics.items():
+        splits = by_protocol.get(protocol, {}).get("splits", {})
+        usual = [name for name in splits if measure_of(name) == protocol] or list(splits)
+        tests = [splits[name].get("tests", {}).get(test, {}) for name in usual]
+        errors = [one["ece"]["value"] for one in tests if "ece" in one]
+        if errors:
+            found[method] = sum(errors) / len(errors)
+    return found
+
+
 def tests_of(metrics: Metrics, protocol: str) -> list[str]:
     """The names of a protocol's tests, over its splits and methods."""
     return sorted(

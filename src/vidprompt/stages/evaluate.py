@@ -15,7 +15,9 @@ from vidprompt.data.manifest import read_manifest
 from vidprompt.data.splits import Split, read_split
 from vidprompt.errors import DataError
 from vidprompt.evaluation import recognition
+from vidprompt.evaluation.classification import ensemble_mode
 from vidprompt.evaluation.features import Features, read_features
+from vidprompt.evaluation.predictions import PredictionsFile, predict, without_lists
 from vidprompt.evaluation.recognition import rounded
 from vidprompt.evaluation.reidentification import evaluate_reid
 from vidprompt.stages import paths
@@ -38,7 +40,8 @@ def run(config: Any) -> None:
     folders = {
         run: paths.features(dataset, method, "frozen" if method == FLOOR else run) for run in runs
     }
-    features = {run: read_features(folder) for run, folder in folders.items()}
+    stored = {folder: read_features(folder) for folder in set(folders.values())}
+    features = {run: stored[folder] for run, folder in folders.items()}
     manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
     out = paths.results(dataset, method, protocol)
     metrics: dict[str, Any] = {
@@ -73,26 +76,33 @@ def _recognition(
     config: Any, splits: dict[str, Split], features: dict[str, Features], out: Path
 ) -> dict[str, Any]:
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
-    groups = _class_groups(config)
-    tested = [
-        test
-        for name, split in splits.items()
-        for test in recognition.score(name, split, features[split.run], config.prompts.ensemble)
-    ]
-    tests: dict[str, dict[str, Any]] = {name: {} for name in splits}
-    for test in tested:
-        tests[test.split][test.test] = recognition.test_metrics(test, groups)
-    table = pd.concat([recognition.predictions(test) for test in tested])
-    _write_predictions(table, paths.predictions(dataset, method, protocol))
+    ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(config)
+    kept = []
+    with (
+        replacing(paths.predictions(dataset, method, protocol)) as temporary,
+        PredictionsFile(temporary, groups) as file,
+    ):
+        for name, split in splits.items():
+            for part in predict(name, split, features[split.run], ensemble, groups):
+                file.write_table(part)
+                kept.append(without_lists(part))
+    table = pa.concat_tables(kept).to_pandas()
     confusion = table[["split", "test", "label", "predicted"]]
     _write_csv(confusion.rename(columns={"label": "actual"}), out / "confusion.csv")
-    _write_csv(pd.concat([recognition.per_class(test) for test in tested]), out / "per_class.csv")
-    listed = sum(len(test.subset.videos) for test in tested)
+    subsets = {(name, test): s for name, one in splits.items() for test, s in one.tests.items()}
+    classes = {key: subset.classes for key, subset in subsets.items()}
+    _write_csv(recognition.per_class(table, classes), out / "per_class.csv")
+    _write_csv(recognition.reliabilities(table), out / "reliability.csv")
+    tests, summary = recognition.metrics_of(table)
+    for (name, test), subset in subsets.items():
+        found, listed = tests[name][test], len(subset.videos)
+        found |= {"listed": listed, "coverage": rounded(found["n"] / listed)}
+    listed = sum(len(subset.videos) for subset in subsets.values())
     return {
         "n": len(table),
         "listed": listed,
         "coverage": rounded(len(table) / listed),
-        "summary": recognition.summarise(protocol, tests),
+        "summary": summary,
         "splits": {
             name: {"id": splits[name].id, "run": splits[name].run, "tests": tests[name]}
             for name in splits
