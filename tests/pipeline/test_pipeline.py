@@ -96,6 +96,25 @@ def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> No
     assert "2 jobs, 2 done before" in again
 
 
+def test_a_step_is_chosen_by_held_out_videos(project: Path) -> None:
+    own = {"shots": [2], "seeds": [1], "held_out": 1}
+    edit(project / "params/dataset/demo.yaml", protocols__few_shot=own)
+    run("vidprompt", "splits", folder=project)
+    chosen = ("split=few_shot_2shot_seed1", "trainer.evaluate_every=1", "trainer.best_on_test=true")
+    run("vidprompt", "train", *chosen, "trainer.select=best", folder=project)
+    summary = json.loads(
+        (project / "results/demo/ez_clip/runs/few_shot_2shot_seed1/training.json").read_text()
+    )
+    assert summary["held_out"] == 16  # two shapes × eight motions
+    assert [look["step"] for look in summary["looks"]] == [1, 2, 3]
+    best = max(summary["looks"], key=lambda look: look["held_out"])
+    assert summary["kept_step"] == best["step"]
+    on_test = max(summary["looks"], key=lambda look: look["test"])
+    assert summary["best_on_test"] == {"step": on_test["step"], "value": on_test["test"]}
+    said = run("vidprompt", "train", "trainer.select=best", folder=project, fails=True)
+    assert "trainer.select=best needs held-out videos: set protocol.held_out" in said
+
+
 LONGER = ("method=vita_clip", "trainer.length=60", "trainer.save_every=5", "trainer.select=last")
 
 

@@ -101,6 +101,7 @@ def test_lengths_are_steps_or_epochs() -> None:
     ("change", "says"),
     [
         ({"schedule": "cosin"}, "trainer.schedule=cosin: choose cosine, multistep or constant"),
+        ({"dtype": "half"}, "choose float16, bfloat16 or float32"),
         ({"precision": "fp8"}, "choose no, bf16 or fp16"),
         ({"select": "test"}, "choose last or best"),
         ({"ema": 1.5}, "a share from 0 to 1"),

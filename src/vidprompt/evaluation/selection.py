@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from vidprompt.data.loading import TestClips
-from vidprompt.evaluation.classification import class_probabilities, top1
+from vidprompt.evaluation.classification import Mode, class_probabilities, top1
 from vidprompt.evaluation.encoding import encode_videos
 from vidprompt.models.prompts import PromptSet
 from vidprompt.models.video_clip import VideoCLIP
@@ -35,7 +35,7 @@ class Look:
         *,
         classes: Sequence[str] | None,
         prompts: PromptSet,
-        ensemble: str,
+        ensemble: Mode,
         rank: int = 0,
         count: int = 1,
     ) -> None:
@@ -55,7 +55,7 @@ class Look:
             return retrieval_among(features, self.labels)
         text = self.model.encode_classes(self.classes, self.prompts).float().cpu().numpy()
         scale = float(self.model.logit_scale)
-        scores = class_probabilities(features, text, scale, self.ensemble)  # type: ignore[arg-type]
+        scores = class_probabilities(features, text, scale, self.ensemble)
         return top1(scores, self.labels)
 
     def _features(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from vidprompt.data.loading import Augmentation, Clips, TestClips, batches
 from vidprompt.data.sampling import Views
 from vidprompt.data.splits import Split, Subset, read_split
 from vidprompt.errors import DataError, UserError
+from vidprompt.evaluation.classification import ensemble_mode
 from vidprompt.evaluation.selection import Look
 from vidprompt.models.backbone import load_backbone
 from vidprompt.models.factory import configured_model
@@ -213,7 +214,7 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
             part.labels,
             classes=None if reid else part.classes,
             prompts=prompts,
-            ensemble=config.prompts.ensemble,
+            ensemble=ensemble_mode(config.prompts.ensemble),
             rank=processes.rank,
             count=processes.count,
         )

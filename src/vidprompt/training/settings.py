@@ -20,6 +20,7 @@ _CHOICES = {
     "select": SELECTIONS,
     "order": ("random", "streaming"),
     "decode": ("workers", "device"),
+    "dtype": ("float16", "bfloat16", "float32"),
 }
 _SHARES = ("ema", "wise_ft")
 _COUNTS = ("batch_size", "micro_batches", "log_every", "save_every")
