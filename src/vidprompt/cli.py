@@ -280,7 +280,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"vidprompt: {error}", file=sys.stderr)
+        if not error.of_all or os.environ.get("RANK", "0") == "0":
+            print(f"vidprompt: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 

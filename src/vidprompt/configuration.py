@@ -13,6 +13,9 @@ from vidprompt.errors import UserError
 
 PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
+OPEN = (
+    "trainer.lr_scale",
+)  # mappings that take names of the user's (a part of the model), checked later
 STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # that a dataset goes with
 
 
@@ -70,9 +73,10 @@ def compose(overrides: Sequence[str] = ()) -> Any:
             shape = hydra_compose("config", overrides=choices)
             values = [(key, value) for key, value in given if key not in groups]
             for key, _ in values:
-                _check_key(key, shape)
+                if key.rpartition(".")[0] not in OPEN:
+                    _check_key(key, shape)
             config = hydra_compose(
-                "config", overrides=[*choices, *(f"{key}={value}" for key, value in values)]
+                "config", overrides=[*choices, *(_assigned(key, value) for key, value in values)]
             )
         except (HydraException, OmegaConfBaseException) as error:
             first = str(error).strip().splitlines()[0]
@@ -232,6 +236,11 @@ def _split(override: str) -> tuple[str, str]:
     if not equals or not key:
         raise UserError(f"{override!r} is not of the form key=value")
     return key, value
+
+
+def _assigned(key: str, value: str) -> str:
+    """In Hydra's form; `++` also sets a key that is not there yet."""
+    return f"{'++' if key.rpartition('.')[0] in OPEN else ''}{key}={value}"
 
 
 def _check_key(key: str, shape: Any) -> None:

@@ -6,6 +6,7 @@ What they make is the same as one process's up to rounding. Several machines are
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 from vidprompt.errors import UserError
 
 GRACE_S = 60.0  # for the others to end when one has failed
+_PR_SET_PDEATHSIG = 1
 
 
 def wanted(processes: Any) -> int:
@@ -40,16 +42,23 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     SIGTERM and SIGINT are passed on. When one fails, the others are ended.
     """
     children = [
-        subprocess.Popen([sys.executable, "-m", "vidprompt.cli", *arguments], env=environment)
+        subprocess.Popen(
+            [sys.executable, "-m", "vidprompt.cli", *arguments],
+            env=environment,
+            start_new_session=True,  # a signal to the whole group comes once, from here
+            preexec_fn=_end_with_parent,
+        )
         for environment in _environments(count)
     ]
+    told: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
         _signal(children, number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return _wait(children)
+        return _wait(children, told)
     finally:
         _signal(children, signal.SIGKILL)
         for number, handler in before.items():
@@ -74,14 +83,22 @@ def _environments(count: int) -> list[dict[str, str]]:
     ]
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
+def _end_with_parent() -> None:
+    """In a child: SIGTERM, which saves, when the launcher is gone (Linux alone can be asked for that)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]], told: Sequence[int]) -> int:
+    """Until all have ended. `told`: signals they have had; a second one would not let them save."""
     failed: int | None = None
     end = float("inf")
-    while any(child.poll() is None for child in children) and time.monotonic() < end:
+    while None in [child.poll() for child in children] and time.monotonic() < end:
         codes = [child.returncode for child in children if child.returncode]
         if codes and failed is None:
             failed, end = codes[0], time.monotonic() + GRACE_S
-            _signal(children, signal.SIGTERM)
+            if not told:
+                _signal(children, signal.SIGTERM)
         time.sleep(0.05)
     codes = [child.returncode for child in children if child.returncode]
     code = failed if failed is not None else (codes[0] if codes else 0)

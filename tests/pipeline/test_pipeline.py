@@ -141,6 +141,9 @@ def test_a_training_that_was_killed_ends_as_if_it_was_not(project: Path) -> None
     whole = trained(project)
     assert set(whole) == {"loss.csv", "model.safetensors", "training.json"}
     child = start(project)
+    child.send_signal(signal.SIGSTOP)
+    said = run("vidprompt", "train", *LONGER, folder=project, fails=True)
+    assert "another process is at work in cache/training/demo/vita_clip/supervised_split1" in said
     child.kill()
     assert child.wait() == -signal.SIGKILL
     said = run("vidprompt", "train", *LONGER, "trainer.workers=1", folder=project)

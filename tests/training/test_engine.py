@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.training.small_run import SETTINGS, objective, run, source, values
 
 from vidprompt.errors import UserError
+from vidprompt.training import snapshots
 from vidprompt.training.engine import Looks, Source, new_accelerator
 from vidprompt.training.interruption import Interrupted
 from vidprompt.training.processes import Processes
@@ -87,13 +89,42 @@ def test_the_two_newest_snapshots_are_kept_and_a_damaged_one_gives_way(tmp_path:
     assert equal(values(again), values(whole))
 
 
-def test_a_snapshot_of_another_configuration_is_not_gone_on_from(tmp_path: Path) -> None:
+def test_a_snapshot_of_another_configuration_is_set_aside_for_its_own_run(tmp_path: Path) -> None:
+    one, other = ({"trainer": {"lr": lr, "ema": 0.0}} for lr in (1.0, 2.0))
     with pytest.raises(ConnectionError):
-        run(tmp_path, objective(), dies_at=5, about={"trainer": {"lr": 1.0, "ema": 0.0}})
+        run(tmp_path, objective(), dies_at=5, about=one)
     said: list[str] = []
-    log = run(tmp_path, objective(), said=said, about={"trainer": {"lr": 2.0, "ema": 0.0}})
+    with pytest.raises(ConnectionError):
+        run(tmp_path, objective(), said=said, dies_at=3, about=other)
     assert "is of another run (trainer.lr changed): training begins anew" in said[0]
-    assert [row["step"] for row in log.rows] == [2, 4, 6]
+    assert [row["step"] for row in steps_of(tmp_path)] == [1, 2, 3]
+    for about, step in ((one, 4), (other, 2)):
+        said.clear()
+        with pytest.raises(ConnectionError):
+            run(tmp_path, objective(), said=said, dies_at=step, about=about)
+        assert said[0].startswith(f"going on after step {step} ({tmp_path}/other/step-")
+
+
+def test_a_full_disk_is_a_sentence_and_harms_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_tensors: dict, path: Path) -> None:
+        if len(list(tmp_path.glob("step-*.json"))):
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_file(_tensors, path)
+
+    monkeypatch.setattr(snapshots, "save_file", full)
+    with pytest.raises(UserError, match=r"No space left.*Last good snapshot: .*step-000000002"):
+        run(tmp_path, objective())
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == [
+        "step-000000002.json",
+        "step-000000002.safetensors",
+    ]
+    said: list[str] = []
+    run(tmp_path, objective(), said=said)
+    assert said[0].startswith("going on after step 2")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -116,6 +147,27 @@ def test_a_signal_saves_the_step_and_ends(tmp_path: Path, number: int) -> None:
     again = objective()
     run(tmp_path, again)
     assert equal(values(again), values(whole))
+
+
+def test_dropout_draws_alike_in_both_passes_of_a_micro_batch_whatever_is_recomputed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = {}
+    for recompute in ("nothing", "layer"):
+        chosen = objective(dropout=0.3)
+        chosen.model.recompute = recompute
+        monkeypatch.setattr(chosen.model, "_videos_at_once", lambda video: len(video))
+        run(tmp_path / recompute, chosen, micro_batches=2, steps=1)
+        gradients[recompute] = steps_of(tmp_path / recompute)[0]["gradient"]
+        monkeypatch.setattr(chosen.model, "_videos_at_once", lambda video: 1)
+        chosen.train()
+        torch.manual_seed(5)
+        with torch.no_grad():
+            first = chosen.model.encode_video(torch.ones(3, 2, 3, 32, 32))[1]
+        torch.manual_seed(5)
+        second = chosen.model.encode_video(torch.ones(3, 2, 3, 32, 32))[1]
+        assert torch.equal(first, second)
+    assert gradients["layer"] == pytest.approx(gradients["nothing"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["contrastive_motion", "cross_entropy", "identity"])

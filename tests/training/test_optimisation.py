@@ -10,6 +10,7 @@ import yaml
 from tests.models.small import small_backbone
 from tests.training.small_run import SETTINGS, objective
 
+from vidprompt.configuration import compose
 from vidprompt.errors import UserError
 from vidprompt.models import create_model
 from vidprompt.training.optimisation import build_optimizer, kind_of, rate_factor, set_rates
@@ -73,6 +74,14 @@ def test_a_frozen_model_has_nothing_to_train() -> None:
         build_optimizer(module, lr=1.0, weight_decay=0.0, betas=(0.9, 0.98))
 
 
+def test_a_part_of_the_model_may_be_given_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    scales = compose(["trainer.lr_scale.vision_adapters=0.5", "trainer.lr_scale.biases=2"]).trainer
+    assert (scales.lr_scale.vision_adapters, scales.lr_scale.biases) == (0.5, 2)
+
+
 def test_schedules_by_step() -> None:
     cosine = replace(SETTINGS, steps=10, warmup=4)
     factors = [rate_factor(cosine, step) for step in range(10)]
@@ -104,9 +113,17 @@ def test_lengths_are_steps_or_epochs() -> None:
         ({"dtype": "half"}, "choose float16, bfloat16 or float32"),
         ({"precision": "fp8"}, "choose no, bf16 or fp16"),
         ({"select": "test"}, "choose last or best"),
-        ({"ema": 1.5}, "a share from 0 to 1"),
+        ({"ema": 1.5}, "a number from 0 to 1"),
         ({"ema": 1.0}, "would never leave the start"),
         ({"micro_batches": 0}, "at least 1"),
+        ({"workers": -1}, "at least 0"),
+        ({"skip_non_finite": "many"}, "a whole number"),
+        ({"lr": "abc"}, "trainer.lr=abc: a number from 0"),
+        ({"lr": float("nan")}, "trainer.lr=nan"),
+        ({"clip_grad": 0}, "a number above 0, or null"),
+        ({"betas": [0.9]}, "two numbers"),
+        ({"lr_scale": {"prompts": "much"}}, r"trainer.lr_scale.prompts=much"),
+        ({"tensorboard": "maybe"}, "choose true or false"),
         ({"length": 0}, "at least one step"),
     ],
 )

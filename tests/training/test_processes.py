@@ -1,15 +1,17 @@
 """Two processes that share a batch have one process's loss curve."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from tests.training.small_run import record
 
 from vidprompt.errors import UserError
-from vidprompt.launch import _environments, launch, wanted
+from vidprompt.launch import _environments, _wait, launch, wanted
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +65,36 @@ def test_a_failing_process_ends_the_others_with_its_status(
     monkeypatch.chdir(tmp_path)  # no project there: every process says so
     assert launch(2, ["train"]) == 2
     assert "run vidprompt in a project's root" in capfd.readouterr().err
+
+
+def test_a_failing_process_is_seen_while_the_first_one_works() -> None:
+    sleeping, failing = (
+        subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        for code in ("import time; time.sleep(60)", "raise SystemExit(3)")
+    )
+    began = time.monotonic()
+    assert _wait([sleeping, failing], []) == 3
+    assert time.monotonic() - began < 30
+    assert sleeping.wait() == -signal.SIGTERM
+
+
+def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vidprompt import launch; sys.executable = sys.argv[1]; "
+        "launch.launch(2, [sys.argv[2]])"
+    )
+    worker = tmp_path / "worker"
+    worker.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pids\nexec sleep 60\n")
+    worker.chmod(0o755)
+    launcher = subprocess.Popen([sys.executable, "-c", code, str(worker), "x"])
+    pids = tmp_path / "pids"
+    end = time.monotonic() + 30
+    while not pids.is_file() or len(pids.read_text().split()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    launcher.kill()
+    launcher.wait()
+    left = [int(pid) for pid in pids.read_text().split()]
+    while any(Path(f"/proc/{pid}").exists() for pid in left):
+        assert time.monotonic() < end
+        time.sleep(0.05)

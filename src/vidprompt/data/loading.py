@@ -333,11 +333,14 @@ def batches(
         pin_memory=torch.cuda.is_available(),
         collate_fn=list if clips.encoded else None,
     )
-    if not clips.encoded:
-        yield from loader
-        return
-    for batch in loader:
-        yield decode_batch(batch, clips.size, clips.augmentation, device or torch.device("cpu"))
+    try:
+        for batch in loader:
+            if clips.encoded:
+                where = device or torch.device("cpu")
+                batch = decode_batch(batch, clips.size, clips.augmentation, where)
+            yield batch
+    except DataError as error:  # of a worker: its sentence stands behind its traceback
+        raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
 
 
 def normalise(
@@ -347,4 +350,4 @@ def normalise(
     shape = (1, 1, 3, 1, 1)
     scaled = clips.to(device, non_blocking=True).to(torch.float32).div_(255)
     centre = torch.tensor(mean, device=device).reshape(shape)
-    return (scaled - centre) / torch.tensor(std, device=device).reshape(shape)
+    return scaled.sub_(centre).div_(torch.tensor(std, device=device).reshape(shape))

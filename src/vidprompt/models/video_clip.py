@@ -104,8 +104,10 @@ class VideoCLIP(nn.Module):
         filled with the attention of each layer. Raises UserError for another frame size than the
         backbone's, or a number of frames the method does not take.
         """
-        if self.recompute == "layer" and torch.is_grad_enabled() and maps is None:
-            # videos do not see each other: what is recomputed at once is a few of them
+        again = self.training or torch.is_grad_enabled()
+        if self.recompute == "layer" and again and maps is None:
+            # videos do not see each other: what is recomputed at once is a few of them; without a
+            # gradient as well, so that dropout draws alike (micro-batches encode twice)
             parts = [
                 self._encode_video(part, None) for part in video.split(self._videos_at_once(video))
             ]

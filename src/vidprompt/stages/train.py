@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from vidprompt.atomic import digest, sha256, write_json, write_text
+from vidprompt.atomic import alone, digest, sha256, write_json, write_text
 from vidprompt.configuration import plain
 from vidprompt.data.batch_plan import BatchPlan, PersonBatches, SharedBatches, ShuffledBatches
 from vidprompt.data.frame_cache import FrameCache
@@ -55,11 +56,17 @@ def run(config: Any) -> None:
     objective = _objective(config, lists.split, model)
     settings, plan = _plan(config, lists)
     about = _about(config, lists, backbone.identity())
+    processes.agree(about, "data and settings")
     folder = paths.training(dataset, method.name, name)
     snapshots = Snapshots(folder, about, say)
     source = _source(config, lists, model, plan, processes)
     title = f"train {method.name} {name}"
-    with Progress(title, settings.steps, unit="steps", quiet=not processes.main) as progress:
+    with ExitStack() as stack:
+        if processes.main:
+            stack.enter_context(alone(folder))
+        progress = stack.enter_context(
+            Progress(title, settings.steps, unit="steps", quiet=not processes.main)
+        )
         log = train(
             objective,
             source,
@@ -70,9 +77,9 @@ def run(config: Any) -> None:
             progress=progress,
             looks=_looks(config, lists, model, processes),
         )
-    if processes.main:
-        _write(config, lists, model, log, settings, about)
-        snapshots.clear()
+        if processes.main:
+            _write(config, lists, model, log, settings, about)
+            snapshots.clear()
     processes.wait()
 
 
@@ -243,8 +250,8 @@ def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
         about["views"] = whole["views"]
     val = lists.val
     return about | {
-        "videos": digest([lists.train.videos, lists.train.labels]),
-        "held_out": digest([val.videos, val.labels]) if val else "",
+        "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
+        "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
         "weights": backbone,
         "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
         "code": code_version("data", "models", "training"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast_object_list
 
 from vidprompt.errors import UserError
 from vidprompt.progress import Progress
@@ -30,6 +30,13 @@ from vidprompt.training.step import Batch, Outcome, Stepper
 from vidprompt.training.step_log import StepLog
 
 HELD_OUT = "held_out"
+_KINDS = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+    DistributedType.MULTI_XPU,
+    DistributedType.MULTI_NPU,
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,21 @@ def new_accelerator(precision: str) -> Accelerator:
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
         AcceleratorState._reset_state()  # of a training before this one, in the same process
+    alone = GradientAccumulationPlugin(num_steps=1)  # whatever accelerate's environment says
     try:
-        return Accelerator(mixed_precision=precision, cpu=cpu)
+        accelerator = Accelerator(
+            mixed_precision=precision, cpu=cpu, gradient_accumulation_plugin=alone
+        )
     except ValueError as error:
         raise UserError(
             f"trainer.precision={precision} does not go on this machine ({error}): choose no or bf16"
         ) from error
+    if accelerator.distributed_type not in _KINDS:
+        raise UserError(
+            f"accelerate is set up for {accelerator.distributed_type.value}: a few million numbers are "
+            "trained here, launch plain processes (accelerate launch --multi_gpu)"
+        )
+    return accelerator
 
 
 def train(
@@ -141,8 +157,6 @@ class _Run:
         if self.processes.count > 1:
             found = broadcast_object_list(found)
         if found[0] is None:
-            if self.processes.main:
-                self.snapshots.clear()
             return
         self.standing, tensors = found[0]
         self.began_at = self.standing.step
@@ -249,6 +263,7 @@ class _Run:
         done = self.standing.step == self.settings.steps
         if stop and not done:
             self.save()
+            self.processes.wait()  # who ends first ends the others, and the first is still saving
             number = interruption.number or 15
             raise Interrupted(
                 f"stopped by signal {number} after step {self.standing.step} of "

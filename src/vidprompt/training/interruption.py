@@ -18,6 +18,7 @@ class Interrupted(UserError):
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)
         self.exit_code = 128 + number
+        self.of_all = True
 
 
 class Interruption:

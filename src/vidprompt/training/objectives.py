@@ -170,7 +170,7 @@ class Recognition(Objective):
     def loss_terms(
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
     ) -> Terms:
-        terms = self.class_terms(self.gather(features).float(), self.gather(labels))
+        terms = self.class_terms(self.gather(features.float()), self.gather(labels))
         terms["loss"] = torch.stack(list(terms.values())).mean()
         if self.motion_weight:
             with _full_precision(frames):
@@ -287,7 +287,7 @@ class Identity(Objective):
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
     ) -> Terms:
         del frames
-        features, labels = self.gather(features).float(), self.gather(labels)
+        features, labels = self.gather(features.float()), self.gather(labels)
         text = self.persons.features(self.model)
         with _full_precision(text):
             text = F.normalize(text.float(), dim=-1)

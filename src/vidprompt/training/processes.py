@@ -91,6 +91,19 @@ class Processes:
             for parameter in parameters:
                 dist.broadcast(parameter.data, 0)
 
+    def agree(self, value: Any, what: str) -> None:
+        """Raises UserError in all processes where `value` differs among them."""
+        if self.count == 1:
+            return
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        other = [str(rank) for rank, one in enumerate(values) if one != values[0]]
+        if other:
+            raise UserError(
+                f"processes do not have the same {what} (another in process {', '.join(other)} than in "
+                "the first): every machine needs the same code, parameters, splits and frame cache"
+            )
+
     def wait(self) -> None:
         """Until all are here."""
         if self.count > 1:

@@ -22,8 +22,18 @@ _CHOICES = {
     "decode": ("workers", "device"),
     "dtype": ("float16", "bfloat16", "float32"),
 }
-_SHARES = ("ema", "wise_ft")
-_COUNTS = ("batch_size", "micro_batches", "log_every", "save_every")
+_SWITCHES = ("compile", "best_on_test", "tensorboard")
+_WHOLE = {  # whole numbers: at least
+    **dict.fromkeys(("batch_size", "micro_batches", "log_every", "save_every", "stride"), 1),
+    **dict.fromkeys(("evaluate_every", "skip_non_finite", "workers"), 0),
+}
+_NUMBERS = {  # from, to
+    "lr": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+    "gamma": (0.0, math.inf),
+    "ema": (0.0, 1.0),
+    "wise_ft": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,8 @@ def trainer_settings(
     Raises UserError for a length without a number, an unknown choice, or a number out of its range.
     """
     check_trainer(trainer)
+    if not _is_number(seed, int) or seed < 0:
+        raise UserError(f"seed={seed}: a whole number of at least 0")
 
     def steps(value: Any, name: str) -> int:
         return in_steps(value, f"trainer.{name}", videos, batch_size)
@@ -94,16 +106,38 @@ def trainer_settings(
 def check_trainer(trainer: Mapping[str, Any]) -> None:
     """Raises UserError for what no run can be trained with."""
     for key, valid in _CHOICES.items():
-        if str(trainer[key]) not in valid:
-            raise UserError(f"trainer.{key}={trainer[key]}: choose {_either(valid)}")
-    for key in _COUNTS:
-        if not isinstance(trainer[key], int) or trainer[key] < 1:
-            raise UserError(f"trainer.{key}={trainer[key]}: a whole number of at least 1")
-    for key in _SHARES:
-        if not 0 <= float(trainer[key]) <= 1:
-            raise UserError(f"trainer.{key}={trainer[key]}: a share from 0 to 1")
-    if float(trainer["ema"]) == 1:
-        raise UserError("trainer.ema=1 would never leave the start: choose less than 1 (0 = off)")
+        _must(str(trainer[key]) in valid, trainer, key, f"choose {_either(valid)}")
+    for key in _SWITCHES:
+        _must(isinstance(trainer[key], bool), trainer, key, "choose true or false")
+    for key, least in _WHOLE.items():
+        fine = _is_number(trainer[key], int) and trainer[key] >= least
+        _must(fine, trainer, key, f"a whole number of at least {least}")
+    for key, (low, high) in _NUMBERS.items():
+        fine = _is_number(trainer[key], int, float) and low <= trainer[key] <= high
+        what = f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else "")
+        _must(fine, trainer, key, what)
+    _must(trainer["ema"] < 1, trainer, "ema", "1 would never leave the start; 0 is off")
+    clip = trainer["clip_grad"]
+    fine = clip is None or (_is_number(clip, int, float) and clip > 0)
+    _must(fine, trainer, "clip_grad", "a number above 0, or null to leave gradients as they are")
+    betas = trainer["betas"]
+    fine = isinstance(betas, list) and len(betas) == 2
+    fine = fine and all(_is_number(beta, int, float) and 0 <= beta < 1 for beta in betas)
+    _must(fine, trainer, "betas", "two numbers from 0 to below 1")
+    _must(isinstance(trainer["milestones"], list), trainer, "milestones", "a list of lengths")
+    _must(isinstance(trainer["no_decay"], list), trainer, "no_decay", "a list of names")
+    for name, scale in trainer["lr_scale"].items():
+        if not (_is_number(scale, int, float) and scale >= 0):
+            raise UserError(f"trainer.lr_scale.{name}={scale}: a number from 0")
+
+
+def _is_number(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and value == value
+
+
+def _must(fine: bool, trainer: Mapping[str, Any], key: str, what: str) -> None:
+    if not fine:
+        raise UserError(f"trainer.{key}={trainer[key]}: {what}")
 
 
 def in_steps(value: Any, name: str, videos: int, batch_size: int) -> int:

@@ -79,13 +79,16 @@ class Stepper:
         # the one moment in which the processor waits for the device
         *values, length = torch.stack([*terms.values(), norm]).detach().float().tolist()
         shown = dict(zip(terms, values, strict=True))
-        # a scaler leaves out steps with an infinite gradient itself, and lowers its scale
-        finite = math.isfinite(shown["loss"]) and (scaler is not None or math.isfinite(length))
-        if finite or scaler is not None:
+        whole = math.isfinite(shown["loss"]) and math.isfinite(length)
+        # a scaler leaves out a step that overflows itself, and lowers its scale: until that is 1, and
+        # nothing is left to lower, no fault
+        overflow = scaler is not None and math.isfinite(shown["loss"]) and scaler.get_scale() >= 1
+        if whole or scaler is not None:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        if finite and self.mean is not None:
+        if whole and self.mean is not None:
             self.mean.update(self.parameters, step + 1)
+        finite = whole or overflow
         rate = round(self.settings.lr * factor, 12)
         numbers = {**shown, "lr": rate, "gradient": length, "memory_gb": _memory_gb()}
         return Outcome(shown, numbers, finite, stop)
