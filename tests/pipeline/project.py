@@ -13,11 +13,15 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
-def run(*command: str, folder: Path, fails: bool = False) -> str:
+def environment() -> dict[str, str]:
+    """This interpreter's scripts first; a number of threads, which the last digits of a sum depend on."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
+
+
+def run(*command: str, folder: Path, fails: bool = False) -> str:
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment, check=False
+        command, cwd=folder, capture_output=True, text=True, env=environment(), check=False
     )
     assert bool(done.returncode) == fails, (
         f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

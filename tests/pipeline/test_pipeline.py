@@ -4,12 +4,18 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from tests.pipeline.project import copy_project, edit, run, short_training, write_backbone
+from tests.pipeline.project import (
+    copy_project,
+    edit,
+    environment,
+    run,
+    short_training,
+    write_backbone,
+)
 
 METHODS = ("frozen_clip", "ez_clip", "vita_clip")
 PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
@@ -121,8 +127,10 @@ LONGER = ("method=vita_clip", "trainer.length=60", "trainer.save_every=5", "trai
 def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
     """A training, stopped from outside once it has saved a state."""
     snapshots = project / "cache/training/demo/vita_clip/supervised_split1"
-    command = [str(Path(sys.executable).parent / "vidprompt"), "train", *LONGER, *overrides]
-    child = subprocess.Popen(command, cwd=project, text=True, stderr=subprocess.PIPE)
+    command = ["vidprompt", "train", *LONGER, *overrides]
+    child = subprocess.Popen(
+        command, cwd=project, text=True, stderr=subprocess.PIPE, env=environment()
+    )
     end = time.monotonic() + 120
     while not list(snapshots.glob("step-*.json")) and child.poll() is None:
         assert time.monotonic() < end

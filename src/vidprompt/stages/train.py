@@ -201,7 +201,7 @@ def _source(
 
 
 def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -> Looks | None:
-    prompts = prompt_set(plain(config.prompts))
+    prompts, ensemble = prompt_set(plain(config.prompts)), ensemble_mode(config.prompts.ensemble)
     reid = lists.split.protocol == "reid"
 
     def clips(videos: Sequence[str]) -> TestClips:
@@ -221,7 +221,7 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
             part.labels,
             classes=None if reid else part.classes,
             prompts=prompts,
-            ensemble=ensemble_mode(config.prompts.ensemble),
+            ensemble=ensemble,
             rank=processes.rank,
             count=processes.count,
         )
