@@ -36,8 +36,9 @@ rerun: env
 table: env
 	vidprompt table $(DATASET)
 
+# two files of tests at a time, a thread each
 test: env
-	pytest -m "not slow"
+	OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile
 
 slow: env
 	pytest -m slow

@@ -15,6 +15,7 @@ Writes `benchmarks/results/evaluation.json`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -30,9 +31,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.datasets import measured
 from benchmarks.machine import ROOT, provenance
 
+from vidprompt.configuration import compose
 from vidprompt.data.manifest import SCHEMA, write_manifest
 from vidprompt.data.splits import Split, Subset, write_split
 from vidprompt.evaluation.features import write_features
+from vidprompt.stages import paths
+from vidprompt.stages.lineage import lineage
 
 OUT = ROOT / "benchmarks/results/evaluation.json"
 VIDEOS, CLASSES, PROMPTS, WIDTH = 20_000, 600, 16, 512
@@ -72,8 +76,11 @@ def make_project(folder: Path, case: str, scale: float) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     write_manifest(table, folder / "cache/manifest/demo/manifest.parquet")
     test = Subset(names, videos, labels.tolist())
-    for name in lists(protocol, count):
-        split = Split(f"{protocol}/demo@{name}", protocol, name, tests={"test": test})
+    splits = {
+        name: Split(f"{protocol}/demo@{name}", protocol, name, tests={"test": test})
+        for name in lists(protocol, count)
+    }
+    for name, split in splits.items():
         write_split(split, folder / f"cache/splits/demo/{name}.json")
     centres = rng.standard_normal((classes, WIDTH), np.float32)
     video = rng.standard_normal((n, views, WIDTH), np.float32)
@@ -82,7 +89,16 @@ def make_project(folder: Path, case: str, scale: float) -> None:
     prompts = 1 if count > 1 else PROMPTS
     text = 0.3 * rng.standard_normal((classes, prompts, WIDTH), np.float32) + centres[:, None]
     sets = {f"{name}/test": text for name in lists(protocol, count)}
-    write_features(folder / "cache/features/demo/frozen_clip/frozen", videos, video, sets, 30.0)
+    with contextlib.chdir(folder):
+        config = compose(["method=frozen_clip", f"protocol={protocol}"])
+        write_features(
+            paths.features("demo", "frozen_clip", "frozen"),
+            videos,
+            video,
+            sets,
+            30.0,
+            made_with=lineage(config, "", splits),
+        )
 
 
 def same(left: Any, right: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vidprompt.errors import DataError, UserError
 from vidprompt.evaluation import classification as metrics
@@ -162,7 +163,8 @@ def _naive(
             powers = np.array(
                 [[np.exp(scale * (_unit(view) @ _unit(p))) for p in prompts] for prompts in text]
             )
-            out[n] += powers.sum(axis=1) / powers.sum() / len(views)
+            for prompt in range(text.shape[1]):
+                out[n] += powers[:, prompt] / powers[:, prompt].sum() / text.shape[1] / len(views)
     return out
 
 
@@ -184,6 +186,18 @@ def test_class_probabilities_are_the_loop_whatever_the_chunk(
     np.testing.assert_allclose(scaled, found, atol=1e-4)
 
 
+def test_the_number_of_threads_changes_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    video, text = generator.normal(size=(700, 1, 512)), generator.normal(size=(60, 4, 512))
+    monkeypatch.setattr(metrics, "_CHUNK_NUMBERS", 100 * 240)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        with threadpool_limits(threads):
+            found.append(metrics.class_probabilities(video, text, 20.0))
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+
+
 def test_modes_are_one_with_one_prompt_and_differ_with_more() -> None:
     generator = np.random.default_rng(1)
     video, text = generator.normal(size=(5, 2, 4)), generator.normal(size=(3, 2, 4))
@@ -201,7 +215,7 @@ def test_class_probabilities_hand_computed_and_bad_input() -> None:
     video = np.array([[[2.0, 0.0]]])
     text = np.array([[[3.0, 0.0], [0.0, 1.0]], [[0.0, 5.0], [0.0, 2.0]]])
     found = metrics.class_probabilities(video, text, np.log(3))  # e^logit: 3, 1 | 1, 1
-    np.testing.assert_allclose(found, [[4 / 6, 2 / 6]], rtol=1e-6)
+    np.testing.assert_allclose(found, [[(3 / 4 + 1 / 2) / 2, (1 / 4 + 1 / 2) / 2]], rtol=1e-6)
     assert metrics.class_probabilities(video[:0], text, 1).shape == (0, 2)
     with pytest.raises(ValueError, match=r"not \(N, V, E\)"):
         metrics.class_probabilities(video, text[..., :1], 1)

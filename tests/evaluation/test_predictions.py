@@ -15,6 +15,7 @@ from vidprompt.errors import DataError
 from vidprompt.evaluation import classification as c
 from vidprompt.evaluation import predictions
 from vidprompt.evaluation.features import Features
+from vidprompt.evaluation.per_video import read_per_video
 from vidprompt.evaluation.predictions import (
     PredictionsFile,
     predict,
@@ -36,6 +37,11 @@ def _close_scores(n: int) -> tuple[Subset, NDArray[np.float32]]:
     )
     labels = generator.integers(8, size=n)
     return Subset(NAMES, [f"v{i}" for i in range(n)], labels.tolist()), scores
+
+
+def _rows(n: int) -> tuple[Subset, NDArray[np.int64], NDArray[np.float32]]:
+    subset, scores = _close_scores(n)
+    return subset, np.arange(n), scores
 
 
 def test_metrics_of_the_file_are_those_of_the_scores(tmp_path: Path) -> None:
@@ -130,9 +136,32 @@ def test_files_that_are_no_predictions_are_named(tmp_path: Path) -> None:
     path.write_text("no Parquet")
     with pytest.raises(DataError, match="cannot be read|can be read"):
         read_predictions(path)
-    pq.write_table(pa.table({"video_id": ["v"], "scores": [[0.5]]}), path)
-    with pytest.raises(DataError, match="older version"):
+    whole = tabulate("s", "test", *_rows(3), {})
+    for table, said in (
+        (pa.table({"video_id": ["v"], "label": ["run"], "camera": [1]}), "no column split, test"),
+        (whole.drop_columns(["label"]), "is no table of predictions, it has no column label"),
+        (pa.table({"average_precision": [0.5], "rank": [1]}), "no column label, protocol"),
+        (whole.drop_columns(["rank", "confidence"]), "older version"),
+        (whole.slice(0, 0), "has no rows"),
+    ):
+        pq.write_table(table, path)
+        with pytest.raises(DataError, match=said):
+            read_predictions(path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "supervised.parquet"
+    with PredictionsFile(path, {}) as file:
+        file.write_table(tabulate("s", "test", *_rows(400), {}))
+    column = pq.read_metadata(path).row_group(0).column(2)  # video_id
+    content = bytearray(path.read_bytes())
+    middle = column.data_page_offset + column.total_compressed_size // 2
+    content[middle : middle + 40] = bytes(byte ^ 0xFF for byte in content[middle : middle + 40])
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"supervised.parquet is no Parquet file that can be read"):
         read_predictions(path)
+    with pytest.raises(DataError, match="p holds no predictions of supervised that can be read"):
+        read_per_video(str(path), "supervised", "p")
 
 
 def test_plots_data_are_of_every_test_in_the_order_of_its_classes() -> None:

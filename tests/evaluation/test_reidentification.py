@@ -64,6 +64,15 @@ def test_metrics_come_from_the_predictions_alone(tmp_path: Path) -> None:
         assert found["mAP"]["ci95"] == [round(low, 6), round(high, 6)]
 
 
+@pytest.mark.parametrize("side", ["query", "gallery"])
+def test_a_side_without_a_usable_tracklet_is_named(side: str) -> None:
+    split, features, manifest = _case(cameras=2)
+    kept = [i for i, name in enumerate(features.videos) if name[0] != side[0]]
+    others = Features([features.videos[i] for i in kept], features.video[kept], {}, 1.0)
+    with pytest.raises(DataError, match=f"no tracklet of {side} is usable, all of its 18 listed"):
+        evaluate_reid(split, others, manifest, ["general"])
+
+
 def test_a_protocol_in_which_nothing_can_be_found_is_named() -> None:
     with pytest.raises(DataError, match="no query has a positive in the gallery under general"):
         evaluate_reid(*_case(cameras=1), ["general"])

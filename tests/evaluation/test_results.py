@@ -114,6 +114,12 @@ def test_a_result_of_a_revision(project: Path) -> None:
         find_result("d/b/supervised@old")
 
 
+def test_a_revision_outside_git(tmp_path: Path) -> None:
+    folder = write_recognition(tmp_path, NAME, {ONE: labelled(6, [1])})
+    with pytest.raises(UserError, match=f"{tmp_path} is no git repository"):
+        find_result(f"{folder}@HEAD")
+
+
 def test_predictions_in_a_remote_that_is_nobodys_default(project: Path, tmp_path: Path) -> None:
     remote = f"['remote \"sample\"']\n    url = {tmp_path}/store\n"
     (project / ".dvc/config.local").write_text(remote)

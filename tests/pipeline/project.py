@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def environment() -> dict[str, str]:
     """This interpreter's scripts first; a number of threads, which the last digits of a sum depend on."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "2"}
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def run(*command: str, folder: Path, fails: bool = False) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.evaluation import make_project, same
 
 from vidprompt.configuration import compose
-from vidprompt.errors import UserError
+from vidprompt.data.splits import Subset, read_split, write_split
+from vidprompt.errors import DataError, UserError
 from vidprompt.evaluation.recomputed import drawn, recomputed
 from vidprompt.stages import evaluate
 
@@ -38,6 +40,29 @@ def test_metrics_come_from_the_predictions_alone_and_twice_alike(project: Path) 
     assert drawn(found).row_count > 12 * 4
     evaluate.run(config)
     assert {path: path.read_bytes() for path in written} == first
+
+
+def test_features_of_something_else_are_not_believed(project: Path) -> None:
+    config = compose(["method=frozen_clip", "protocol=few_shot"])
+    file = Path("cache/splits/demo/few_shot_2shot_seed1.json")
+    split = read_split(file)
+    test = split.tests["test"]
+    last = len(test.classes) - 1
+    turned = Subset(test.classes[::-1], test.videos, [last - label for label in test.labels])
+    write_split(replace(split, tests={"test": turned}), file)
+    with pytest.raises(DataError, match="another list few_shot_2shot_seed1/test: run the features"):
+        evaluate.run(config)
+    write_split(split, file)
+    for override, what in (("views=dense_4x3", "views"), ("prompts=class_name", "prompts")):
+        with pytest.raises(DataError, match=f"was made with another {what}"):
+            evaluate.run(compose(["method=frozen_clip", "protocol=few_shot", override]))
+    write_split(split, file.with_name("few_shot_9shot_seed1.json"))
+    with pytest.raises(DataError, match="another list few_shot_9shot_seed1/test"):
+        evaluate.run(config)
+    assert not RESULTS.exists()
+    file.with_name("few_shot_9shot_seed1.json").unlink()
+    config.prompts.ensemble = "mean_feature"  # evaluation's own
+    evaluate.run(config)
 
 
 def test_an_unknown_ensemble_lists_the_choices_before_anything_is_written(project: Path) -> None:

@@ -6,15 +6,19 @@ class with the lower index comes first, everywhere. Scores that are not numbers 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from vidprompt.errors import DataError, UserError
 
 Mode = Literal["softmax_sum", "mean_feature"]
+_MOST_THREADS = 8  # each holds a chunk
 _CHUNK_NUMBERS = 1 << 22  # how many logits are held at once (16 MiB of float32)
 
 
@@ -176,9 +180,10 @@ def class_probabilities(
     """(N, C) probabilities from video views (N, V, E) and class prompts (C, P, E).
 
     Features are L2-normalised here; `logit_scale` is the factor of the cosines (100 in CLIP, not
-    its logarithm). `softmax_sum` (EZ-CLIP as released): one softmax over all C·P pairs, summed
-    over a class's prompts. `mean_feature`: one feature a class, the mean of its normalised
-    prompts, normalised again. Both are averaged over the views. float32, a chunk of N at a time.
+    its logarithm). `softmax_sum` (EZ-CLIP as released): a softmax over the classes for each prompt,
+    summed over the prompts and divided by their number. `mean_feature`: one feature a class, the
+    mean of its normalised prompts, normalised again. Both are averaged over the views. float32; a
+    chunk of N at a time, each by one thread, so that their number changes no digit.
     """
     views, prompts = np.asarray(video, dtype=np.float32), np.asarray(text, dtype=np.float32)
     if views.ndim != 3 or prompts.ndim != 3 or views.shape[2] != prompts.shape[2]:
@@ -192,19 +197,31 @@ def class_probabilities(
     elif mode != "softmax_sum":
         raise ValueError(f"mode {mode!r}; use softmax_sum or mean_feature")
     classes, per_class, width = prompts.shape
-    pairs = prompts.reshape(-1, width).T * np.float32(logit_scale)
+    # a prompt's classes beside each other
+    pairs = prompts.transpose(1, 0, 2).reshape(-1, width).T * np.float32(logit_scale)
     chunk = max(1, _CHUNK_NUMBERS // (views.shape[1] * classes * per_class))
     out = np.empty((len(views), classes), dtype=np.float32)
-    for start in range(0, len(views), chunk):
+
+    def score(start: int) -> None:
         part = _unit(views[start : start + chunk])
         with np.errstate(invalid="ignore"):  # features that are not numbers are found by who counts
-            shares = part.reshape(-1, width) @ pairs
-            shares -= shares.max(axis=1, keepdims=True)
+            shares = (part.reshape(-1, width) @ pairs).reshape(-1, per_class, classes)
+            shares -= shares.max(axis=2, keepdims=True)
         np.exp(shares, out=shares)
-        sums = shares.reshape(-1, classes, per_class).sum(axis=2)
-        sums /= sums.sum(axis=1, keepdims=True)
-        out[start : start + chunk] = sums.reshape(len(part), -1, classes).mean(axis=1)
+        shares /= shares.sum(axis=2, keepdims=True)
+        by_view = shares.mean(axis=1).reshape(len(part), -1, classes)
+        out[start : start + chunk] = by_view.mean(axis=1)
+
+    threads = min(_MOST_THREADS, usual_threads())
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(score, range(0, len(views), chunk)))
     return out
+
+
+def usual_threads() -> int:
+    """As many threads as OMP_NUM_THREADS says, or cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(told)) if told.isdigit() else os.cpu_count() or 1
 
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ video.safetensors   `video` (N, views, E) float32
 index.parquet       video_id, whole: a row a row of `video`; written last
 text.safetensors    `000`, `001`, … (C, P, E) float32: the different label sets; `logit_scale` (1)
 text.json           <split>/<test> → which of them
+made_with.json      what all of it follows from (stages/lineage.py)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +30,8 @@ from vidprompt.errors import DataError
 
 ALL_FRAMES = "all-frames"  # in the id of a re-identification split
 VIDEO, INDEX, TEXT, TEXT_OF = "video.safetensors", "index.parquet", "text.safetensors", "text.json"
+MADE_WITH = "made_with.json"
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def takes_all_frames(split: Split) -> bool:
@@ -58,6 +61,7 @@ class Features:
     text: dict[str, np.ndarray]  # "<split>/<test>" → (C, P, E) float32
     logit_scale: float
     whole: Sequence[bool] = ()  # (N,): of all frames of a tracklet (in every view); () none
+    made_with: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         whole = self.whole if len(self.whole) else [False] * len(self.videos)
@@ -85,8 +89,10 @@ def write_features(
     text: Mapping[str, np.ndarray],
     scale: float,
     whole: Sequence[bool] = (),
+    made_with: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replace a folder's features; without the index, which is last, there are none.
+    """Replace a folder's features; without the index, which is last, there are none. `made_with` says
+    what they follow from, for who reads them.
 
     Equal content gives equal bytes. Of `video` only what it gives at a time is in memory.
     """
@@ -105,6 +111,7 @@ def write_features(
     with replacing(folder / TEXT) as temporary:
         save_file(tensors, temporary)
     write_json(folder / TEXT_OF, text_of)
+    write_json(folder / MADE_WITH, dict(made_with or {}))
     flags = whole if len(whole) else [False] * len(videos)
     index = pa.table(
         {"video_id": pa.array(videos, pa.string()), "whole": pa.array(flags, pa.bool_())}
@@ -133,6 +140,8 @@ def _map_video(path: Path) -> np.ndarray:
     """(N, views, E), mapped and read-only."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError("its header is longer than the file")
         about: dict[str, Any] = json.loads(file.read(length))["video"]
     begin = 8 + length
     if path.stat().st_size != begin + about["data_offsets"][1]:
@@ -155,9 +164,10 @@ def read_features(folder: Path) -> Features:
         scale = float(tensors["logit_scale"][0])
         names = json.loads((folder / TEXT_OF).read_text("utf-8"))
         text = {test: tensors[name] for test, name in names.items()}
+        made_with = dict(json.loads((folder / MADE_WITH).read_text("utf-8")))
         videos, whole = index["video_id"].to_pylist(), index["whole"].to_pylist()
-    except (OSError, ValueError, KeyError, struct.error, SafetensorError) as error:
+    except (*_DAMAGE, struct.error, SafetensorError) as error:
         raise DataError(f"{folder} is damaged ({error}): run the features stage again") from error
     if len(videos) != len(video):
         raise DataError(f"{folder}: {len(videos)} ids, {len(video)} features")
-    return Features(videos, video, text, scale, whole)
+    return Features(videos, video, text, scale, whole, made_with)

@@ -9,10 +9,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidprompt.errors import DataError
+from vidprompt.evaluation.predictions import UNREADABLE
 
 KEYS = ["split", "test", "video_id"]
 RECOGNITION = ("top1", "top5")
 RETRIEVAL = ("R-1", "mAP")  # as they are named in metrics.json
+ROWS = 64  # whose scores are read at once
 HITS = {"top1", "top5", "R-1"}  # measures that are 0 or 1 a video
 
 
@@ -30,15 +32,18 @@ def read_per_video(source: pa.NativeFile | str, protocol: str, name: str) -> pd.
     file of predictions (docs/architecture.md), `name` what to call it. DataError when it is none.
     """
     wanted = {"split", "test", "protocol", "video_id", "label", "predicted"}
-    wanted |= {"top5", "scores", "average_precision", "ranked", "hits"}
+    wanted |= {"top5", "average_precision", "ranked", "hits"}
     try:
-        file = pq.ParquetFile(source)
-        columns = [column for column in file.schema_arrow.names if column in wanted]
-        table = file.read(columns)
-        found = _retrieval(table) if protocol == "reid" else _recognition(table)
-    except (pa.ArrowException, KeyError) as error:
+        with pq.ParquetFile(source) as file:
+            names = file.schema_arrow.names
+            table = file.read([column for column in names if column in wanted])
+            found = _retrieval(table) if protocol == "reid" else _recognition(table)
+            if protocol != "reid" and "scores" in names:
+                found["classes"] = _classes(file, found)
+    except UNREADABLE as error:
         raise DataError(
-            f"{name} holds no predictions of {protocol} ({str(error).splitlines()[0]}): "
+            f"{name} holds no predictions of {protocol} that can be read "
+            f"({str(error).splitlines()[0]}): "
             "run `vidprompt evaluate` to write them again"
         ) from error
     double = found.duplicated(KEYS)
@@ -55,11 +60,30 @@ def _recognition(table: pa.Table) -> pd.DataFrame:
     within = np.bincount(parent.to_numpy()[among], minlength=len(label)) > 0
     frame = table.select([*KEYS, "label", "predicted"]).to_pandas()
     frame["classes"] = 0
-    if "scores" in table.column_names:
-        frame["classes"] = pc.list_value_length(table["scores"]).fill_null(0).to_numpy()
     frame["top1"] = (frame["label"] == frame["predicted"]).astype(np.float64)
     frame["top5"] = within.astype(np.float64)
     return frame
+
+
+def _classes(file: pq.ParquetFile, frame: pd.DataFrame) -> pd.Series:
+    """How many scores the first row of each row's test has (0: none kept); a test's rows are alike.
+
+    Few other scores are read: they are most of the file, and a test starts a group of rows.
+    """
+    first = np.flatnonzero(~frame.duplicated(KEYS[:2]))
+    counts = pd.Series(0, index=frame.index)
+    begin = 0
+    for group in range(file.num_row_groups):
+        end = begin + file.metadata.row_group(group).num_rows
+        inside = first[(first >= begin) & (first < end)]
+        if len(inside):
+            batches = file.iter_batches(ROWS, row_groups=[group], columns=["scores"])
+            for start, batch in zip(range(begin, inside[-1] + 1, ROWS), batches, strict=False):
+                here = inside[(inside >= start) & (inside < start + ROWS)]
+                lengths = pc.list_value_length(batch["scores"]).fill_null(0).to_numpy()
+                counts.iloc[here] = lengths[here - start]
+        begin = end
+    return counts.groupby([frame[key] for key in KEYS[:2]], sort=False).transform("first")
 
 
 def _retrieval(table: pa.Table) -> pd.DataFrame:

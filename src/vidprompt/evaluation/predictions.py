@@ -25,6 +25,8 @@ BEST = 5
 BLOCK = 4096  # videos scored at once: 16 MB of scores for 1,000 classes
 RANK, COUNT = "rank_in_", "classes_in_"  # columns of a grouping of classes
 NAMES = ("split", "test", "label", "predicted")
+# What reading raises: a damaged page is an OSError, damaged text a ValueError
+UNREADABLE = (pa.ArrowException, OSError, KeyError, ValueError)
 Groups = Mapping[str, Mapping[str, str]]  # grouping (object, pair …) → class → group
 
 
@@ -140,15 +142,32 @@ def _plain(form: pa.Schema) -> list[str]:
 def read_predictions(path: Path) -> pd.DataFrame:
     """Those columns of a file, of re-identification too.
 
-    DataError when it is not there, is none, or was written before it had ranks.
+    DataError when it is not there, is damaged, is none, has no rows, or was written before it had ranks.
     """
     if not path.is_file():
         raise DataError(f"no predictions {path}: run `dvc repro evaluate` (or `dvc pull`) first")
     try:
         columns = _plain(pq.read_schema(path))
+        _check_columns(path, set(columns))
         frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is no Parquet file that can be read: {error}") from error
-    if "rank" not in columns:
-        raise DataError(f"{path} has no ranks, an older version wrote it: evaluate again")
+    except UNREADABLE as error:
+        raise DataError(
+            f"{path} is no Parquet file that can be read ({str(error).splitlines()[0]}): evaluate again"
+        ) from error
+    if frame.empty:
+        raise DataError(f"{path} has no rows, so there is nothing to measure: evaluate again")
     return frame
+
+
+def _check_columns(path: Path, there: set[str]) -> None:
+    """DataError when a number could not be computed for want of a column."""
+    retrieval = "average_precision" in there
+    needed = {"protocol", "label"} if retrieval else {"split", "test", "video_id", "label"}
+    needed |= {COUNT + name.removeprefix(RANK) for name in there if name.startswith(RANK)}
+    if not needed <= there:
+        raise DataError(
+            f"{path} is no table of predictions, it has no column {', '.join(sorted(needed - there))}: "
+            "give cache/predictions/DATASET/METHOD/PROTOCOL.parquet"
+        )
+    if not ({"rank"} if retrieval else {"rank", "confidence"}) <= there:
+        raise DataError(f"{path} has no ranks, an older version wrote it: evaluate again")

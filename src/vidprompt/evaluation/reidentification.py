@@ -22,9 +22,17 @@ RANKS = (1, 5, 10)
 def _side(
     split: Split, name: str, features: Features, manifest: pd.DataFrame
 ) -> tuple[list[str], np.ndarray, RetrievalSet]:
-    """Usable tracklets of a side: ids, features (n, E), who wore what before which camera."""
+    """Usable tracklets of a side: ids, features (n, E), who wore what before which camera.
+
+    DataError when there is none.
+    """
     subset = split.tests[name]
     positions, rows = features.rows(subset.videos, takes_all_frames(split))
+    if not len(rows):
+        raise DataError(
+            f"{split.id}: no tracklet of {name} is usable, all of its {len(subset.videos)} listed ones "
+            "are missing or broken"
+        )
     videos = [subset.videos[i] for i in positions]
     about = manifest.loc[videos]
     clothes = {c: i for i, c in enumerate(sorted(manifest["clothes"].unique()))}
@@ -60,7 +68,8 @@ def evaluate_reid(
 ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
     """Metrics by protocol, predictions, and CMC curves. `manifest` is indexed by video_id.
 
-    Raises DataError for a protocol in which no query has a positive.
+    Raises DataError for a side without a usable tracklet, and for a protocol in which no query has a
+    positive.
     """
     query_ids, query_features, query = _side(split, "query", features, manifest)
     gallery_ids, gallery_features, gallery = _side(split, "gallery", features, manifest)

@@ -128,6 +128,11 @@ def _of_revision(text: str, address: Address) -> Result:
     names = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     found = _git(address.root, *names)
     if found is None:
+        if _git(address.root, "rev-parse", "--git-dir") is None:
+            raise UserError(
+                f"{text}: {address.root.absolute()} is no git repository, so it has no revisions: leave "
+                f"@{revision} out, or run this in a clone"
+            )
         raise UserError(f"{text}: git knows no revision {revision!r} in {address.root.absolute()}")
     commit = found.decode().strip()
     content = _git(address.root, "show", f"{commit}:./{address.metrics.as_posix()}")

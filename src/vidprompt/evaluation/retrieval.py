@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from vidprompt.errors import DataError
 
@@ -238,7 +239,8 @@ def _blocks(
     for start in range(0, len(query), chunk):
         rows = slice(start, start + chunk)
         part = RetrievalSet(query.person[rows], query.camera[rows], query.clothes[rows])
-        distance = left[rows] @ right.T
+        with threadpool_limits(1, "blas"):  # more would change the last digits with their number
+            distance = left[rows] @ right.T
         np.negative(distance, out=distance)
         gone = removed(part, gallery, protocol)
         distance[gone] = np.inf

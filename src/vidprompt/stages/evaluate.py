@@ -16,11 +16,12 @@ from vidprompt.data.splits import Split, read_split
 from vidprompt.errors import DataError
 from vidprompt.evaluation import recognition
 from vidprompt.evaluation.classification import ensemble_mode
-from vidprompt.evaluation.features import Features, read_features
+from vidprompt.evaluation.features import Features, read_features, takes_all_frames
 from vidprompt.evaluation.predictions import PredictionsFile, predict, without_lists
 from vidprompt.evaluation.recognition import rounded
 from vidprompt.evaluation.reidentification import evaluate_reid
 from vidprompt.stages import paths
+from vidprompt.stages.lineage import check_lineage, lineage
 from vidprompt.stages.paths import FLOOR
 from vidprompt.training.metadata import read_metadata
 
@@ -40,7 +41,10 @@ def run(config: Any) -> None:
     folders = {
         run: paths.features(dataset, method, "frozen" if method == FLOOR else run) for run in runs
     }
-    stored = {folder: read_features(folder) for folder in set(folders.values())}
+    stored = {folder: read_features(folder) for folder in sorted(set(folders.values()))}
+    for run, folder in folders.items():
+        tested = {name: split for name, split in splits.items() if split.run == run}
+        check_lineage(stored[folder].made_with, lineage(config, run, tested), folder)
     features = {run: stored[folder] for run, folder in folders.items()}
     manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
     out = paths.results(dataset, method, protocol)
@@ -126,7 +130,8 @@ def _reid(
     _write_csv(curves, out / "cmc.csv")
     tests: dict[str, dict[str, Any]] = {}
     for side, subset in split.tests.items():
-        found, listed = len(features[split.run].rows(subset.videos)[0]), len(subset.videos)
+        whole = takes_all_frames(split)
+        found, listed = len(features[split.run].rows(subset.videos, whole)[0]), len(subset.videos)
         tests[side] = {"n": found, "listed": listed, "coverage": rounded(found / listed)}
     usable, listed = (sum(test[key] for test in tests.values()) for key in ("n", "listed"))
     return {
@@ -144,7 +149,9 @@ def _class_groups(config: Any) -> dict[str, dict[str, str]]:
     for source in config.dataset.sources.values():
         path = Path(config.dataset.root) / source.folder / (config.dataset.class_groups or "")
         if path.is_file():
-            table = pd.read_csv(path, index_col="class", dtype=str)
+            table = pd.read_csv(path, index_col="class", dtype=str, keep_default_na=False)
+            if (table == "").to_numpy().any():
+                raise DataError(f"{path}: every class needs a group in every column, one is empty")
             for column in table.columns:
                 groups.setdefault(str(column), {}).update(
                     {str(name): group for name, group in table[column].items()}

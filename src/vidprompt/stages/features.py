@@ -34,6 +34,7 @@ from vidprompt.models.prompts import PromptSet, prompt_set
 from vidprompt.models.video_clip import VideoCLIP
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
+from vidprompt.stages.lineage import lineage
 from vidprompt.stages.paths import FLOOR
 from vidprompt.training.checkpoint import load_checkpoint
 
@@ -92,7 +93,11 @@ def run(config: Any) -> None:
         videos = [video for block in blocks for video in block.videos]
         whole = [block.whole for block in blocks for _ in block.videos]
         scale = float(model.logit_scale.detach())
-        write_features(paths.features(dataset, method, run_name), videos, rows, text, scale, whole)
+        out, made_with = (
+            paths.features(dataset, method, run_name),
+            lineage(config, config.split, splits),
+        )
+        write_features(out, videos, rows, text, scale, whole, made_with)
         store.remove()
         print(
             f"{len(videos):,} of {count:,} videos × {rows.shape[1]} views, "
