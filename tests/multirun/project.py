@@ -18,6 +18,8 @@ stage, *rest = sys.argv[1:]
 said = dict(one.partition("=")[::2] for one in rest)
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(f"{stage} {said.get('split') or said.get('protocol')} {os.getcwd()}\\n")
+if os.environ.get("FAIL") == stage:
+    sys.exit("vidprompt: as asked")
 method, lr, seed = said.get("method", "ez_clip"), said.get("trainer.lr", "1"), said.get("seed", "1")
 if stage == "train":
     if lr == "13":
@@ -27,7 +29,7 @@ if stage == "train":
     out = Path("models/demo") / method / said["split"] / "model.safetensors"
     text = f"{lr} {seed}"
 elif stage == "features":
-    out = Path("cache/features/demo") / method / said.get("split", "frozen") / "index"
+    out = Path("cache/features/demo") / method / said.get("split", "frozen") / "index.parquet"
     text = said.get("views", "centre")
 else:
     protocol = said["protocol"]

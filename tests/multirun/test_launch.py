@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.multirun.project import MADE, make_project
+from tests.multirun.project import MADE, experiment, make_project
 
 from vidprompt import multirun
+from vidprompt.errors import DataError
 from vidprompt.multirun import launch
 from vidprompt.multirun.launch import Launcher, work_of
 from vidprompt.multirun.plan import Configurations, make_plan
@@ -60,6 +61,47 @@ def test_another_multirun_takes_a_training_that_is_done(project: Project) -> Non
     model = project.plan.folder / "seed=2/models/demo/ez_clip/supervised_split1/model.safetensors"
     assert model.read_text() == "1 2"
     assert "taken from multirun/seed=1,2/seed=2" in (model.parents[4] / "log.txt").read_text()
+
+
+def test_a_training_that_was_replaced_since_is_not_taken(project: Project) -> None:
+    def settings(**lr: int) -> None:
+        experiment(project.folder, settings={name: f"trainer.lr={lr[name]}" for name in lr})
+        project.made = Configurations()
+
+    settings(a=1)
+    project.run("experiment=small")
+    settings(a=2, b=1)
+    assert project.run("experiment=small", jobs=1) == ({}, ONE * 2)
+    model = "models/demo/ez_clip/supervised_split1/model.safetensors"
+    assert [(project.plan.folder / name / model).read_text() for name in "ab"] == ["2 1", "1 1"]
+
+
+def test_features_without_their_index_are_not_done(project: Project) -> None:
+    project.run("seed=1,2")
+    features = project.plan.folder / "seed=2/cache/features/demo/ez_clip/supervised_split1"
+    (features / "index.parquet").unlink()
+    assert project.run("seed=1,2") == ({}, ["features supervised_split1"])
+
+
+def test_again_that_ends_after_its_training_leaves_the_rest_to_be_done(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.run("seed=1,2", jobs=1)
+    with monkeypatch.context() as patch:
+        patch.setenv("FAIL", "features")
+        failed, called = project.run("seed=1,2", jobs=1, again=True)
+    assert (set(failed), called) == ({"seed=1", "seed=2"}, ONE[:2] * 2)
+    assert project.run("seed=1,2", jobs=1) == ({}, ONE[1:] * 2)
+
+
+@pytest.mark.parametrize(
+    "text", [b"{", b"\xff", b"[]", b'{"done": 1}', b'{"done": {"train a": {}}}']
+)
+def test_a_record_that_cannot_be_read_is_of_nothing_done(project: Project, text: bytes) -> None:
+    project.run("seed=1,2")
+    (project.plan.folder / "seed=1/job.json").write_bytes(text)
+    assert project.run("seed=1,2,3", jobs=1)[1] == ONE + ONE[1:] + ONE
+    assert project.run("seed=1,2") == ({}, ONE[1:])
 
 
 def test_a_change_of_the_parameters_is_done_again_and_the_job_keeps_those_it_began_with(
@@ -152,6 +194,10 @@ def test_the_command_says_what_there_is_to_do_and_whether_all_went_well(
     assert "trainer.lr=13: train supervised_split1, features" in capsys.readouterr().out
     assert not Path("multirun").exists()
     page = Path("page.md")
+    page.write_text("no marks")
+    with pytest.raises(DataError, match="page.md needs the lines"):
+        multirun.run(["trainer.lr=1,13"], into=page)
+    assert not Path("multirun").exists()
     page.write_text("<!-- trainer.lr=1,13:begin -->\n<!-- trainer.lr=1,13:end -->\n")
     assert not multirun.run(["trainer.lr=1,13"], into=page)
     assert (

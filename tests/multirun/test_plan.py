@@ -93,6 +93,15 @@ def test_the_command_line_narrows_an_experiment_and_has_a_folder_where_it_adds(
         (["trainer.lr=interval(1,2)"], "'trainer.lr=interval(1,2)' is no key=value nor a sweep"),
         (["lr"], "'lr' is no key=value nor a sweep"),
         (["multirun.protocols=[]"], "multirun.protocols is empty"),
+        (["multirun.protocols=reid"], "multirun.protocols=reid is no list of names"),
+        (["multirun.protocols=[[reid]]"], "is no list of names"),
+        (["multirun.sweep=3"], "multirun.sweep=3 is no mapping of keys to values"),
+        (["multirun.settings=3"], "multirun.settings=3 is no mapping of names to overrides"),
+        (["multirun=3"], "multirun=3 is no mapping"),
+        (["seed=abc"], "seed=abc is no whole number from 0 on"),
+        (["seed=[1,2]"], "seed=[1,2] is no whole number from 0 on"),
+        (["seed=1,-1"], "seed=-1 is no whole number from 0 on"),
+        (["seed=abc", "method=frozen_clip"], "seed=abc is no whole number from 0 on"),
         (
             ["multirun.protocols=[few_shot]"],
             "no split of 'few_shot'; it has reid, supervised, zero_shot",
@@ -104,6 +113,13 @@ def test_a_mistake_is_a_sentence(arguments: list[str], said: str, project: Path)
         work_of(plan(*arguments), MADE)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", [3, [3], {"method": "ez_clip"}])
+def test_a_setting_of_another_form_is_a_sentence(setting: object, project: Path) -> None:
+    experiment(project, settings={"a": setting})
+    with pytest.raises(UserError, match="a setting is a list of key=value, and one in"):
+        plan("experiment=small")
 
 
 def test_a_protocol_brings_the_training_list_of_its_model(project: Path) -> None:
@@ -126,6 +142,10 @@ def test_a_step_is_another_when_what_it_follows_from_is(project: Path) -> None:
     looked = identities("seed=1", "views=dense_4x3")
     assert looked["train"] == first["train"]
     assert looked["features"] != first["features"]
+    for choice in ("trainer.select=best", "trainer.best_on_test=true"):
+        by_centre, by_dense = (identities(choice, f"views={v}") for v in ("centre", "dense_4x3"))
+        assert by_centre["train"] != by_dense["train"]
+        assert identities(choice, "views=centre,dense_4x3")["train"] == by_centre["train"]
     (project / "cache/frames/demo/frames.json").write_text("[]")
     assert set(first.values()).isdisjoint(identities("seed=1").values())
 

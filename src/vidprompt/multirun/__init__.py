@@ -23,13 +23,15 @@ def run(
         again: also what is done.
         into: a page to write the table into, between its marks.
 
-    Raises UserError for what cannot be planned, Interrupted when it was stopped.
+    Raises UserError for what cannot be planned or a page without marks, Interrupted when it was stopped.
     """
     from vidprompt.multirun import launch, summary
     from vidprompt.multirun.plan import Configurations, make_plan
 
     made = Configurations()
     plan = make_plan(arguments, made)
+    if into is not None:
+        summary.around(into, plan.name)  # now, not after all jobs
     works = launch.work_of(plan, made, again=again)
     for work in works if show else []:
         left = ", ".join(step.title for step in work.pending) or "done"

@@ -101,6 +101,8 @@ class Launcher:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return "another process is at it"
+            if not self._stop.is_set():
+                work.record.forget(work.pending, work.job)
             for done, step in enumerate(work.pending):
                 status = None if self._stop.is_set() else self._step(work, step, lock.fileno())
                 if self._stop.is_set() and status != 0:

@@ -23,6 +23,7 @@ SEED = "seed"  # what the summary is a mean over
 OWN = ("protocol", "split")  # of each step of a job
 NOT_NAMED = ("experiment", "multirun.", "workers", "processes", "runner")  # change no number
 MULTIRUNS = Path("multirun")
+WHOLE = re.compile("0|[1-9][0-9]*")  # a seed
 LONGEST = 100  # characters of a folder's name
 
 Override = tuple[str, str]  # key, value
@@ -74,7 +75,7 @@ class Configurations:
     def of(self, *overrides: str) -> Any:
         """`configuration.compose(overrides)`."""
         seeds = [one for one in overrides if one.startswith(f"{SEED}=")]
-        if len(seeds) != 1 or not seeds[0].removeprefix(f"{SEED}=").isdigit():
+        if len(seeds) != 1 or not WHOLE.fullmatch(seeds[0].removeprefix(f"{SEED}=")):
             return self._once(overrides)
         config = self._once(tuple(one for one in overrides if one not in seeds)).copy()
         config[SEED] = int(seeds[0].removeprefix(f"{SEED}="))
@@ -99,9 +100,7 @@ def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
             raise UserError(f"{key} is each step's own: choose multirun.protocols=[…]")
     if "experiment" in swept:
         raise UserError("one experiment at a time: a multirun has one table")
-    asked = plain(configurations.of(*_joined(fixed)).multirun)
-    if not asked["protocols"]:
-        raise UserError("multirun.protocols is empty: name what the jobs are evaluated on")
+    asked = _asked(configurations.of(*_joined(fixed)))
     once, several = _parse(f"{key}={_written(value)}" for key, value in asked["sweep"].items())
     own = {key: [value] for key, value in once} | several
     fewer = {key: [value] for key, value in fixed if key in own}
@@ -124,6 +123,28 @@ def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
     return Plan(folder, tuple(asked["protocols"]), tuple(jobs.values()))
 
 
+def _asked(config: Any) -> dict[str, Any]:
+    """`multirun` of a configuration. Raises UserError where its values are of another form."""
+    asked = plain(config)["multirun"]
+    if not isinstance(asked, dict):
+        raise UserError(
+            f"multirun={asked} is no mapping: set multirun.protocols, settings or sweep"
+        )
+    protocols = asked["protocols"]
+    if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
+        raise UserError(
+            f"multirun.protocols={protocols} is no list of names: write multirun.protocols=[NAME,…]"
+        )
+    if not protocols:
+        raise UserError("multirun.protocols is empty: name what the jobs are evaluated on")
+    for key, of in (("settings", "names to overrides"), ("sweep", "keys to values")):
+        if not isinstance(asked[key], dict):
+            raise UserError(
+                f"multirun.{key}={asked[key]} is no mapping of {of}: write {{}} for none"
+            )
+    return asked
+
+
 def _folder(arguments: Sequence[str], fixed: Sequence[Override]) -> str:
     """The experiment's name and what is fixed beside, for that is another experiment; else everything."""
     experiment = dict(fixed).get("experiment")
@@ -143,18 +164,20 @@ def _job(
     look = [pair for pair in pairs if _of_tests(pair[0])]
     untrained = [o for o in (*base, *_joined(trained)) if not _of_training(o)]
     config = configurations.of(*untrained, f"protocol={protocols[0]}")
+    given = dict([*(_split(override) for override in base), *trained])
+    seed = _seed(given.get(SEED, config.seed))
     if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
         base = [override for override in base if not _of_training(override)]
         trained = [pair for pair in trained if not _of_training(pair[0])]
         pairs = [pair for pair in pairs if not _of_training(pair[0])]
-    seed = dict([*(_split(override) for override in base), *trained]).get(SEED, config.seed)
+        seed = _seed(config.seed)
     called = [setting] if setting else []
     name = ",".join([*called, *_joined(pair for pair in pairs if not _of_tests(pair[0]))])
     row = ", ".join([*called, *(_shown(key, value) for key, value in pairs if key != SEED)])
     return Job(
         name=slug(name or "single"),
         method=str(config.method.name),
-        seed=int(seed),
+        seed=seed,
         overrides=(*base, *_joined(trained)),
         looks=(Look(row or str(config.method.name), slug(",".join(_joined(look))), _joined(look)),),
     )
@@ -187,13 +210,23 @@ def _split(override: str) -> Override:
     return key, value
 
 
+def _seed(value: Any) -> int:
+    if not WHOLE.fullmatch(str(value)):
+        raise UserError(f"seed={value} is no whole number from 0 on: give one, or sweep {SEED}=1,2")
+    return int(value)
+
+
 def _shown(key: str, value: str) -> str:
     return value if key == "method" else f"{key.rpartition('.')[2]} {value}"
 
 
 def _setting(value: Any) -> list[Override]:
-    entries = [value] if isinstance(value, str) else value
-    fixed, swept = _parse(entries or [])
+    entries = [value] if isinstance(value, str) else value or []
+    if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
+        raise UserError(
+            f"a setting is a list of key=value, and one in multirun.settings is {value}"
+        )
+    fixed, swept = _parse(entries)
     if swept:
         raise UserError(f"a setting is one choice, and {next(iter(swept))} is swept in {entries}")
     return fixed

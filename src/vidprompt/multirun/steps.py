@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from vidprompt.atomic import digest, sha256, write_json
 from vidprompt.configuration import PARAMS, plain
 from vidprompt.data.splits import Split, read_split
 from vidprompt.errors import DataError, UserError
+from vidprompt.evaluation.features import INDEX  # written last
 from vidprompt.multirun.plan import Configurations, Job, Look
 from vidprompt.stages import paths
 from vidprompt.stages.paths import FLOOR
@@ -54,7 +55,8 @@ def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list
     steps, trained = [], {}
     for run in [] if job.method == FLOOR else runs:
         about = plain(made.of(*job.overrides, f"protocol={splits[run].protocol}"))
-        about = {key: value for key, value in about.items() if key not in (*APART, "views")}
+        apart = APART if _looks_at_views(about["trainer"]) else (*APART, "views")
+        about = {key: value for key, value in about.items() if key not in apart}
         trained[run] = digest([about, inputs, run, splits[run].to_json()])
         overrides = (*job.overrides, f"split={run}")
         out = paths.checkpoint(dataset, job.method, run)
@@ -62,6 +64,11 @@ def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list
     for look in job.looks:
         steps += _tests(job, look, protocols, splits, runs, digest([inputs, trained]), made)
     return steps
+
+
+def _looks_at_views(trainer: Mapping[str, Any]) -> bool:
+    """Does what a training leaves follow from how test clips are cut? Else views change tests alone."""
+    return trainer["select"] == "best" or bool(trainer["best_on_test"])
 
 
 def _tests(
@@ -87,7 +94,7 @@ def _tests(
     identity = digest([shown, given, tested])
     for run in ["frozen"] if job.method == FLOOR else runs:
         overrides = said if job.method == FLOOR else (*said, f"split={run}")
-        out = paths.features(dataset, job.method, run)
+        out = paths.features(dataset, job.method, run) / INDEX
         yield Step("features", look.name, overrides, f"{before}features {run}", out, identity)
     for protocol in protocols:
         out = paths.results(dataset, job.method, protocol) / "metrics.json"
@@ -189,9 +196,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD
-        self.done: dict[str, dict[str, str]] = {}
-        if self.path.is_file():
-            self.done = json.loads(self.path.read_text("utf-8"))["done"]
+        self.done = _done(self.path)
 
     def pending(self, steps: list[Step]) -> list[Step]:
         """Those whose output is not there, or is of something else."""
@@ -219,7 +224,32 @@ class Record:
     def add(self, step: Step, job: Job) -> None:
         """Write down that a step is done."""
         self.done[step.title] = {"identity": step.identity, "code": code()}
+        self._write(job)
+
+    def forget(self, steps: Sequence[Step], job: Job) -> None:
+        """They are to be done: until they are, what is there of them does not count."""
+        there = [step.title for step in steps if step.title in self.done]
+        for title in there:
+            del self.done[title]
+        if there:
+            self._write(job)
+
+    def _write(self, job: Job) -> None:
         write_json(self.path, {"overrides": list(job.overrides), "done": self.done})
+
+
+def _done(record: Path) -> dict[str, dict[str, str]]:
+    """Title → identity and code; nothing where there is no record, or none that can be read."""
+    try:
+        content = json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    done = content.get("done") if isinstance(content, dict) else None
+    return {
+        title: about
+        for title, about in (done if isinstance(done, dict) else {}).items()
+        if isinstance(about, dict) and {"identity", "code"} <= about.keys()
+    }
 
 
 def take(step: Step, home: Path, folder: Path) -> bool:
@@ -227,6 +257,8 @@ def take(step: Step, home: Path, folder: Path) -> bool:
     out = step.output
     log = paths.training_log(*out.parts[1:4]).parent
     if not (home / out).is_file() or home == folder:
+        return False
+    if step.identity not in Record(home).trained():  # that job is trained otherwise by now
         return False
     for part in (log, out.parent):  # the checkpoint last: it says that the step is done
         if (home / part).is_dir():

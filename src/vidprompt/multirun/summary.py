@@ -207,10 +207,19 @@ def write_between(path: Path, name: str, text: str) -> None:
 
     Raises DataError when the marks are not there.
     """
+    before, after = around(path, name)
+    write_text(path, f"{before}\n\n{text}\n\n{after}")
+
+
+def around(path: Path, name: str) -> tuple[str, str]:
+    """A page up to the mark `<!-- NAME:begin -->`, and from the mark `<!-- NAME:end -->` on.
+
+    Raises DataError when the marks are not there.
+    """
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     page = path.read_text("utf-8") if path.is_file() else ""
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise DataError(f"{path} needs the lines {begin} and {end} around the table")
-    write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+    return f"{before}{begin}", f"{end}{after}"
