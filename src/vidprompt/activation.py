@@ -98,11 +98,11 @@ def _add_dataset(
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = about | {"model": model}
     for method in (FLOOR, *pipeline["trained"]):
+        read = groups | _numbers(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
-            read = groups | _numbers(trainer, method)
             about = {"dataset": name, "method": method, "protocol": protocol, **read}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
             stages[kind][f"{name}-{method}{key}"] = about

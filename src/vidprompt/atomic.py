@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vidprompt.errors import UserError
 
@@ -37,20 +37,21 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[IO[str]]:
     """Within, no other process of this machine is in `alone(folder)`; a killed one is not, either.
 
-    Raises UserError when there is another.
+    Yields the locked file: a child that is given it holds the lock too. Raises UserError when there is
+    another.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
                 f"another process is at work in {folder}: wait for it, or stop it and run this again"
             ) from None
-        yield
+        yield lock
 
 
 def write_text(path: Path | str, text: str) -> None:

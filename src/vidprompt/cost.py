@@ -105,31 +105,35 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
         "caching frames": frames.videos * frames.cache_s / workers,
     }
     roles = set(dataset.roles)
-    runs = training_runs(protocols_of(config), roles)
+    protocols = protocols_of(config)
+    runs = training_runs(protocols, roles)
     tested = sum(
         any(role in ("test", "query", "gallery") for role in (a.split1, a.split2, a.split3))
         for a in annotations
     )
     for method in read_pipeline()["trained"]:
-        own = compose([f"dataset={dataset.name}", f"method={method}"])
-        forward, step = clip_seconds(own)
-        clips = sum(_clips(dataset, method, run, annotations) for run in runs)
+        chosen = [f"dataset={dataset.name}", f"method={method}"]
+        forward, step = clip_seconds(compose(chosen))
+        clips = 0
+        for protocol in protocols:
+            numbers = compose([*chosen, f"protocol={protocol}"])
+            of_it = [run for run in runs if run.startswith(protocol)]
+            clips += sum(_clips(numbers, run, annotations) for run in of_it)
         found[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
         each = f"{method}: encoding {tested:,} videos with each"
         found[each] = tested * max(1, len(runs)) * forward
     return found
 
 
-def _clips(dataset: Any, method: str, run: str, annotations: Sequence[Annotation]) -> int:
-    """How many clips a training run of a dataset and method sees."""
+def _clips(config: Any, run: str, annotations: Sequence[Annotation]) -> int:
+    """How many clips a training run sees; `config` is of its dataset, method and protocol."""
     from vidprompt.training.settings import in_steps
 
-    config = compose([f"dataset={dataset.name}", f"method={method}", f"split={run}"])
     if run == "reid":
         batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
     else:
         batch = config.trainer.batch_size
-    videos = _training_videos(dataset, run, annotations)
+    videos = _training_videos(config.dataset, run, annotations)
     return in_steps(config.trainer.length, "trainer.length", videos, batch) * int(batch)
 
 

@@ -118,7 +118,8 @@ def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> Non
     edit(project / "params/protocol/reid.yaml", people_per_batch=6, tracklets_per_person=4)
 
     def clips(run: str) -> int:
-        return cost._clips(compose(["dataset=ccvid"]).dataset, "ez_clip", run, annotations)
+        config = compose(["dataset=ccvid", "method=ez_clip", f"split={run}"])
+        return cost._clips(config, run, annotations)
 
     assert clips("reid") == 7 * 24
     edit(ccvid, protocols={"reid": {"people_per_batch": 16}}, roles={"recognition": "ccvid"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -10,9 +9,12 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidprompt.atomic import alone
+from vidprompt.errors import UserError
 from vidprompt.multirun.plan import MULTIRUNS, Configurations, Job, Plan
 from vidprompt.multirun.steps import RECORD, Record, Step, prepare, steps_of, take
 from vidprompt.progress import Progress
@@ -96,10 +98,10 @@ class Launcher:
     def _job(self, work: Work, progress: Progress) -> str:
         """Why it failed, or nothing."""
         began, name = time.monotonic(), work.job.name
-        with (work.folder / "lock").open("w") as lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                lock = held.enter_context(alone(work.folder))
+            except UserError:
                 return "another process is at it"
             if not self._stop.is_set():
                 work.record.forget(work.pending, work.job)
