@@ -1,0 +1,82 @@
+"""`vidprompt models`: what is declared, registered and in which stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vidprompt.errors import UserError
+from vidprompt.evaluation.measures import Cell
+from vidprompt.registry.choices import valid
+from vidprompt.registry.declared import declared_models, find_model, measures, results_of
+from vidprompt.registry.policy import read_policy
+from vidprompt.registry.revision import Revision, check_repository
+from vidprompt.registry.versions import History, Version, histories
+
+HEADS = ("Model", "Version", "Stages", "Commit", "Date", "Measure", "Value in %")
+Entry = dict[str, Any]
+
+
+def listed(name: str = "", project: Path | str = ".") -> list[Entry]:
+    """A mapping a version, newest first, or a model without one; by name.
+
+    Keys: `model`, `version`, `stages`, `commit`, `date` (empty where nothing is registered), `measure`,
+    `value`, `ci95` (None where the result is not there), `declared`. UserError for an unknown name, and
+    outside git.
+    """
+    root = Path(project)
+    check_repository(root)
+    here = Revision(root)
+    declared, tagged = declared_models(here), histories(root)
+    names = sorted({*declared, *tagged})
+    if name and name not in names:
+        raise UserError(f"no model {name!r} is declared or registered: {valid(name, names)}")
+    policy = read_policy(here)
+    found = []
+    for model in [name] if name else names:
+        measure = policy.headline.get(model, "")
+        versions = tagged.get(model, History(model, (), {})).versions
+        rows = [_entry(model, one, measure, Revision(root, one.commit)) for one in versions]
+        found += rows or [_entry(model, None, measure, here)]
+        for row in rows or found[-1:]:
+            row["declared"] = model in declared
+    return found
+
+
+def _entry(name: str, version: Version | None, measure: str, revision: Revision) -> Entry:
+    entry: Entry = {"model": name, "version": "", "stages": [], "commit": "", "date": ""}
+    if version:
+        entry |= {"version": version.version, "stages": list(version.stages)}
+        entry |= {"commit": version.commit, "date": version.date}
+    value = _value(name, measure, revision) if measure else None
+    ends = value.get("ci95") if value else None
+    return entry | {
+        "measure": measure,
+        "value": value["value"] if value else None,
+        "ci95": list(ends) if ends else None,
+    }
+
+
+def _value(name: str, measure: str, revision: Revision) -> Any:
+    """The entry of a revision's results, None where there is none."""
+    try:
+        model = find_model(revision, name)
+        for one in results_of(model, revision):
+            result = f"{one.shown(model.dataset)}/"
+            if measure.startswith(result):
+                return measures(one.protocol, one.metrics).get(measure.removeprefix(result))
+    except UserError:  # of another time, when it was not declared or results had another form
+        return None
+    return None
+
+
+def table_rows(entries: list[Entry]) -> list[tuple[str, ...]]:
+    """For people: short commits, days, percentages."""
+    rows: list[tuple[str, ...]] = []
+    for one in entries:
+        low, high = one["ci95"] or (None, None)
+        value = Cell(one["value"], low, high).text if one["value"] is not None else "–"
+        version, stages = one["version"] or "not registered", ", ".join(one["stages"]) or "–"
+        when = (one["commit"][:7] or "–", one["date"][:10] or "–")
+        rows.append((one["model"], version, stages, *when, one["measure"] or "–", value))
+    return rows

@@ -1,0 +1,19 @@
+"""A registered model, ready to encode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidprompt.models.backbone import load_backbone
+from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.registry.fetching import fetched
+from vidprompt.registry.versions import resolve
+from vidprompt.training.checkpoint import load_checkpoint
+
+
+def load_model(selector: str, project: Path | str = ".") -> VideoCLIP:
+    """What `vidprompt.registry.load` does."""
+    root = Path(project)
+    found = fetched(resolve(root, selector), root)
+    model, _ = load_checkpoint(found.checkpoint, load_backbone(found.backbone))
+    return model.eval()

@@ -1,0 +1,159 @@
+"""params/registry.yaml: the stages a model goes through, and what each asks of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vidprompt.errors import UserError
+from vidprompt.evaluation.measures import PROTOCOLS
+from vidprompt.registry.choices import valid
+from vidprompt.registry.revision import Revision
+
+FILE = "params/registry.yaml"
+_TOP = ("stages", "defaults", "models", "licences")
+_GATES = ("minimum", "coverage", "validation", "max_broken_share", "not_worse_than")
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a stage asks for.
+
+    `minimum`: result (`supervised`, or `<dataset>/<protocol>`) → measure → what the lower end of its
+    95 % interval must reach, in [0, 1]. `coverage`: the least share of listed videos that were tested.
+    `validation`: must the dataset's validation have passed? `max_broken_share`: of its videos.
+    `not_worse_than`: a stage, whose model a paired test must not show to be better.
+    """
+
+    minimum: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    coverage: float = 0.0
+    validation: bool = False
+    max_broken_share: float = 1.0
+    not_worse_than: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`own` holds each model's gates by stage, `headline` the measure that a list of models shows."""
+
+    stages: tuple[str, ...]
+    defaults: Mapping[str, Gates]
+    own: Mapping[str, Mapping[str, Gates]]
+    headline: Mapping[str, str]
+    licences: Mapping[str, str]
+
+    def check_stage(self, stage: str) -> None:
+        """UserError for a stage that is none."""
+        if stage not in self.stages:
+            raise UserError(f"{FILE} has no stage {stage!r}: {valid(stage, self.stages)}")
+
+    def gates(self, model: str, stage: str) -> Gates:
+        """All that a stage asks of a model: its own and those of the stages before it, the stricter one
+        where both say something. UserError for an unknown stage, or a model without a minimum."""
+        self.check_stage(stage)
+        found = Gates()
+        for one in self.stages[: self.stages.index(stage) + 1]:
+            for gates in (self.defaults.get(one), self.own.get(model, {}).get(one)):
+                found = _stricter(found, gates) if gates else found
+        if not found.minimum:
+            raise UserError(
+                f"{FILE} says no minimum for {model}, so nothing would be asked of its results: add "
+                f"models.{model}.{self.stages[0]}.minimum, as {{supervised: {{top1: 0.5}}}}"
+            )
+        return found
+
+
+def _stricter(a: Gates, b: Gates) -> Gates:
+    minimum = {result: dict(measures) for result, measures in a.minimum.items()}
+    for result, measures in b.minimum.items():
+        into = minimum.setdefault(result, {})
+        for measure, value in measures.items():
+            into[measure] = max(value, into.get(measure, value))
+    return replace(
+        a,
+        minimum=minimum,
+        coverage=max(a.coverage, b.coverage),
+        validation=a.validation or b.validation,
+        max_broken_share=min(a.max_broken_share, b.max_broken_share),
+        not_worse_than=b.not_worse_than or a.not_worse_than,
+    )
+
+
+def read_policy(revision: Revision) -> Policy:
+    """The file of a revision. UserError for a missing file, an unknown key or a wrong value."""
+    content = revision.yaml(FILE)
+    if not content:
+        raise UserError(f"{FILE} of {revision.shown} is not there, and it says what stages ask for")
+    _check_keys(content, _TOP, "")
+    stages = content.get("stages")
+    if not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages):
+        raise UserError(f"{FILE}: stages must list their names, in order")
+    defaults = {
+        stage: _gates(about, f"defaults.{stage}", stages)
+        for stage, about in _mapping(content.get("defaults"), "defaults", stages).items()
+    }
+    own: dict[str, dict[str, Gates]] = {}
+    headline = {}
+    for name, about in _mapping(content.get("models"), "models").items():
+        where = f"models.{name}"
+        said = dict(_mapping(about, where, ["headline", *stages]))
+        headline[name] = str(said.pop("headline", ""))
+        own[name] = {s: _gates(gates, f"{where}.{s}", stages) for s, gates in said.items()}
+        if headline[name]:
+            _check_result(headline[name].partition("/")[0], f"{where}.headline")
+    licences = _mapping(content.get("licences"), "licences")
+    texts = {name: " ".join(str(text).split()) for name, text in licences.items()}
+    return Policy(tuple(stages), defaults, own, headline, texts)
+
+
+def _gates(content: Any, where: str, stages: list[str]) -> Gates:
+    said = _mapping(content, where, _GATES)
+    minimum = {}
+    for result, measures in _mapping(said.get("minimum"), f"{where}.minimum").items():
+        inside = f"{where}.minimum.{result}"
+        _check_result(result.rpartition("/")[2], f"{where}.minimum")
+        values = _mapping(measures, inside)
+        minimum[result] = {m: _share(v, f"{inside}.{m}") for m, v in values.items()}
+    validation = said.get("validation", False)
+    if not isinstance(validation, bool):
+        raise UserError(f"{FILE}: {where}.validation is {validation!r}: true or false")
+    other = str(said.get("not_worse_than") or "")
+    if other and other not in stages:
+        raise UserError(f"{FILE}: {where}.not_worse_than is {other!r}: {valid(other, stages)}")
+    return Gates(
+        minimum=minimum,
+        coverage=_share(said.get("coverage", 0), f"{where}.coverage"),
+        validation=validation,
+        max_broken_share=_share(said.get("max_broken_share", 1), f"{where}.max_broken_share"),
+        not_worse_than=other,
+    )
+
+
+def _check_result(protocol: str, where: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise UserError(f"{FILE}: {where}: no protocol {protocol!r}: {valid(protocol, PROTOCOLS)}")
+
+
+def _share(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"{FILE}: {where} is {value!r}: a share between 0 and 1")
+    return float(value)
+
+
+def _mapping(
+    content: Any, where: str, keys: list[str] | tuple[str, ...] | None = None
+) -> Mapping[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{FILE}: {where} is not a mapping")
+    if keys is not None:
+        _check_keys(content, keys, f"{where}.")
+    return {str(key): value for key, value in content.items()}
+
+
+def _check_keys(content: Mapping[Any, Any], keys: list[str] | tuple[str, ...], inside: str) -> None:
+    for key in content:
+        if key not in keys:
+            raise UserError(f"{FILE}: unknown key {f'{inside}{key}'!r}: {valid(str(key), keys)}")

@@ -1,0 +1,254 @@
+"""Whether a model may have a stage: every check that `vidprompt register` makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidprompt.errors import UserError
+from vidprompt.evaluation.measures import Cell, percent
+from vidprompt.registry.checks import Check, Verdict
+from vidprompt.registry.choices import valid
+from vidprompt.registry.declared import Declared, Judged, find_model, measures, results_of
+from vidprompt.registry.policy import FILE, Gates, read_policy
+from vidprompt.registry.revision import Revision, changed_files, try_git
+from vidprompt.registry.weights import Weights, find_weights
+
+FIRST_FILES = 5
+
+
+def judge(
+    name: str,
+    stage: str,
+    revision: Revision,
+    *,
+    tree: bool = True,
+    remote: bool = True,
+) -> Verdict:
+    """Make every check, in the order in which `register` refuses.
+
+    Of a commit, what is judged is what git and dvc.lock have of it; of the workspace, what is on disk.
+    The gates are those of params/registry.yaml as it lies on disk. `tree`, `remote`: look whether the
+    tree is clean, and for the weights in the remotes. Raises UserError for an unknown model or stage, or
+    a registry.yaml that cannot be used.
+    """
+    checks = [check_tree(revision.root)] if tree else []
+    model, policy = find_model(revision, name), read_policy(Revision(revision.root))
+    gates = policy.gates(name, stage)
+    checks += _checks(model, gates, revision, remote)
+    return Verdict(name, stage, revision.shown, tuple(checks))
+
+
+def verdicts(
+    dataset: str,
+    stage: str = "candidate",
+    *,
+    project: Path | str = ".",
+    tree: bool = False,
+    remote: bool = False,
+) -> list[Verdict]:
+    """Of every declared model of a dataset, would it pass? What cannot be judged fails with the reason.
+
+    The workspace is judged, as a run has left it. Raises UserError only where dvc.yaml or
+    params/registry.yaml cannot be read, or there is no such stage.
+    """
+    from vidprompt.registry.declared import declared_models
+
+    revision = Revision(Path(project))
+    read_policy(revision).check_stage(stage)
+    found = []
+    for model in declared_models(revision).values():
+        if model.dataset != dataset:
+            continue
+        try:
+            found.append(judge(model.name, stage, revision, tree=tree, remote=remote))
+        except UserError as error:
+            check = Check("gates", model.name, "–", "", str(error))
+            found.append(Verdict(model.name, stage, revision.shown, (check,)))
+    return found
+
+
+def _checks(model: Declared, gates: Gates, revision: Revision, remote: bool) -> Iterator[Check]:
+    judged = results_of(model, revision)
+    yield _pipeline(model, judged, revision)
+    try:
+        weights = find_weights(model, revision)
+    except UserError as error:
+        yield Check("weights", model.path, "–", "to be had", str(error))
+        return
+    yield from _weights(judged, weights, model)
+    if remote:
+        yield _remote(model, weights, revision)
+    datasets = sorted({model.dataset, *(one.dataset for one in judged)})
+    for dataset in datasets:
+        yield from _data(dataset, gates, revision)
+    for one in judged:
+        yield _coverage(one, gates, model)
+    yield from _minima(judged, gates, model)
+    yield from _not_worse(gates, model, weights, revision)
+
+
+def check_tree(root: Path) -> Check:
+    """Is everything committed? A version is a commit."""
+    files = changed_files(root)
+    if not files:
+        return Check("tree", "git", "clean", "clean")
+    more = f" and {len(files) - FIRST_FILES} more" if len(files) > FIRST_FILES else ""
+    problem = (
+        f"the tree is not as committed ({', '.join(files[:FIRST_FILES])}{more}): a version is a commit, "
+        "so commit or remove them first"
+    )
+    return Check("tree", "git", f"{len(files)} changed", "clean", problem)
+
+
+def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Check:
+    from vidprompt.registry.pipeline import outdated
+    from vidprompt.stages import paths
+
+    results = {paths.results(j.dataset, model.method, j.protocol) / "metrics.json" for j in judged}
+    validations = {paths.validation(dataset) for dataset in {model.dataset, *_datasets(judged)}}
+    outputs = sorted(path.as_posix() for path in {*results, *validations})
+    try:
+        stages = outdated(revision, [model.path, *outputs])
+    except UserError as error:
+        return Check("pipeline", "dvc.lock", "–", "up to date", str(error))
+    if not stages:
+        return Check("pipeline", "dvc.lock", "up to date", "up to date")
+    more = f" and {len(stages) - FIRST_FILES} more" if len(stages) > FIRST_FILES else ""
+    problem = (
+        f"{model.name}'s results are not of this code and these parameters: out of date are "
+        f"{'; '.join(stages[:FIRST_FILES])}{more}; run `dvc repro` and commit what it changes"
+    )
+    return Check("pipeline", "dvc.lock", f"{len(stages)} stages out of date", "up to date", problem)
+
+
+def _datasets(judged: list[Judged]) -> set[str]:
+    return {one.dataset for one in judged}
+
+
+def _weights(judged: list[Judged], weights: Weights, model: Declared) -> Iterator[Check]:
+    """Every result is of these weights."""
+    if not judged:
+        problem = (
+            f"no metrics.json in results/ says that it is of {model.path}: is a protocol evaluated with "
+            f"{model.run}? `dvc repro`"
+        )
+        yield Check("weights", model.path, "no results", "results", problem)
+    for one in judged:
+        about = one.shown(model.dataset)
+        if one.digest == weights.digest:
+            yield Check("weights", about, weights.digest, weights.digest)
+            continue
+        problem = (
+            f"results/{one.dataset}/{model.method}/{one.protocol}/metrics.json is of other weights "
+            f"({one.digest}) than {model.path} ({weights.digest}): `dvc repro` or `dvc checkout`"
+        )
+        yield Check("weights", about, one.digest, weights.digest, problem)
+
+
+def _remote(model: Declared, weights: Weights, revision: Revision) -> Check:
+    from vidprompt.registry.storage import remote_names, remotes_with
+
+    there, failed = remotes_with(revision, weights.md5)
+    if there:
+        return Check("remote", model.path, ", ".join(there), "in a remote")
+    names = remote_names(revision.root)
+    first = names[0] if names else "REMOTE"
+    how = f"`dvc push -r {first} {model.path}`"
+    if revision.commit:
+        how += f" with {revision.shown} checked out"
+    if not names:
+        how = f"`dvc remote add REMOTE URL`, then {how}"
+    asked = f" ({'; '.join(failed)})" if failed else f" ({', '.join(names)})" if names else ""
+    problem = (
+        f"no configured remote{asked} has the weights {model.path} of {revision.shown}, so nobody else "
+        f"could load them: {how}, and commit it if the remote is a folder of this repository"
+    )
+    return Check("remote", model.path, "nowhere", "in a remote", problem)
+
+
+def _data(dataset: str, gates: Gates, revision: Revision) -> Iterator[Check]:
+    """Validation and broken videos of a dataset."""
+    if gates.validation:
+        path = f"results/{dataset}/validation.json"
+        success = (revision.json(path) or {}).get("success")
+        said = (
+            {True: "passed", False: "failed"}.get(bool(success), "")
+            if success is not None
+            else "none"
+        )
+        problem = "" if success is True else f"{path} says {said}, and it must have passed"
+        yield Check("validation", dataset, said, "passed", problem)
+    if gates.max_broken_share < 1:
+        path = f"results/{dataset}/health.json"
+        health = revision.json(path) or {}
+        videos = int(health.get("videos") or 0)
+        share = 1 - int(health.get("usable") or 0) / videos if videos else 1.0
+        wanted = f"≤ {percent(gates.max_broken_share)}%"
+        problem = (
+            f"{percent(share)}% of {dataset}'s videos cannot be used ({path}): {wanted} is allowed"
+        )
+        yield Check(
+            "broken",
+            dataset,
+            f"{percent(share)}%",
+            wanted,
+            problem if share > gates.max_broken_share else "",
+        )
+
+
+def _coverage(one: Judged, gates: Gates, model: Declared) -> Check:
+    about, share = one.shown(model.dataset), float(one.metrics.get("coverage") or 0)
+    wanted = f"≥ {percent(gates.coverage)}%"
+    problem = f"{about} tested {percent(share)}% of what it lists, and {wanted} is asked for"
+    return Check(
+        "coverage", about, f"{percent(share)}%", wanted, problem if share < gates.coverage else ""
+    )
+
+
+def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Check]:
+    """The lower end of each gated measure's interval."""
+    by_name = {one.shown(model.dataset): one for one in judged}
+    for result, minima in sorted(gates.minimum.items()):
+        one = by_name.get(result)
+        there = measures(one.protocol, one.metrics) if one else {}
+        for measure, minimum in sorted(minima.items()):
+            about, wanted = f"{result} {measure}", f"lower end ≥ {percent(minimum)}"
+            if one is None:
+                problem = f"{FILE} asks for {about}, and {model.name} has no such result: "
+                problem += valid(result, by_name)
+                yield Check("minimum", about, "–", wanted, problem)
+            elif measure not in there:
+                problem = f"{FILE} asks for {about}, and {result} has no such measure: "
+                yield Check("minimum", about, "–", wanted, problem + valid(measure, there))
+            else:
+                yield _minimum(about, there[measure], minimum, wanted)
+
+
+def _minimum(about: str, entry: Mapping[str, Any], minimum: float, wanted: str) -> Check:
+    low, high = entry.get("ci95") or (None, None)
+    cell = Cell(float(entry["value"]), low, high)
+    if low is None:
+        problem = f"{about} is {cell.text}% and has no interval whose lower end could be judged"
+    elif low < minimum:
+        problem = f"{about} is {cell.text}%, and its lower end must be at least {percent(minimum)}"
+    else:
+        problem = ""
+    return Check("minimum", about, cell.text, wanted, problem)
+
+
+def _not_worse(
+    gates: Gates, model: Declared, weights: Weights, revision: Revision
+) -> Iterator[Check]:
+    """Against the model that is in the stage `not_worse_than`, by the paired tests."""
+    from vidprompt.registry.against import against, compared_with
+
+    if not gates.not_worse_than or try_git(revision.root, "rev-parse", "HEAD") is None:
+        return
+    other = compared_with(model, gates.not_worse_than, weights, revision)
+    if isinstance(other, str):
+        yield Check("not_worse", gates.not_worse_than, other, "not worse")
+        return
+    for result, minima in sorted(gates.minimum.items()):
+        yield from against(other, result, sorted(minima), model, revision)

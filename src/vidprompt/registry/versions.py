@@ -1,0 +1,251 @@
+"""Versions and stages: GTO's tags. `NAME@v0.1.0` is a version, `NAME#staging#2` gives its commit a stage.
+
+They are read here from one `git for-each-ref`, in the order of their numbers: dates have seconds, and two
+stages given within one would have no order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from vidprompt.errors import UserError
+from vidprompt.registry.choices import valid
+from vidprompt.registry.revision import Revision, check_repository, git, try_git
+
+LATEST = "latest"
+BUMPS = ("major", "minor", "patch")
+_FORMAT = "%(refname:strip=2)%00%(*objectname)%00%(creatordate:iso-strict)"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version; `stages` that it is in now, in the order in which they were given."""
+
+    name: str
+    version: str
+    commit: str
+    date: str  # ISO 8601
+    stages: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """`ez-clip-demo@v0.1.0`."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A stage given to a commit, or taken from it."""
+
+    number: int
+    date: datetime
+    stage: str
+    commit: str
+    cancels: bool
+
+
+@dataclass(frozen=True)
+class History:
+    """One model's versions, newest first; `line` has those that a stage went through, oldest first, without
+    those it was rolled back from."""
+
+    name: str
+    versions: tuple[Version, ...]
+    line: dict[str, tuple[str, ...]]
+    withdrawn: tuple[str, ...] = ()  # numbers that are not given again
+
+    def get(self, version: str) -> Version:
+        """UserError, with what there is, for a version that is not registered."""
+        for one in self.versions:
+            if one.version == version:
+                return one
+        there = [one.version for one in self.versions]
+        raise UserError(f"{self.name} has no version {version!r}: {valid(version, there)}")
+
+    def at(self, commit: str) -> Version | None:
+        """The version that a commit is."""
+        return next((one for one in self.versions if one.commit == commit), None)
+
+    def holder(self, stage: str) -> Version | None:
+        """The version that is in a stage now."""
+        return next((one for one in self.versions if stage in one.stages), None)
+
+    def before(self, stage: str) -> Version | None:
+        """The version that was in a stage before the one that is now; None where there was none."""
+        line, now = self.line.get(stage, ()), self.holder(stage)
+        earlier = line[: line.index(now.version)] if now and now.version in line else line
+        return self.get(earlier[-1]) if earlier else None
+
+    def next(self, bump: str) -> str:
+        """The number of a new version: v0.1.0 at first."""
+        from gto.versions import SemVer
+
+        if bump not in BUMPS:
+            raise UserError(f"a version cannot be bumped by {bump!r}: {valid(bump, BUMPS)}")
+        numbers = [*(one.version for one in self.versions), *self.withdrawn]
+        if not numbers:
+            return "v0.1.0"
+        newest = max(map(SemVer, numbers))
+        return str(newest.bump(**{f"bump_{one}": one == bump for one in BUMPS}).version)
+
+
+def histories(root: Path) -> dict[str, History]:
+    """Every name that has tags, sorted. UserError outside git."""
+    from gto.constants import Action
+    from gto.tag import parse_name
+
+    check_repository(root)
+    made: dict[str, dict[str, tuple[str, datetime]]] = {}
+    gone: dict[str, dict[str, datetime]] = {}
+    events: dict[str, list[_Event]] = {}
+    for line in git(root, "for-each-ref", "refs/tags", f"--format={_FORMAT}").splitlines():
+        tag, commit, date = line.split("\0")
+        about = parse_name(tag, raise_on_fail=False)
+        if not about or not commit:  # another tag, or a light one, which GTO does not count either
+            continue
+        name, action, when = about["name"], about.get("action"), datetime.fromisoformat(date)
+        if action is Action.REGISTER:
+            made.setdefault(name, {})[about["version"]] = (commit, when)
+        elif action is Action.DEREGISTER:
+            gone.setdefault(name, {})[about["version"]] = when
+        elif action in (Action.ASSIGN, Action.UNASSIGN):
+            event = _Event(
+                about.get("counter", 0), when, about["stage"], commit, action is Action.UNASSIGN
+            )
+            events.setdefault(name, []).append(event)
+    found = {}
+    for name in sorted(made):
+        lost = {
+            v for v, when in gone.get(name, {}).items() if when >= made[name].get(v, ("", when))[1]
+        }
+        kept = {v: about for v, about in made[name].items() if v not in lost}
+        found[name] = replace(
+            _history(name, kept, events.get(name, [])), withdrawn=tuple(sorted(lost))
+        )
+    return found
+
+
+def _history(name: str, made: dict[str, tuple[str, datetime]], events: Iterable[_Event]) -> History:
+    from gto.versions import SemVer
+
+    of_commit = {commit: version for version, (commit, _) in made.items()}
+    in_order = sorted(events, key=lambda e: (e.number, e.date))
+    lines: dict[str, list[str]] = {}
+    current: dict[str, dict[str, int]] = {}  # stage → version → when it was last given
+    for place, event in enumerate(in_order):
+        version = of_commit.get(event.commit)
+        if version is None:
+            continue
+        line, given = lines.setdefault(event.stage, []), current.setdefault(event.stage, {})
+        if event.cancels:
+            line[:] = [one for one in line if one != version]
+        elif version in line:  # given again is a way back: what came after it is over
+            del line[line.index(version) + 1 :]
+        else:
+            line.append(version)
+        given.pop(version, None)
+        if not event.cancels:
+            given[version] = place
+    holders = {
+        stage: max(given, key=lambda v: given[v]) for stage, given in current.items() if given
+    }
+    in_stages = sorted(holders, key=lambda stage: current[stage][holders[stage]])
+    versions = [
+        Version(
+            name,
+            version,
+            commit,
+            when.isoformat(),
+            tuple(s for s in in_stages if holders[s] == version),
+        )
+        for version, (commit, when) in made.items()
+    ]
+    versions.sort(key=lambda one: SemVer(one.version), reverse=True)
+    return History(name, tuple(versions), {stage: tuple(line) for stage, line in lines.items()})
+
+
+def history(root: Path, name: str) -> History:
+    """One name's; empty where nothing is registered."""
+    return histories(root).get(name) or History(name, (), {})
+
+
+def resolve(root: Path, selector: str) -> Version:
+    """`NAME@v0.1.0`, `NAME@latest` or `NAME@production` → the version.
+
+    UserError, with what there is, for an unknown name, version or stage, and a stage that nothing is in.
+    """
+    name, at, wanted = selector.partition("@")
+    found = histories(root)
+    if name not in found:
+        raise UserError(
+            f"no version of {name!r} is registered here ({valid(name, found)}): `vidprompt register "
+            f"{name} --stage candidate` registers one, `git fetch --tags` brings those of others"
+        )
+    one = found[name]
+    if not one.versions:
+        raise UserError(f"{name} has no version that is still registered")
+    there = [version.version for version in one.versions]
+    held = [stage for version in one.versions for stage in version.stages]
+    if not at or not wanted:
+        choices = ", ".join(f"{name}@{part}" for part in (LATEST, *held, *there))
+        raise UserError(f"{selector!r}: which version? {choices}")
+    if wanted == LATEST:
+        return one.versions[0]
+    if wanted in there:
+        return one.get(wanted)
+    holder = one.holder(wanted)
+    if holder is None:
+        choices = valid(wanted, [LATEST, *held, *there])
+        raise UserError(f"{name} has no version {wanted!r}, and none is in such a stage: {choices}")
+    return holder
+
+
+def assign(version: Version, stage: str, root: Path, message: str) -> str:
+    """Give a version a stage; the tag. UserError when it cannot be written."""
+    import gto.api
+    from gto.exceptions import GTOException
+    from scmrepo.exceptions import SCMError
+
+    try:
+        made = gto.api.assign(
+            str(root), version.name, stage, version=version.version, message=message, force=True
+        )
+    except (GTOException, SCMError) as error:
+        raise UserError(f"{version.shown} cannot be given {stage}: {error}") from error
+    return str(made.tag)
+
+
+def register(revision: Revision, name: str, version: str, message: str) -> tuple[Version, str]:
+    """Make a commit a version; it and its tag. UserError when it cannot be written."""
+    import gto.api
+    from gto.exceptions import GTOException
+    from scmrepo.exceptions import SCMError
+
+    root = revision.root
+    try:
+        made = gto.api.register(str(root), name, revision.commit, version=version, message=message)
+    except (GTOException, SCMError) as error:
+        raise UserError(f"{name} {version} cannot be registered: {error}") from error
+    return history(root, name).get(version), str(made.tag)
+
+
+def push(root: Path, tags: Sequence[str], remote: str = "origin") -> None:
+    """Send tags, and the commits they name, to a git remote. UserError when it does not take them."""
+    try:
+        git(root, "push", "--quiet", remote, *(f"refs/tags/{tag}" for tag in tags))
+    except UserError as error:
+        raise UserError(
+            f"the tags are made, but {remote} did not take them: `git push {remote} {' '.join(tags)}` "
+            f"({error})"
+        ) from error
+
+
+def check_remote(root: Path, remote: str = "origin") -> None:
+    """UserError where git has no such remote."""
+    if try_git(root, "remote", "get-url", remote) is None:
+        raise UserError(
+            f"git has no remote {remote!r} to push tags to: leave --push out, or add it"
+        )

@@ -1,0 +1,52 @@
+"""The weights of a declared model, by what DVC's lock says of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidprompt.atomic import digest, sha256
+from vidprompt.errors import UserError
+from vidprompt.registry.declared import Declared
+from vidprompt.registry.revision import Revision
+from vidprompt.registry.storage import fetch, tracked_md5
+from vidprompt.training.metadata import CheckpointMetadata, read_metadata
+
+FETCHED = Path("cache/registry/weights")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file with a model's weights; `digest` is what metrics.json calls the checkpoint."""
+
+    file: Path
+    md5: str
+    sha256: str
+    digest: str
+    metadata: CheckpointMetadata
+
+
+def find_weights(model: Declared, revision: Revision) -> Weights:
+    """The file that dvc.lock names: as it lies in models/, else from DVC's cache or a remote.
+
+    UserError where dvc.lock names none, or it is nowhere.
+    """
+    md5 = tracked_md5(revision, model.path)
+    if md5 is None:
+        raise UserError(
+            f"dvc.lock of {revision.shown} names no {model.path}: `dvc repro` trains {model.name}, then "
+            "commit dvc.lock"
+        )
+    file = revision.root / model.path
+    if not file.is_file() or _md5(file) != md5:
+        file = revision.root / FETCHED / f"{md5}.safetensors"
+        if not file.is_file() or _md5(file) != md5:
+            fetch(revision, model.path, file)
+    metadata, whole = read_metadata(file), sha256(file)
+    return Weights(file, md5, whole, digest([whole, metadata.config_hash]), metadata)
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
