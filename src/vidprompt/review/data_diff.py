@@ -1,0 +1,222 @@
+"""What changed in the data: videos, their health, their labels, and the lists drawn from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from vidprompt.review.sides import Side
+from vidprompt.review.store import Store
+from vidprompt.stages import paths
+
+GOOD = ("ok", "unopened")
+ROLES = ("split1", "split2", "split3")
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Video ids by what happened to them; `reasons`: why one is broken now. Sorted."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+    relabelled: tuple[tuple[str, str, str], ...] = ()  # video, base's, head's
+    moved: tuple[str, ...] = ()  # to another official split
+    replaced: tuple[str, ...] = ()  # other bytes under the same name
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def any(self) -> bool:
+        found = (self.added, self.removed, self.broken, self.mended)
+        return any((*found, self.relabelled, self.moved, self.replaced))
+
+
+@dataclass(frozen=True)
+class List:
+    """A list (split file and part): how many videos it has on each side, None where it is not."""
+
+    name: str
+    base: int | None
+    head: int | None
+    id: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class DataDiff:
+    """Of one dataset. `counts`: usable and all videos of base and head, None where no health.json says.
+
+    `whole` is false where a manifest is not at hand: then `videos` holds what the lists of broken videos in
+    git show. `known`: which of the two sides has the dataset.
+    """
+
+    dataset: str
+    known: tuple[bool, bool]
+    counts: tuple[tuple[int, int] | None, tuple[int, int] | None]
+    whole: bool
+    videos: Videos
+    lists: tuple[List, ...]
+
+    @property
+    def changed(self) -> bool:
+        alone = self.known[0] != self.known[1]
+        counted = None not in self.counts and self.counts[0] != self.counts[1]
+        return alone or counted or self.videos.any or bool(self.lists)
+
+
+def data(base: Side, head: Side, store: Store) -> list[DataDiff]:
+    """Each dataset of either side."""
+    found = []
+    for dataset in sorted({*base.datasets, *head.datasets}):
+        health = [_health(side, dataset) for side in (base, head)]
+        known = dataset in base.datasets, dataset in head.datasets
+        if all(known):
+            videos, whole = _videos(dataset, base, head, health, store)
+            lists = _lists(dataset, base, head, store)
+        else:
+            videos, whole, lists = Videos(), True, ()
+        counts = _count(health[0]), _count(health[1])
+        found.append(DataDiff(dataset, known, counts, whole, videos, lists))
+    return found
+
+
+def _health(side: Side, dataset: str) -> dict[str, Any]:
+    """health.json; of an older revision, validation.json, which has the list of broken videos too."""
+    for path in (paths.health(dataset), paths.validation(dataset)):
+        found = side.json(path.as_posix())
+        if isinstance(found, dict) and isinstance(found.get("broken"), list):
+            return found
+    return {}
+
+
+def _count(health: Mapping[str, Any]) -> tuple[int, int] | None:
+    counts = health.get("usable"), health.get("videos")
+    return counts if all(isinstance(n, int) for n in counts) else None  # type: ignore[return-value]
+
+
+def _videos(
+    dataset: str, base: Side, head: Side, health: Sequence[Mapping[str, Any]], store: Store
+) -> tuple[Videos, bool]:
+    """From the manifests; without one of them from the lists of broken videos in git."""
+    folder = paths.manifest(dataset).parent.as_posix()
+    names = [side.recorded.get(folder, "") for side in (base, head)]
+    if names[0] and names[0] == names[1]:
+        return Videos(), True
+    tables = [_manifest(side, folder, store) for side in (base, head)]
+    if tables[0] is None or tables[1] is None:
+        return _by_health(*health), False
+    return by_manifest(tables[0], tables[1]), True
+
+
+def _manifest(side: Side, folder: str, store: Store) -> pd.DataFrame | None:
+    file = store.inside(side.recorded, folder, "manifest.parquet")
+    if file is None:
+        return None
+    try:
+        return pd.read_parquet(file).set_index("video_id").sort_index()
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def by_manifest(base: pd.DataFrame, head: pd.DataFrame) -> Videos:
+    """Two manifests, indexed by video_id; columns that one of them lacks are not compared."""
+    common = base.index.intersection(head.index)
+    one, two = base.loc[common], head.loc[common]
+
+    def differ(column: str, known: bool = False) -> pd.Series:
+        if column not in one or column not in two:
+            return pd.Series(False, index=common)
+        other = one[column].astype(str) != two[column].astype(str)
+        return other & (one[column] != "") & (two[column] != "") if known else other
+
+    def ids(mask: Any) -> tuple[str, ...]:
+        return tuple(sorted(map(str, common[mask.to_numpy(bool)])))
+
+    health = [side["health"].isin(GOOD) for side in (one, two)]
+    added = tuple(sorted(map(str, head.index.difference(base.index))))
+    broken = ids(health[0] & ~health[1])
+    bad = [video for video in added if head.at[video, "health"] not in GOOD]
+    other = differ("label")
+    labels = zip(common[other], one.loc[other, "label"], two.loc[other, "label"], strict=True)
+    moved = pd.concat([differ(role) for role in ROLES], axis=1).any(axis=1)
+    return Videos(
+        added=added,
+        removed=tuple(sorted(map(str, base.index.difference(head.index)))),
+        broken=broken,
+        mended=ids(~health[0] & health[1]),
+        relabelled=tuple(sorted((str(v), str(a), str(b)) for v, a, b in labels)),
+        moved=ids(moved),
+        replaced=ids(differ("hash", known=True)),
+        reasons={video: str(head.at[video, "health"]) for video in (*broken, *bad)},
+    )
+
+
+def _by_health(base: Mapping[str, Any], head: Mapping[str, Any]) -> Videos:
+    """Broken videos that are named on one side alone; nothing where a side names none, broken or not."""
+    if not (base and head):
+        return Videos()
+    one, two = (
+        {str(e["video_id"]): str(e.get("health") or e.get("reason", "")) for e in health["broken"]}
+        for health in (base, head)
+    )
+    broken = tuple(sorted(two.keys() - one.keys()))
+    mended = tuple(sorted(one.keys() - two.keys()))
+    return Videos(broken=broken, mended=mended, reasons={video: two[video] for video in broken})
+
+
+def _lists(dataset: str, base: Side, head: Side, store: Store) -> tuple[List, ...]:
+    """Lists whose id or length changed: from the split files, else from the metrics that were made."""
+    folder = paths.splits(dataset).as_posix()
+    names = [side.recorded.get(folder, "") for side in (base, head)]
+    if names[0] and names[0] == names[1]:
+        return ()
+    found = [_split_files(side, folder, store) for side in (base, head)]
+    if found[0] is None or found[1] is None:
+        found = [_from_metrics(side, dataset) for side in (base, head)]
+    one, two = (lists or {} for lists in found)
+    changed = []
+    for name in sorted({*one, *two}):
+        a, b = one.get(name), two.get(name)
+        if a != b:
+            ids = (a[0] if a else "", b[0] if b else "")
+            changed.append(List(name, a[1] if a else None, b[1] if b else None, ids))
+    return tuple(changed)
+
+
+Lists = dict[str, tuple[str, int, str]]  # name → id, how many videos, which
+
+
+def _split_files(side: Side, folder: str, store: Store) -> Lists | None:
+    listing = store.listing(side.recorded.get(folder, ""))
+    if listing is None:
+        return None
+    found: Lists = {}
+    for name, md5 in sorted(listing.items()):
+        file = store.file(md5, f"{folder}/{name}") if name.endswith(".json") else None
+        if file is None:
+            continue
+        split = json.loads(file.read_bytes())
+        parts = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
+        for part, subset in parts.items():
+            if subset:
+                which = json.dumps([subset["videos"], subset["labels"], subset["classes"]])
+                found[f"{name.removesuffix('.json')}/{part}"] = (
+                    str(split.get("id")),
+                    len(subset["videos"]),
+                    which,
+                )
+    return found
+
+
+def _from_metrics(side: Side, dataset: str) -> Lists:
+    found: Lists = {}
+    for (owner, _, _), metrics in side.results.items():
+        for name, split in metrics.get("splits", {}).items() if owner == dataset else ():
+            for test, entry in split.get("tests", {}).items():
+                if "listed" in entry:
+                    found[f"{name}/{test}"] = str(split.get("id")), int(entry["listed"]), ""
+    return found

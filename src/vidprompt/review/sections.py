@@ -1,0 +1,252 @@
+"""The parts of the report beside the results: data, parameters, stages, trainings, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from vidprompt.review.cost_diff import Change, CostDiff
+from vidprompt.review.data_diff import DataDiff, List
+from vidprompt.review.markdown import code, details, escaped, several, some, table
+from vidprompt.review.params_diff import Param, Stages
+from vidprompt.review.training_diff import Training
+
+MOST_VIDEOS, MOST_PARAMS, MOST_STAGES = 20, 150, 40
+FOLDED = 12  # so many lines and more are folded up
+KNOWN = {(False, True): "not in base", (True, False): "removed"}
+
+
+def data(found: Sequence[DataDiff]) -> Iterator[str]:
+    """Videos and lists, a dataset after the other."""
+    yield "## Data"
+    yield ""
+    changed = [one for one in found if one.changed]
+    for one in changed:
+        counts = _counts(one)
+        yield f"**{escaped(one.dataset)}**" + (f": {counts}" if counts else "")
+        yield ""
+        yield from _videos(one)
+        lists = [_list(entry) for entry in one.lists]
+        if len(lists) < FOLDED:
+            yield from some(lists, FOLDED)
+            yield ""
+        else:
+            yield from details(f"{len(lists)} lists changed", some(lists, MOST_STAGES))
+    partly = [one for one in found if not one.whole]
+    if not changed:
+        yield "No change in videos, labels or lists" + (" that git shows." if partly else ".")
+        yield ""
+    if partly:
+        names = ", ".join(code(one.dataset) for one in partly)
+        yield (
+            f"The manifest of one side is not at hand ({names}): added and removed videos and labels cannot "
+            "be seen, only the numbers and broken videos in git."
+        )
+        yield ""
+
+
+def _counts(one: DataDiff) -> str:
+    if one.known[0] != one.known[1]:
+        count = one.counts[one.known[1]]
+        size = f", {count[0]:,} of {count[1]:,} videos usable" if count else ""
+        return KNOWN[one.known] + size
+    base, head = one.counts
+    if base is None or head is None:
+        return ""
+    return f"{base[0]:,} of {base[1]:,} videos usable → **{head[0]:,} of {head[1]:,}**"
+
+
+def _videos(one: DataDiff) -> Iterator[str]:
+    videos = one.videos
+    why = videos.reasons
+
+    def named(ids: Iterable[str]) -> list[str]:
+        return [code(v) + (f": {escaped(why[v])}" if v in why else "") for v in ids]
+
+    relabelled = [f"{code(v)}: {escaped(a)} → {escaped(b)}" for v, a, b in videos.relabelled]
+    groups = (
+        ("newly quarantined", named(videos.broken)),
+        ("mended", named(videos.mended)),
+        ("removed", named(videos.removed)),
+        ("added", named(videos.added)),
+        ("with another label", relabelled),
+        ("in another official split", named(videos.moved)),
+        ("with other bytes", named(videos.replaced)),
+    )
+    for title, lines in groups:
+        yield from details(f"{several(len(lines), 'video')} {title}", some(lines, MOST_VIDEOS))
+
+
+def _list(entry: List) -> str:
+    counts = ["–" if n is None else f"{n:,}" for n in (entry.base, entry.head)]
+    same = entry.base == entry.head
+    text = f"{counts[1]} videos, others than before" if same else " → ".join(counts) + " videos"
+    if all(entry.id) and entry.id[0] != entry.id[1]:
+        text += f", id {code(entry.id[0])} → {code(entry.id[1])}"
+    return f"list {code(entry.name)}: {text}"
+
+
+def params(found: Sequence[Param]) -> Iterator[str]:
+    """A file after the other, its keys in a list: lists wrap on a phone."""
+    yield "## Params"
+    yield ""
+    if not found:
+        yield "No change."
+        yield ""
+        return
+    lines = []
+    left = len(found) - MOST_PARAMS
+    for file, entries in groupby(found[:MOST_PARAMS], key=lambda one: one.file):
+        of_it = list(entries)
+        named = f"**{code(file.removeprefix('params/'))}**"
+        if not of_it[0].key:
+            lines += ["", f"{named} {_param(of_it[0])}"]
+        else:
+            lines += ["", named, "", *(f"- {code(one.key)} {_param(one)}" for one in of_it)]
+    if left > 0:
+        lines += ["", f"and {left:,} more"]
+    keys = [one for one in found if one.key]
+    whole = len(found) - len(keys)
+    title = f"{several(len(keys), 'key')} in {several(len({one.file for one in keys}), 'file')}"
+    title += f", {several(whole, 'file')} added or removed" if whole else ""
+    if len(found) < FOLDED:
+        yield from [f"{title}:", *lines, ""]
+    else:
+        yield from details(title, lines)
+
+
+def _param(one: Param) -> str:
+    if not one.key:  # a whole file
+        return f"removed, it had {one.base} keys" if one.head is None else f"new, {one.head} keys"
+    if one.base is None:
+        return f"added: {code(one.head)}"
+    if one.head is None:
+        return f"removed, was {code(one.base)}"
+    return f"{code(one.base)} → {code(one.head)}"
+
+
+def stages(found: Stages) -> Iterator[str]:
+    """Stages added, removed, with another command; code that they depend on."""
+    yield "## Stages and code"
+    yield ""
+    commands = [f"{code(n)}: {code(a)} → {code(b)}" for n, a, b in found.commands]
+    parts = (
+        (several(len(found.added), "stage") + " added", [code(name) for name in found.added]),
+        (several(len(found.removed), "stage") + " removed", [code(n) for n in found.removed]),
+        (several(len(commands), "stage") + " with another command", commands),
+        (
+            several(len(found.code), "dependency").replace("ys", "ies") + " in git changed",
+            [f"{code(path)}: {several(count, 'stage')}" for path, count in found.code.items()],
+        ),
+    )
+    if not any(lines for _, lines in parts):
+        yield "No change."
+        yield ""
+    for title, lines in parts:
+        yield from details(title, some(lines, 2 * MOST_STAGES))
+
+
+def trainings(found: Sequence[Training]) -> Iterator[str]:
+    """A run a line."""
+    if not found:
+        return
+    yield "## Training"
+    yield ""
+    rows = []
+    for one in found:
+        name = f"{code(one.method)}<br>{code(one.run)}"
+        if len({other.dataset for other in found}) > 1:
+            name = f"{code(one.dataset)}<br>{name}"
+        rows.append((name, _both(one, "steps", "{:,.0f}"), _both(one, "loss", "{:.3f}")))
+    yield from table(("Run", "Steps", "Last loss"), rows)
+    yield ""
+
+
+def _both(one: Training, key: str, form: str) -> str:
+    shown = [
+        form.format(side[key]) if side and key in side else "–" for side in (one.base, one.head)
+    ]
+    return shown[1] if shown[0] == shown[1] else f"{shown[0]} → **{shown[1]}**"
+
+
+def costs(found: Sequence[CostDiff]) -> Iterator[str]:
+    """Seconds and peak memory of the stages that were measured anew."""
+    yield "## Cost"
+    yield ""
+    if not found:
+        yield "Not measured on either side (no `results/<dataset>/cost.json`)."
+        yield ""
+    for one in found:
+        yield from _cost(one)
+
+
+def _cost(one: CostDiff) -> Iterator[str]:
+    name = f"**{escaped(one.dataset)}**"
+    if not all(one.known):
+        yield f"{name}: cost.json is {KNOWN[one.known]}."
+        yield ""
+        if one.known[1]:
+            lines = [f"{code(s)}: {_measured(entry)}" for s, entry in one.added.items()]
+            yield from details(several(len(lines), "stage"), some(lines, MOST_STAGES))
+        return
+    total = f"{one.totals[0]:,.0f} s → {one.totals[1]:,.0f} s of the stages that both have"
+    if not (one.changed or one.added or one.removed):
+        yield f"{name}: no stage was measured anew ({one.totals[1]:,.0f} s in all)."
+        yield ""
+    else:
+        other = any(not change.same_machine for change in one.changed)
+        yield f"{name}: {'measured on different machines' if other else total}."
+        yield ""
+    same = sorted((c for c in one.changed if c.same_machine), key=_growth)
+    rows = [
+        (_stage(c.stage), _pair(c, "seconds", "{:,.1f}"), _pair(c, "peak_memory_mb", "{:,}"))
+        for c in same
+    ]
+    if rows:
+        drawn = table(("Stage", "Seconds", "Peak MB"), rows)
+        yield from [*drawn, ""] if len(rows) < FOLDED else details(f"{len(rows)} stages", drawn)
+    moved = [
+        f"{code(c.stage)}: {_measured(c.base)} ({escaped(c.base.get('machine', '–'))}) → "
+        f"{_measured(c.head)} ({escaped(c.head.get('machine', '–'))})"
+        for c in one.changed
+        if not c.same_machine
+    ]
+    title = f"{several(len(moved), 'stage')} measured on another machine: not compared"
+    yield from details(title, some(moved, MOST_STAGES))
+    added = [f"{code(s)}: {_measured(entry)}" for s, entry in one.added.items()]
+    yield from details(f"{several(len(added), 'stage')} not in base", some(added, MOST_STAGES))
+    gone = [code(stage) for stage in one.removed]
+    yield from details(f"{several(len(gone), 'stage')} no longer there", some(gone, MOST_STAGES))
+    if one.stale:
+        count = several(len(one.stale), "stage")
+        yield f"Of {count} cost.json is of other inputs than dvc.lock: `vidprompt cost {one.dataset}`."
+        yield ""
+
+
+def _stage(name: str) -> str:
+    """Kind and key in two lines; spaces let a phone break the key."""
+    kind, _, key = name.partition("@")
+    key = key.partition("-")[2].replace("-", " ")
+    return f"{code(kind)}<br>{code(key)}" if key else code(kind)
+
+
+def _growth(change: Change) -> tuple[float, str]:
+    """The ones that grew most first."""
+    return -(change.ratio("seconds") or 1.0), change.stage
+
+
+def _pair(change: Change, key: str, form: str) -> str:
+    one, two = (side.get(key) for side in (change.base, change.head))
+    if one is None or two is None:
+        return "–"
+    ratio = change.ratio(key)
+    shown = f"{form.format(one)} → **{form.format(two)}**"
+    return shown + (f"<br><sub>× {ratio:.2f}</sub>" if ratio else "")
+
+
+def _measured(entry: Mapping[str, Any]) -> str:
+    parts = [f"{entry.get('seconds', 0):,.1f} s", f"{entry.get('peak_memory_mb', 0):,} MB"]
+    if "gpu_memory_mb" in entry:
+        parts.append(f"{entry['gpu_memory_mb']:,} MB of the GPU")
+    return ", ".join(parts)
