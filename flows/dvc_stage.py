@@ -4,29 +4,65 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-GRACE_S = 10.0  # between SIGTERM and SIGKILL
+from vidprompt.errors import TRANSIENT_EXIT
+
+GRACE_S = 4.0  # between SIGTERM, on which a training saves its step, and SIGKILL
+_EXITED = re.compile(r"exited with (-?\d+)")  # DVC, of the command of a stage
+_KILLED = (
+    -signal.SIGKILL,
+    128 + signal.SIGKILL,
+)  # by whom, if not by us: memory ran out, a node went
+_OURS = "vidprompt: "  # what a sentence of ours begins with
+_TAIL = 20  # lines of a failure that is not a sentence
+
+
+class CommandFailed(Exception):
+    """A command that did not end well: `code` is its own exit status or that of the stage DVC ran.
+
+    `str()` is the sentence it ended with, else its last lines.
+    """
+
+    def __init__(self, command: Sequence[str], code: int, said: Sequence[str]) -> None:
+        inside = [int(match[1]) for line in said if (match := _EXITED.search(line))]
+        self.code = inside[-1] if inside else code
+        sentences = [line.removeprefix(_OURS) for line in said if line.startswith(_OURS)]
+        tail = "\n".join(deque(said, _TAIL))
+        super().__init__(
+            sentences[-1] if sentences else f"{' '.join(command)} ended with {self.code}\n{tail}"
+        )
+
+    @property
+    def transient(self) -> bool:
+        """Might it go well another time, with nothing changed? A wrong configuration does not."""
+        return self.code == TRANSIENT_EXIT or self.code in _KILLED
+
+
+class Stopped(Exception):
+    """The flow is being stopped: nothing begins any more."""
 
 
 class Children:
     """Runs commands, each in a process group of its own, from any thread; leaving stops them all.
 
     DVC does not stop the command it runs when it is told to stop itself, and Prefect signals the
-    process of the flow alone: so the whole group gets the signal.
+    process of the flow alone: so the whole group gets the signal. A group also ends by itself when this
+    process is gone (flows/supervise.py).
     """
 
     def __init__(self) -> None:
         # a plain set and flag: both are changed in one step each, which threads do not divide
         self._groups: set[int] = set()
-        self._stopped = False
+        self.stopped = False
 
     def __enter__(self) -> Children:
         return self
@@ -39,31 +75,45 @@ class Children:
     ) -> None:
         self.stop()
 
-    def run(self, command: Sequence[str], log: Callable[[str], object]) -> list[str]:
-        """Every line of what the command says, as logged. RuntimeError with the last 20 if it fails."""
-        if self._stopped:
-            raise RuntimeError(f"{' '.join(command)}: the flow was stopped before it began")
+    def run(
+        self,
+        command: Sequence[str],
+        log: Callable[[str], object],
+        environment: Mapping[str, str] | None = None,
+        *,
+        keep_empty: bool = False,
+    ) -> list[str]:
+        """Every line of what the command says, as logged; `environment` is added to this process's.
+
+        Empty lines are left out, unless `keep_empty`.
+
+        Raises CommandFailed, or Stopped when the flow was stopped before or during the command.
+        """
+        if self.stopped:
+            raise Stopped(f"{' '.join(command)}: the flow was stopped before it began")
         child = subprocess.Popen(
-            command,
+            _supervised(command),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=_environment(),
+            env=_environment() | dict(environment or {}),
             start_new_session=True,
         )
         self._groups.add(child.pid)
         said: list[str] = []
         try:
-            if self._stopped:  # meanwhile
+            if self.stopped:  # meanwhile
                 _signal(child.pid, signal.SIGTERM)
             for line in child.stdout or ():
-                if line.strip():
+                if line.strip() or keep_empty:
                     said.append(line.rstrip())
                     log(said[-1])
-            if child.wait():
-                tail = "\n".join(deque(said, 20))
-                raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}\n{tail}")
+            if code := child.wait():
+                if self.stopped:
+                    raise Stopped(f"{' '.join(command)}: the flow was stopped")
+                raise CommandFailed(command, code, said)
         finally:
             if child.poll() is None:
                 _stop([child.pid])
@@ -73,28 +123,41 @@ class Children:
 
     def stop(self) -> None:
         """Stop what runs, and let nothing else begin."""
-        self._stopped = True
+        self.stopped = True
         _stop(list(self._groups))
 
 
-def stage_names() -> list[str]:
-    """All stages of the project stood in, in the order of dvc.yaml. RuntimeError when DVC fails."""
-    with Children() as children:
-        said = children.run(["dvc", "stage", "list", "--name-only"], lambda _: None)
+def stage_names(children: Children) -> list[str]:
+    """All stages of the project stood in, in the order of dvc.yaml. Raises CommandFailed."""
+    said = children.run(["dvc", "stage", "list", "--name-only"], _silent)
     return [line.strip() for line in said]
 
 
-def reproduce(stage: str, children: Children, log: Callable[[str], object]) -> bool:
+def reproduce(
+    stage: str,
+    children: Children,
+    log: Callable[[str], object],
+    environment: Mapping[str, str] | None = None,
+) -> bool:
     """Bring one stage up to date, not what it depends on. Was there anything to do?"""
-    said = children.run(["dvc", "--wait-for-lock", "repro", "-s", stage], log)
+    said = children.run(["dvc", "--wait-for-lock", "repro", "-s", stage], log, environment)
     return f"Stage '{stage}' didn't change, skipping" not in said
 
 
 def outdated(stages: Sequence[str], children: Children) -> list[str]:
     """Those of the stages that DVC says have changed."""
-    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *stages], lambda _: None)
+    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *stages], _silent)
     changed = json.loads(said[-1])
     return [stage for stage in stages if stage in changed]
+
+
+def _silent(_: str) -> None:
+    """Nobody wants to read it."""
+
+
+def _supervised(command: Sequence[str]) -> list[str]:
+    supervisor = str(Path(__file__).with_name("supervise.py"))
+    return [sys.executable, "-I", "-S", supervisor, str(os.getpid()), f"{GRACE_S}", *command]
 
 
 def _environment() -> dict[str, str]:

@@ -174,9 +174,9 @@ def _tested(protocols: dict[str, Any], roles: set[str]) -> list[str]:
     return [name for name in sorted(protocols) if part.get(name, "recognition") in roles]
 
 
-def read_pipeline() -> dict[str, Any]:
+def read_pipeline(params: Path | None = None) -> dict[str, Any]:
     """params/pipeline.yaml: the `active` datasets and the `trained` methods. Raises UserError."""
-    file = params_folder() / "pipeline.yaml"
+    file = (params or params_folder()) / "pipeline.yaml"
     content = yaml.safe_load(file.read_text())
     lists = ("active", "trained")
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):

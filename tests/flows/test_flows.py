@@ -1,4 +1,4 @@
-"""The flow on a scratch DVC project of two stages, against a real Prefect server."""
+"""The flows on a scratch DVC project of two stages, against a real Prefect server."""
 
 from __future__ import annotations
 
@@ -7,99 +7,151 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from flows.dvc_stage import Children
-
-ROOT = Path(__file__).parents[2]
-STAGES = ["manifest@demo", "train@demo-ez_clip-x"]
-DVC_YAML = """
-stages:
-  train:
-    matrix: {dataset: [demo], method: [ez_clip], run: [x]}
-    cmd: echo train >> order.log && grep good manifest.txt && cp manifest.txt model.txt
-    deps: [manifest.txt]
-    outs: [model.txt]
-  manifest:
-    matrix: {dataset: [demo]}
-    cmd: echo manifest >> order.log && cp data.txt manifest.txt
-    deps: [data.txt]
-    outs: [manifest.txt]
-"""
+from flows.dvc_stage import Children, CommandFailed, Stopped
+from flows.progress import artifact_key, share_done
+from tests.flows.conftest import ROOT, STAGES, Server, until
 
 
-@pytest.fixture(scope="module")
-def train_eval() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        patch.setenv("DO_NOT_TRACK", "1")
-        from flows.train_eval import train_eval
-        from prefect.testing.utilities import prefect_test_harness
+def train_eval(*arguments: Any, **more: Any) -> Any:
+    from flows.train_eval import train_eval as flow
 
-        with prefect_test_harness(server_startup_timeout=120):
-            yield train_eval
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-    (tmp_path / "data.txt").write_text("good\n")
-    return tmp_path
+    return flow(*arguments, **more, return_state=True)
 
 
 def tasks_of(state: Any) -> list[tuple[str, str]]:
     """(name, name of the state) of a flow run's tasks, in the order in which they began."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-    from prefect.client.schemas.sorting import TaskRunSort
 
     run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+
+    def ended() -> Any:  # what a task has come to reaches the server as an event
+        tasks = client.read_task_runs(flow_run_filter=run, limit=20)
+        return tasks and all(t.state and t.state.is_final() for t in tasks) and tasks
+
     with get_client(sync_client=True) as client:
-        end = time.monotonic() + 20  # what a task has come to reaches the server as an event
-        while True:
-            tasks = client.read_task_runs(
-                flow_run_filter=run, sort=TaskRunSort.EXPECTED_START_TIME_ASC, limit=10
-            )
-            done = all(t.state and t.state.is_final() for t in tasks)
-            if done or time.monotonic() > end:
-                break
-            time.sleep(0.2)
-    tasks.sort(key=lambda t: str(t.start_time))
+        tasks = sorted(until(ended, 20), key=lambda t: str(t.start_time))
     return [(t.name, t.state.name) for t in tasks]
 
 
-def test_stages_run_in_order_once_and_fail_the_flow(train_eval: Any, project: Path) -> None:
-    order = project / "order.log"
-    with pytest.raises(ValueError, match=r"'nowhere' is not active: .* \(active: demo\)"):
-        train_eval("nowhere")
-    assert not order.exists()
+def stages_in(tasks: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, state) for name, state in tasks if "@" in name]
 
-    first = train_eval("demo", return_state=True)
+
+def test_stages_run_in_order_once_and_fail_the_flow(here: Server, project: Path) -> None:
+    order = project / "order.log"
+    first = train_eval("demo")
     assert first.is_completed()
     assert order.read_text().split() == ["manifest", "train"]
-    assert tasks_of(first) == [(stage, "Completed") for stage in STAGES]
+    assert stages_in(tasks_of(first)) == [(stage, "Completed") for stage in STAGES]
     assert set(yaml.safe_load((project / "dvc.lock").read_text())["stages"]) == set(STAGES)
 
-    second = train_eval("demo", return_state=True)
+    second = train_eval("demo")
     assert order.read_text().split() == ["manifest", "train"]
-    assert tasks_of(second) == [(stage, "Unchanged") for stage in STAGES]
+    assert stages_in(tasks_of(second)) == [(stage, "Unchanged") for stage in STAGES]
 
     (project / "data.txt").write_text("bad\n")
-    third = train_eval("demo", return_state=True)
+    third = train_eval("demo")
     assert third.is_failed()
-    assert "repro -s train@demo-ez_clip-x" in third.message
-    assert tasks_of(third) == [(STAGES[0], "Completed"), (STAGES[1], "Failed")]
+    assert third.message.startswith(STAGES[1])
+    assert stages_in(tasks_of(third)) == [(STAGES[0], "Completed"), (STAGES[1], "Failed")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], r"'nowhere' is not active: `vidprompt activate nowhere` \(active: demo\)"),
+        (["demo", ["ezclip"]], r"unknown method 'ezclip': did you mean ez_clip\? "),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(
+    here: Server, project: Path, arguments: list[Any], message: str
+) -> None:
+    state = train_eval(*arguments)
+    assert (state.name, state.is_failed()) == ("Refused", True)
+    assert re.search(message, state.message)
+    assert not (project / "order.log").exists()
+
+
+def test_without_a_limit_nothing_is_trained(
+    here: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDPROMPT_GPU_LIMIT", "gpu-nowhere")
+    state = train_eval("demo")
+    assert state.name == "Refused"
+    assert "no concurrency limit 'gpu-nowhere'" in state.message
+    assert not (project / "order.log").exists()
+
+
+def test_a_training_that_takes_more_slots_than_there_are_is_refused(
+    here: Server, project: Path
+) -> None:
+    config = project / "params/config.yaml"
+    config.write_text(config.read_text().replace("processes: 1", "processes: 2"))
+    state = train_eval("demo")
+    assert state.name == "Refused"
+    assert "has 1 slots and a training takes 2" in state.message
+
+
+def test_only_what_may_pass_is_tried_again(
+    here: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import pipeline
+
+    monkeypatch.setattr(pipeline.repro, "retry_delay_seconds", [0.1] * 3)
+    train = project / "train.sh"
+    # the first time as `vidprompt` exits when a disk fails, then well
+    train.write_text(
+        'echo train >> order.log; [ -e tried ] || { touch tried; echo "vidprompt: EIO"; exit 75; }\n'
+        "cp manifest.txt model.txt\n"
+    )
+    assert train_eval("demo").is_completed()
+    assert (project / "order.log").read_text().split() == ["manifest", "train", "train"]
+
+    (project / "data.txt").write_text("a wrong configuration\n")
+    train.write_text('echo train >> order.log; echo "vidprompt: no such key"; exit 2\n')
+    (project / "order.log").unlink()
+    state = train_eval("demo")
+    assert state.message == f"{STAGES[1]}: no such key"
+    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+
+
+def test_a_killed_stage_is_tried_again(
+    here: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import pipeline
+
+    monkeypatch.setattr(pipeline.repro, "retry_delay_seconds", [0.1] * 3)
+    (project / "train.sh").write_text(
+        "echo train >> order.log; [ -e tried ] || { touch tried; kill -9 $$; }; cp manifest.txt model.txt\n"
+    )
+    assert train_eval("demo").is_completed()
+    assert (project / "order.log").read_text().split() == ["manifest", "train", "train"]
+
+
+def test_preprocess_runs_the_data_side_alone(here: Server, project: Path) -> None:
+    from flows.preprocess import preprocess
+
+    assert preprocess("demo", return_state=True).is_completed()
+    assert (project / "order.log").read_text().split() == ["manifest"]
+
+
+def test_a_limit_is_given_back_by_a_failed_training(here: Server, project: Path) -> None:
+    (project / "train.sh").write_text("exit 2\n")
+    assert train_eval("demo").is_failed()
+    (project / "train.sh").write_text("cp manifest.txt model.txt\n")
+    began = time.monotonic()
+    assert train_eval("demo").is_completed()
+    assert time.monotonic() - began < 30  # and not after a lease has run out
 
 
 def test_the_order_is_that_of_the_graph() -> None:
-    from flows.train_eval import ORDER
+    from flows.pipeline import ORDER
 
     dvc = Path(sys.executable).parent / "dvc"
     command = [dvc, "--wait-for-lock", "dag", "--dot"]
@@ -111,6 +163,20 @@ def test_the_order_is_that_of_the_graph() -> None:
         assert ORDER.index(maker) < ORDER.index(kind), (maker, kind)
 
 
+def test_a_method_runs_with_the_floor_and_what_they_share() -> None:
+    from flows.pipeline import stages_of
+
+    names = [
+        *("report@demo", "train@demo-ez_clip-x", "train@demo-vita_clip-x", "reid@demo-vita_clip"),
+        *("evaluate@demo-frozen_clip-few_shot", "evaluate@demo-ez_clip-few_shot", "manifest@demo"),
+    ]
+    found = [stage for kind in stages_of("demo", names, ["ez_clip"]) for stage in kind]
+    assert found == [
+        *("manifest@demo", "train@demo-ez_clip-x", "evaluate@demo-frozen_clip-few_shot"),
+        *("evaluate@demo-ez_clip-few_shot", "report@demo"),
+    ]
+
+
 def test_stopping_ends_a_child_and_what_it_started() -> None:
     said: list[str] = []
     failures: list[BaseException] = []
@@ -118,18 +184,64 @@ def test_stopping_ends_a_child_and_what_it_started() -> None:
     def work(children: Children) -> None:
         try:
             children.run(["bash", "-c", "sleep 60 & echo $!; wait"], said.append)
-        except RuntimeError as error:
+        except Stopped as error:
             failures.append(error)
 
     with Children() as children:
         thread = threading.Thread(target=work, args=[children])
         thread.start()
-        while not said:
-            time.sleep(0.02)
+        until(lambda: said)
     thread.join(5)
     assert not thread.is_alive()
     assert len(failures) == 1
-    grandchild = Path(f"/proc/{said[0]}/stat")
-    assert not grandchild.exists() or grandchild.read_text().split()[2] == "Z"
-    with pytest.raises(RuntimeError, match="was stopped"):
+    assert _ended(int(said[0]))
+    with pytest.raises(Stopped, match="was stopped"):
         children.run(["true"], said.append)
+
+
+def test_children_end_with_a_flow_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "from flows.dvc_stage import Children\n"
+        "with Children() as children:\n"
+        "    children.run(['bash', '-c', 'sleep 60 & echo $!; wait'], lambda s: print(s, flush=True))\n"
+    )
+    flow = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert flow.stdout is not None
+    sleeper = int(flow.stdout.readline())
+    assert not _ended(sleeper)
+    flow.kill()
+    flow.wait()
+    until(lambda: _ended(sleeper), 5)
+
+
+def _ended(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("code", "transient"), [(75, True), (137, True), (2, False), (1, False), (143, False)]
+)
+def test_a_failure_says_what_the_stage_said_and_whether_it_may_pass(
+    code: int, transient: bool
+) -> None:
+    said = f"vidprompt: a sentence\nERROR: failed to run: vidprompt train, exited with {code}"
+    with Children() as children, pytest.raises(CommandFailed) as failure:
+        children.run(["bash", "-c", f"echo '{said}'; exit 255"], lambda _: None)
+    assert str(failure.value) == "a sentence"
+    assert (failure.value.code, failure.value.transient) == (code, transient)
+
+
+def test_progress_is_read_off_the_lines_a_stage_says(capsys: pytest.CaptureFixture[str]) -> None:
+    from vidprompt.progress import Progress
+
+    with Progress("train ez_clip reid", 250, unit="steps", every_s=0) as progress:
+        progress.advance(120, "loss 1.2")
+    first, last = capsys.readouterr().err.splitlines()
+    assert share_done(first) == ("train ez_clip reid", pytest.approx(48))
+    assert share_done(last) == share_done(first)
+    assert share_done("2,016 videos: 3/0 nothing") is None
+    assert share_done("loss: 0.3") is None
+    assert artifact_key("progress train@demo-ez_clip") == "progress-train-demo-ez-clip"

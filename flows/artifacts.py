@@ -1,0 +1,197 @@
+"""What the Prefect UI shows of a run: data health, the report, pictures, metrics against a base, verdicts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.dvc_stage import Children
+from flows.pictures import data_uri, loss_curves, measure_bars
+from flows.progress import artifact_key
+from vidprompt.errors import UserError
+from vidprompt.evaluation.measures import percent, points, rows_of
+from vidprompt.review.markdown import table
+from vidprompt.review.report import MARKS
+from vidprompt.review.result_diff import ResultDiff
+from vidprompt.stages import paths
+
+REPORTS_URL = "http://127.0.0.1:4210"  # where `make up` serves results/
+SHOWN_BROKEN = 20
+CANDIDATE = "candidate"
+
+
+def reports_url() -> str:
+    """Where results/ can be looked at ($VIDPROMPT_REPORTS_URL)."""
+    return os.environ.get("VIDPROMPT_REPORTS_URL", REPORTS_URL).rstrip("/")
+
+
+def after_kind(kind: str, dataset: str) -> None:
+    """Show what stages of a kind have made."""
+    if kind == "validate":
+        data_health(dataset)
+    elif kind == "report":
+        report(dataset)
+
+
+@task(task_run_name="data health", cache_policy=NO_CACHE)
+def data_health(dataset: str) -> None:
+    """How many videos are usable, which are not and why, and which expectations failed."""
+    health = json.loads(paths.health(dataset).read_text())
+    validation = json.loads(paths.validation(dataset).read_text())
+    create_markdown_artifact(
+        "\n".join(_health_lines(dataset, health, validation)),
+        key=artifact_key(f"{dataset} data health"),
+        description=f"{health['usable']:,} of {health['videos']:,} videos of {dataset} are usable",
+    )
+
+
+def _health_lines(
+    dataset: str, health: dict[str, Any], validation: dict[str, Any]
+) -> Iterator[str]:
+    state = "passed" if validation["success"] else "FAILED"
+    yield f"# {dataset}: validation {state}"
+    yield (
+        f"{health['usable']:,} of {health['videos']:,} videos are usable "
+        f"({percent(health['coverage'])} %); {health['unlisted']:,} more files are in no list."
+    )
+    yield "\n| Health | Videos | What it means |\n|---|---:|---|"
+    for name, reason in sorted(health["reasons"].items(), key=lambda item: -item[1]["videos"]):
+        yield f"| {name} | {reason['videos']:,} | {reason['sentence']} |"
+    yield "\n| Expectation | Checked | Failed |\n|---|---:|---:|"
+    for one in sorted(validation["expectations"], key=lambda one: (one["success"], one["name"])):
+        mark = "✓" if one["success"] else ("✗" if one["severity"] == "error" else "!")
+        yield f"| {mark} {one['name']} | {one['checked']:,} | {one['failed']:,} |"
+    broken = health["broken"]
+    if broken:
+        yield f"\n<details><summary>The first broken videos ({len(broken):,} in all)</summary>\n"
+        yield "| Video | What is wrong |\n|---|---|"
+        yield from (f"| {b['video_id']} | {b['detail']} |" for b in broken[:SHOWN_BROKEN])
+        yield "\n</details>"
+
+
+@task(task_run_name="pictures", cache_policy=NO_CACHE)
+def report(dataset: str) -> None:
+    """A link to the HTML report, and pictures of the results."""
+    address = f"{reports_url()}/{dataset}/report.html"
+    create_link_artifact(
+        address,
+        link_text=f"Report of {dataset}",
+        key=artifact_key(f"{dataset} report"),
+        description=f"{paths.report(dataset)}; `make up` serves it",
+    )
+    losses = loss_curves(dataset)
+    pictures = {"Every protocol": measure_bars(dataset)} | (
+        {"Training losses": losses} if losses else {}
+    )
+    parts = [f"## {title}\n\n![{title}]({data_uri(png)})\n" for title, png in pictures.items()]
+    create_markdown_artifact(
+        f"# {dataset}\n\n[The whole report]({address})\n\n" + "\n".join(parts),
+        key=artifact_key(f"{dataset} pictures"),
+        description=f"Results of {dataset}, drawn when they were made",
+    )
+
+
+@task(task_run_name="metrics against {base}", cache_policy=NO_CACHE)
+def metrics(dataset: str, base: str) -> None:
+    """Every result that is not as in the base revision: a paired verdict, the difference, both values."""
+    from vidprompt.review.result_diff import differences
+    from vidprompt.review.sides import sides
+    from vidprompt.review.store import Store
+
+    log = get_run_logger()
+    try:
+        one, two = sides(Path(), base)
+        with Store(Path()) as store:
+            found, _ = differences(one, two, store)
+    except UserError as error:  # no git, no commit, no such revision: no reason to fail a training
+        log.warning(str(error))
+        return
+    changed = [result for result in found if result.result[0] == dataset]
+    lines = [f"# {dataset} against {base} ({one.commit[:7]})", ""]
+    rows = [row for result in changed for row in _changes(result)]
+    heads = ("Result", "Verdict", "Difference", "Base → now")
+    lines += table(heads, rows, "llrr") if rows else ["No result has changed."]
+    notes = sorted({note for result in changed for note in result.notes})
+    create_markdown_artifact(
+        "\n".join([*lines, "", *(f"- {note}" for note in notes)]),
+        key=artifact_key(f"{dataset} metrics"),
+        description=f"{len(changed)} results of {dataset} differ from {base}",
+    )
+
+
+def _changes(result: ResultDiff) -> Iterator[tuple[str, ...]]:
+    """Narrow rows: what the interface shows beside the details of a run."""
+    name = "/".join(result.result[1:])
+    for line in result.lines:
+        both = " → ".join(percent(cell.value) if cell else "–" for cell in (line.base, line.head))
+        spreads = " → ".join(cell.spread or "–" if cell else "–" for cell in (line.base, line.head))
+        ends = f"<br>{points(line.ci95[0])} to {points(line.ci95[1])}" if line.ci95 else ""
+        difference = "–" if line.difference is None else f"**{points(line.difference)}**{ends}"
+        mark = MARKS.get(line.outcome, line.outcome.value)
+        yield f"{name}<br>{line.measure}", mark, difference, f"**{both}**<br>{spreads}"
+
+
+@task(task_run_name="verdict", cache_policy=NO_CACHE)
+def verdict(dataset: str) -> None:
+    """Would the dataset's models pass the gates of a candidate, as they are now?"""
+    from vidprompt.registry import verdicts
+    from vidprompt.registry.checks import markdown
+
+    log = get_run_logger()
+    try:
+        found = verdicts(dataset, CANDIDATE)
+    except UserError as error:  # params/registry.yaml: no reason to fail a training either
+        log.warning(str(error))
+        return
+    lines = [f"# Models of {dataset}: gates of {CANDIDATE}", ""]
+    for one in found:
+        state = "passes" if one.passed else "does not pass"
+        log.info(f"{one.model} {state} the gates of {CANDIDATE}")
+        lines += [f"## {one.model} {state}", "", markdown(one), ""]
+        if one.passed:
+            command = f"vidprompt register {one.model} --stage {CANDIDATE}"
+            lines += [f"After the results are committed: `{command}`", ""]
+    create_markdown_artifact(
+        "\n".join(lines),
+        key=artifact_key(f"{dataset} verdict"),
+        description=f"{sum(one.passed for one in found)} of {len(found)} models pass",
+    )
+
+
+def at_end(dataset: str, base: str) -> None:
+    """What the whole run has come to."""
+    metrics(dataset, base)
+    verdict(dataset)
+
+
+@task(task_run_name="metrics of {model}", cache_policy=NO_CACHE)
+def unseen_metrics(model: str, dataset: str, folder: str) -> None:
+    """The metrics of a registered model on a dataset it has not seen, from the folder they are in."""
+    found = json.loads((Path(folder) / "metrics.json").read_text())
+    rows = rows_of({found["method"]: {found["protocol"]: found}})
+    cells = [(row.measure, row.cells[found["method"]].text, row.coverage_text) for row in rows]
+    lines = [f"# {found['model']} on {dataset}", ""]
+    lines += table(("Measure", "Value in %", "Coverage"), cells, "lrr")
+    if seen := found.get("seen_classes"):
+        lines += ["", f"{len(seen['names'])} of {seen['tested']} tested classes were trained on."]
+    create_markdown_artifact(
+        "\n".join([*lines, "", f"Everything: `{folder}`"]),
+        key=artifact_key(f"{model} on {dataset}"),
+        description=f"{found['protocol']}, {found['n']:,} videos",
+    )
+
+
+@task(task_run_name="card of {model}", cache_policy=NO_CACHE)
+def model_card(model: str, children: Children) -> None:
+    """The model card of what was registered."""
+    lines = children.run(["vidprompt", "card", model], lambda _: None, keep_empty=True)
+    create_markdown_artifact(
+        "\n".join(lines), key=artifact_key(f"card {model}"), description=f"Model card of {model}"
+    )

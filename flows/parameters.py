@@ -1,0 +1,42 @@
+"""Types of the flows' parameters: what a form offers, and what the server refuses before a run is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from vidprompt.activation import read_pipeline
+
+_PARAMS = Path(__file__).parents[1] / "params"
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(file.stem for file in (_PARAMS / group).glob("*.yaml"))
+
+
+def _one_of(choices: list[str], description: str) -> Any:
+    """In the schema alone: what is valid is asked again, and said better, when the flow runs."""
+    return Field(description=description, json_schema_extra={"enum": list(choices)})
+
+
+def _trained() -> list[str]:
+    return [str(name) for name in read_pipeline(_PARAMS)["trained"]]
+
+
+Dataset = Annotated[
+    str,
+    _one_of(_choices("dataset"), "Has to be active: params/pipeline.yaml lists those that are."),
+]
+Method = Annotated[str, _one_of(_trained(), "As params/pipeline.yaml trains them.")]
+Methods = Annotated[
+    list[Method] | None, Field(description="Methods to train and evaluate; none given: all.")
+]
+Protocol = Annotated[str, _one_of(_choices("protocol"), "What the registered model is tested by.")]
+Base = Annotated[str, Field(description="Git revision that metrics are compared with.")]
+Model = Annotated[
+    str,
+    Field(description="NAME@STAGE, NAME@VERSION or NAME@latest: `vidprompt models` lists them."),
+]
+Name = Annotated[str, Field(description="A model that dvc.yaml declares under `artifacts:`.")]

@@ -1,0 +1,27 @@
+"""Flow register: a model of this commit gets a stage in the registry, if its gates pass."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.states import Failed
+
+from flows.artifacts import model_card
+from flows.dvc_stage import Children
+from flows.parameters import Name
+from flows.pipeline import ran
+
+Stage = Literal["candidate", "staging", "production"]
+
+
+@flow(name="register")
+def register(name: Name, stage: Stage = "candidate") -> Any:
+    """What `vidprompt register NAME --stage STAGE` does; a refusal is the state's message."""
+    with Children() as children:
+        arguments = ["vidprompt", "register", name, "--stage", stage]
+        well, said = ran(f"register {name}", arguments, children)
+        if not well:
+            return Failed(name="Refused", message=said)
+        model_card(f"{name}@{stage}", children)
+    return None

@@ -1,0 +1,185 @@
+"""Deployments run by a real worker: to the end, cancelled, killed; and two runs that want one GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.flows.conftest import ROOT, STAGES, Server, make_project, until
+
+RUN = (
+    "from flows.train_eval import train_eval\n"
+    "assert train_eval('demo', return_state=True).is_completed()\n"
+)
+WAITING = (  # a training that goes on where it was
+    'echo begun >> order.log; echo $$ > process; [ -e snapshot ] && echo "goes on" >> order.log\n'
+    "touch snapshot; while [ ! -e go ]; do sleep 0.1; done; cp manifest.txt model.txt\n"
+)
+
+
+@pytest.fixture(scope="module")
+def deployed(worker: Server) -> tuple[Server, Path]:
+    """A project with all deployments of prefect.yaml, and a worker."""
+    project = make_project(worker.folder / "project")
+    worker.prefect("deploy", "--all", folder=project)
+    return worker, project
+
+
+@pytest.fixture
+def waiting(deployed: tuple[Server, Path]) -> tuple[Server, Path]:
+    """Its training waits for the file `go`."""
+    server, project = deployed
+    for name in ("order.log", "process", "snapshot", "go", "model.txt", "dvc.lock"):
+        (project / name).unlink(missing_ok=True)
+    (project / "data.txt").write_text(f"good {time.time_ns()}\n")  # nothing in DVC's run cache
+    (project / "train.sh").write_text(WAITING)
+    return server, project
+
+
+def start(server: Server, project: Path) -> str:
+    """Start train-eval/demo; the flow run's id."""
+    said = server.prefect("deployment", "run", "train-eval/demo", folder=project)
+    found = re.search(r"UUID: ([0-9a-f-]{36})", said)
+    assert found
+    return found[1]
+
+
+def state_of(server: Server, run: str) -> str:
+    with urllib.request.urlopen(f"{server.url}/flow_runs/{run}") as answer:
+        return str(json.load(answer)["state"]["name"])
+
+
+def training(project: Path) -> int:
+    """The process of the training, once it has begun."""
+    text = until(lambda: (project / "process").is_file() and (project / "process").read_text())
+    return int(text)
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_deployment_completes_and_then_has_nothing_to_do(
+    deployed: tuple[Server, Path],
+) -> None:
+    server, project = deployed
+    run = ("deployment", "run", "train-eval/demo", "--watch", "--watch-timeout", "120")
+    assert "'Completed'" in server.prefect(*run, folder=project)
+    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+    again = server.prefect(*run, folder=project)
+    assert len(re.findall(r"task-run\.Unchanged", again)) == len(STAGES)
+
+
+def test_a_dataset_that_is_not_active_and_a_parameter_that_is_none(
+    deployed: tuple[Server, Path],
+) -> None:
+    server, project = deployed
+    watched = ("deployment", "run", "train-eval/ucf", "--watch", "--watch-timeout", "120")
+    assert "'Refused'" in server.prefect(*watched, folder=project, fails=True)
+    wrong = ("deployment", "run", "train-eval/demo", "--param", 'methods=["ezclip"]')
+    said = " ".join(server.prefect(*wrong, folder=project, fails=True).split())
+    assert "Validation failed for field 'methods" in said
+    assert "Traceback" not in said
+
+
+def test_cancelling_ends_every_process_in_time_and_the_next_run_goes_on(
+    waiting: tuple[Server, Path],
+) -> None:
+    server, project = waiting
+    run = start(server, project)
+    process = training(project)
+    server.prefect("flow-run", "cancel", run)
+    until(lambda: not alive(process), 5)
+    until(lambda: state_of(server, run) == "Cancelled")
+    (project / "go").touch()
+    second = start(server, project)
+    until(lambda: state_of(server, second) == "Completed", 90)
+    assert (project / "order.log").read_text().split("\n")[:-1] == [
+        *("manifest", "begun", "begun", "goes on")
+    ]
+
+
+def test_a_killed_flow_leaves_nothing_behind_and_loses_nothing(
+    waiting: tuple[Server, Path],
+) -> None:
+    server, project = waiting
+    run = start(server, project)
+    process = training(project)
+    supervisor = os.getpgid(process)
+    flow = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(flow, signal.SIGKILL)
+    until(lambda: not alive(process), 5)
+    until(lambda: state_of(server, run) == "Crashed")
+    (project / "go").touch()
+    second = start(server, project)  # waits until the slot of the killed one is free again
+    until(lambda: state_of(server, second) == "Completed", 150)
+    assert (project / "order.log").read_text().count("manifest") == 1
+
+
+def test_two_runs_take_turns_on_one_gpu(server: Server, tmp_path: Path) -> None:
+    log = tmp_path / "trainings.log"
+    with ExitStack() as stack:
+        runs = []
+        for name in ("one", "two"):
+            project = make_project(tmp_path / name)
+            (project / "train.sh").write_text(
+                f"echo begin {name} >> {log}; sleep 3; echo end {name} >> {log}; cp manifest.txt model.txt\n"
+            )
+            command = [sys.executable, "-c", RUN]
+            run = subprocess.Popen(command, cwd=project, env=server.environment)
+            runs.append(stack.enter_context(run))
+        assert [run.wait(120) for run in runs] == [0, 0]
+    words = [line.split() for line in log.read_text().splitlines()]
+    assert [word for word, _ in words] == ["begin", "end", "begin", "end"]
+    assert words[0][1] == words[1][1] != words[2][1] == words[3][1]
+
+
+def test_every_deployment_is_of_a_dataset_that_there_is() -> None:
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    of_training = {
+        one["name"]: one["parameters"]["dataset"]
+        for one in deployments
+        if one["entrypoint"].startswith("flows/train_eval.py")
+    }
+    assert sorted(of_training) == ["ccvid", "demo", "hmdb", "k400", "k600", "ssv2", "ucf"]
+    there = {file.stem for file in (ROOT / "params/dataset").glob("*.yaml")}
+    assert set(of_training.values()) == there - {"own"}
+
+
+@pytest.mark.slow
+def test_a_restarted_server_stops_no_training(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The server goes away in the middle of a training and comes back: the run ends well."""
+    from tests.flows import conftest
+
+    made: Any = conftest.server.__wrapped__(tmp_path_factory)
+    server: Server = next(made)
+    project = make_project(tmp_path / "project")
+    (project / "train.sh").write_text(WAITING)
+    with subprocess.Popen([sys.executable, "-c", RUN], cwd=project, env=server.environment) as run:
+        training(project)
+        made.close()
+        time.sleep(5)
+        port = server.url.split(":")[2].removesuffix("/api")
+        command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+        with server.running(*command, folder=server.folder, log="server2.log"):
+            until(lambda: conftest._healthy(server.url), 120)
+            (project / "go").touch()
+            assert run.wait(120) == 0
+    assert (project / "order.log").read_text().split() == ["manifest", "begun"]
