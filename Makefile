@@ -1,5 +1,5 @@
 # Two commands do everything: `make repro` and `make test`. Python 3.11+, make and git are enough.
-.PHONY: repro rerun test lint table env slow clean
+.PHONY: repro rerun test lint review table env slow clean up down status
 .DEFAULT_GOAL := repro
 SHELL := /bin/bash
 
@@ -25,6 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 repro: env
 	dvc pull --quiet data.dvc
 	dvc repro
+	vidprompt cost $(DATASET)
 	vidprompt table $(DATASET)
 
 # everything again, whether it changed or not
@@ -35,6 +36,11 @@ rerun: env
 
 table: env
 	vidprompt table $(DATASET)
+
+# what changed since BASE (default: where this left origin/main or main), and do the results follow from
+# code and params: cache/review/review.html; fails when they do not
+review: env
+	vidprompt review $(REVIEW) $${BASE:+"$$BASE"}
 
 # two files of tests at a time, a thread each
 test: env
@@ -48,6 +54,15 @@ lint: env
 	ruff format --check .
 	mypy
 	vidprompt activate --check
+	vidprompt check-store
+
+# Prefect's server, work pool, limits, deployments and worker, and the reports: docs/services.md
+# `make up PORT=4300 REPORTS_PORT=4301` for other ports
+ifeq ($(origin PORT), command line)
+up: export PREFECT_API_URL := http://127.0.0.1:$(PORT)/api
+endif
+up down status: env
+	python -m flows.services $@
 
 clean:
 	rm -rf cache models results/*/report.html

@@ -30,11 +30,14 @@ def limit_name() -> str:
 
 
 def devices() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; none on a CPU."""
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; none on a CPU.
+
+    Without that variable by UUID: an index means another GPU in another container of the same tree.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import typer
 
-from vidprompt.errors import UserError
+from vidprompt.errors import TRANSIENT_EXIT, UserError, transient
+from vidprompt.registry import commands as registry_commands
 
 app = typer.Typer(
     add_completion=False,
@@ -42,11 +43,16 @@ def _stage(name: str) -> Callable[[list[str]], None]:
     ) -> None:
         from vidprompt.configuration import compose
         from vidprompt.launch import launch, wanted
+        from vidprompt.measured_cost import Clock
 
+        clock = Clock.start()
         config = compose(overrides or [])
         if name in SHARED and (count := wanted(config.processes)) > 1:
-            raise typer.Exit(launch(count, [name, *(overrides or [])]))
-        import_module(f"vidprompt.stages.{name}").run(config)
+            if code := launch(count, [name, *(overrides or [])]):
+                raise typer.Exit(code)
+        else:
+            import_module(f"vidprompt.stages.{name}").run(config)
+        clock.record(config.dataset.name)
 
     command.__doc__ = STAGES[name]
     return command
@@ -73,13 +79,16 @@ def splits(
 ) -> None:
     """Build every protocol's lists from the official annotations, or one from published lists."""
     from vidprompt.configuration import compose
+    from vidprompt.measured_cost import Clock
     from vidprompt.stages import splits as stage
 
+    clock = Clock.start()
     config = compose(overrides or [])
     if from_list:
         stage.take_lists(config, from_list, split_id, label_map, trained_on)
     else:
         stage.run(config)
+        clock.record(config.dataset.name)
 
 
 @app.command()
@@ -141,6 +150,24 @@ def table(
 
 
 @app.command()
+def cost(
+    dataset: str = typer.Argument("demo"),
+    check: bool = typer.Option(False, help="Write nothing; exit 2 when cost.json is stale."),
+) -> None:
+    """Gather what its stages cost, as DVC ran them: results/DATASET/cost.json."""
+    from vidprompt import measured_cost
+
+    if not check:
+        print(measured_cost.update(dataset))
+    elif stale := measured_cost.stale(dataset):
+        path = measured_cost.cost_file(dataset)
+        raise UserError(
+            f"{path} is of other inputs than dvc.lock for {len(stale)} stages, {stale[0]} is the "
+            f"first: `vidprompt cost {dataset}`"
+        )
+
+
+@app.command()
 def compare(
     a: str = typer.Argument(help="DATASET/METHOD/PROTOCOL[@REVISION], or a results folder."),
     b: str = typer.Argument("", help="Of the same form. Default: A without its revision."),
@@ -163,6 +190,27 @@ def compare(
         print(comparison_table.markdown(found, show))
     else:
         comparison_table.print_comparison(found, show)
+
+
+@app.command()
+def review(
+    base: str = typer.Argument(
+        "", help="A revision. Default: where HEAD left origin/main or main."
+    ),
+    out: Path = typer.Option("cache/review", help="Folder for review.md, review.html, pictures."),  # noqa: B008
+    pull: bool = typer.Option(False, help="Ask DVC's remotes for predictions not in its cache."),
+    pictures: bool = typer.Option(True, help="Draw what changed."),
+) -> None:
+    """What changed since a revision, and do the results follow from code and params? Exit 1 if not."""
+    from vidprompt import review as command
+
+    found = command.review(base, remotes=pull, draw=pictures)
+    path = command.write(found, out)
+    for finding in found.findings:
+        print(f"{finding.subject}: {finding.sentence}")
+    print(f"{path}: {found.verdicts}")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -266,6 +314,22 @@ def parity(
         raise typer.Exit(1)
 
 
+@app.command("check-store")
+def check_store(
+    remove: bool = typer.Option(False, "--remove", help="Delete what is not the demo's."),
+) -> None:
+    """Does the DVC remote inside git hold the demo and nothing else, within its 20 MB? Exit 2 if not."""
+    from vidprompt import in_git_store
+
+    if remove:
+        for name in in_git_store.remove_foreign():
+            print(f"deleted {name}")
+    print(in_git_store.check_store())
+
+
+registry_commands.add_to(app)
+
+
 def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """A sentence of ours as a sentence; others with their kind."""
     kind = "" if category is UserWarning else f" ({category.__name__})"
@@ -282,7 +346,13 @@ def main() -> None:
     except UserError as error:
         if not error.of_all or os.environ.get("RANK", "0") == "0":
             print(f"vidprompt: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        code = TRANSIENT_EXIT if error.exit_code == 2 and transient(error) else error.exit_code
+        raise SystemExit(code) from None
+    except OSError as error:
+        if not transient(error):
+            raise
+        print(f"vidprompt: {error} (it may pass: run it again)", file=sys.stderr)
+        raise SystemExit(TRANSIENT_EXIT) from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""`python -m flows.services up|down|status`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from vidprompt.errors import UserError
+
+USAGE = "usage: python -m flows.services up|down|status"
+
+
+def main(words: list[str]) -> int:
+    """Exit status: 0, or 2 with a sentence about what is in the way."""
+    if len(words) != 1 or words[0] not in ("up", "down", "status"):
+        print(USAGE, file=sys.stderr)
+        return 2
+    # A shell without job control starts what is behind `&` with SIGINT ignored, services would inherit that,
+    # and Prefect stops itself by SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    from flows.services.address import Address
+
+    try:
+        if words[0] == "up":
+            from flows.services.up import up
+
+            up(Address.configured())
+        elif words[0] == "down":
+            from flows.services.down import down
+
+            down(Address.home())
+        else:
+            from flows.services.status import status
+
+            status(Address.home())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nstopped; what was started is on record: `make up` goes on, `make down` stops it")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

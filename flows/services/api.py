@@ -1,0 +1,160 @@
+"""What `make up` and `make down` want of the Prefect server, asked through its Python client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType, WorkerStatus
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import (
+    AutomationCore,
+    EventTrigger,
+    Posture,
+    ResourceSpecification,
+)
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
+from prefect.states import Cancelled, Cancelling
+
+from vidprompt.errors import UserError
+
+SILENCE = timedelta(seconds=180)  # a flow run gives a sign of life every 30 s (pyproject.toml)
+AUTOMATION = "Crash the runs of a dead worker"
+
+
+@contextmanager
+def connected(url: str) -> Iterator[SyncPrefectClient]:
+    """A client of the API at `url`. Raises UserError for whatever goes wrong with the server meanwhile."""
+    secret = get_current_settings().api.auth_string
+    try:
+        with SyncPrefectClient(
+            url, auth_string=secret.get_secret_value() if secret else None
+        ) as client:
+            yield client
+    except httpx.HTTPError as error:
+        response = getattr(error, "response", None)
+        if response is not None and response.status_code == 401:
+            raise UserError(
+                "The Prefect server wants a password: PREFECT_API_AUTH_STRING must be what "
+                "PREFECT_SERVER_API_AUTH_STRING is"
+            ) from error
+        what = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"The Prefect server at {url} did not do as asked ({what}): see logs/server.log in "
+            f"{get_current_settings().home}"
+        ) from error
+
+
+def pool(client: SyncPrefectClient, name: str) -> bool:
+    """A work pool of processes; was there none yet? Raises UserError when it is of another type."""
+    try:
+        kind = client.read_work_pool(name).type
+    except ObjectNotFound:
+        from prefect.workers.process import ProcessWorker
+
+        template = ProcessWorker.get_default_base_job_template()
+        wanted = WorkPoolCreate(name=name, type="process", base_job_template=template)
+        client.create_work_pool(wanted)
+        return True
+    if kind != "process":
+        raise UserError(
+            f"Work pool {name!r} is of type {kind}, and `make up` starts a worker of type process: "
+            f"`prefect work-pool delete {name}` and run this again, or `prefect worker start --pool {name}`"
+        )
+    return False
+
+
+def limit(client: SyncPrefectClient, name: str, slots: int) -> bool:
+    """A global concurrency limit of so many slots; was there none, or another number?"""
+    try:
+        before = client.read_global_concurrency_limit_by_name(name)
+        same = (before.limit, before.slot_decay_per_second) == (slots, 0.0)
+    except ObjectNotFound:
+        same = False
+    if not same:
+        client.upsert_global_concurrency_limit_by_name(name, slots, slot_decay_per_second=0.0)
+    return not same
+
+
+def crash_silent_runs(client: SyncPrefectClient) -> None:
+    """A run that gave a sign of life, and none since SILENCE, becomes Crashed."""
+    if client.read_automations_by_name(AUTOMATION):
+        return
+    ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
+    sign = "prefect.flow-run.heartbeat"
+    trigger = EventTrigger(
+        after={sign},
+        expect={sign, *ends},
+        match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=SILENCE,
+    )
+    message = f"No sign of life for {SILENCE.seconds} s: run it again, what is done stays done."
+    action = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
+    client.create_automation(AutomationCore(name=AUTOMATION, trigger=trigger, actions=[action]))
+
+
+def deployed(
+    client: SyncPrefectClient, wanted: Iterable[tuple[str, str]], folder: Path
+) -> list[tuple[str, str]]:
+    """Those of (entrypoint, name) that the server has not, or has for another folder."""
+    found: set[tuple[str | None, str]] = set()
+    while page := client.read_deployments(limit=200, offset=len(found)):
+        here = len(found)
+        found |= {(d.entrypoint, d.name) for d in page if _runs_in(d.pull_steps, folder)}
+        if len(page) < 200 or len(found) == here:
+            break
+    return [pair for pair in wanted if pair not in found]
+
+
+def _runs_in(pull_steps: Any, folder: Path) -> bool:
+    return str(folder) in [
+        given.get("directory") for step in pull_steps or () for given in step.values()
+    ]
+
+
+def worker_online(client: SyncPrefectClient, pool_name: str, name: str, since: datetime) -> bool:
+    """Has a worker of that name said after `since` that it is there?"""
+    for worker in client.read_workers_for_work_pool(pool_name):
+        if worker.name == name and worker.status == WorkerStatus.ONLINE:
+            beat = worker.last_heartbeat_time
+            return beat is not None and beat >= since
+    return False
+
+
+def cancel(client: SyncPrefectClient, runs: Iterable[UUID], timeout_s: float) -> list[UUID]:
+    """Ask running flow runs to stop; those that are not final in time."""
+    left = [run for run in runs if not _final(client, run)]
+    for run in left:
+        client.set_flow_run_state(run, Cancelling(message="make down"))
+    end = time.monotonic() + timeout_s
+    while left and time.monotonic() < end:
+        time.sleep(0.3)
+        left = [run for run in left if not _final(client, run)]
+    return left
+
+
+def end(client: SyncPrefectClient, runs: Iterable[UUID]) -> None:
+    """Runs whose processes are gone."""
+    for run in runs:
+        if not _final(client, run):
+            client.set_flow_run_state(run, Cancelled(message="make down"), force=True)
+
+
+def _final(client: SyncPrefectClient, run: UUID) -> bool:
+    try:
+        state = client.read_flow_run(run).state
+    except ObjectNotFound:
+        return True
+    return state is not None and state.is_final()

@@ -1,0 +1,88 @@
+"""`make down`: stops what `make up` started here, and the flow runs of its worker."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+
+from flows.services import processes
+from flows.services.address import forget
+from flows.services.record import Process, Record
+from vidprompt.atomic import alone
+from vidprompt.errors import UserError
+from vidprompt.prefect_server import trouble
+
+CANCEL_S = 20.0
+GRACE_S = 10.0  # between SIGTERM and SIGKILL
+RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
+
+
+def down(folder: Path) -> None:
+    """A line for everything that was stopped."""
+    with alone(folder):
+        record = Record.read(folder)
+        if not record.processes:
+            print("nothing is running that `make up` started here")
+        worker, server = record.processes.get("worker"), record.processes.get("server")
+        before = processes.tree(worker) if worker else []
+        runs = flow_runs(before)
+        reachable = server is not None and not trouble(server.at)
+        if runs and server and reachable:
+            _cancel(server, runs)
+        if worker:
+            before += processes.tree(worker)  # begun meanwhile
+            _stop("worker", worker, record)
+            if left := processes.stop_all(before, 5.0):
+                print(f"runs     {len(left)} processes that they left stopped")
+        if runs and server and reachable:
+            _end(server, runs)
+        for name in ("reports", "server"):
+            if process := record.processes.get(name):
+                _stop(name, process, record)
+        forget()
+
+
+def _stop(name: str, process: Process, record: Record) -> None:
+    began = time.monotonic()
+    processes.stop(process, GRACE_S)
+    record.remove(name)
+    print(
+        f"{name:<8} stopped (process {process.pid}), {time.monotonic() - began:.1f} s", flush=True
+    )
+
+
+def flow_runs(started: list[psutil.Process]) -> list[UUID]:
+    """The flow runs that processes belong to."""
+    found: set[UUID] = set()
+    for process in started:
+        try:
+            found.add(UUID(process.environ()[RUN_ID]))
+        except (psutil.Error, OSError, KeyError, ValueError):
+            continue
+    return sorted(found)
+
+
+def _cancel(server: Process, runs: list[UUID]) -> None:
+    from flows.services import api
+
+    began = time.monotonic()
+    try:
+        with api.connected(server.at) as client:
+            left = api.cancel(client, runs, CANCEL_S)
+    except UserError as error:  # their processes are stopped all the same
+        print(f"runs     not cancelled: {error}", flush=True)
+        return
+    took = f"{time.monotonic() - began:.1f} s"
+    print(f"runs     {len(runs) - len(left)} of {len(runs)} cancelled, {took}", flush=True)
+
+
+def _end(server: Process, runs: list[UUID]) -> None:
+    """The worker is gone, and with it what would have told the server."""
+    from flows.services import api
+
+    with suppress(UserError), api.connected(server.at) as client:
+        api.end(client, runs)

@@ -1,0 +1,157 @@
+"""Starting, finding and stopping processes of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from flows.services.record import Process, Record, short, started
+from vidprompt.errors import UserError
+
+LOOK_S = 0.1
+START = "---"  # the first line of every start in a log
+EXCEPTION = re.compile(r"[\w.]+(Error|Exception): .")
+LOG_BYTES = 10_000_000  # a longer log is put aside as *.old at the next start
+
+
+def start(
+    name: str, command: Sequence[str], at: str, record: Record, environment: Mapping[str, str]
+) -> Process:
+    """Start a service in a session of its own, and record it."""
+    log = record.path.parent / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.old"))
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    with _signals_wait(), log.open("ab") as out:
+        out.write(f"{START} {since} {' '.join(command)}\n".encode())
+        out.flush()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+        process = Process(child.pid, started(child.pid) or "", at, str(log), since)
+        record.add(name, process)
+    return process
+
+
+def wait_for(name: str, process: Process, ready: Callable[[], bool], timeout_s: float) -> None:
+    """Until it is ready. Raises UserError when it ends before that, or is not in time."""
+    end = time.monotonic() + timeout_s
+    while not ready():
+        if not process.alive:
+            raise UserError(
+                f"The {name} ended as it started, and said: {last_words(Path(process.log))} "
+                f"(all of it in {short(process.log)})"
+            )
+        if time.monotonic() > end:
+            raise UserError(
+                f"The {name} was started and is not ready after {timeout_s:.0f} s: "
+                f"see {short(process.log)}, and `make down`"
+            )
+        time.sleep(LOOK_S)
+
+
+def free(port: int) -> bool:
+    """Does nobody on this machine listen there?"""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str:
+    """Who listens on a port, in words, as far as this user may know."""
+    try:
+        for line in psutil.net_connections("tcp"):
+            if line.status == psutil.CONN_LISTEN and line.laddr.port == port and line.pid:
+                words = " ".join(psutil.Process(line.pid).cmdline())
+                return f"process {line.pid} ({words if len(words) <= 80 else words[:79] + '…'})"
+    except psutil.Error:
+        pass
+    return "another process"
+
+
+def tree(process: Process) -> list[psutil.Process]:
+    """What a service has started, and what that has."""
+    try:
+        return psutil.Process(process.pid).children(recursive=True) if process.alive else []
+    except psutil.Error:
+        return []
+
+
+def stop(process: Process, grace_s: float) -> None:
+    """SIGTERM to the service's process group, SIGKILL after `grace_s`; only if it is that very process."""
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        if not process.alive:
+            return
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            return
+        end = time.monotonic() + wait_s
+        while process.alive and time.monotonic() < end:
+            time.sleep(LOOK_S)
+
+
+def stop_all(processes: Sequence[psutil.Process], grace_s: float) -> list[int]:
+    """The same for processes without a group of theirs; the numbers of those that had to be stopped."""
+    left = [one for one in set(processes) if one.is_running()]
+    stopped = sorted(one.pid for one in left)
+    for signalled in (psutil.Process.terminate, psutil.Process.kill):
+        for one in left:
+            try:
+                signalled(one)
+            except psutil.Error:
+                continue
+        left = psutil.wait_procs(left, timeout=grace_s)[1]
+    return stopped
+
+
+def last_words(log: Path) -> str:
+    """What a process said at last since it was started: an exception's line before any other."""
+    lines: list[str] = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        lines = [] if line.startswith(START) else [*lines, line] if line.strip() else lines
+    errors = [line for line in lines if EXCEPTION.match(line)]
+    return " ".join((errors or lines or ["nothing"])[-1].split())
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C takes effect after the block: a process is on record before anything else happens.
+
+    A handler, and not a mask, because a child would inherit a mask.
+    """
+    got: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        got.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield
+    finally:
+        for which, handler in zip(numbers, before, strict=True):
+            signal.signal(which, handler)
+        for number in got:
+            signal.raise_signal(number)
