@@ -33,11 +33,25 @@ def reports_url() -> str:
 
 
 def after_kind(kind: str, dataset: str) -> None:
-    """Show what stages of a kind have made."""
-    if kind == "validate":
-        data_health(dataset)
-    elif kind == "report":
-        report(dataset)
+    """Show what stages of a kind have made, whether it is good or not."""
+    show = {"validate": data_health, "report": report}.get(kind)
+    if show is not None:
+        _shown(show, dataset)
+
+
+def _shown(show: Any, *arguments: Any) -> None:
+    """A page that cannot be made is no reason to fail what it is about: its own task has failed."""
+    state = show(*arguments, return_state=True)
+    if not state.is_completed():
+        get_run_logger().warning(f"not shown: {state.message}")
+
+
+def check_base(base: str) -> None:
+    """Raises UserError for a revision that git does not know; without git there is nothing to compare."""
+    from vidprompt.review.sides import sides
+
+    if Path(".git").exists():
+        sides(Path(), base)
 
 
 @task(task_run_name="data health", cache_policy=NO_CACHE)
@@ -167,8 +181,8 @@ def verdict(dataset: str) -> None:
 
 def at_end(dataset: str, base: str) -> None:
     """What the whole run has come to."""
-    metrics(dataset, base)
-    verdict(dataset)
+    _shown(metrics, dataset, base)
+    _shown(verdict, dataset)
 
 
 @task(task_run_name="metrics of {model}", cache_policy=NO_CACHE)
@@ -191,7 +205,7 @@ def unseen_metrics(model: str, dataset: str, folder: str) -> None:
 @task(task_run_name="card of {model}", cache_policy=NO_CACHE)
 def model_card(model: str, children: Children) -> None:
     """The model card of what was registered."""
-    lines = children.run(["vidprompt", "card", model], lambda _: None, keep_empty=True)
+    lines = children.run(["vidprompt", "card", "--", model], lambda _: None, keep_empty=True)
     create_markdown_artifact(
         "\n".join(lines), key=artifact_key(f"card {model}"), description=f"Model card of {model}"
     )

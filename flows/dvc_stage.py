@@ -16,12 +16,15 @@ from types import TracebackType
 
 from vidprompt.errors import TRANSIENT_EXIT
 
-GRACE_S = 4.0  # between SIGTERM, on which a training saves its step, and SIGKILL
+GRACE_S = 3.0  # between SIGTERM, on which a training saves its step, and SIGKILL
 _EXITED = re.compile(r"exited with (-?\d+)")  # DVC, of the command of a stage
 _KILLED = (
     -signal.SIGKILL,
     128 + signal.SIGKILL,
 )  # by whom, if not by us: memory ran out, a node went
+_BUSY = (
+    "is busy, it is being blocked"  # another dvc of the user's: --wait-for-lock is not about that
+)
 _OURS = "vidprompt: "  # what a sentence of ours begins with
 _TAIL = 20  # lines of a failure that is not a sentence
 
@@ -44,7 +47,7 @@ class CommandFailed(Exception):
     @property
     def transient(self) -> bool:
         """Might it go well another time, with nothing changed? A wrong configuration does not."""
-        return self.code == TRANSIENT_EXIT or self.code in _KILLED
+        return self.code == TRANSIENT_EXIT or self.code in _KILLED or _BUSY in str(self)
 
 
 class Stopped(Exception):
@@ -144,11 +147,12 @@ def reproduce(
     return f"Stage '{stage}' didn't change, skipping" not in said
 
 
-def outdated(stages: Sequence[str], children: Children) -> list[str]:
-    """Those of the stages that DVC says have changed."""
-    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *stages], _silent)
+def outdated(stages: Sequence[str], children: Children, *, upstream: bool = False) -> list[str]:
+    """Those of the stages that DVC says have changed, and with `upstream` those they depend on."""
+    options = ["--with-deps"] if upstream else []
+    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *options, *stages], _silent)
     changed = json.loads(said[-1])
-    return [stage for stage in stages if stage in changed]
+    return [*(stage for stage in stages if stage in changed), *sorted(set(changed) - set(stages))]
 
 
 def _silent(_: str) -> None:

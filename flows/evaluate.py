@@ -7,11 +7,12 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows import gpu
-from flows.artifacts import after_kind, unseen_metrics
+from flows.artifacts import unseen_metrics
+from flows.data import fetched
 from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset, Model, Protocol
-from flows.pipeline import DATA, RUNNER, kind_of, plan, ran, refused, run_kind
+from flows.pipeline import DATA, RUNNER, plan, ran, refused, turn
+from flows.train_eval import run_kinds
 from vidprompt.errors import UserError
 
 
@@ -20,24 +21,20 @@ def evaluate(model: Model, dataset: Dataset, protocol: Protocol = "zero_shot") -
     """Prepare the dataset's data, then encode and evaluate it with the registered weights."""
     with Children() as children:
         try:
-            what = plan(dataset, children, only=DATA)
-            gpu.check_limit(1)
-            for stages in what.kinds:
-                if failed := run_kind(stages, what, children):
-                    return Failed(message="; ".join(failed))
-                after_kind(kind_of(stages[0]), dataset)
-            arguments = [model, f"dataset={dataset}", f"protocol={protocol}"]
-            well, said = ran(
-                f"{model} on {dataset}",
-                ["vidprompt", "evaluate-registered", *arguments],
-                children,
-                on_gpu=what,
-            )
-            if not well:
-                return Failed(message=said)
-            unseen_metrics(model, dataset, said)
+            what = plan(dataset, children, only=DATA, computes=True)
         except UserError as error:
             return refused(error)
-        except CommandFailed as error:
-            return Failed(message=str(error))
+        with turn(dataset):
+            try:
+                wrong = fetched(dataset, children) or run_kinds(what, children)
+            except CommandFailed as error:
+                wrong = str(error)
+            if wrong:
+                return Failed(message=wrong)
+        words = [model, f"dataset={dataset}", f"protocol={protocol}"]
+        command = ["vidprompt", "evaluate-registered", "--", *words]
+        well, said = ran(f"{model} on {dataset}", command, children, on_gpu=what)
+        if not well:
+            return Failed(message=said)
+        unseen_metrics(model, dataset, said)
     return None

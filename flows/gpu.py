@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,12 +17,17 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
+from flows.dvc_stage import Stopped
 from vidprompt.errors import UserError
 
 KINDS = frozenset({"train", "features", "floor"})  # of stages that compute on a GPU
 LEASE_S = 60.0  # a slot of a killed flow is free again after that; Prefect takes no less
-LOCKS = Path(".prefect/gpus")
-LOOK_S = 1.0
+LOCKS = (
+    Path(tempfile.gettempdir()) / f"vidprompt-gpus-{os.getuid()}"
+)  # of this machine, whatever the tree
+LOOK_S = 2.0  # between looks for a slot and for GPUs
+SAY_S = 60.0  # between lines about what is waited for
+CPU = "cpu"  # what a slot stands for where there is no GPU, with a number
 
 
 def limit_name() -> str:
@@ -54,11 +60,17 @@ def needed(found: list[str]) -> int:
     return max(1, count)
 
 
-def check_limit(slots: int) -> None:
-    """Raises UserError when the server has no such limit, or one that never lets `slots` in.
+def places(slots: int, found: list[str]) -> list[str]:
+    """What trainings that take `slots` can have: the GPUs, or a CPU place for each slot of the limit.
 
-    Without it, two runs would train on one GPU; Prefect itself would only warn.
+    Raises UserError when the server has no such limit, when it never lets `slots` in, or when there are
+    fewer GPUs. Without the limit two runs would train on one GPU; Prefect itself would only warn.
     """
+    if found and slots > len(found):
+        raise UserError(
+            f"A training takes {slots} GPUs (`processes` in params/config.yaml) and this worker sees "
+            f"{len(found)} ({', '.join(found)}): set it to {len(found)} or auto"
+        )
     name = limit_name()
     with get_client(sync_client=True) as client:
         try:
@@ -74,43 +86,65 @@ def check_limit(slots: int) -> None:
             f"The concurrency limit {name!r} {state} and a training takes {slots} (`processes` in "
             f"params/config.yaml): `prefect gcl update {name} --limit {slots} --enable`"
         )
+    return found or [f"{CPU}{number}" for number in range(limit.limit)]
 
 
 @contextmanager
 def occupied(
     slots: int, found: list[str], log: Callable[[str], object], stopped: Callable[[], bool]
 ) -> Iterator[dict[str, str]]:
-    """Within, `slots` slots of the limit and as many GPUs are this one's; yields a child's environment.
+    """Within, `slots` slots of the limit and as many `places` are this one's; yields a child's environment.
 
-    Waits for both. The locks end with the process that holds them, however it ends.
+    Waits for both, until `stopped`: then Stopped. The locks end with the process that holds them, however
+    it ends; a slot whose lease ran out while the server was away gives nobody a GPU that is held.
     """
+    with ExitStack() as held:
+        said = -SAY_S
+
+        def wait(sentence: str) -> None:
+            nonlocal said
+            if stopped():
+                raise Stopped("the flow was stopped while it waited for a GPU")
+            if time.monotonic() - said >= SAY_S:
+                said = time.monotonic()
+                log(sentence)
+
+        while not _slots(slots, held):
+            wait(f"waiting for {slots} slots of the limit {limit_name()}")
+        names: list[str] = []
+        while len(names := names + _locked(found, names, slots, held)) < slots:
+            wait(f"waiting for {slots - len(names)} of {', '.join(found)}: held by another run")
+            time.sleep(LOOK_S)
+        gpus = [name for name in sorted(names) if not name.startswith(CPU)]
+        yield {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+
+
+def _slots(count: int, held: ExitStack) -> bool:
+    """Take slots until `held` is left; False when they are not free."""
     limit = concurrency(
         limit_name(),
-        occupy=slots,
+        occupy=count,
+        timeout_seconds=LOOK_S,
         lease_duration=LEASE_S,
         strict=True,
         raise_on_lease_renewal_failure=False,  # a restarted server is no reason to stop a training
     )
-    with limit, ExitStack() as held:
-        if not found:
-            yield {}
-            return
-        names: list[str] = []
-        while len(names) < slots and not stopped():
-            names += _locked([n for n in found if n not in names], slots - len(names), held)
-            if len(names) < slots:
-                log(f"waiting for {slots - len(names)} of the GPUs {', '.join(found)}")
-                time.sleep(LOOK_S)
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(sorted(names))}
+    try:
+        held.enter_context(limit)
+    except TimeoutError:
+        return False
+    return True
 
 
-def _locked(names: list[str], most: int, held: ExitStack) -> list[str]:
-    """Up to `most` of the GPUs that nobody on this machine holds, locked until `held` is left."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
+def _locked(found: list[str], names: list[str], wanted: int, held: ExitStack) -> list[str]:
+    """More of the places, up to `wanted` with `names`, that nobody on this machine holds."""
+    LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken: list[str] = []
-    for name in names:
-        if len(taken) == most:
+    for name in found:
+        if len(names) + len(taken) == wanted:
             break
+        if name in names:
+            continue
         file: IO[str] = (LOCKS / name.replace("/", "_")).open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

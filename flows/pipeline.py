@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from prefect import get_run_logger, task
@@ -16,12 +19,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.tasks import exponential_backoff
 
 from flows import gpu
+from flows.data import TRANSIENT, TRIES
 from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduce, stage_names
 from flows.progress import StageProgress
 from vidprompt.activation import read_pipeline
+from vidprompt.atomic import alone
 from vidprompt.errors import UserError
 
 # Kinds of stages in the order of the graph: `dvc repro -s` does not look at what a stage depends on.
@@ -32,7 +36,7 @@ ORDER = (
 DATA = ORDER[:5]
 METHOD_KINDS = frozenset({"train", "features", "evaluate", "reid"})
 FLOOR = "frozen_clip"
-TRANSIENT = "Transient"  # name of the state of a stage that is worth trying again
+LOOK_S = 1.0
 AT_ONCE = max(2, (os.cpu_count() or 2) // 2)  # stages of a kind; those that compute wait for a GPU
 # the cast: Prefect's runners do not fit its own annotation, which is invariant
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=AT_ONCE))
@@ -40,7 +44,7 @@ RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers
 
 @dataclass(frozen=True)
 class Plan:
-    """What a flow runs: the stages kind after kind, and on which GPUs."""
+    """What a flow runs: the stages kind after kind, and on which GPUs (or CPU places)."""
 
     dataset: str
     kinds: tuple[tuple[str, ...], ...]
@@ -53,18 +57,23 @@ class Plan:
 
 
 def plan(
-    dataset: str, children: Children, methods: Sequence[str] = (), only: Sequence[str] = ORDER
+    dataset: str,
+    children: Children,
+    methods: Sequence[str] = (),
+    only: Sequence[str] = ORDER,
+    computes: bool = False,
 ) -> Plan:
     """The stages of a dataset, of some kinds and of the given methods (none given: all).
 
-    Raises UserError when there is nothing such, or no limit on the server to train under: before any runs.
+    `computes`: something else will want a GPU. Raises UserError when there is nothing such, or no limit on
+    the server to train under: before any runs.
     """
     check_methods(methods)
     found = stages_of(dataset, stage_names(children), methods, only)
     devices = gpu.devices()
     slots = gpu.needed(devices)
-    if any(kind_of(group[0]) in gpu.KINDS for group in found):
-        gpu.check_limit(slots)
+    if computes or any(kind_of(group[0]) in gpu.KINDS for group in found):
+        devices = gpu.places(slots, devices)
     return Plan(dataset, tuple(map(tuple, found)), slots, tuple(devices))
 
 
@@ -115,31 +124,21 @@ def _wanted(kind: str, stage: str, methods: Sequence[str]) -> bool:
     return not methods or kind not in METHOD_KINDS or method in (*methods, FLOOR)
 
 
-def _worth_trying_again(_task: Any, _run: Any, state: Any) -> bool:
-    return bool(state.name == TRANSIENT)
-
-
-@task(
-    task_run_name="{stage}",
-    cache_policy=NO_CACHE,  # DVC is the cache
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=10),
-    retry_jitter_factor=0.2,
-    retry_condition_fn=_worth_trying_again,
-)
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, **TRIES)  # DVC is the cache
 def repro(stage: str, what: Plan, children: Children, changed: bool = True) -> Any:
     """One DVC stage. Its state is named "Unchanged" when there was nothing to do, "Transient" when a disk,
     a network or a kill ended it, which is tried again; any other failure is final."""
     if not changed:
         return Completed(name="Unchanged", message=stage)
-    log, progress = get_run_logger(), StageProgress(stage)
-
-    def say(line: str) -> None:
-        log.info(line)
-        progress.read(line)
-
+    log = get_run_logger()
     try:
-        did = _reproduce(stage, what, children, say)
+        with StageProgress(stage) as progress:
+
+            def say(line: str) -> None:
+                log.info(line)
+                progress.read(line)
+
+            did = _reproduce(stage, what, children, say)
     except CommandFailed as error:
         log.error(str(error))
         kind = TRANSIENT if error.transient and not children.stopped else None
@@ -159,7 +158,8 @@ def command(
         if on_gpu is None:
             said = children.run(arguments, log.info)
         else:
-            with gpu.occupied(1, list(on_gpu.gpus), log.info, lambda: children.stopped) as given:
+            slots, found = on_gpu.slots, list(on_gpu.gpus)
+            with gpu.occupied(slots, found, log.info, lambda: children.stopped) as given:
                 said = children.run(arguments, log.info, given)
     except (CommandFailed, Stopped) as error:
         log.error(str(error))
@@ -172,6 +172,24 @@ def _reproduce(stage: str, what: Plan, children: Children, say: Callable[[str], 
         return reproduce(stage, children, say)
     with gpu.occupied(what.slots, list(what.gpus), say, lambda: children.stopped) as environment:
         return reproduce(stage, children, say, environment)
+
+
+@contextmanager
+def turn(dataset: str) -> Iterator[None]:
+    """Within, no other flow run works on the dataset in this tree; waits until that is so."""
+    log = get_run_logger()
+    with ExitStack() as held:
+        waiting = False
+        while True:
+            try:
+                held.enter_context(alone(Path(".prefect/turns") / dataset))
+                break
+            except UserError:
+                if not waiting:
+                    log.info(f"waiting: another run works on {dataset} in this folder")
+                waiting = True
+                time.sleep(LOOK_S)
+        yield
 
 
 def refused(error: UserError) -> Any:

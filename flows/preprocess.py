@@ -7,10 +7,11 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows.artifacts import after_kind
+from flows.data import fetched
 from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset
-from flows.pipeline import DATA, RUNNER, kind_of, plan, refused, run_kind
+from flows.pipeline import DATA, RUNNER, plan, refused, turn
+from flows.train_eval import run_kinds
 from vidprompt.errors import UserError
 
 
@@ -20,12 +21,11 @@ def preprocess(dataset: Dataset = "demo") -> Any:
     with Children() as children:
         try:
             what = plan(dataset, children, only=DATA)
-            for stages in what.kinds:
-                if failed := run_kind(stages, what, children):
-                    return Failed(message="; ".join(failed))
-                after_kind(kind_of(stages[0]), dataset)
         except UserError as error:
             return refused(error)
-        except CommandFailed as error:
-            return Failed(message=str(error))
-    return None
+        with turn(dataset):
+            try:
+                wrong = fetched(dataset, children) or run_kinds(what, children)
+            except CommandFailed as error:
+                wrong = str(error)
+    return Failed(message=wrong) if wrong else None

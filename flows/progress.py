@@ -3,26 +3,67 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+LAST_S = 5.0  # for the last share to reach the server
 _LINE = re.compile(r"^(?P<title>[^:]+): (?P<done>\d+)/(?P<total>\d+) (?P<rest>.*)$")
 
 
 class StageProgress:
-    """A progress artifact a title, made at the first line that says how far it is."""
+    """A progress artifact a title, made at the first line that says how far it is.
+
+    Written by a thread of its own, the newest share alone: whatever becomes of the server, the stage's
+    output is read on. Use it in a `with`.
+    """
 
     def __init__(self, stage: str) -> None:
         self._key = artifact_key(f"progress {stage}")
         self._artifacts: dict[str, UUID] = {}
+        self._newest: SimpleQueue[tuple[str, float] | None] = SimpleQueue()
+        # the run that artifacts belong to is in the context
+        self._writer = Thread(target=copy_context().run, args=[self._write], daemon=True)
+
+    def __enter__(self) -> StageProgress:
+        self._writer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._newest.put(None)
+        self._writer.join(LAST_S)
 
     def read(self, line: str) -> None:
-        """Show what a line of the stage's log says, if it says so."""
-        share = share_done(line)
-        if share is None:
-            return
-        title, percent = share
+        """Show what a line of the stage's log says, if it says so. Never waits, never fails."""
+        if share := share_done(line):
+            self._newest.put(share)
+
+    def _write(self) -> None:
+        ended = False
+        while not ended:
+            newest: dict[str, float] = {}
+            found = self._newest.get()
+            while found is not None:
+                newest[found[0]] = found[1]
+                if self._newest.empty():
+                    break
+                found = self._newest.get()
+            ended = found is None
+            for title, percent in newest.items():
+                with suppress(Exception):  # no server: the next share may be luckier
+                    self._show(title, percent)
+
+    def _show(self, title: str, percent: float) -> None:
         if title in self._artifacts:
             update_progress_artifact(self._artifacts[title], percent)
         else:

@@ -19,9 +19,9 @@ Stage = Literal["candidate", "staging", "production"]
 def register(name: Name, stage: Stage = "candidate") -> Any:
     """What `vidprompt register NAME --stage STAGE` does; a refusal is the state's message."""
     with Children() as children:
-        arguments = ["vidprompt", "register", name, "--stage", stage]
+        arguments = ["vidprompt", "register", "--stage", stage, "--", name]
         well, said = ran(f"register {name}", arguments, children)
         if not well:
             return Failed(name="Refused", message=said)
-        model_card(f"{name}@{stage}", children)
+        model_card(f"{name}@{stage}", children, return_state=True)  # registered it is, shown or not
     return None

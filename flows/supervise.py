@@ -15,7 +15,6 @@ LOOK_S = 0.5  # how often the parent is looked for
 
 def main(parent: int, grace_s: float, command: list[str]) -> int:
     """The command's exit status."""
-    child = subprocess.Popen(command)
     told = False
 
     def end(*_: object) -> None:  # the group had the signal: the command has it too
@@ -23,20 +22,41 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
         told = True
 
     signal.signal(signal.SIGTERM, end)
-    while True:
+    child = subprocess.Popen(command)
+    code = None
+    while code is None and not told:
         try:
             code = child.wait(timeout=LOOK_S)
-            return 128 - code if code < 0 else code
         except subprocess.TimeoutExpired:
-            if os.getppid() != parent and not told:
-                break
-    os.killpg(0, signal.SIGTERM)
+            if os.getppid() != parent:
+                os.killpg(0, signal.SIGTERM)
+                told = True
+    if not told and code is not None:
+        return 128 - code if code < 0 else code
     deadline = time.monotonic() + grace_s
-    while child.poll() is None and time.monotonic() < deadline:
+    while (child.poll() is None or others()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(max(0.0, min(0.5, deadline - time.monotonic())))  # for what the command started
-    os.killpg(0, signal.SIGKILL)
-    return 1
+    if child.poll() is None or others():
+        os.killpg(0, signal.SIGKILL)
+    return 128 - child.returncode if child.returncode < 0 else child.returncode
+
+
+def others() -> bool:
+    """Is there anybody in this process group but this process? Without /proc: there may be."""
+    group, here = os.getpgrp(), os.getpid()
+    try:
+        names = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+    except OSError:
+        return True
+    for name in names:
+        try:
+            with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+                state, _, process_group = file.read().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):
+            continue
+        if int(process_group) == group and int(name) != here and state != "Z":
+            return True
+    return False
 
 
 if __name__ == "__main__":

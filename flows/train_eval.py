@@ -7,10 +7,11 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows.artifacts import after_kind, at_end
+from flows.artifacts import after_kind, at_end, check_base
+from flows.data import fetched
 from flows.dvc_stage import Children, CommandFailed, outdated
 from flows.parameters import Base, Dataset, Methods
-from flows.pipeline import RUNNER, kind_of, plan, ran, refused, run_kind
+from flows.pipeline import RUNNER, Plan, kind_of, plan, ran, refused, run_kind, turn
 from vidprompt.errors import UserError
 
 
@@ -23,18 +24,40 @@ def train_eval(dataset: Dataset = "demo", methods: Methods = None, base: Base = 
     with Children() as children:
         try:
             what = plan(dataset, children, methods or ())
-            for stages in what.kinds:
-                if failed := run_kind(stages, what, children):
-                    return Failed(message="; ".join(failed))
-                after_kind(kind_of(stages[0]), dataset)
-            if changed := outdated(what.stages, children):
-                return Failed(
-                    message=f"changed while the flow ran, run it again: {', '.join(changed)}"
-                )
-            ran("cost", ["vidprompt", "cost", dataset], children)
-            at_end(dataset, base)
+            check_base(base)
         except UserError as error:
             return refused(error)
-        except CommandFailed as error:
-            return Failed(message=str(error))
+        with turn(dataset):
+            try:
+                wrong = fetched(dataset, children) or run_kinds(what, children)
+                wrong = wrong or stale(what, children)
+            except CommandFailed as error:
+                wrong = str(error)
+            if wrong:
+                return Failed(message=wrong)
+            ran("cost", ["vidprompt", "cost", dataset], children)
+            at_end(dataset, base)
     return None
+
+
+def run_kinds(what: Plan, children: Children) -> str:
+    """Run the stages kind after kind; what was wrong with those of a kind, or nothing."""
+    for stages in what.kinds:
+        failed = run_kind(stages, what, children)
+        after_kind(kind_of(stages[0]), what.dataset)
+        if failed:
+            return "; ".join(failed)
+    return ""
+
+
+def stale(what: Plan, children: Children) -> str:
+    """What DVC still calls changed, or nothing."""
+    changed = outdated(what.stages, children, upstream=True)
+    if own := [stage for stage in changed if stage in what.stages]:
+        return f"changed while the flow ran, run it again: {', '.join(own)}"
+    if changed:
+        return (
+            f"{what.dataset} is built on what is out of date: {', '.join(changed)}; run `dvc repro`, or the "
+            "flow of that dataset, then this again"
+        )
+    return ""

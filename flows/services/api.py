@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Cancelling
 
 from vidprompt.errors import UserError
 
-SILENCE = timedelta(seconds=180)  # a flow run gives a sign of life every 30 s (pyproject.toml)
+SILENCE = timedelta(seconds=900)  # a flow run gives a sign of life every 30 s (pyproject.toml)
 AUTOMATION = "Crash the runs of a dead worker"
 
 

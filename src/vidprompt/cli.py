@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -204,7 +205,7 @@ def review(
     """What changed since a revision, and do the results follow from code and params? Exit 1 if not."""
     from vidprompt import review as command
 
-    found = command.review(base, remotes=pull, draw=pictures)
+    found = command.review(base, remotes=pull, draw=pictures, out=out)
     path = command.write(found, out)
     for finding in found.findings:
         print(f"{finding.subject}: {finding.sentence}")
@@ -349,10 +350,14 @@ def main() -> None:
         code = TRANSIENT_EXIT if error.exit_code == 2 and transient(error) else error.exit_code
         raise SystemExit(code) from None
     except OSError as error:
-        if not transient(error):
+        if transient(error):
+            print(f"vidprompt: {error} (it may pass: run it again)", file=sys.stderr)
+            raise SystemExit(TRANSIENT_EXIT) from None
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        print(f"vidprompt: {error} (it may pass: run it again)", file=sys.stderr)
-        raise SystemExit(TRANSIENT_EXIT) from None
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"vidprompt: {where}{error.strerror}: make room or allow it", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -84,9 +84,13 @@ def _environments(count: int) -> list[dict[str, str]]:
 
 
 def _end_with_parent() -> None:
-    """In a child: SIGTERM, which saves, when the launcher is gone (Linux alone can be asked for that)."""
+    """In a child: SIGKILL when the launcher is gone (Linux alone can be asked for that).
+
+    A launcher that is told to end passes that on and waits; one that is gone was killed, and a process that
+    waits for another's numbers in native code would never look at a gentler signal.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]], told: Sequence[int]) -> int:

@@ -114,6 +114,7 @@ def test_cancelling_ends_every_process_in_time_and_the_next_run_goes_on(
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_flow_leaves_nothing_behind_and_loses_nothing(
     waiting: tuple[Server, Path],
 ) -> None:
@@ -149,6 +150,21 @@ def test_two_runs_take_turns_on_one_gpu(server: Server, tmp_path: Path) -> None:
     assert words[0][1] == words[1][1] != words[2][1] == words[3][1]
 
 
+def test_two_runs_in_one_folder_take_turns_too(server: Server, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    (project / "train.sh").write_text(
+        "echo train >> order.log; sleep 3; cp manifest.txt model.txt\n"
+    )
+    command = [sys.executable, "-c", RUN]
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(subprocess.Popen(command, cwd=project, env=server.environment))
+            for _ in range(2)
+        ]
+        assert [run.wait(120) for run in runs] == [0, 0]
+    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+
+
 def test_every_deployment_is_of_a_dataset_that_there_is() -> None:
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     of_training = {
@@ -165,17 +181,20 @@ def test_every_deployment_is_of_a_dataset_that_there_is() -> None:
 def test_a_restarted_server_stops_no_training(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The server goes away in the middle of a training and comes back: the run ends well."""
+    """The server is away for longer than a lease, in the middle of a training: the run ends well."""
     from tests.flows import conftest
 
     made: Any = conftest.server.__wrapped__(tmp_path_factory)
     server: Server = next(made)
     project = make_project(tmp_path / "project")
-    (project / "train.sh").write_text(WAITING)
+    said = (
+        "echo train demo: $((i+=1))/999 1.0 steps/s"  # progress, which the server is to be told of
+    )
+    (project / "train.sh").write_text(WAITING.replace("sleep 0.1", f"{said}; sleep 1"))
     with subprocess.Popen([sys.executable, "-c", RUN], cwd=project, env=server.environment) as run:
         training(project)
         made.close()
-        time.sleep(5)
+        time.sleep(90)
         port = server.url.split(":")[2].removesuffix("/api")
         command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
         with server.running(*command, folder=server.folder, log="server2.log"):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,9 @@ import pytest
 import yaml
 from flows.dvc_stage import Children, CommandFailed, Stopped
 from flows.progress import artifact_key, share_done
-from tests.flows.conftest import ROOT, STAGES, Server, until
+from tests.flows.conftest import ROOT, SCRIPTS, STAGES, Server, until
+
+from vidprompt.errors import UserError, passing, transient
 
 
 def train_eval(*arguments: Any, **more: Any) -> Any:
@@ -141,6 +148,31 @@ def test_preprocess_runs_the_data_side_alone(here: Server, project: Path) -> Non
     assert (project / "order.log").read_text().split() == ["manifest"]
 
 
+def test_data_that_is_missing_is_pulled_first(here: Server, project: Path, tmp_path: Path) -> None:
+    from flows.preprocess import preprocess
+
+    def dvc(*arguments: str) -> None:
+        subprocess.run([SCRIPTS / "dvc", *arguments], check=True, capture_output=True)
+
+    video = project / "data/demo/a.avi"
+    video.parent.mkdir(parents=True)
+    video.write_text("a video")
+    dvc("remote", "add", "-d", "mine", str(tmp_path / "mine"))
+    dvc("add", "-q", "data/demo")
+    dvc("push", "-q", "data/demo.dvc")
+    shutil.rmtree(video.parent)
+    shutil.rmtree(project / ".dvc/cache")
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    state = preprocess("demo", return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("data/demo.dvc: ")
+    assert not (project / "order.log").exists()
+
+    (tmp_path / "elsewhere").rename(tmp_path / "mine")
+    assert preprocess("demo", return_state=True).is_completed()
+    assert video.read_text() == "a video"
+
+
 def test_a_limit_is_given_back_by_a_failed_training(here: Server, project: Path) -> None:
     (project / "train.sh").write_text("exit 2\n")
     assert train_eval("demo").is_failed()
@@ -221,17 +253,89 @@ def _ended(process: int) -> bool:
         return True
 
 
+def test_a_supervisor_that_was_told_still_ends_what_does_not_listen() -> None:
+    """SIGTERM to the group, then nobody left to send SIGKILL."""
+    command = ["bash", "-c", "(trap '' TERM; echo $BASHPID; exec sleep 60) & wait"]
+    supervisor = subprocess.Popen(
+        [sys.executable, "-I", "-S", ROOT / "flows/supervise.py", str(os.getpid()), "1", *command],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert supervisor.stdout is not None
+    deaf = int(supervisor.stdout.readline())
+    os.killpg(supervisor.pid, signal.SIGTERM)
+    until(lambda: _ended(deaf), 5)
+    assert supervisor.wait(5) != 0
+
+
+def test_each_run_has_gpus_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import gpu
+
+    monkeypatch.setattr(gpu, "LOCKS", tmp_path / "locks")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, 1")
+    found = gpu.devices()
+    with ExitStack() as first, ExitStack() as second:
+        assert gpu._locked(found, [], 1, first) == ["0"]
+        assert gpu._locked(found, [], 2, second) == ["1"]
+        first.close()
+        assert gpu._locked(found, ["1"], 2, second) == ["0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpu.devices() == []
+    with pytest.raises(UserError, match="takes 3 GPUs .* sees 2"):
+        gpu.places(3, ["0", "1"])
+
+
+def test_progress_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import progress
+
+    tried = []
+
+    def fails(share: float, **_: Any) -> None:
+        tried.append(share)
+        raise ConnectionError("no server")
+
+    monkeypatch.setattr(progress, "create_progress_artifact", fails)
+    with progress.StageProgress("train@demo") as shown:
+        shown.read("train: 1/4 1.0 steps/s")
+        until(lambda: tried == [25.0], 5)
+        for step in (2, 3, 4):
+            shown.read(f"train: {step}/4 1.0 steps/s")
+    assert tried[-1] == 100.0
+
+
+def test_what_may_pass_is_told_by_its_root() -> None:
+    def raised(inner: BaseException, outer: BaseException, shown: bool = True) -> BaseException:
+        try:
+            try:
+                raise inner
+            except BaseException as cause:
+                raise outer from (cause if shown else None)
+        except BaseException as error:
+            return error
+
+    disk = OSError(errno.EIO, os.strerror(errno.EIO))
+    assert transient(raised(disk, UserError("weights cannot be read")))
+    assert transient(RuntimeError(f"Caught OSError in DataLoader worker process 0.\n{disk}"))
+    assert not transient(raised(disk, UserError("no such key"), shown=False))
+    assert not transient(OSError(errno.ENOSPC, "No space left on device"))
+    assert not transient(FileNotFoundError(errno.ENOENT, "No such file", "a.avi"))
+    assert not transient(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert passing(str(disk))
+    assert passing("FFmpeg: Input/output error.")
+    assert not passing("FFmpeg: Invalid data found when processing input.")
+
+
 @pytest.mark.parametrize(
-    ("code", "transient"), [(75, True), (137, True), (2, False), (1, False), (143, False)]
+    ("code", "may_pass"), [(75, True), (137, True), (2, False), (1, False), (143, False)]
 )
 def test_a_failure_says_what_the_stage_said_and_whether_it_may_pass(
-    code: int, transient: bool
+    code: int, may_pass: bool
 ) -> None:
     said = f"vidprompt: a sentence\nERROR: failed to run: vidprompt train, exited with {code}"
     with Children() as children, pytest.raises(CommandFailed) as failure:
         children.run(["bash", "-c", f"echo '{said}'; exit 255"], lambda _: None)
     assert str(failure.value) == "a sentence"
-    assert (failure.value.code, failure.value.transient) == (code, transient)
+    assert (failure.value.code, failure.value.transient) == (code, may_pass)
 
 
 def test_progress_is_read_off_the_lines_a_stage_says(capsys: pytest.CaptureFixture[str]) -> None:

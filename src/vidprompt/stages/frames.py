@@ -11,7 +11,7 @@ from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.manifest import read_manifest
 from vidprompt.data.shard_runners import shard_runner
 from vidprompt.data.video import Health
-from vidprompt.errors import DataError
+from vidprompt.errors import DataError, TransientError, passing
 from vidprompt.progress import Progress
 from vidprompt.stages import paths
 
@@ -51,3 +51,10 @@ def run(config: Any) -> None:
     failed = sorted(summary.pop("failed"), key=lambda f: f["video_id"])
     write_json(paths.frames(dataset.name) / "failed.json", failed)
     print(", ".join(f"{name} {value}" for name, value in summary.items()), f"failed {len(failed)}")
+    passed = [failure for failure in failed if passing(failure["reason"])]
+    if passed:  # not to be recorded as done: a disk or a network, not the video
+        first = f"{passed[0]['video_id']}: {passed[0]['reason']}"
+        raise TransientError(
+            f"{len(passed):,} videos could not be read ({first}): run it again, what is done is kept; if "
+            "it stays so, `vidprompt manifest` marks them as broken"
+        )
