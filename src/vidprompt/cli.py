@@ -209,6 +209,8 @@ def review(
     path = command.write(found, out)
     for finding in found.findings:
         print(f"{finding.subject}: {finding.sentence}")
+    for unchecked in found.unchecked:
+        print(f"not checked: {unchecked}")
     print(f"{path}: {found.verdicts}")
     if not found.passed:
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +167,24 @@ def read_costs(path: Path) -> Entries:
 
 
 def parsed_costs(content: bytes) -> Entries:
-    """Raises ValueError when it is no JSON mapping of mappings."""
+    """Raises ValueError when it is no JSON mapping of stages to what they cost, numbers where they belong."""
     found = json.loads(content)
     if not isinstance(found, dict) or not all(isinstance(e, dict) for e in found.values()):
         raise ValueError("no mapping of stages")
+    for entry in found.values():
+        _check(entry)
     return found
+
+
+def _check(entry: Mapping[str, Any]) -> None:
+    """Raises ValueError for what is no number, or no word."""
+    for key in entry.keys() & {"seconds", "peak_memory_mb", "gpu_memory_mb"}:
+        value = entry[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ValueError(f"{key} is no number")
+    for key in entry.keys() & {"machine", "inputs"}:
+        if not isinstance(entry[key], str):
+            raise ValueError(f"{key} is no text")
 
 
 def _wanted(dataset: str, root: Path) -> dict[str, str]:
@@ -208,4 +222,5 @@ def _read_note(path: Path) -> dict[str, Any]:
     note = json.loads(path.read_text("utf-8"))
     if not isinstance(note, dict) or "seconds" not in note:
         raise ValueError("no note of a stage's cost")
+    _check(note)
     return note

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from tests.pipeline.project import run
 
+from vidprompt.data.health import health_report
 from vidprompt.data.splits import Subset
 from vidprompt.evaluation import recognition
 from vidprompt.evaluation.predictions import PredictionsFile, tabulate, without_lists
@@ -81,16 +82,17 @@ def write_data(folder: Path, videos: int, broken: Collection[int] = ()) -> None:
     health = ["truncated" if i in broken else "ok" for i in range(videos)]
     labels = [CLASSES[i % 6] for i in range(videos)]
     table = pd.DataFrame({"video_id": ids, "label": labels, "hash": "x", "health": health})
+    table["source"], table["detail"] = "toy", ""
     for split in ("split1", "split2", "split3"):
         table[split] = "test"
     (folder / "cache/manifest/toy").mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "cache/manifest/toy/manifest.parquet", index=False)
     test = {"videos": ids, "labels": [i % 6 for i in range(videos)], "classes": CLASSES}
-    split = {"id": "supervised/toy@split1", "train": None, "val": None, "tests": {"test": test}}
+    about = {"id": "supervised/toy@split1", "protocol": "supervised", "run": "supervised_split1"}
+    split = {**about, "train": None, "val": None, "tests": {"test": test}}
     _write_json(folder / "cache/splits/toy/supervised_split1.json", split)
-    reasons = [{"video_id": ids[i], "health": "truncated"} for i in sorted(broken)]
-    counts = {"usable": videos - len(broken), "videos": videos}
-    _write_json(folder / "results/toy/health.json", {"broken": reasons, **counts})
+    report = health_report(table, {"supervised_split1": split})
+    _write_json(folder / "results/toy/health.json", report)
 
 
 def write_result(folder: Path, method: str, right: Collection[int], videos: int) -> None:

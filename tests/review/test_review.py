@@ -114,9 +114,12 @@ def test_the_same_bytes_again_and_elsewhere(folder: Path, tmp_path: Path) -> Non
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
     other = Path(shutil.copytree(folder, tmp_path / "elsewhere" / "deep"))
-    (tmp_path / "again").mkdir()
-    (tmp_path / "again" / "gone.png").write_bytes(b"of an earlier review")
     first = files(folder, tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "again")
+    (tmp_path / "again" / "gone.png").write_bytes(b"of an earlier review")
+    (tmp_path / "again" / ".review.json").write_text(
+        '["gone.png", "review.md", "../out/review.md"]'
+    )
     assert first == files(folder, tmp_path / "again") == files(other, tmp_path / "third")
     assert {"review.md", "summary.md", "review.html"} < first.keys()
     shown = first["review.html"].decode()

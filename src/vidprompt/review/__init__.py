@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
 from vidprompt.errors import UserError
+from vidprompt.measured_cost import cost_file, parsed_costs
 from vidprompt.review.findings import Review
 from vidprompt.review.proof import Finding
 from vidprompt.review.sides import Side, sides
@@ -14,21 +17,28 @@ from vidprompt.review.sides import Side, sides
 CLASSES = 6  # named beside a result, those that changed most
 README = "README.md"
 REPORTS = ("review.md", "summary.md", "review.html")
+WRITTEN = ".review.json"  # names what a review wrote into its folder
 
 
 def review(
-    base: str = "", *, remotes: bool = False, draw: bool = True, root: Path = Path()
+    base: str = "",
+    *,
+    remotes: bool = False,
+    draw: bool = True,
+    root: Path = Path(),
+    out: Path | None = None,
 ) -> Review:
     """Compare the project in `root`, as it lies on disk, with a revision (see `sides`).
 
     `remotes`: ask DVC's remotes for predictions and manifests that its cache has not. `draw`: with pictures.
-    Raises UserError.
+    `out`: the folder that `write` gets; what lies there is no change. Raises UserError.
     """
+    out = None if out is None else out.absolute()
     with chdir(root):  # DVC names stages and files from where it stands
-        return _review(base, remotes, draw, Path.cwd())
+        return _review(base, remotes, draw, Path.cwd(), out)
 
 
-def _review(base: str, remotes: bool, draw: bool, root: Path) -> Review:
+def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) -> Review:
     from vidprompt.review import (
         cost_diff,
         data_diff,
@@ -41,7 +51,7 @@ def _review(base: str, remotes: bool, draw: bool, root: Path) -> Review:
     )
     from vidprompt.review.store import Store
 
-    one, two = sides(root, base)
+    one, two = sides(root, base, out)
     with Store(root, remotes) as store:
         pipeline = proof.pipeline(two, store)
         again = recount.recount(two, store)
@@ -54,7 +64,7 @@ def _review(base: str, remotes: bool, draw: bool, root: Path) -> Review:
         head=two,
         pipeline=pipeline,
         recount=again,
-        others=(*_stale_stages(two), *_old_table(two)),
+        others=(*_unreadable(two), *_stale_stages(two), *_old_table(two)),
         results=results,
         unchanged=unchanged,
         params=params_diff.params(one, two),
@@ -72,24 +82,49 @@ def _review(base: str, remotes: bool, draw: bool, root: Path) -> Review:
 def write(found: Review, folder: Path) -> Path:
     """Write review.md with its pictures, summary.md without, and review.html; returns review.md's path.
 
-    What an earlier review left in the folder is removed.
+    What an earlier review wrote there is removed: `.review.json` names it. Raises UserError for a folder with
+    other files, and where nothing can be written.
     """
-    from vidprompt.atomic import replacing, write_text
-    from vidprompt.review.page import as_page
+    from vidprompt.atomic import replacing, write_json, write_text
+    from vidprompt.review.page import as_page, cut
     from vidprompt.review.report import as_markdown
 
     text = as_markdown(found)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
-    for picture in found.pictures:
-        with replacing(folder / picture.name) as temporary:
-            temporary.write_bytes(picture.png)
     title = text.partition("\n")[0].removeprefix("# ")
-    write_text(folder / REPORTS[0], text)
-    write_text(folder / REPORTS[1], as_markdown(found, pictures=False))
-    write_text(folder / REPORTS[2], as_page(text, found.pictures, title))
+    names = sorted((*REPORTS, *(picture.name for picture in found.pictures)))
+    try:
+        for old in _written(folder):
+            (folder / old).unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / WRITTEN, names)
+        for picture in found.pictures:
+            with replacing(folder / picture.name) as temporary:
+                temporary.write_bytes(picture.png)
+        write_text(folder / REPORTS[0], text)
+        write_text(folder / REPORTS[1], cut(as_markdown(found, pictures=False)))
+        write_text(folder / REPORTS[2], as_page(text, found.pictures, title))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): name another --out"
+        ) from error
     return folder / REPORTS[0]
+
+
+def _written(folder: Path) -> list[str]:
+    """What an earlier review wrote into a folder; nothing but plain names of such files."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return []
+    try:
+        names = json.loads((folder / WRITTEN).read_bytes())
+    except (OSError, ValueError):
+        names = None
+    if not isinstance(names, list):
+        raise UserError(
+            f"{folder} has files and no {WRITTEN} of an earlier review: name an empty --out, or one that is "
+            "not there yet"
+        )
+    pictures = re.compile(r"[\w.-]+\.png")
+    return [n for n in names if isinstance(n, str) and (n in REPORTS or pictures.fullmatch(n))]
 
 
 def _classes(
@@ -101,6 +136,18 @@ def _classes(
     table = table[table["base"] != table["head"]]
     rows = [(str(r["class"]), float(r["base"]), float(r["head"])) for r in table.to_dict("records")]
     return sorted(rows, key=lambda row: (-abs(row[2] - row[1]), row[0]))[:CLASSES]
+
+
+def _unreadable(head: Side) -> Iterator[Finding]:
+    """Files of results that are left out because they cannot be read."""
+    for path in head.malformed:
+        yield Finding(path, "it has not the form of a result: `dvc repro` writes it again")
+    for dataset in head.datasets:
+        path = cost_file(dataset).as_posix()
+        try:
+            parsed_costs(head.read(path) or b"{}")
+        except ValueError as error:
+            yield Finding(path, f"it cannot be read ({error}): delete it, and run `vidprompt cost`")
 
 
 def _stale_stages(head: Side) -> Iterator[Finding]:
@@ -126,7 +173,12 @@ def _old_table(head: Side) -> Iterator[Finding]:
     if BEGIN not in text or END not in text or "demo" not in {r[0] for r in head.results}:
         return
     shown = text.partition(BEGIN)[2].partition(END)[0].strip()
-    if shown != markdown_table(metrics_rows("demo", head.root / "results")).strip():
+    try:
+        wanted = markdown_table(metrics_rows("demo", head.root / "results")).strip()
+    except UserError as error:
+        yield Finding(README, f"its table cannot be compared: {error}")
+        return
+    if shown != wanted:
         yield Finding(
             README, "its table is not that of results/: `vidprompt table demo --readme` writes it"
         )

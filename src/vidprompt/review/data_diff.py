@@ -29,6 +29,7 @@ class Videos:
     moved: tuple[str, ...] = ()  # to another official split
     replaced: tuple[str, ...] = ()  # other bytes under the same name
     reasons: dict[str, str] = field(default_factory=dict)
+    upto: str | None = None  # `broken` and `mended` are known up to this id; None: all of them
 
     @property
     def any(self) -> bool:
@@ -156,16 +157,38 @@ def by_manifest(base: pd.DataFrame, head: pd.DataFrame) -> Videos:
 
 
 def _by_health(base: Mapping[str, Any], head: Mapping[str, Any]) -> Videos:
-    """Broken videos that are named on one side alone; nothing where a side names none, broken or not."""
+    """Broken videos that are named on one side alone; nothing where a side names none, broken or not.
+
+    health.json names the first ones by id: nothing is said beyond the last named one of a side with more.
+    """
     if not (base and head):
         return Videos()
-    one, two = (
-        {str(e["video_id"]): str(e.get("health") or e.get("reason", "")) for e in health["broken"]}
-        for health in (base, head)
+    one, two = (_named(health) for health in (base, head))
+    ends = [max(names, default="") for names in (one, two)]
+    cut = [end for end, health in zip(ends, (base, head), strict=True) if _unlisted(health)]
+    upto = min(cut) if cut else None
+    broken, mended = (
+        tuple(sorted(video for video in left if upto is None or video <= upto))
+        for left in (two.keys() - one.keys(), one.keys() - two.keys())
     )
-    broken = tuple(sorted(two.keys() - one.keys()))
-    mended = tuple(sorted(one.keys() - two.keys()))
-    return Videos(broken=broken, mended=mended, reasons={video: two[video] for video in broken})
+    return Videos(
+        broken=broken, mended=mended, reasons={video: two[video] for video in broken}, upto=upto
+    )
+
+
+def _named(health: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        str(entry.get("video_id")): str(entry.get("health") or entry.get("reason", ""))
+        for entry in health["broken"]
+        if isinstance(entry, Mapping)
+    }
+
+
+def _unlisted(health: Mapping[str, Any]) -> bool:
+    """Are there more broken videos than it names? Where it does not say, by its counts."""
+    counts = _count(health)
+    more = health.get("unlisted", counts[1] - counts[0] - len(health["broken"]) if counts else 0)
+    return not isinstance(more, int) or more > 0
 
 
 def _lists(dataset: str, base: Side, head: Side, store: Store) -> tuple[List, ...]:
@@ -199,17 +222,24 @@ def _split_files(side: Side, folder: str, store: Store) -> Lists | None:
         file = store.file(md5, f"{folder}/{name}") if name.endswith(".json") else None
         if file is None:
             continue
-        split = json.loads(file.read_bytes())
-        parts = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
-        for part, subset in parts.items():
-            if subset:
-                which = json.dumps([subset["videos"], subset["labels"], subset["classes"]])
-                found[f"{name.removesuffix('.json')}/{part}"] = (
-                    str(split.get("id")),
-                    len(subset["videos"]),
-                    which,
-                )
+        try:
+            found |= _parts(name.removesuffix(".json"), json.loads(file.read_bytes()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
     return found
+
+
+def _parts(name: str, split: Mapping[str, Any]) -> Lists:
+    parts = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
+    return {
+        f"{name}/{part}": (
+            str(split.get("id")),
+            len(subset["videos"]),
+            json.dumps([subset["videos"], subset["labels"], subset["classes"]]),
+        )
+        for part, subset in parts.items()
+        if subset
+    }
 
 
 def _from_metrics(side: Side, dataset: str) -> Lists:
@@ -217,6 +247,6 @@ def _from_metrics(side: Side, dataset: str) -> Lists:
     for (owner, _, _), metrics in side.results.items():
         for name, split in metrics.get("splits", {}).items() if owner == dataset else ():
             for test, entry in split.get("tests", {}).items():
-                if "listed" in entry:
-                    found[f"{name}/{test}"] = str(split.get("id")), int(entry["listed"]), ""
+                if isinstance(entry.get("listed"), int):
+                    found[f"{name}/{test}"] = str(split.get("id")), entry["listed"], ""
     return found

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vidprompt.review.cost_diff import CostDiff
 from vidprompt.review.data_diff import DataDiff
+from vidprompt.review.markdown import plain, several
 from vidprompt.review.params_diff import Param, Stages
 from vidprompt.review.pictures import Picture
 from vidprompt.review.proof import Finding, Pipeline
@@ -21,7 +22,7 @@ from vidprompt.review.training_diff import Training
 class Review:
     """`others`: findings beside those of the pipeline and of the recount. `classes`: result → class,
     accuracy of base and of head, those that changed most first. `undrawn`: results and methods that were too
-    many for a picture. `remotes` that failed."""
+    many for a picture. `remotes`: stores that failed or have damaged files."""
 
     base: Side
     head: Side
@@ -48,6 +49,17 @@ class Review:
     @property
     def passed(self) -> bool:
         return not self.findings
+
+    @property
+    def unchecked(self) -> Iterator[str]:
+        """What could not be checked for want of files: nothing means that the results follow."""
+        if self.recount.without:
+            yield f"{several(self.recount.without, 'result')} (no predictions at hand)"
+        if self.recount.unlisted:
+            names = plain(", ".join(self.recount.unlisted))
+            yield f"lists and health of {names} (no manifest or splits at hand)"
+        if self.pipeline.unlinked:
+            yield f"{several(self.pipeline.unlinked, 'link')} between stages (no folder's listing at hand)"
 
     @property
     def outcomes(self) -> Counter[Outcome]:

@@ -5,18 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~@&]|(?<!\w)_|_(?!\w))")
+_SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~@&$]|(?<!\w)_|_(?!\w))")
+_CODE = re.compile(r"`([^`]+)`")
+MOST_CODE = 300  # characters of a value
+
+
+def plain(text: object, most: int = 0) -> str:
+    """One line of printable characters; of a longer text the first `most`."""
+    line = "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
+    return f"{line[: most - 1]}…" if most and len(line) > most else line
+
+
+def sentence(text: str) -> str:
+    """A sentence with values between backticks, whatever is in these or beside them, as Markdown."""
+    parts = _CODE.split(text)
+    return "".join(code(part) if i % 2 else _entities(part) for i, part in enumerate(parts))
 
 
 def escaped(text: object) -> str:
     """Plain text that is not taken for Markdown or HTML, nor for a mention."""
-    line = " ".join(str(text).split())
+    return _entities(plain(text))
+
+
+def _entities(line: str) -> str:
     return _SPECIAL.sub(lambda match: f"&#{ord(match[1])};", line)
 
 
 def code(text: object) -> str:
-    """As code; a bar and a backtick would end a cell or the code."""
-    line = " ".join(str(text).split()).replace("`", "'").replace("|", "¦")
+    """As code; a bar and a backtick would end a cell or the code. Of a long text the beginning."""
+    line = plain(text, MOST_CODE).replace("`", "'").replace("|", "¦").strip()
     return f"`{line}`" if line else "–"
 
 

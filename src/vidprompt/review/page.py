@@ -31,6 +31,20 @@ img { max-width: 100%; height: auto; background: white; }
 """
 
 
+MOST_BYTES = 1_000_000  # GitHub takes 1 MiB of a job's summary
+# Nothing but the page's own style and pictures, should a file under review get markup into it
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def cut(markdown: str) -> str:
+    """The whole lines that GitHub takes as a job summary."""
+    content = markdown.encode()
+    if len(content) <= MOST_BYTES:
+        return markdown
+    kept = content[:MOST_BYTES].rpartition(b"\n")[0].decode()
+    return f"{kept}\n\n**It goes on: the whole is in review.html of the artifact.**\n"
+
+
 def as_page(markdown: str, pictures: Sequence[Picture], title: str) -> str:
     """`markdown` shows pictures by their names."""
     from markdown_it import MarkdownIt
@@ -43,6 +57,7 @@ def as_page(markdown: str, pictures: Sequence[Picture], title: str) -> str:
         body = body.replace(f'src="{picture.name}"', f'src="data:image/png;base64,{data}"')
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
     )

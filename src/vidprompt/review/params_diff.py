@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from vidprompt.review.markdown import plain
 from vidprompt.review.sides import Side
 from vidprompt.review.store import below, each_parent
 
@@ -31,12 +33,14 @@ class Param:
 @dataclass(frozen=True)
 class Stages:
     """Of dvc.lock's stages: those of one side, those with another command, and what code changed for how
-    many of them (path → stages)."""
+    many of them (path → stages). `inputs`: a sentence about a dependency or a parameter that stages of both
+    sides have on one of them alone → how many stages."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     commands: tuple[tuple[str, str, str], ...]  # stage, base's, head's
     code: dict[str, int]
+    inputs: dict[str, int] = field(default_factory=dict)
 
 
 def params(base: Side, head: Side) -> list[Param]:
@@ -90,7 +94,7 @@ def stages(base: Side, head: Side) -> Stages:
     kept = {p for side in (base, head) for file in side.files for p in (file, *each_parent(file))}
     written = {**base.recorded, **head.recorded}
     for name in both:
-        deps = [{d["path"]: d.get("md5") for d in s[name].get("deps", ())} for s in (one, two)]
+        deps = [{d["path"]: d.get("md5") for d in s[name].get("deps") or ()} for s in (one, two)]
         for path in deps[0].keys() | deps[1].keys():
             if deps[0].get(path) == deps[1].get(path):
                 continue
@@ -101,7 +105,32 @@ def stages(base: Side, head: Side) -> Stages:
         removed=tuple(sorted(one.keys() - two.keys())),
         commands=tuple(commands),
         code=dict(sorted(code.items())),
+        inputs=dict(sorted(_inputs(one, two, both).items(), key=_weight)),
     )
+
+
+def _inputs(one: Mapping[str, Any], two: Mapping[str, Any], both: Iterable[str]) -> dict[str, int]:
+    """A stage that no longer depends on something would hide a change of it."""
+    found: Counter[str] = Counter()
+    for name in both:
+        base, head = (set(_read_by(side[name])) for side in (one, two))
+        found.update(f"{what}: no longer an input" for what in base - head)
+        found.update(f"{what}: a new input" for what in head - base)
+    return found
+
+
+def _weight(entry: tuple[str, int]) -> tuple[bool, bool, str]:
+    """What is no longer an input first, and files before keys: a long list is cut."""
+    return entry[0].endswith("a new input"), ".yaml: " in entry[0], entry[0]
+
+
+def _read_by(entry: Mapping[str, Any]) -> Iterator[str]:
+    for dep in entry.get("deps") or ():
+        yield f"`{plain(dep['path'])}`"
+    params = entry.get("params")
+    for file, keys in params.items() if isinstance(params, Mapping) else ():
+        for key in keys if isinstance(keys, Mapping) else ():
+            yield f"`{plain(file)}: {plain(key)}`"
 
 
 def _made(path: str, written: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from vidprompt.review.sides import Result, Side, place
 SCALE, COLOURS = 2.0, 64
 MOST = 12  # results drawn, those with a verdict first
 MOST_RUNS = 6  # pictures of loss curves
+WORDS = {"actual", "class", "predicted", "protocol"}  # columns that are no numbers
 _RUN = re.compile(r"results/([^/]+)/([^/]+)/runs/([^/]+)/loss\.csv")
 
 
@@ -58,7 +59,12 @@ def _of_result(base: Side, head: Side, result: Result) -> Picture | None:
         rows = list(_recognition(base, head, result))
     if not rows:
         return None
-    return Picture(f"{dataset}-{method}-{protocol}.png", title, result, drawn(title, rows))
+    return Picture(_named(result), title, result, drawn(title, rows))
+
+
+def _named(parts: Result) -> str:
+    """A file name that needs no quoting anywhere."""
+    return re.sub(r"[^\w.-]", "_", "-".join(parts), flags=re.ASCII).lstrip(".-") + ".png"
 
 
 def _retrieval(base: Side, head: Side, result: Result) -> Iterator[specs.Spec]:
@@ -125,8 +131,7 @@ def _losses(
         return None
     title = f"{key[0]}, {key[1]}: training loss"
     row = specs.lines((curves[0], curves[1]), "step", "loss", "run")
-    name = f"{key[0]}-{key[1]}-loss.png"
-    return Picture(name, title, (*key, "runs"), drawn(title, [row]))
+    return Picture(_named((*key, "loss")), title, (*key, "runs"), drawn(title, [row]))
 
 
 def _thinned(table: pd.DataFrame, most: int = 120) -> pd.DataFrame:
@@ -150,8 +155,9 @@ def _table(side: Side, path: str, columns: list[str]) -> pd.DataFrame | None:
         return None
     try:
         table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""])
-        return table[columns] if len(table) else None
-    except (ValueError, KeyError):
+        numbers = {name: pd.to_numeric(table[name]) for name in columns if name not in WORDS}
+        return table[columns].assign(**numbers) if len(table) else None
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -12,18 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.errors import UserError
+from vidprompt.review.markdown import plain
 from vidprompt.review.sides import Side
 from vidprompt.review.store import Store, below, each_parent, first_line, tree_md5
 
 AGAIN = "`dvc repro`"
+MOST_SUBJECT, MOST_SENTENCE = 200, 600  # characters
 
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """What is not as it should be: a file or a stage, and a sentence about it."""
+    """What is not as it should be: a file or a stage, and a sentence about it.
+
+    Both may hold text out of files under review: one line of printable characters is kept of it, not Markdown
+    (`markdown.sentence` makes it that).
+    """
 
     subject: str
     sentence: str
+
+    def __post_init__(self) -> None:
+        for name, most in (("subject", MOST_SUBJECT), ("sentence", MOST_SENTENCE)):
+            object.__setattr__(self, name, plain(getattr(self, name), most))
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,8 @@ def pipeline(head: Side, store: Store) -> Pipeline:
         return Pipeline((unreadable,))
     recorded = {name for name in head.stages if name in changes}
     findings = texts + list(_of_stages(stages, changes, recorded))
-    findings += _of_deps(changes, outs, recorded)
+    findings += _of_declared(stages, head.stages)
+    findings += _of_deps(changes, outs, {name: head.stages[name] for name in recorded})
     findings += [link for link in links if link is not None]
     for name in sorted(head.stages.keys() - changes.keys()):
         findings.append(Finding(name, "dvc.lock has it and dvc.yaml has not: delete its entry"))
@@ -78,6 +89,62 @@ def pipeline(head: Side, store: Store) -> Pipeline:
         absent=absent,
         unlinked=sum(link is None for link in links),
     )
+
+
+def undeclared(stage: Any, entry: Mapping[str, Any]) -> list[str]:
+    """What of a stage (DVC's) differs between dvc.yaml and its entry of dvc.lock, sorted sentences.
+
+    DVC itself passes over what of the lock dvc.yaml no longer lists. Compared are the dependencies, the files
+    and keys of parameters, and the outputs; a file of which dvc.yaml takes all keys has any. Nothing for a
+    stage without a command (a .dvc file has no entry).
+    """
+    if not stage.cmd:
+        return []
+    declared: set[tuple[str, str]] = {("output", out.def_path) for out in stage.outs}
+    recorded = {("output", path) for path in _paths(entry, "outs")}
+    recorded |= {("dependency", path) for path in _paths(entry, "deps")}
+    params = entry.get("params") or {}
+    keys: dict[str, list[str]] = {}
+    for dep in stage.deps:
+        if hasattr(dep, "params"):
+            keys[dep.def_path] = [str(key) for key in dep.params]
+        else:
+            declared.add(("dependency", dep.def_path))
+    declared |= {("parameter file", file) for file in keys}
+    recorded |= {("parameter file", str(file)) for file in params}
+    for file in keys.keys() & params.keys():
+        if keys[file]:
+            declared |= {("parameter", f"{file}: {key}") for key in keys[file]}
+            recorded |= {("parameter", f"{file}: {key}") for key in params[file] or ()}
+    return [
+        *(
+            f"{kind} `{name}` is in dvc.lock and not in dvc.yaml"
+            for kind, name in sorted(recorded - declared)
+        ),
+        *(
+            f"{kind} `{name}` is in dvc.yaml and not in dvc.lock"
+            for kind, name in sorted(declared - recorded)
+        ),
+    ]
+
+
+def _paths(entry: Mapping[str, Any], key: str) -> set[str]:
+    return {str(one.get("path")) for one in entry.get(key) or ()}
+
+
+def _of_declared(stages: Iterable[Any], entries: Mapping[str, Any]) -> Iterator[Finding]:
+    """What `undeclared` says, each sentence once with the stages it is about."""
+    said: dict[str, list[str]] = {}
+    for stage in stages:
+        if stage.addressing in entries:
+            for sentence in undeclared(stage, entries[stage.addressing]):
+                said.setdefault(sentence, []).append(stage.addressing)
+    for sentence, names in said.items():
+        if len(names) == 1:
+            yield Finding(names[0], f"{sentence}: {AGAIN}")
+        else:
+            kinds = ", ".join(sorted({name.partition("@")[0] for name in names}))
+            yield Finding("dvc.yaml", f"{sentence}, of {len(names)} stages ({kinds}): {AGAIN}")
 
 
 def _changes(stage: Any) -> dict[str, Any]:
@@ -158,7 +225,7 @@ def _path_of(stage: Any, root: Path) -> str:
 
 
 def _of_deps(
-    changes: Mapping[str, Any], outs: Mapping[str, _Out], recorded: set[str]
+    changes: Mapping[str, Any], outs: Mapping[str, _Out], recorded: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Finding]:
     """Code, data and parameters that have changed since, each once with the stages that read it."""
     readers: dict[tuple[str, str], list[str]] = {}
@@ -166,7 +233,9 @@ def _of_deps(
         if stage not in recorded:
             continue
         for path, state in found["deps"].items():
-            if not _of_others(path, state, outs):
+            # what the lock has not at all `undeclared` has named
+            new = state == "new" and path not in _paths(recorded[stage], "deps")
+            if not new and not _of_others(path, state, outs):
                 readers.setdefault((path, state), []).append(stage)
         for path, keys in found["params"].items():
             for key, state in keys.items():

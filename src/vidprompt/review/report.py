@@ -10,10 +10,11 @@ from vidprompt.evaluation.comparison import LEVEL, RESAMPLES
 from vidprompt.evaluation.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections
 from vidprompt.review.findings import Review
-from vidprompt.review.markdown import code, details, escaped, several, some, table
+from vidprompt.review.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.review.pictures import Picture
 from vidprompt.review.result_diff import Line, Outcome, ResultDiff
 
+MOST_FINDINGS = 50
 MOST_NAMED = 8  # better and worse measures at the top
 MARKS = {Outcome.WORSE: "**▼ worse**", Outcome.BETTER: "**▲ better**"}
 UNTESTED = "Intervals of one side each; these measures have no paired test."
@@ -44,6 +45,9 @@ def _head(review: Review) -> Iterator[str]:
     yield ""
     yield from _proof(review)
     yield ""
+    if review.remotes:
+        yield f"Stores without what was asked of them: {escaped(', '.join(review.remotes))}."
+        yield ""
     unchanged = f"; {several(review.unchanged, 'result')} unchanged" if review.unchanged else ""
     yield f"**{_capital(review.verdicts)}**{unchanged}."
     yield ""
@@ -69,8 +73,9 @@ def _proof(review: Review) -> Iterator[str]:
     if found:
         yield f"**✘ The results do not follow from code and params: {several(len(found), 'finding')}.**"
         yield ""
-        for finding in found:
-            yield f"- {code(finding.subject)}: {finding.sentence}"
+        yield from some(
+            [f"{code(f.subject)}: {sentence(f.sentence)}" for f in found], MOST_FINDINGS
+        )
         return
     again = review.recount
     parts = [f"{several(review.pipeline.stages, 'stage')} as dvc.lock records them"]
@@ -79,20 +84,19 @@ def _proof(review: Review) -> Iterator[str]:
         parts.append(
             f"{all_of_them}{several(again.done, 'result')} computed again from predictions"
         )
-    if again.without:
-        one = several(again.without, "result")
-        parts.append(f"{one} not computed again, for want of predictions")
-    yield f"**✔ The results follow from code and params**: {', '.join(parts)}."
-    if review.pipeline.absent:
-        unfollowed = (
-            f" {several(review.pipeline.unlinked, 'link')} between stages could not be followed."
-            if review.pipeline.unlinked
-            else ""
+    unchecked = [escaped(one) for one in review.unchecked]
+    if not unchecked:
+        yield f"**✔ The results follow from code and params**: {', '.join(parts)}."
+    else:
+        yield (
+            "**◐ Nothing speaks against the results, and not everything could be checked**: "
+            f"{', '.join(parts)}. Not checked: {', '.join(unchecked)}."
         )
+    if review.pipeline.absent:
         yield ""
         yield (
             f"{several(review.pipeline.absent, 'output')} that DVC keeps are not here and were compared by "
-            f"dvc.lock alone.{unfollowed}"
+            "dvc.lock alone."
         )
 
 
@@ -228,6 +232,4 @@ def _how(review: Review, pictures: bool) -> Iterator[str]:
     for count, what in zip(review.undrawn, ("result", "method"), strict=True):
         if count:
             lines.append(f"{several(count, what)} more changed and have no picture.")
-    if review.remotes:
-        lines.append(f"Remotes that could not be asked: {escaped(', '.join(review.remotes))}.")
     yield from details("How to read this", [f"- {line}" for line in lines])

@@ -228,9 +228,15 @@ def _cell(entry: Any) -> Cell | None:
     """A number of metrics.json. None where there is none."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("value"), int | float):
         return None
-    ends = entry.get("ci95")
-    low, high = ends if isinstance(ends, list) and len(ends) == 2 else (None, None)
-    return Cell(float(entry["value"]), low, high, entry.get("std"))
+    ends, std = entry.get("ci95"), entry.get("std")
+    if not (isinstance(ends, list) and len(ends) == 2 and all(map(_number, ends))):
+        ends = [None, None]
+    low, high = ends
+    return Cell(float(entry["value"]), low, high, std if _number(std) else None)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _untested(

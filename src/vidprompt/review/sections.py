@@ -8,7 +8,7 @@ from typing import Any
 
 from vidprompt.review.cost_diff import Change, CostDiff
 from vidprompt.review.data_diff import DataDiff, List
-from vidprompt.review.markdown import code, details, escaped, several, some, table
+from vidprompt.review.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.review.params_diff import Param, Stages
 from vidprompt.review.training_diff import Training
 
@@ -44,6 +44,13 @@ def data(found: Sequence[DataDiff]) -> Iterator[str]:
             "be seen, only the numbers and broken videos in git."
         )
         yield ""
+    for one in found:
+        if one.videos.upto is not None:
+            yield (
+                f"{escaped(one.dataset)}: health.json names only the first broken videos; which are new or "
+                f"mended after {code(one.videos.upto)} is not known, the counts are of all."
+            )
+            yield ""
 
 
 def _counts(one: DataDiff) -> str:
@@ -131,10 +138,12 @@ def stages(found: Stages) -> Iterator[str]:
     yield "## Stages and code"
     yield ""
     commands = [f"{code(n)}: {code(a)} → {code(b)}" for n, a, b in found.commands]
+    inputs = [f"{sentence(text)}, {several(n, 'stage')}" for text, n in found.inputs.items()]
     parts = (
         (several(len(found.added), "stage") + " added", [code(name) for name in found.added]),
         (several(len(found.removed), "stage") + " removed", [code(n) for n in found.removed]),
         (several(len(commands), "stage") + " with another command", commands),
+        (several(len(inputs), "input") + " of stages added or removed", inputs),
         (
             several(len(found.code), "dependency").replace("ys", "ies") + " in git changed",
             [f"{code(path)}: {several(count, 'stage')}" for path, count in found.code.items()],
@@ -220,7 +229,8 @@ def _cost(one: CostDiff) -> Iterator[str]:
     yield from details(f"{several(len(gone), 'stage')} no longer there", some(gone, MOST_STAGES))
     if one.stale:
         count = several(len(one.stale), "stage")
-        yield f"Of {count} cost.json is of other inputs than dvc.lock: `vidprompt cost {one.dataset}`."
+        again = code(f"vidprompt cost {one.dataset}")
+        yield f"Of {count} cost.json is of other inputs than dvc.lock: {again}."
         yield ""
 
 

@@ -69,7 +69,11 @@ class Side:
         except yaml.YAMLError:
             return {}
         stages = found.get("stages") if isinstance(found, dict) else None
-        return stages if isinstance(stages, dict) else {}
+        return {
+            str(name): entry
+            for name, entry in (stages if isinstance(stages, dict) else {}).items()
+            if isinstance(entry, dict) and all(_entries(entry.get(k)) for k in ("deps", "outs"))
+        }
 
     @cached_property
     def recorded(self) -> dict[str, str]:
@@ -77,18 +81,29 @@ class Side:
         return {
             out["path"]: str(out.get("md5", ""))
             for entry in self.stages.values()
-            for out in entry.get("outs", ())
+            for out in entry.get("outs") or ()
         }
 
     @cached_property
-    def results(self) -> dict[Result, dict[str, Any]]:
-        """Every metrics.json that can be read, in the order of a report."""
-        found: dict[Result, dict[str, Any]] = {}
+    def _metrics(self) -> dict[str, tuple[Result, Any]]:
+        """Every metrics.json: path → result and content, None where it has not the form of one."""
+        found: dict[str, tuple[Result, Any]] = {}
         for path in self.files:
             if match := _RESULT.fullmatch(path):
                 metrics = self.json(path)
-                if isinstance(metrics, dict) and isinstance(metrics.get("summary"), dict):
-                    found[match[1], match[2], match[3]] = metrics
+                result = match[1], match[2], match[3]
+                found[path] = result, metrics if _formed(metrics) else None
+        return found
+
+    @cached_property
+    def malformed(self) -> tuple[str, ...]:
+        """Paths of every metrics.json that is left out of `results`, sorted."""
+        return tuple(path for path, (_, metrics) in self._metrics.items() if metrics is None)
+
+    @cached_property
+    def results(self) -> dict[Result, dict[str, Any]]:
+        """Every metrics.json that has the form of one, in the order of a report."""
+        found = {key: metrics for key, metrics in self._metrics.values() if metrics is not None}
         return {key: found[key] for key in sorted(found, key=place)}
 
     @cached_property
@@ -96,6 +111,27 @@ class Side:
         """Those with results or with a file of their health."""
         named = {p.split("/")[1] for p in self.files if re.fullmatch(r"results/[^/]+/\w+\.json", p)}
         return tuple(sorted(named | {dataset for dataset, _, _ in self.results}))
+
+
+def _formed(metrics: Any) -> bool:
+    """`summary` (measure → numbers) and, if there are, `splits` → `tests` → numbers."""
+    if not isinstance(metrics, dict) or not _mappings(metrics.get("summary")):
+        return False
+    splits = metrics.get("splits", {})
+    return _mappings(splits) and all(_mappings(one.get("tests", {})) for one in splits.values())
+
+
+def _mappings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(inner, dict) for inner in value.values())
+
+
+def _entries(value: Any) -> bool:
+    """Dependencies or outputs, as dvc.lock has them."""
+    if value is None:
+        return True
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("path"), str) for one in value
+    )
 
 
 def place(result: Result) -> tuple[Any, ...]:
@@ -108,11 +144,11 @@ def _rank(known: Sequence[str], name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known)), name
 
 
-def sides(root: Path, base: str = "") -> tuple[Side, Side]:
+def sides(root: Path, base: str = "", out: Path | None = None) -> tuple[Side, Side]:
     """Base and head. `base`: a revision; what is compared with is where HEAD left it (the merge base).
 
-    Without one that of origin/main, else of main. Raises UserError without git, without a commit, and for a
-    revision that git does not know.
+    Without one that of origin/main, else of main. What lies in `out` is no change. Raises UserError without
+    git, without a commit, and for a revision that git does not know.
     """
     if not (root / "dvc.yaml").is_file():
         raise UserError("There is no dvc.yaml here: run this in the project's folder")
@@ -131,11 +167,20 @@ def sides(root: Path, base: str = "") -> tuple[Side, Side]:
                 "There is neither origin/main nor main: name the revision to compare with"
             )
     left = (_git(root, "merge-base", found, head) or b"").decode().strip() or found
-    dirty = bool((_git(root, "status", "--porcelain", "--", ".") or b"").strip())
+    among = ["."]
+    if out is not None and out.resolve().is_relative_to(root.resolve()):
+        among.append(f":(exclude,top,literal){_from_top(root, out)}")
+    dirty = bool((_git(root, "status", "--porcelain", "-uall", "--", *among) or b"").strip())
     return (
         Side(root, left, _subject(root, left)),
         Side(root, head, _subject(root, head), on_disk=True, changed=dirty),
     )
+
+
+def _from_top(root: Path, path: Path) -> str:
+    """A path below `root` as git's whole working tree has it."""
+    top = (_git(root, "rev-parse", "--show-toplevel") or b"").decode().strip()
+    return path.resolve().relative_to(Path(top).resolve()).as_posix()
 
 
 def _commit(root: Path, revision: str) -> str | None:

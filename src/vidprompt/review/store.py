@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,17 +14,22 @@ from typing import Any
 
 from vidprompt.errors import UserError
 
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
 
 class Store:
     """Files and folders' listings by MD5; nothing is checked out. Use it in a `with`.
 
-    Remotes are those that are configured now. One that fails is not asked again: `failed` names it.
+    What a file holds has to have the MD5, wherever it comes from: a store may be part of what is reviewed.
+    Remotes are those that are configured now. One that fails is not asked again. `failed` names these, and
+    stores with a file that has another MD5 than its name.
     """
 
     def __init__(self, root: Path, remotes: bool = False) -> None:
         self.root, self._ask = root, remotes
         self._stack = ExitStack()
         self.failed: list[str] = []
+        self._checked: dict[str, Path | None] = {}
 
     def __enter__(self) -> Store:
         from dvc.exceptions import DvcException
@@ -47,33 +53,45 @@ class Store:
 
     def file(self, md5: str, on_disk: str = "") -> Path | None:
         """A file with this MD5; `on_disk` is where it may lie in the workspace. None: nowhere."""
-        if not md5:
+        if not isinstance(md5, str) or not _MD5.fullmatch(md5):
             return None
-        local = self.repo.cache.local
-        cached = Path(local.oid_to_path(md5))
-        if cached.is_file():
+        found = self._checked.get(md5) or self._on_disk(md5, on_disk)
+        if found is None and md5 not in self._checked:
+            found = self._checked[md5] = self._in_cache(md5) or self._from_remotes(md5)
+        return found
+
+    def _on_disk(self, md5: str, path: str) -> Path | None:
+        there = self.root / path
+        return there if path and there.is_file() and _has(there, md5) else None
+
+    def _in_cache(self, md5: str) -> Path | None:
+        cached = Path(self.repo.cache.local.oid_to_path(md5))
+        if not cached.is_file():
+            return None
+        if _has(cached, md5):
             return cached
-        there = self.root / on_disk
-        if on_disk and there.is_file():
-            with there.open("rb") as file:
-                if hashlib.file_digest(file, "md5").hexdigest() == md5:
-                    return there
-        return self._from_remotes(md5)
+        self._damaged("the cache", md5)
+        return None
 
     def _from_remotes(self, md5: str) -> Path | None:
         fetched = self._folder / md5
-        if fetched.is_file():
-            return fetched
         for name in list(self._remotes):
             try:
                 remote = self.repo.cloud.get_remote_odb(name)
-                if remote.exists(md5):
-                    fetched.write_bytes(remote.fs.cat_file(remote.oid_to_path(md5)))
-                    return fetched
+                if not remote.exists(md5):
+                    continue
+                fetched.write_bytes(remote.fs.cat_file(remote.oid_to_path(md5)))
             except Exception as error:  # each kind of storage has its own: the next one may have it
                 self._remotes.remove(name)
                 self.failed.append(f"{name} ({type(error).__name__})")
+                continue
+            if _has(fetched, md5):
+                return fetched
+            self._damaged(name, md5)
         return None
+
+    def _damaged(self, name: str, md5: str) -> None:
+        self.failed.append(f"{name} (damaged: what it has as {md5} is not that)")
 
     def listing(self, md5: str) -> dict[str, str] | None:
         """Of a folder (`….dir`): the files in it, path → MD5. None where it is not to be had."""
@@ -90,6 +108,12 @@ class Store:
         """The file `name` of a folder that dvc.lock records."""
         found = self.listing(recorded.get(folder, "")) or {}
         return self.file(found[name], f"{folder}/{name}") if name in found else None
+
+
+def _has(file: Path, md5: str) -> bool:
+    """Is this the MD5 of its content? A folder's listing has it with `.dir` after it."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest() == md5.removesuffix(".dir")
 
 
 def tree_md5(files: dict[str, str]) -> str:
