@@ -46,8 +46,8 @@ def compared_with(model: Declared, stage: str, weights: Weights, revision: Revis
 def against(
     other: Other, result: str, measures: Sequence[str] | None, model: Declared, revision: Revision
 ) -> Iterator[Check]:
-    """A check a measure of a result (`supervised` or `<dataset>/<protocol>`) that the tests compare; of all
-    of them without `measures`."""
+    """A check a measure of a result (`supervised` or `<dataset>/<protocol>`), not done where no test
+    compares it; without `measures` all that the tests compare."""
     from vidprompt.evaluation.comparison import Verdict as Outcome
     from vidprompt.evaluation.comparison import compare
     from vidprompt.evaluation.results import find_result
@@ -57,7 +57,8 @@ def against(
     about = f"{result} against {other.version.version}"
     path = f"results/{dataset}/{other.model.method}/{protocol}/metrics.json"
     if Revision(revision.root, other.version.commit).read(path) is None:
-        yield Check("not_worse", about, f"{other.version.version} has none", "not worse")
+        said = f"{other.version.version} has none"
+        yield Check("not_worse", about, said, "not worse", done=False)
         return
     at = f"@{revision.commit}" if revision.commit else ""
     results = f"{revision.root.absolute()}/results/{dataset}"
@@ -70,10 +71,12 @@ def against(
     if not found.paired:
         yield Check("not_worse", about, "unpaired", "not worse", found.notes[0])
         return
+    compared = set()
     for one in found.differences:
         measure = _named(one.measure, one.metric, protocol)
         if one.split or (measures is not None and measure not in measures):
             continue
+        compared.add(measure)
         low, high = one.ci95 or (0.0, 0.0)
         shown = f"{points(one.difference)} [{points(low)}, {points(high)}]"
         problem = (
@@ -83,6 +86,8 @@ def against(
         worse = one.verdict is Outcome.WORSE
         seen = f"{shown}, {one.verdict.value}"
         yield Check("not_worse", f"{about} {measure}", seen, "not worse", problem if worse else "")
+    for measure in sorted({*(measures or ())} - compared):
+        yield Check("not_worse", f"{about} {measure}", "no paired test", "not worse", done=False)
 
 
 def _named(measure: str, metric: str, protocol: str) -> str:

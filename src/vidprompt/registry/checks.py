@@ -9,7 +9,10 @@ GATES = ("validation", "broken", "coverage", "minimum", "not_worse")  # what res
 TITLES = {
     "tree": "Tree",
     "pipeline": "Pipeline",
+    "links": "Links",
+    "tags": "Tags",
     "weights": "Weights of",
+    "recount": "Recount",
     "remote": "Remote has",
     "validation": "Validation",
     "broken": "Broken videos",
@@ -24,9 +27,9 @@ TITLES = {
 class Check:
     """One thing that was looked at.
 
-    `kind`: tree, pipeline, weights, remote, validation, broken, coverage, minimum or not_worse. `about`:
-    of what. `found` and `wanted` are what a table shows. `problem` says what is wrong and what to do;
-    empty where it passed.
+    `kind`: one of TITLES. `about`: of what. `found` and `wanted` are what a table shows. `problem` says
+    what is wrong and what to do; empty where it passed. Not `done`: it could not be looked at, which is
+    shown and no reason to refuse.
     """
 
     kind: str
@@ -34,6 +37,7 @@ class Check:
     found: str
     wanted: str
     problem: str = ""
+    done: bool = True
 
     @property
     def passed(self) -> bool:
@@ -83,7 +87,7 @@ def rows(verdict: Verdict) -> list[tuple[str, str, str, str]]:
             f"{TITLES[check.kind]} {check.about}",
             check.found,
             check.wanted,
-            "passed" if check.passed else "FAILED",
+            "FAILED" if check.problem else "passed" if check.done else "not checked",
         )
         for check in verdict.checks
     ]

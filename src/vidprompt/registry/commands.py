@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from vidprompt.errors import UserError
+
 _STAGE = typer.Option(help="As in params/registry.yaml: candidate, staging, production.")
 _PUSH = typer.Option(False, "--push", help="Push the tags to origin, too.")
 
@@ -79,7 +81,10 @@ def card(
     else:
         text = written(model, Revision(root))
     if out:
-        write_text(out, text)
+        try:
+            write_text(out, text)
+        except OSError as error:
+            raise UserError(f"{out} cannot be written ({error.strerror}): name a file") from error
         print(out)
     else:
         print(text, end="")

@@ -110,10 +110,16 @@ def read_policy(revision: Revision) -> Policy:
 def _gates(content: Any, where: str, stages: list[str]) -> Gates:
     said = _mapping(content, where, _GATES)
     minimum = {}
+    if "minimum" in said and not said["minimum"]:
+        raise UserError(
+            f"{FILE}: {where}.minimum is empty: name a result and a measure, or delete it"
+        )
     for result, measures in _mapping(said.get("minimum"), f"{where}.minimum").items():
         inside = f"{where}.minimum.{result}"
         _check_result(result.rpartition("/")[2], f"{where}.minimum")
         values = _mapping(measures, inside)
+        if not values:
+            raise UserError(f"{FILE}: {inside} is empty: name a measure, as {{top1: 0.5}}")
         minimum[result] = {m: _share(v, f"{inside}.{m}") for m, v in values.items()}
     validation = said.get("validation", False)
     if not isinstance(validation, bool):

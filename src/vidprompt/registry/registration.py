@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidprompt.atomic import write_text
 from vidprompt.errors import UserError
-from vidprompt.registry import versions
+from vidprompt.registry import origin, versions
 from vidprompt.registry.checks import Verdict
 from vidprompt.registry.declared import find_model
 from vidprompt.registry.policy import read_policy
@@ -58,8 +58,9 @@ def register(
 
     HEAD is judged as it lies on disk; a `version` by what git and DVC have of its commit. The card is
     written before the tags. UserError with the first thing that is in the way, in this order: no git
-    repository, changed files, an undeclared name, an unknown stage, an outdated pipeline, weights
-    that are not in a remote, gates that are not passed.
+    repository, changed files, an undeclared name, an unknown stage, tags of origin's that are not here,
+    an outdated pipeline, results that are not of the weights or not of the predictions, weights or
+    backbone that are not in a remote, gates that are not passed.
     """
     root = Path(project)
     check_repository(root)
@@ -69,7 +70,7 @@ def register(
     find_model(here, name)
     read_policy(here).check_stage(stage)
     if push:
-        versions.check_remote(root)
+        origin.check_remote(root)
     known = versions.history(root, name)
     chosen = known.get(version) if version else known.at(here.commit)
     number = chosen.version if chosen else known.next(bump)
@@ -94,10 +95,10 @@ def register(
         tags.append(versions.assign(chosen, stage, root, about))
         say(f"{tags[-1]}: {chosen.shown} is in {stage}")
     if push and tags:
-        versions.push(root, tags)
+        origin.push(root, tags)
         say(f"pushed to origin: {', '.join(tags)}")
     elif tags:
-        say(f"others see it after `git push origin {' '.join(tags)}`")
+        say(f"others see it after `git push --atomic origin {' '.join(tags)}`")
     say(f"its card: {card}")
     return Registered(chosen, stage, tuple(tags), card)
 
@@ -116,11 +117,13 @@ def _facts(verdict: Verdict, revision: Revision) -> str:
     model = find_model(revision, verdict.model)
     weights = find_weights(model, revision)
     lines = [
-        f"{check.kind} {check.about}: {check.found} ({check.wanted})" for check in verdict.checks
+        f"{check.kind} {check.about}: {check.found} ({check.wanted})"
+        + ("" if check.done else ", NOT CHECKED")
+        for check in verdict.checks
     ]
-    return "\n".join(
-        [f"{model.path}: md5 {weights.md5}, sha256 {weights.sha256}", "All passed:", *lines]
-    )
+    unseen = sum(not check.done for check in verdict.checks)
+    head = f"Passed, and {unseen} not checked:" if unseen else "All passed:"
+    return "\n".join([f"{model.path}: md5 {weights.md5}, sha256 {weights.sha256}", head, *lines])
 
 
 def rollback(
@@ -135,8 +138,10 @@ def rollback(
     check_repository(root)
     read_policy(Revision(root)).check_stage(stage)
     if push:
-        versions.check_remote(root)
+        origin.check_remote(root)
     known = versions.histories(root)
+    if problem := origin.check_tags(root, name).problem:
+        raise UserError(problem)
     if name not in known:
         versions.resolve(root, f"{name}@{stage}")  # says what there is
     now, before = known[name].holder(stage), known[name].before(stage)
@@ -147,7 +152,7 @@ def rollback(
     tag = versions.assign(before, stage, root, f"{name} in {stage}: back from {left}")
     say(f"{tag}: {name} in {stage}: {left} → {before.version} ({before.commit[:7]})")
     if push:
-        versions.push(root, [tag])
+        origin.push(root, [tag])
         say(f"pushed to origin: {tag}")
     else:
         say(f"others see it after `git push origin {tag}`")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_COLOURS = {"passed": "green", "FAILED": "bold red"}
+_COLOURS = {"passed": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 
 def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

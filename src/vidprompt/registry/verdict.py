@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidprompt.errors import UserError
 from vidprompt.evaluation.measures import Cell, percent
 from vidprompt.registry.checks import Check, Verdict
 from vidprompt.registry.choices import valid
-from vidprompt.registry.declared import Declared, Judged, find_model, measures, results_of
+from vidprompt.registry.declared import (
+    Declared,
+    Judged,
+    find_model,
+    measures,
+    number,
+    others_runs,
+    results_of,
+)
+from vidprompt.registry.origin import check_tags
 from vidprompt.registry.policy import FILE, Gates, read_policy
+from vidprompt.registry.recounted import recount
 from vidprompt.registry.revision import Revision, changed_files, try_git
+from vidprompt.registry.shared import Remotes
+from vidprompt.registry.storage import project
 from vidprompt.registry.weights import Weights, find_weights
 
 FIRST_FILES = 5
+ROUNDED = 1e-6  # of shares in metrics.json, and a little
 
 
 def judge(
@@ -30,13 +44,16 @@ def judge(
 
     Of a commit, what is judged is what git and dvc.lock have of it; of the workspace, what is on disk.
     The gates are those of params/registry.yaml as it lies on disk. `tree`, `remote`: look whether the
-    tree is clean, and for the weights in the remotes. Raises UserError for an unknown model or stage, or
-    a registry.yaml that cannot be used.
+    tree is clean, and for the weights and the backbone in the remotes and for tags at origin. Raises
+    UserError for an unknown model or stage, or a registry.yaml that cannot be used.
     """
     checks = [check_tree(revision.root)] if tree else []
     model, policy = find_model(revision, name), read_policy(Revision(revision.root))
     gates = policy.gates(name, stage)
-    checks += _checks(model, gates, revision, remote)
+    if remote:
+        checks.append(check_tags(revision.root, name))
+    with project(revision):  # held open: every check asks it
+        checks += _checks(model, gates, revision, remote)
     return Verdict(name, stage, revision.shown, tuple(checks))
 
 
@@ -71,15 +88,17 @@ def verdicts(
 
 def _checks(model: Declared, gates: Gates, revision: Revision, remote: bool) -> Iterator[Check]:
     judged = results_of(model, revision)
-    yield _pipeline(model, judged, revision)
+    yield from _pipeline(model, judged, revision)
     try:
         weights = find_weights(model, revision)
     except UserError as error:
         yield Check("weights", model.path, "–", "to be had", str(error))
         return
     yield from _weights(judged, weights, model)
+    for one in judged:
+        yield recount(one, model, revision)
     if remote:
-        yield _remote(model, weights, revision)
+        yield from _remote(model, weights, revision)
     datasets = sorted({model.dataset, *(one.dataset for one in judged)})
     for dataset in datasets:
         yield from _data(dataset, gates, revision)
@@ -102,25 +121,33 @@ def check_tree(root: Path) -> Check:
     return Check("tree", "git", f"{len(files)} changed", "clean", problem)
 
 
-def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Check:
-    from vidprompt.registry.pipeline import outdated
+def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Iterator[Check]:
+    """Is all that the results follow from as dvc.lock has it, and of one piece?"""
+    from vidprompt.registry.pipeline import follow
     from vidprompt.stages import paths
 
     results = {paths.results(j.dataset, model.method, j.protocol) / "metrics.json" for j in judged}
     validations = {paths.validation(dataset) for dataset in {model.dataset, *_datasets(judged)}}
     outputs = sorted(path.as_posix() for path in {*results, *validations})
     try:
-        stages = outdated(revision, [model.path, *outputs])
+        found = follow(revision, [model.path, *outputs])
     except UserError as error:
-        return Check("pipeline", "dvc.lock", "–", "up to date", str(error))
-    if not stages:
-        return Check("pipeline", "dvc.lock", "up to date", "up to date")
-    more = f" and {len(stages) - FIRST_FILES} more" if len(stages) > FIRST_FILES else ""
-    problem = (
-        f"{model.name}'s results are not of this code and these parameters: out of date are "
-        f"{'; '.join(stages[:FIRST_FILES])}{more}; run `dvc repro` and commit what it changes"
-    )
-    return Check("pipeline", "dvc.lock", f"{len(stages)} stages out of date", "up to date", problem)
+        yield Check("pipeline", "dvc.lock", "–", "up to date", str(error))
+        return
+    stages, problem = found.outdated, ""
+    if stages:
+        more = f" and {len(stages) - FIRST_FILES} more" if len(stages) > FIRST_FILES else ""
+        problem = (
+            f"{model.name}'s results are not of this code and these parameters: out of date are "
+            f"{'; '.join(stages[:FIRST_FILES])}{more}; run `dvc repro` and commit what it changes"
+        )
+    said = f"{len(stages)} stages out of date" if stages else "up to date"
+    yield Check("pipeline", "dvc.lock", said, "up to date", problem)
+    if found.unlinked:
+        said = f"{len(found.unlinked)} of {found.links} not followed"
+        yield Check("links", "dvc.lock", said, "all", done=False)
+    else:
+        yield Check("links", "dvc.lock", f"{found.links} followed", "all")
 
 
 def _datasets(judged: list[Judged]) -> set[str]:
@@ -147,25 +174,58 @@ def _weights(judged: list[Judged], weights: Weights, model: Declared) -> Iterato
         yield Check("weights", about, one.digest, weights.digest, problem)
 
 
-def _remote(model: Declared, weights: Weights, revision: Revision) -> Check:
-    from vidprompt.registry.storage import remote_names, remotes_with
+def _remote(model: Declared, weights: Weights, revision: Revision) -> Iterator[Check]:
+    """Can others get what `load` needs: the weights, and the backbone's files that are no download?"""
+    from vidprompt.registry.fetching import FILES, backbone_of
+    from vidprompt.registry.shared import remotes_with
+    from vidprompt.registry.storage import objects
 
-    there, failed = remotes_with(revision, weights.md5)
-    if there:
-        return Check("remote", model.path, ", ".join(there), "in a remote")
-    names = remote_names(revision.root)
-    first = names[0] if names else "REMOTE"
-    how = f"`dvc push -r {first} {model.path}`"
+    spec = backbone_of(model, revision)
+    files = sorted(str(spec[key]) for key in FILES if spec.get(key))
+    inside = [path for path in files if not PurePosixPath(path).is_absolute()]
+    wanted = {model.path: (weights.md5,), **objects(revision, inside)}
+    found, names = remotes_with(revision, {path: md5s for path, md5s in wanted.items() if md5s})
+    for path in (model.path, *files):
+        if path in found:
+            what = "the weights" if path == model.path else "the backbone's"
+            yield _shared(path, found[path], names, what, revision)
+        elif path not in inside:
+            problem = (
+                f"the backbone's {path} is a file of this machine, so nobody else could load "
+                f"{model.name}: `dvc add` it in the repository, and name that in params/backbone"
+            )
+            yield Check("remote", path, "only on this machine", "in a remote", problem)
+        elif _in_git(path, revision):
+            yield Check("remote", path, "git", "in a remote")
+        else:
+            problem = f"the backbone's {path} of {revision.shown} is kept neither by DVC nor by git"
+            yield Check("remote", path, "nowhere", "in a remote", f"{problem}: `dvc add` it")
+
+
+def _in_git(path: str, revision: Revision) -> bool:
+    at = f"{revision.commit or 'HEAD'}:./{path}"
+    return try_git(revision.root, "cat-file", "-e", at) is not None
+
+
+def _shared(
+    path: str, found: Remotes, names: Sequence[str], what: str, revision: Revision
+) -> Check:
+    if found.there:
+        return Check("remote", path, ", ".join(found.there), "in a remote")
+    how = f"`dvc push -r {names[0] if names else 'REMOTE'} {path}`"
     if revision.commit:
         how += f" with {revision.shown} checked out"
     if not names:
         how = f"`dvc remote add REMOTE URL`, then {how}"
-    asked = f" ({'; '.join(failed)})" if failed else f" ({', '.join(names)})" if names else ""
+    seen = [*found.failed, *(f"{name}: damaged there, delete it" for name in found.damaged)]
+    seen += [f"{name}: only on this machine, it is not in .dvc/config" for name in found.own]
+    asked = f" ({'; '.join(seen)})" if seen else f" ({', '.join(names)})" if names else ""
     problem = (
-        f"no configured remote{asked} has the weights {model.path} of {revision.shown}, so nobody else "
+        f"no remote that .dvc/config names{asked} has {what} {path} of {revision.shown}, so nobody else "
         f"could load them: {how}, and commit it if the remote is a folder of this repository"
     )
-    return Check("remote", model.path, "nowhere", "in a remote", problem)
+    said = "only on this machine" if found.own else "damaged" if found.damaged else "nowhere"
+    return Check("remote", path, said, "in a remote", problem)
 
 
 def _data(dataset: str, gates: Gates, revision: Revision) -> Iterator[Check]:
@@ -183,8 +243,7 @@ def _data(dataset: str, gates: Gates, revision: Revision) -> Iterator[Check]:
     if gates.max_broken_share < 1:
         path = f"results/{dataset}/health.json"
         health = revision.json(path) or {}
-        videos = int(health.get("videos") or 0)
-        share = 1 - int(health.get("usable") or 0) / videos if videos else 1.0
+        share = _broken(health)
         wanted = f"≤ {percent(gates.max_broken_share)}%"
         problem = (
             f"{percent(share)}% of {dataset}'s videos cannot be used ({path}): {wanted} is allowed"
@@ -194,17 +253,29 @@ def _data(dataset: str, gates: Gates, revision: Revision) -> Iterator[Check]:
             dataset,
             f"{percent(share)}%",
             wanted,
-            problem if share > gates.max_broken_share else "",
+            "" if share <= gates.max_broken_share else problem,
         )
 
 
+def _broken(health: Mapping[str, Any]) -> float:
+    """The share of videos that cannot be used; all where the file does not say numbers."""
+    videos, usable = health.get("videos"), health.get("usable")
+    if not isinstance(videos, int) or not isinstance(usable, int) or not 0 <= usable <= videos:
+        return 1.0
+    return 1 - usable / videos if videos else 1.0
+
+
 def _coverage(one: Judged, gates: Gates, model: Declared) -> Check:
-    about, share = one.shown(model.dataset), float(one.metrics.get("coverage") or 0)
+    about, share = one.shown(model.dataset), number(one.metrics.get("coverage"))
     wanted = f"≥ {percent(gates.coverage)}%"
-    problem = f"{about} tested {percent(share)}% of what it lists, and {wanted} is asked for"
-    return Check(
-        "coverage", about, f"{percent(share)}%", wanted, problem if share < gates.coverage else ""
-    )
+    tested, listed = (number(one.metrics.get(key)) for key in ("n", "listed"))
+    problem = ""
+    if not abs(share * listed - tested) <= ROUNDED * listed:
+        problem = f"{about}'s coverage is not its n of its listed videos: `dvc repro`"
+    elif not share >= gates.coverage:
+        problem = f"{about} tested {percent(share)}% of what it lists, and {wanted} is asked for"
+    said = "none" if math.isnan(share) else f"{percent(share)}%"
+    return Check("coverage", about, said, wanted, problem)
 
 
 def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Check]:
@@ -222,6 +293,12 @@ def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Che
             elif measure not in there:
                 problem = f"{FILE} asks for {about}, and {result} has no such measure: "
                 yield Check("minimum", about, "–", wanted, problem + valid(measure, there))
+            elif others := others_runs(one, measure):
+                problem = (
+                    f"{about} is made of other trainings, too ({', '.join(others)}), and says nothing of "
+                    f"{model.name} alone: take it out of {FILE}, or gate a result of {model.run} alone"
+                )
+                yield Check("minimum", about, "of several trainings", wanted, problem)
             else:
                 yield _minimum(about, there[measure], minimum, wanted)
 
@@ -231,7 +308,7 @@ def _minimum(about: str, entry: Mapping[str, Any], minimum: float, wanted: str) 
     cell = Cell(float(entry["value"]), low, high)
     if low is None:
         problem = f"{about} is {cell.text}% and has no interval whose lower end could be judged"
-    elif low < minimum:
+    elif not (low >= minimum and cell.value >= minimum):  # NaN is neither
         problem = f"{about} is {cell.text}%, and its lower end must be at least {percent(minimum)}"
     else:
         problem = ""

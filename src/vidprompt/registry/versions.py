@@ -6,14 +6,14 @@ stages given within one would have no order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from vidprompt.errors import UserError
 from vidprompt.registry.choices import valid
-from vidprompt.registry.revision import Revision, check_repository, git, try_git
+from vidprompt.registry.revision import Revision, check_repository, git
 
 LATEST = "latest"
 BUMPS = ("major", "minor", "patch")
@@ -230,22 +230,3 @@ def register(revision: Revision, name: str, version: str, message: str) -> tuple
     except (GTOException, SCMError) as error:
         raise UserError(f"{name} {version} cannot be registered: {error}") from error
     return history(root, name).get(version), str(made.tag)
-
-
-def push(root: Path, tags: Sequence[str], remote: str = "origin") -> None:
-    """Send tags, and the commits they name, to a git remote. UserError when it does not take them."""
-    try:
-        git(root, "push", "--quiet", remote, *(f"refs/tags/{tag}" for tag in tags))
-    except UserError as error:
-        raise UserError(
-            f"the tags are made, but {remote} did not take them: `git push {remote} {' '.join(tags)}` "
-            f"({error})"
-        ) from error
-
-
-def check_remote(root: Path, remote: str = "origin") -> None:
-    """UserError where git has no such remote."""
-    if try_git(root, "remote", "get-url", remote) is None:
-        raise UserError(
-            f"git has no remote {remote!r} to push tags to: leave --push out, or add it"
-        )
