@@ -74,23 +74,17 @@ def alive(process: int) -> bool:
     return True
 
 
-def test_a_deployment_completes_and_then_has_nothing_to_do(
-    deployed: tuple[Server, Path],
-) -> None:
+def test_a_deployment_completes(deployed: tuple[Server, Path]) -> None:
     server, project = deployed
     run = ("deployment", "run", "train-eval/demo", "--watch", "--watch-timeout", "120")
-    assert "'Completed'" in server.prefect(*run, folder=project)
+    said = server.prefect(*run, folder=project)
+    assert "'Completed'" in said
     assert (project / "order.log").read_text().split() == ["manifest", "train"]
-    again = server.prefect(*run, folder=project)
-    assert len(re.findall(r"task-run\.Unchanged", again)) == len(STAGES)
+    assert all(f"task-run.Completed * {stage}" in said for stage in STAGES)
 
 
-def test_a_dataset_that_is_not_active_and_a_parameter_that_is_none(
-    deployed: tuple[Server, Path],
-) -> None:
+def test_a_parameter_that_is_none_makes_no_run(deployed: tuple[Server, Path]) -> None:
     server, project = deployed
-    watched = ("deployment", "run", "train-eval/ucf", "--watch", "--watch-timeout", "120")
-    assert "'Refused'" in server.prefect(*watched, folder=project, fails=True)
     wrong = ("deployment", "run", "train-eval/demo", "--param", 'methods=["ezclip"]')
     said = " ".join(server.prefect(*wrong, folder=project, fails=True).split())
     assert "Validation failed for field 'methods" in said
@@ -150,6 +144,7 @@ def test_two_runs_take_turns_on_one_gpu(server: Server, tmp_path: Path) -> None:
     assert words[0][1] == words[1][1] != words[2][1] == words[3][1]
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_take_turns_too(server: Server, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     (project / "train.sh").write_text(

@@ -248,6 +248,7 @@ def test_a_port_in_use_is_not_free() -> None:
     assert free(port)
 
 
+@pytest.mark.slow
 def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     project = write_project(tmp_path / "scratch")
     url = f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none"
