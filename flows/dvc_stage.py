@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from vidprompt.errors import TRANSIENT_EXIT
 
@@ -147,12 +148,25 @@ def reproduce(
     return f"Stage '{stage}' didn't change, skipping" not in said
 
 
-def outdated(stages: Sequence[str], children: Children, *, upstream: bool = False) -> list[str]:
-    """Those of the stages that DVC says have changed, and with `upstream` those they depend on."""
-    options = ["--with-deps"] if upstream else []
-    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *options, *stages], _silent)
-    changed = json.loads(said[-1])
-    return [*(stage for stage in stages if stage in changed), *sorted(set(changed) - set(stages))]
+def outdated(stages: Sequence[str], children: Children) -> list[str]:
+    """Those of the stages that DVC says have changed.
+
+    It is asked for the whole project, which it looks through once: named, each stage takes it a fifth of
+    a second more.
+    """
+    changed = _changed([], children)
+    return [stage for stage in stages if stage in changed]
+
+
+def outdated_upstream(stages: Sequence[str], children: Children) -> list[str]:
+    """All that has changed of the stages and of those that they depend on."""
+    return sorted(_changed(["--with-deps", *stages], children))
+
+
+def _changed(arguments: Sequence[str], children: Children) -> dict[str, Any]:
+    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *arguments], _silent)
+    found = json.loads(said[-1])
+    return found if isinstance(found, dict) else {}
 
 
 def _silent(_: str) -> None:

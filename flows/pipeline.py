@@ -92,13 +92,13 @@ def check_methods(methods: Sequence[str]) -> None:
 def stages_of(
     dataset: str, names: Sequence[str], methods: Sequence[str] = (), only: Sequence[str] = ORDER
 ) -> list[list[str]]:
-    """The dataset's stages, kind after kind; a dataset's name has no "-" in it.
+    """The dataset's stages, kind after kind.
 
     Raises UserError when the dataset is not active; ValueError when a stage is of no kind in ORDER.
     """
     by_dataset: dict[str, list[str]] = {}
     for name in names:
-        by_dataset.setdefault(name.partition("@")[2].partition("-")[0], []).append(name)
+        by_dataset.setdefault(dataset_of(name), []).append(name)
     if not dataset or dataset not in by_dataset:
         active = ", ".join(sorted(filter(None, by_dataset))) or "none"
         raise UserError(
@@ -117,6 +117,11 @@ def stages_of(
 def kind_of(stage: str) -> str:
     """`train` of `train@demo-ez_clip-reid`."""
     return stage.partition("@")[0]
+
+
+def dataset_of(stage: str) -> str:
+    """`demo` of `train@demo-ez_clip-reid`; a dataset's name has no "-" in it."""
+    return stage.partition("@")[2].partition("-")[0]
 
 
 def _wanted(kind: str, stage: str, methods: Sequence[str]) -> bool:

@@ -9,9 +9,9 @@ from prefect.states import Failed
 
 from flows.artifacts import after_kind, at_end, check_base
 from flows.data import fetched
-from flows.dvc_stage import Children, CommandFailed, outdated
+from flows.dvc_stage import Children, CommandFailed, outdated_upstream
 from flows.parameters import Base, Dataset, Methods
-from flows.pipeline import RUNNER, Plan, kind_of, plan, ran, refused, run_kind, turn
+from flows.pipeline import RUNNER, Plan, dataset_of, kind_of, plan, ran, refused, run_kind, turn
 from vidprompt.errors import UserError
 
 
@@ -52,12 +52,13 @@ def run_kinds(what: Plan, children: Children) -> str:
 
 def stale(what: Plan, children: Children) -> str:
     """What DVC still calls changed, or nothing."""
-    changed = outdated(what.stages, children, upstream=True)
+    changed = outdated_upstream(what.kinds[-1], children)  # they depend on all the others
     if own := [stage for stage in changed if stage in what.stages]:
         return f"changed while the flow ran, run it again: {', '.join(own)}"
-    if changed:
+    others = [stage for stage in changed if dataset_of(stage) not in ("", what.dataset)]
+    if others:
         return (
-            f"{what.dataset} is built on what is out of date: {', '.join(changed)}; run `dvc repro`, or the "
+            f"{what.dataset} is built on what is out of date: {', '.join(others)}; run `dvc repro`, or the "
             "flow of that dataset, then this again"
         )
     return ""
