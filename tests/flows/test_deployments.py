@@ -126,6 +126,7 @@ def test_a_killed_flow_leaves_nothing_behind_and_loses_nothing(
     assert (project / "order.log").read_text().count("manifest") == 1
 
 
+@pytest.mark.slow
 def test_two_runs_take_turns_on_one_gpu(server: Server, tmp_path: Path) -> None:
     log = tmp_path / "trainings.log"
     with ExitStack() as stack:

@@ -161,6 +161,7 @@ def test_a_busy_port_is_named_with_who_has_it(running: Project, tmp_path: Path) 
     assert running.record().processes["server"].alive
 
 
+@pytest.mark.slow
 def test_down_cancels_a_run_and_stops_exactly_what_up_started(
     running: Project, bystander: subprocess.Popen[bytes]
 ) -> None:
