@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,11 @@ def _shown(show: Any, *arguments: Any) -> None:
 
 
 def check_base(base: str) -> None:
-    """Raises UserError for a revision that git does not know; without git there is nothing to compare."""
+    """Raises UserError for a revision that git does not know; without a commit nothing is compared."""
     from vidprompt.review.sides import sides
 
-    if Path(".git").exists():
+    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
+    if shutil.which("git") and not subprocess.run(command, capture_output=True).returncode:
         sides(Path(), base)
 
 
