@@ -80,8 +80,8 @@ def measure(folder: Path) -> dict[str, Any]:
 
     import decord
 
-    from vidprompt.data.decoding import read_frames
-    from vidprompt.data.video import probe_video
+    from vidprompt.data.decode.reader import read_frames
+    from vidprompt.data.probe.videos import probe_video
 
     decord.logging.set_level(decord.logging.QUIET)
     found: dict[str, Any] = {}

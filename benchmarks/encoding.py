@@ -59,7 +59,7 @@ def scratch(folder: Path) -> None:
 
 def tested() -> dict[str, Any]:
     """Split file → split, of the demo."""
-    from vidprompt.data.splits import read_split
+    from vidprompt.data.splits.split_file import read_split
 
     files = sorted((ROOT / "cache/splits/demo").glob("*.json"))
     return {file.stem: read_split(file) for file in files}
@@ -77,7 +77,7 @@ def choose(names: Sequence[str]) -> None:
 @contextmanager
 def counting() -> Iterator[list[int]]:
     """Clips that the model is given."""
-    from vidprompt.models.video_clip import VideoCLIP
+    from vidprompt.models.methods.video_clip import VideoCLIP
 
     counts: list[int] = []
     encode_video = VideoCLIP.encode_video
@@ -95,7 +95,7 @@ def counting() -> Iterator[list[int]]:
 
 def timed(run: Callable[[Any], None], *overrides: str) -> float:
     """Seconds of a stage, its configuration composed before."""
-    from vidprompt.configuration import compose
+    from vidprompt.config.compose import compose
 
     config = compose(overrides)
     began = time.perf_counter()
@@ -106,7 +106,7 @@ def timed(run: Callable[[Any], None], *overrides: str) -> float:
 
 def encoded(names: Sequence[str], *overrides: str) -> dict[str, float]:
     """Clips and seconds of the features stage with these split files."""
-    from vidprompt.stages import features
+    from vidprompt.pipeline.stages import features
 
     choose(names)
     with counting() as counts:
@@ -139,7 +139,7 @@ def once(splits: dict[str, Any]) -> dict[str, Any]:
 
 def protocols(splits: dict[str, Any]) -> list[dict[str, Any]]:
     """With 1 to 5 protocols: seconds of encoding together, one after the other, and of evaluation."""
-    from vidprompt.stages import evaluate
+    from vidprompt.pipeline.stages import evaluate
 
     rows: list[dict[str, Any]] = []
     apart = 0.0
@@ -187,8 +187,8 @@ def processes(folder: Path) -> dict[str, Any]:
 
 def store(folder: Path) -> dict[str, Any]:
     """In a process of its own: seconds of putting a large store together and of reading from it."""
-    from vidprompt.evaluation.feature_blocks import BlockRows, BlockStore, plan_blocks
-    from vidprompt.evaluation.features import read_features, write_features
+    from vidprompt.inference.feature_blocks import BlockRows, BlockStore, plan_blocks
+    from vidprompt.inference.feature_store import read_features, write_features
 
     names = [f"v/{number:06}" for number in range(STORED[0])]
     blocks = plan_blocks(names, [], 256)
@@ -261,8 +261,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     if arguments.store is not None:
-        import vidprompt.evaluation.feature_blocks
-        import vidprompt.evaluation.features  # noqa: F401
+        import vidprompt.inference.feature_blocks
+        import vidprompt.inference.feature_store  # noqa: F401
 
         print(json.dumps(store(Path(arguments.store)) if arguments.store else {}))
         return

@@ -56,7 +56,7 @@ from benchmarks.training_runs import (
     watched,
 )
 
-from vidprompt.launch import _environments
+from vidprompt.system.launch import _environments
 
 OUT = ROOT / "benchmarks/results/engine.json"
 WARM_UP = 1  # steps that do not count

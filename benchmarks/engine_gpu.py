@@ -35,11 +35,11 @@ from benchmarks.machine import ROOT, provenance
 from benchmarks.training_runs import METHODS, Clock, Setting, trained, watched
 from benchmarks.video import CODECS, HEIGHT, WIDTH, T, blown_up, write_video
 
-from vidprompt.configuration import plain
-from vidprompt.data.batch_plan import ShuffledBatches
-from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.loading import Augmentation, Clips, batches
-from vidprompt.data.video import probe_video
+from vidprompt.config.compose import plain
+from vidprompt.data.clips.batch_plan import ShuffledBatches
+from vidprompt.data.clips.loading import Augmentation, Clips, batches
+from vidprompt.data.probe.videos import probe_video
+from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.training.engine import Source, new_accelerator
 
 OUT = ROOT / "benchmarks/results/engine_gpu.json"

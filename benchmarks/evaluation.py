@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.datasets import measured
 from benchmarks.machine import ROOT, provenance
 
-from vidprompt.configuration import compose
-from vidprompt.data.manifest import SCHEMA, write_manifest
-from vidprompt.data.splits import Split, Subset, write_split
-from vidprompt.evaluation.features import write_features
-from vidprompt.stages import paths
-from vidprompt.stages.lineage import lineage
+from vidprompt.config import paths
+from vidprompt.config.compose import compose
+from vidprompt.data.manifest.table import SCHEMA, write_manifest
+from vidprompt.data.splits.split_file import Split, Subset, write_split
+from vidprompt.inference.feature_store import write_features
+from vidprompt.pipeline.lineage import lineage
 
 OUT = ROOT / "benchmarks/results/evaluation.json"
 VIDEOS, CLASSES, PROMPTS, WIDTH = 20_000, 600, 16, 512

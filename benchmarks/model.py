@@ -32,18 +32,13 @@ from benchmarks import as_published as published
 from benchmarks.machine import ROOT, provenance
 
 from vidprompt.models import create_model
-from vidprompt.models.backbone import Backbone, load_backbone
-from vidprompt.models.prompts import PromptSet
-from vidprompt.models.text_tower import text_ends
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import PromptSet
+from vidprompt.models.text.tower import text_ends
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
-from vidprompt.training.objectives import (
-    ContrastiveMotion,
-    CrossEntropy,
-    in_batch_kl,
-    motion_loss,
-)
+from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy, in_batch_kl, motion_loss
 
 Run = Callable[[], object]
 FRAMES, CLASSES = 8, 400

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.datasets import measured
 from benchmarks.machine import ROOT, provenance
 
-from vidprompt.evaluation.retrieval import (
+from vidprompt.metrics.retrieval import (
     PROTOCOLS,
     Array,
     RetrievalResult,

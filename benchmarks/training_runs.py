@@ -21,10 +21,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from vidprompt.configuration import compose, plain
+from vidprompt.config.compose import compose, plain
 from vidprompt.models.factory import configured_model
-from vidprompt.models.prompts import prompt_set
-from vidprompt.progress import Progress
+from vidprompt.models.text.prompts import prompt_set
+from vidprompt.system.progress import Progress
 from vidprompt.training.engine import Source, new_accelerator, train
 from vidprompt.training.objectives import Objective, create_objective
 from vidprompt.training.processes import Processes

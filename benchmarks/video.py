@@ -33,12 +33,12 @@ from torchvision.io import ImageReadMode, decode_jpeg
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import ROOT, provenance
 
-from vidprompt.data.decoding import read_frames
-from vidprompt.data.frame_cache import INDEX, PARAMETERS, FrameCache, IndexWriter
-from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.loading import Augmentation, Clips, to_clip, training_view
-from vidprompt.data.sampling import clip_rng, segment_frames, training_frames
-from vidprompt.data.video import probe_video
+from vidprompt.data.clips.loading import Augmentation, Clips, to_clip, training_view
+from vidprompt.data.decode.reader import read_frames
+from vidprompt.data.frames.cache import INDEX, PARAMETERS, FrameCache, IndexWriter
+from vidprompt.data.frames.sampling import clip_rng, segment_frames, training_frames
+from vidprompt.data.probe.videos import probe_video
+from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 
 OUT = ROOT / "benchmarks/results/video.json"
 SECONDS, RATE, HEIGHT, WIDTH, T = 10, 25, 256, 340, 8

@@ -17,12 +17,12 @@ from prefect.cache_policies import NO_CACHE
 from flows.dvc_stage import Children
 from flows.pictures import data_uri, loss_curves, measure_bars
 from flows.progress import artifact_key
-from vidprompt.errors import UserError
-from vidprompt.evaluation.measures import percent, points, rows_of
-from vidprompt.review.markdown import table
+from vidprompt.config import paths
+from vidprompt.reporting.markdown import table
+from vidprompt.reporting.measures import percent, points, rows_of
 from vidprompt.review.report import MARKS
 from vidprompt.review.result_diff import ResultDiff
-from vidprompt.stages import paths
+from vidprompt.system.errors import UserError
 
 REPORTS_URL = "http://127.0.0.1:4210"  # where `make up` serves results/
 SHOWN_BROKEN = 20
@@ -50,7 +50,7 @@ def _shown(show: Any, *arguments: Any) -> None:
 
 def check_base(base: str) -> None:
     """Raises UserError for a revision that git does not know; without a commit nothing is compared."""
-    from vidprompt.review.sides import sides
+    from vidprompt.provenance.sides import sides
 
     command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
     if shutil.which("git") and not subprocess.run(command, capture_output=True).returncode:
@@ -118,9 +118,9 @@ def report(dataset: str) -> None:
 @task(task_run_name="metrics against {base}", cache_policy=NO_CACHE)
 def metrics(dataset: str, base: str) -> None:
     """Every result that is not as in the base revision: a paired verdict, the difference, both values."""
+    from vidprompt.provenance.sides import sides
+    from vidprompt.provenance.store import Store
     from vidprompt.review.result_diff import differences
-    from vidprompt.review.sides import sides
-    from vidprompt.review.store import Store
 
     log = get_run_logger()
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vidprompt.errors import TRANSIENT_EXIT
+from vidprompt.system.errors import TRANSIENT_EXIT
 
 GRACE_S = 3.0  # between SIGTERM, on which a training saves its step, and SIGKILL
 _EXITED = re.compile(r"exited with (-?\d+)")  # DVC, of the command of a stage

@@ -13,7 +13,7 @@ from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset, Model, Protocol
 from flows.pipeline import DATA, RUNNER, plan, ran, refused, turn
 from flows.train_eval import run_kinds
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 @flow(name="evaluate", task_runner=RUNNER)

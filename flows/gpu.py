@@ -18,7 +18,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 
 from flows.dvc_stage import Stopped
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 KINDS = frozenset({"train", "features", "floor"})  # of stages that compute on a GPU
 LEASE_S = 60.0  # a slot of a killed flow is free again after that; Prefect takes no less

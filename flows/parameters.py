@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from vidprompt.activation import read_pipeline
+from vidprompt.pipeline.matrix import read_pipeline
 
 _PARAMS = Path(__file__).parents[1] / "params"
 

@@ -24,9 +24,9 @@ from flows import gpu
 from flows.data import TRANSIENT, TRIES
 from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduce, stage_names
 from flows.progress import StageProgress
-from vidprompt.activation import read_pipeline
-from vidprompt.atomic import alone
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import alone
+from vidprompt.pipeline.matrix import read_pipeline
+from vidprompt.system.errors import UserError
 
 # Kinds of stages in the order of the graph: `dvc repro -s` does not look at what a stage depends on.
 ORDER = (

@@ -12,7 +12,7 @@ from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset
 from flows.pipeline import DATA, RUNNER, plan, refused, turn
 from flows.train_eval import run_kinds
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 @flow(name="preprocess", task_runner=RUNNER)

@@ -1,4 +1,4 @@
-"""Progress of a long stage in the Prefect UI, read off the lines it says (`vidprompt.progress`)."""
+"""Progress of a long stage in the Prefect UI, read off the lines it says (`vidprompt.system.progress`)."""
 
 from __future__ import annotations
 

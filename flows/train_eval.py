@@ -12,7 +12,7 @@ from flows.data import fetched
 from flows.dvc_stage import Children, CommandFailed, outdated_upstream
 from flows.parameters import Base, Dataset, Methods
 from flows.pipeline import RUNNER, Plan, dataset_of, kind_of, plan, ran, refused, run_kind, turn
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 @flow(name="train-eval", task_runner=RUNNER)

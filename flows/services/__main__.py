@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 USAGE = "usage: python -m flows.services up|down|status"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.services.record import Record
-from vidprompt.atomic import write_text
-from vidprompt.errors import UserError
-from vidprompt.prefect_server import LOOPBACK
+from vidprompt.cli.prefect_server import LOOPBACK
+from vidprompt.files.atomic import write_text
+from vidprompt.system.errors import UserError
 
 HOST = "127.0.0.1"
 REPORTS_PORT = 4210

@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Cancelling
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 SILENCE = timedelta(seconds=900)  # a flow run gives a sign of life every 30 s (pyproject.toml)
 AUTOMATION = "Crash the runs of a dead worker"

@@ -12,9 +12,9 @@ import psutil
 from flows.services import processes
 from flows.services.address import forget
 from flows.services.record import Process, Record
-from vidprompt.atomic import alone
-from vidprompt.errors import UserError
-from vidprompt.prefect_server import trouble
+from vidprompt.cli.prefect_server import trouble
+from vidprompt.files.atomic import alone
+from vidprompt.system.errors import UserError
 
 CANCEL_S = 20.0
 GRACE_S = 10.0  # between SIGTERM and SIGKILL

@@ -17,7 +17,7 @@ from types import FrameType
 import psutil
 
 from flows.services.record import Process, Record, short, started
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 LOOK_S = 0.1
 START = "---"  # the first line of every start in a log

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from vidprompt.atomic import write_json
+from vidprompt.files.atomic import write_json
 
 FILE = "services.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.services.record import Record, short
-from vidprompt.prefect_server import trouble
+from vidprompt.cli.prefect_server import trouble
 
 NAMES = ("server", "worker", "reports")
 

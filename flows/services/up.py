@@ -18,9 +18,9 @@ import yaml
 from flows.services import processes
 from flows.services.address import HOST, Address, remember
 from flows.services.record import Process, Record, short
-from vidprompt.atomic import alone
-from vidprompt.errors import UserError
-from vidprompt.prefect_server import OFF, ask
+from vidprompt.cli.prefect_server import OFF, ask
+from vidprompt.files.atomic import alone
+from vidprompt.system.errors import UserError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

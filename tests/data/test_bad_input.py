@@ -17,11 +17,12 @@ from make_videos import decode_in_order
 from make_with_ffmpeg import complaints_of_ffmpeg, ffmpeg, make
 from PIL import Image
 
-from vidprompt.configuration import compose
-from vidprompt.data.manifest import read_manifest
-from vidprompt.data.video import Health, Limits, Probe, probe_many, probe_steps, read_frames
-from vidprompt.errors import DataError
-from vidprompt.stages import manifest, paths
+from vidprompt.config import paths
+from vidprompt.config.compose import compose
+from vidprompt.data.manifest.table import read_manifest
+from vidprompt.data.probe.videos import Health, Limits, Probe, probe_many, probe_steps, read_frames
+from vidprompt.pipeline.stages import manifest
+from vidprompt.system.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 LIMITS = Limits(timeout_s=60, memory_mb=200)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprompt.data.batch_plan import MIXED_SHARDS, PersonBatches, ShuffledBatches
+from vidprompt.data.clips.batch_plan import MIXED_SHARDS, PersonBatches, ShuffledBatches
 
 
 @given(st.integers(1, 200), st.integers(1, 16), st.integers(1, 60), st.integers(0, 3))

@@ -8,7 +8,7 @@ import pytest
 
 from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.ccvid import camera_of, clothes_id, read_ccvid
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 GOOD = {
     "train": "session1/001_01\t001\tu0_l0_s0_c0_a0\nsession3/001_12\t001\tu1_l1_s0_c0_a0\n",

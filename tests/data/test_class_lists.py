@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vidprompt.data import class_lists
-from vidprompt.errors import DataError
+from vidprompt.data.splits import class_lists
+from vidprompt.system.errors import DataError
 
 K600 = ["tying knot (not on a tie)", "new one", "b", "renamed", "a, with comma"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidprompt.data.crops import multi_scale_box, resized_box
+from vidprompt.data.clips.crops import multi_scale_box, resized_box
 
 HEIGHT, WIDTH = 256, 340
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from make_with_ffmpeg import COPIED, ENCODED, FRAMES, decode, is_packed, make
 
-from vidprompt.data.sampling import segment_frames
-from vidprompt.data.video import Health, probe_video, read_frames
+from vidprompt.data.frames.sampling import segment_frames
+from vidprompt.data.probe.videos import Health, probe_video, read_frames
 
 # What decord gives in random order is what a decode in order gives
 EXACT = {

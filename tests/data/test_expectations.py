@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vidprompt.data.expectation_tables import training_of, videos_table
-from vidprompt.data.expectations import first_failures, validate_dataset
-from vidprompt.errors import DataError
+from vidprompt.data.checks.expectations import first_failures, validate_dataset
+from vidprompt.data.checks.tables import training_of, videos_table
+from vidprompt.system.errors import DataError
 
 ACTIONS = ["jump", "run", "sit", "wave"]
 Splits = dict[str, dict[str, Any]]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vidprompt.data.annotations.base import Annotation, Listing, Source
 from vidprompt.data.annotations.folder import draw_test, read_folder
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 
 def touch(root: Path, *paths: str) -> None:

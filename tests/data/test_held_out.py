@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidprompt.data import splits
-from vidprompt.data.held_out import draw_beside, draw_persons, draw_share, shortfall
-from vidprompt.errors import DataError
+from vidprompt.data.splits import protocols as splits
+from vidprompt.data.splits.held_out import draw_beside, draw_persons, draw_share, shortfall
+from vidprompt.data.splits.split_file import Split
+from vidprompt.system.errors import DataError
 
 Groups = dict[str, list[int]]  # class → sizes of its groups
 
@@ -51,7 +52,7 @@ def groups_of(rows: pd.DataFrame, videos: list[str]) -> set[str]:
     return set(rows.loc[rows["video_id"].isin(videos), "group"]) - {""}
 
 
-def check_apart(rows: pd.DataFrame, split: splits.Split) -> None:
+def check_apart(rows: pd.DataFrame, split: Split) -> None:
     """Train, val and tests share no video, and train and val no group."""
     assert split.train is not None
     assert split.val is not None

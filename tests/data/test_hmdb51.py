@@ -10,7 +10,7 @@ import pytest
 
 from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.hmdb51 import film_of, read_hmdb51
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 TAIL = "f_cm_np1_ba_med_0"
 # Official ones, or with what official ones hold; the last is a letter and its accent in one character.

@@ -10,7 +10,7 @@ import pytest
 
 from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.kinetics import read_kinetics
-from vidprompt.errors import DataError, UserError
+from vidprompt.system.errors import DataError, UserError
 
 HEADER = "label,youtube_id,time_start,time_end,split"
 TIE, HEAD, PET = "tying knot (not on a tie)", "massaging person's head", 'petting, "not cat"'

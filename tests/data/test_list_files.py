@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
 from vidprompt.data.annotations.list_files import Listed, read_list
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 
 def write(folder: Path, text: str, name: str = "list.txt") -> Path:

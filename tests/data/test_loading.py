@@ -11,10 +11,8 @@ import torch
 from make_videos import write_video
 from PIL import Image
 
-from vidprompt.data.batch_plan import ShuffledBatches
-from vidprompt.data.frame_cache import FrameCache
-from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.loading import (
+from vidprompt.data.clips.batch_plan import ShuffledBatches
+from vidprompt.data.clips.loading import (
     Augmentation,
     Clips,
     TestClips,
@@ -22,8 +20,10 @@ from vidprompt.data.loading import (
     read_clip,
     training_view,
 )
-from vidprompt.data.sampling import Views
-from vidprompt.errors import DataError, UserError
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.data.frames.sampling import Views
+from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.system.errors import DataError, UserError
 
 
 def clip_of_one_picture() -> torch.Tensor:

@@ -16,12 +16,13 @@ import pytest
 from make_with_ffmpeg import make
 from PIL import Image
 
-from vidprompt.configuration import compose
-from vidprompt.data import probe_cache
-from vidprompt.data.manifest import read_manifest
-from vidprompt.data.probe import Health, Limits, Probe
-from vidprompt.data.probe_cache import ProbeCache, probe_cached
-from vidprompt.stages import manifest, paths
+from vidprompt.config import paths
+from vidprompt.config.compose import compose
+from vidprompt.data.manifest.table import read_manifest
+from vidprompt.data.probe import cache as probe_cache
+from vidprompt.data.probe.cache import ProbeCache, probe_cached
+from vidprompt.data.probe.health import Health, Limits, Probe
+from vidprompt.pipeline.stages import manifest
 
 ROOT = Path(__file__).parents[2]
 ITEMS = [("a.mp4", "video"), ("b.mp4", "video"), ("person", "frames")]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vidprompt.data.published_lists import split_from_lists
-from vidprompt.errors import DataError
+from vidprompt.data.splits.published_lists import split_from_lists
+from vidprompt.system.errors import DataError
 
 ROWS = [
     ("s/b/clip 1", "videos/brush_hair/clip 1.avi", "brush_hair"),

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vidprompt.data.rand_augment import OPERATIONS, RandAugment, augment, rand_augment
-from vidprompt.errors import UserError
+from vidprompt.data.clips.rand_augment import OPERATIONS, RandAugment, augment, rand_augment
+from vidprompt.system.errors import UserError
 
 TIMM = {
     "auto_contrast": "AutoContrast", "equalise": "Equalize", "invert": "Invert", "rotate": "Rotate",

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprompt.data.sampling import (
+from vidprompt.data.frames.sampling import (
     Views,
     clip_rng,
     segment_frames,
     tracklet_clips,
     training_frames,
 )
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 @given(st.integers(1, 500), st.integers(1, 40), st.booleans())

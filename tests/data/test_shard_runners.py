@@ -14,9 +14,9 @@ import psutil
 import pytest
 from make_videos import write_video
 
-from vidprompt.data.frames import FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.shard_runners import shard_runner
-from vidprompt.errors import UserError
+from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.runners import shard_runner
+from vidprompt.system.errors import UserError
 
 SETTINGS = FrameSettings(short_side=48, frames=6, shard_mb=1)
 

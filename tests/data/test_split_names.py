@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vidprompt.activation import training_runs
-from vidprompt.configuration import compose
-from vidprompt.data.split_names import measure_of
-from vidprompt.stages.splits import protocols_of
+from vidprompt.config.compose import compose
+from vidprompt.data.splits.names import measure_of
+from vidprompt.pipeline.matrix import training_runs
+from vidprompt.pipeline.stages.splits import protocols_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidprompt.data import splits
-from vidprompt.errors import DataError
+from vidprompt.data.splits import protocols as splits
+from vidprompt.data.splits.split_file import Split, read_split, write_split
+from vidprompt.system.errors import DataError
 
 
 def manifest(counts: dict[str, int], tests: int = 2, broken: str = "") -> pd.DataFrame:
@@ -82,11 +83,11 @@ def test_tests_keep_broken_videos_for_coverage() -> None:
 def test_split_files_round_trip(tmp_path) -> None:
     split = splits.few_shot(manifest({"a": 4, "b": 4}), "x", 1, 2, 1)
     path = tmp_path / "few_shot.json"
-    splits.write_split(split, path)
-    assert splits.read_split(path) == split
+    write_split(split, path)
+    assert read_split(path) == split
     path.write_text('{"id": 3}')
     with pytest.raises(DataError, match="is not a split file"):
-        splits.read_split(path)
+        read_split(path)
 
 
 def test_nested_shots_grow_and_are_marked() -> None:
@@ -111,7 +112,7 @@ def test_splits_are_a_function_of_the_rows_as_a_set(counts, seed, nested, random
     random.shuffle(order)
     shuffled = rows.iloc[order].reset_index(drop=True)
 
-    def build(table: pd.DataFrame) -> list[splits.Split]:
+    def build(table: pd.DataFrame) -> list[Split]:
         return [
             splits.supervised(table, "x", 1),
             splits.few_shot(table, "x", 1, 3, seed, nested),

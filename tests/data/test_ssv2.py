@@ -10,7 +10,7 @@ import pytest
 
 from vidprompt.data.annotations.base import Annotation, Source
 from vidprompt.data.annotations.ssv2 import read_ssv2
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 LABELS = {
     "Something falling like a feather or paper": "2",

@@ -3,7 +3,7 @@
 import pytest
 
 from vidprompt.data.annotations import Source, read_annotations
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 
 def write(root, classes="1 ApplyEyeMakeup\n2 HandstandPushups\n", train="", test="") -> None:

@@ -14,7 +14,7 @@ import pytest
 from make_videos import CODECS, decode_in_order, write_video
 from PIL import Image
 
-from vidprompt.data.video import (
+from vidprompt.data.probe.videos import (
     HEALTH_SENTENCES,
     Health,
     Limits,
@@ -24,7 +24,7 @@ from vidprompt.data.video import (
     probe_video,
     read_frames,
 )
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +324,7 @@ def test_every_reason_has_its_sentence() -> None:
 
 
 def test_workers_do_not_load_torch() -> None:
-    code = "import sys, vidprompt.data.video, vidprompt.data.frames; print('torch' in sys.modules)"
+    modules = "vidprompt.data.probe.videos, vidprompt.data.shards.cache_build"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

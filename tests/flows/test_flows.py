@@ -21,7 +21,7 @@ from flows.dvc_stage import Children, CommandFailed, Stopped
 from flows.progress import artifact_key, share_done
 from tests.flows.conftest import ROOT, SCRIPTS, STAGES, Server, until
 
-from vidprompt.errors import UserError, passing, transient
+from vidprompt.system.errors import UserError, passing, transient
 
 
 def train_eval(*arguments: Any, **more: Any) -> Any:
@@ -327,7 +327,7 @@ def test_a_failure_says_what_the_stage_said_and_whether_it_may_pass(
 
 
 def test_progress_is_read_off_the_lines_a_stage_says(capsys: pytest.CaptureFixture[str]) -> None:
-    from vidprompt.progress import Progress
+    from vidprompt.system.progress import Progress
 
     with Progress("train ez_clip reid", 250, unit="steps", every_s=0) as progress:
         progress.advance(120, "loss 1.2")

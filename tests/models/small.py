@@ -3,7 +3,7 @@
 import open_clip
 import torch
 
-from vidprompt.models.backbone import Backbone, from_clip
+from vidprompt.models.backbones.loading import Backbone, from_clip
 
 
 def small_backbone(context: int = 24, *, quick_gelu: bool = False, layers: int = 2) -> Backbone:

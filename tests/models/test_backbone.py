@@ -9,11 +9,11 @@ import torch
 from open_clip.factory import get_model_config
 from safetensors.torch import save_file
 
-import vidprompt.models.backbone as module
-from vidprompt.atomic import sha256
-from vidprompt.errors import UserError
+import vidprompt.models.backbones.loading as module
+from vidprompt.files.atomic import sha256
 from vidprompt.models import create_model
-from vidprompt.models.backbone import load_backbone, misfit
+from vidprompt.models.backbones.loading import load_backbone, misfit
+from vidprompt.system.errors import UserError
 
 NAME = "ViT-S-32-alt"  # the smallest of open_clip's ViTs
 

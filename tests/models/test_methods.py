@@ -4,12 +4,12 @@ import pytest
 import torch
 from tests.models.small import small_backbone
 
-from vidprompt.errors import UserError
 from vidprompt.models import create_model
-from vidprompt.models.backbone import Backbone, load_backbone
-from vidprompt.models.dropout_attention import _DropoutAttention, dropout_attention
-from vidprompt.models.prompts import PromptSet, clean_class_name
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.layers.dropout_attention import _DropoutAttention, dropout_attention
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import PromptSet, clean_class_name
+from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
 
 FRAMES, SIZE, WIDTH, LAYERS, TEXT = 4, 32, 64, 2, 32  # of small_backbone

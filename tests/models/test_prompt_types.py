@@ -8,13 +8,13 @@ import pytest
 import torch
 from tests.models.small import small_backbone
 
-from vidprompt.errors import UserError
 from vidprompt.models import create_model
-from vidprompt.models.prompts import PromptSet
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import PromptSet
 from vidprompt.published import export_published
-from vidprompt.training.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.training.metadata import CheckpointMetadata
+from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import create_objective
 
 FRAMES, WIDTH, LAYERS, TOKENS, GLOBAL = 3, 64, 2, 5, 4  # of small_backbone: 4 patches and the class

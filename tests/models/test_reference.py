@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidprompt.models import create_model
-from vidprompt.models.backbone import Backbone, from_clip
-from vidprompt.models.text_tower import text_ends
-from vidprompt.models.video_clip import RECOMPUTE, VideoCLIP
+from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.methods.video_clip import RECOMPUTE, VideoCLIP
+from vidprompt.models.text.tower import text_ends
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 

@@ -9,17 +9,17 @@ import torch
 import yaml
 from tests.models.small import small_backbone
 
-from vidprompt.errors import UserError
 from vidprompt.models import create_model
-from vidprompt.models.context import LearnedContext
-from vidprompt.models.prompts import (
+from vidprompt.models.text.context import LearnedContext
+from vidprompt.models.text.prompts import (
     PromptSet,
     clean_class_name,
     context_options,
     prompt_set,
     tokenize,
 )
-from vidprompt.models.text_tower import by_length
+from vidprompt.models.text.tower import by_length
+from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
 
 NAMES = ["HandstandPushups", "brush_hair", "Yoga"]

@@ -59,7 +59,7 @@ def write_backbone(folder: Path) -> None:
     import open_clip
     import torch
 
-    from vidprompt.demo import backbone
+    from tools.demo import backbone
 
     torch.manual_seed(0)
     backbone.save(open_clip.CLIP(**backbone.CONFIG), folder / "data/demo/backbone")

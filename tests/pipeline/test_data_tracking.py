@@ -9,8 +9,8 @@ import pytest
 import yaml
 from tests.pipeline.project import ROOT, run
 
-from vidprompt.errors import DataError, UserError
-from vidprompt.in_git_store import check_store
+from vidprompt.registry.in_git_store import check_store
+from vidprompt.system.errors import DataError, UserError
 
 FILES = (
     ".gitignore",

@@ -10,7 +10,7 @@ import yaml
 from tests.data.make_videos import write_video
 from tests.pipeline.project import copy_project, edit, run, short_training, write_backbone
 
-from vidprompt.data.manifest import read_manifest
+from vidprompt.data.manifest.table import read_manifest
 
 CLASSES = ("Open door", "close_door", "wave (left)")
 CLIPS = 6

@@ -23,7 +23,7 @@ PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
 
 def cut_down(folder: Path) -> None:
     """Two shapes, four people, an untrained backbone, three steps."""
-    from vidprompt.demo import actions, people
+    from tools.demo import actions, people
 
     data = folder / "data" / "demo"
     actions.write_actions(data, actions.ACTIONS, 1, shapes=2, groups=6)

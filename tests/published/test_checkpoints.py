@@ -7,14 +7,14 @@ import pytest
 import torch
 from tests.models.small import small_backbone
 
-from vidprompt.errors import UserError
 from vidprompt.models import create_model
-from vidprompt.models.backbone import Backbone, from_clip, load_backbone
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.backbones.loading import Backbone, from_clip, load_backbone
+from vidprompt.models.checkpoint import load_checkpoint
+from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.published import export_published, import_published
 from vidprompt.published.conversion import export_file, import_to_folder
 from vidprompt.published.files import read_published
-from vidprompt.training.checkpoint import load_checkpoint
+from vidprompt.system.errors import UserError
 
 NAMES = ["riding a bike", "shaking hands (not a dog)", "yoga"]
 OPTIONS = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vidprompt.cli import app
-from vidprompt.errors import UserError
+from vidprompt.cli.main import app
 from vidprompt.published.parity import check
+from vidprompt.system.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 

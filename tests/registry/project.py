@@ -16,17 +16,17 @@ import torch
 import yaml
 from dvc.repo import Repo
 from safetensors.torch import save_file
-from tests.evaluation.results_on_disk import labelled, write_recognition
+from tests.metrics.results_on_disk import labelled, write_recognition
 from tests.models.small import small_backbone
 from tests.pipeline.project import ROOT, edit, run
-from tests.stages.encoding_project import BACKBONE
+from tests.pipeline.stages.encoding_project import BACKBONE
 
-from vidprompt.atomic import digest, sha256
-from vidprompt.evaluation.recomputed import recomputed
+from vidprompt.files.atomic import digest, sha256
 from vidprompt.models import create_model
-from vidprompt.models.backbone import load_backbone
-from vidprompt.training.checkpoint import save_checkpoint
-from vidprompt.training.metadata import CheckpointMetadata
+from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.checkpoint import save_checkpoint
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata
+from vidprompt.recompute.metrics import recomputed
 
 NAME = "small-demo"
 WEIGHTS = "models/demo/ez_clip/supervised_split1/model.safetensors"

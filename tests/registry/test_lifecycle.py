@@ -19,12 +19,12 @@ from tests.registry.project import (
 from typer.testing import CliRunner
 
 import vidprompt.registry as registry
-from vidprompt.cli import app
-from vidprompt.errors import UserError
+from vidprompt.cli.main import app
+from vidprompt.models.checkpoint import load_checkpoint
 from vidprompt.registry.listing import listed
 from vidprompt.registry.registration import register, rollback
 from vidprompt.registry.versions import resolve
-from vidprompt.training.checkpoint import load_checkpoint
+from vidprompt.system.errors import UserError
 
 
 def command(*arguments: str) -> str:

@@ -26,9 +26,9 @@ from tests.registry.project import (
 )
 from typer.testing import CliRunner
 
-from vidprompt.cli import app
-from vidprompt.errors import UserError
+from vidprompt.cli.main import app
 from vidprompt.registry.registration import register
+from vidprompt.system.errors import UserError
 
 
 def refused(match: str, stage: str = "candidate", name: str = NAME, version: str = "") -> str:

@@ -29,15 +29,15 @@ from tests.registry.project import (
 )
 from typer.testing import CliRunner
 
-from vidprompt.cli import app
-from vidprompt.errors import DataError, UserError
+from vidprompt.cli.main import app
+from vidprompt.provenance.dvc_storage import objects
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import declared_models, others_runs, results_of
+from vidprompt.registry.git_tags import check_tags, push
 from vidprompt.registry.listing import listed
-from vidprompt.registry.origin import check_tags, push
 from vidprompt.registry.registration import examine, register, rollback
-from vidprompt.registry.revision import Revision
-from vidprompt.registry.storage import objects
+from vidprompt.system.errors import DataError, UserError
 
 BACKBONE = "data/backbone/tiny.safetensors"
 

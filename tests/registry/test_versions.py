@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.pipeline.project import run
 
-from vidprompt.errors import UserError
 from vidprompt.registry.versions import History, histories, history
+from vidprompt.system.errors import UserError
 
 
 @pytest.fixture

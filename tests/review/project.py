@@ -13,10 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from tests.pipeline.project import run
 
-from vidprompt.data.health import health_report
-from vidprompt.data.splits import Subset
-from vidprompt.evaluation import recognition
-from vidprompt.evaluation.predictions import PredictionsFile, tabulate, without_lists
+from vidprompt.data.checks.health import health_report
+from vidprompt.data.splits.split_file import Subset
+from vidprompt.metrics import recognition
+from vidprompt.metrics.predictions import PredictionsFile, tabulate, without_lists
 
 CLASSES = ["jump", "run", "sit", "walk", "wave", "yell"]
 METRICS = "results/toy/{}/supervised/metrics.json"

@@ -16,17 +16,17 @@ from tests.pipeline.project import run
 from tests.review import project
 from typer.testing import CliRunner
 
-from vidprompt.cli import app
-from vidprompt.errors import UserError
+from vidprompt.cli.main import app
+from vidprompt.provenance.proof import Finding, undeclared
+from vidprompt.provenance.sides import _formed
+from vidprompt.recompute.lists import Known, of_result
+from vidprompt.recompute.results import _computed, _same_rows
+from vidprompt.reporting.markdown import sentence
 from vidprompt.review import review, write
 from vidprompt.review.data_diff import _by_health
 from vidprompt.review.findings import Review
-from vidprompt.review.markdown import sentence
-from vidprompt.review.proof import Finding, undeclared
-from vidprompt.review.recount import _computed, _same_rows
-from vidprompt.review.recount_lists import Known, of_result
 from vidprompt.review.report import as_markdown
-from vidprompt.review.sides import _formed
+from vidprompt.system.errors import UserError
 
 RESULT = "results/toy/ez_clip/supervised"
 METRICS = f"{RESULT}/metrics.json"
@@ -141,7 +141,7 @@ def test_other_bytes_under_the_same_md5(folder: Path, where: str) -> None:
 
 
 def test_names_in_a_store_are_md5s(folder: Path) -> None:
-    from vidprompt.review.store import Store
+    from vidprompt.provenance.store import Store
 
     (folder / ".dvc/cache/files/beside").write_text("no object of DVC's")
     with Store(folder) as store:
@@ -284,7 +284,7 @@ def test_no_metrics_at_all(folder: Path) -> None:
     for content in ("{", '{"summary": {}, "splits": null}', '{"summary": {}, "splits": {"a": 1}}'):
         (folder / METRICS).write_text(content)
         assert f"{METRICS}: it has not the form of a result" in _said(folder)
-    from vidprompt.evaluation.table import BEGIN, END
+    from vidprompt.reporting.table import BEGIN, END
 
     (folder / "README.md").write_text(f"{BEGIN}\n{END}\n")
     for protocol, content in (("supervised", '{"summary": {}}'), ("zero_shot", "{")):

@@ -13,13 +13,13 @@ from tests.pipeline.project import run
 from tests.review import project
 from typer.testing import CliRunner
 
-from vidprompt.cli import app
-from vidprompt.errors import UserError
+from vidprompt.cli.main import app
+from vidprompt.reporting.markdown import code, escaped
 from vidprompt.review import review, write
 from vidprompt.review.findings import Review
-from vidprompt.review.markdown import code, escaped
 from vidprompt.review.report import as_markdown
 from vidprompt.review.result_diff import Outcome
+from vidprompt.system.errors import UserError
 
 EZ, VITA, FLOOR = range(40), range(12, 54), range(10)
 METRICS = project.METRICS.format("ez_clip")

@@ -16,8 +16,8 @@ import torch
 from tests.models.small import small_backbone
 
 from vidprompt.models import create_model
-from vidprompt.models.prompts import PromptSet
-from vidprompt.progress import Progress
+from vidprompt.models.text.prompts import PromptSet
+from vidprompt.system.progress import Progress
 from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
 from vidprompt.training.objectives import Identity, Objective, create_objective
 from vidprompt.training.processes import Processes

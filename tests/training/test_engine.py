@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 from tests.training.small_run import SETTINGS, objective, run, source, values
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
+from vidprompt.system.interruption import Interrupted
 from vidprompt.training import snapshots
 from vidprompt.training.engine import Looks, Source, new_accelerator
-from vidprompt.training.interruption import Interrupted
 from vidprompt.training.processes import Processes
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.models.small import small_backbone
 
-from vidprompt.errors import UserError
 from vidprompt.models import create_model
-from vidprompt.models.prompts import PromptSet
+from vidprompt.models.text.prompts import PromptSet
+from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import (
     CrossEntropy,
     batch_hard_triplet,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.training.small_run import record
 
-from vidprompt.errors import UserError
-from vidprompt.launch import _environments, _wait, launch, wanted
+from vidprompt.system.errors import UserError
+from vidprompt.system.launch import _environments, _wait, launch, wanted
 
 ROOT = Path(__file__).parents[2]
 

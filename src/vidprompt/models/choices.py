@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

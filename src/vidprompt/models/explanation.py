@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidprompt.models.attention import Maps
+from vidprompt.models.layers.attention import Maps
 
 if TYPE_CHECKING:
-    from vidprompt.models.video_clip import VideoCLIP
+    from vidprompt.models.methods.video_clip import VideoCLIP
 
 
 @dataclass(frozen=True)

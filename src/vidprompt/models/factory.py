@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidprompt.configuration import plain
-from vidprompt.errors import UserError
-from vidprompt.models.backbone import Backbone, load_backbone
-from vidprompt.models.ez_clip import EZCLIP
-from vidprompt.models.frozen_clip import FrozenCLIP
-from vidprompt.models.prompts import context_options
-from vidprompt.models.video_clip import VideoCLIP
-from vidprompt.models.vita_clip import VitaCLIP
+from vidprompt.config.compose import plain
+from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.methods.ez_clip import EZCLIP
+from vidprompt.models.methods.frozen_clip import FrozenCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.vita_clip import VitaCLIP
+from vidprompt.models.text.prompts import context_options
+from vidprompt.system.errors import UserError
 
 METHODS: dict[str, type[VideoCLIP]] = {
     "frozen_clip": FrozenCLIP,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 HEAD_WIDTH = 64  # of all CLIP ViTs that the published code takes
 

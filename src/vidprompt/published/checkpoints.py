@@ -10,16 +10,16 @@ import open_clip
 import torch
 from open_clip.transformer import QuickGELU
 
-from vidprompt.atomic import replacing
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import replacing
 from vidprompt.models import create_model
-from vidprompt.models.backbone import Backbone, from_clip
-from vidprompt.models.prompts import class_words
-from vidprompt.models.video_clip import VideoCLIP
-from vidprompt.models.vita_clip import VitaCLIP
+from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.vita_clip import VitaCLIP
+from vidprompt.models.text.prompts import class_words
 from vidprompt.published.architecture import HEAD_WIDTH, Architecture, read_architecture
 from vidprompt.published.files import KEYS, PREFIX, State, read_published
 from vidprompt.published.naming import from_published, to_published
+from vidprompt.system.errors import UserError
 
 # Vita-CLIP's token embeddings of its prompts: what the contexts stand between. Derived, so not loaded.
 PREFIXES, SUFFIXES = "prompt_learner.token_prefix", "prompt_learner.token_suffix"

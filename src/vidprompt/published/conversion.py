@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vidprompt.atomic import replacing, sha256, write_json
-from vidprompt.configuration import PARAMS, compose, plain
-from vidprompt.errors import UserError
-from vidprompt.models.backbone import Backbone, load_backbone
+from vidprompt.config.compose import PARAMS, compose, plain
+from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, code_version
 from vidprompt.published.architecture import read_architecture
 from vidprompt.published.checkpoints import export_published, import_published
 from vidprompt.published.files import read_published
-from vidprompt.training.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.training.metadata import CheckpointMetadata, code_version
+from vidprompt.system.errors import UserError
 
 
 def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 State = dict[str, torch.Tensor]
 

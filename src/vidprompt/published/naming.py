@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP
 
 _QKV = "qkv"
 

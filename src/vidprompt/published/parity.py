@@ -19,13 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidprompt.errors import UserError
-from vidprompt.models.ez_clip import EZCLIP
-from vidprompt.models.prompts import PromptSet
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.methods.ez_clip import EZCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import PromptSet
 from vidprompt.published.checkpoints import import_published
 from vidprompt.published.files import KEYS, PREFIX
 from vidprompt.published.naming import to_published
+from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import in_batch_kl, motion_loss
 
 OUTPUT_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vidprompt.models.video_clip import VideoCLIP
+    from vidprompt.models.methods.video_clip import VideoCLIP
     from vidprompt.registry.checks import Verdict
 
 __all__ = ["load", "verdicts"]

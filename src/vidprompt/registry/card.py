@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from vidprompt.errors import UserError
+from vidprompt.config.paths import FLOOR
+from vidprompt.provenance.revision import Revision, git
 from vidprompt.registry.declared import Declared, Judged, find_model, floor_of, results_of
 from vidprompt.registry.policy import Policy, read_policy
-from vidprompt.registry.revision import Revision, git
 from vidprompt.registry.versions import Version
 from vidprompt.registry.weights import Weights, find_weights
-from vidprompt.stages.paths import FLOOR
+from vidprompt.system.errors import UserError
 
 SHOWN = ("method", "backbone", "prompts", "views", "frames", "trainer")  # of the configuration
 
@@ -97,8 +97,8 @@ def _limits(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
 
 
 def _results(model: Declared, judged: Sequence[Judged], revision: Revision) -> str:
-    from vidprompt.evaluation.measures import rows_of
-    from vidprompt.evaluation.table import markdown_table
+    from vidprompt.reporting.measures import rows_of
+    from vidprompt.reporting.table import markdown_table
 
     parts = ["## Results"]
     for dataset in sorted({one.dataset for one in judged}, key=lambda d: (d != model.dataset, d)):
@@ -122,7 +122,7 @@ def _compared(
     policy: Policy,
 ) -> str:
     """With the model that is in the last stage, measure by measure."""
-    from vidprompt.registry.against import against, compared_with
+    from vidprompt.registry.stage_comparison import against, compared_with
 
     last = policy.stages[-1]
     other = compared_with(model, last, weights, revision)
@@ -177,7 +177,7 @@ def _training(model: Declared, revision: Revision) -> str:
 
 def _configuration(model: Declared, revision: Revision) -> str:
     """As it is composed with today's code from the revision's parameters."""
-    from vidprompt.configuration import compose, plain
+    from vidprompt.config.compose import compose, plain
 
     said = [f"dataset={model.dataset}", f"method={model.method}", f"split={model.run}"]
     try:

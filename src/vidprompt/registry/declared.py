@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidprompt.errors import DataError, UserError
-from vidprompt.registry.choices import valid
-from vidprompt.registry.revision import Revision
-from vidprompt.stages import paths
-from vidprompt.stages.paths import FLOOR
+from vidprompt.config import paths
+from vidprompt.config.paths import FLOOR
+from vidprompt.provenance.revision import Revision
+from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import valid
 
 _WEIGHTS = re.compile(r"models/([^/]+)/([^/]+)/([^/]+)/model\.safetensors")
 
@@ -146,7 +146,7 @@ def number(value: Any) -> float:
 
 def others_runs(one: Judged, measure: str) -> list[str]:
     """The other trainings that a measure of a result is made of, too; sorted."""
-    from vidprompt.data.split_names import measure_of
+    from vidprompt.data.splits.names import measure_of
 
     of: dict[str, list[str]] = {}
     for name, split in one.metrics["splits"].items():

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidprompt.atomic import sha256, write_json
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import sha256, write_json
+from vidprompt.provenance.dvc_storage import fetch
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import Declared, find_model
-from vidprompt.registry.revision import Revision
-from vidprompt.registry.storage import fetch
 from vidprompt.registry.versions import Version
 from vidprompt.registry.weights import find_weights
+from vidprompt.system.errors import UserError
 
 KEPT = Path("cache/registry")
 ABOUT = "version.json"

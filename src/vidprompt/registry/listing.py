@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidprompt.errors import UserError
-from vidprompt.evaluation.measures import Cell
-from vidprompt.registry.choices import valid
+from vidprompt.provenance.revision import Revision, check_repository
 from vidprompt.registry.declared import declared_models, find_model, measures, results_of
 from vidprompt.registry.policy import read_policy
-from vidprompt.registry.revision import Revision, check_repository
 from vidprompt.registry.versions import History, Version, histories
+from vidprompt.reporting.measures import Cell
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import valid
 
 HEADS = ("Model", "Version", "Stages", "Commit", "Date", "Measure", "Value in %")
 Entry = dict[str, Any]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vidprompt.models.backbone import load_backbone
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.checkpoint import load_checkpoint
+from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.registry.fetching import fetched
 from vidprompt.registry.versions import resolve
-from vidprompt.training.checkpoint import load_checkpoint
 
 
 def load_model(selector: str, project: Path | str = ".") -> VideoCLIP:

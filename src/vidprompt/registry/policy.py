@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vidprompt.errors import UserError
-from vidprompt.evaluation.measures import PROTOCOLS
-from vidprompt.registry.choices import valid
-from vidprompt.registry.revision import Revision
+from vidprompt.provenance.revision import Revision
+from vidprompt.reporting.measures import PROTOCOLS
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import valid
 
 FILE = "params/registry.yaml"
 _TOP = ("stages", "defaults", "models", "licences")

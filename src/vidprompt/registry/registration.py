@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vidprompt.atomic import write_text
-from vidprompt.errors import UserError
-from vidprompt.registry import origin, versions
+from vidprompt.files.atomic import write_text
+from vidprompt.provenance.revision import Revision, check_repository, head
+from vidprompt.registry import git_tags as origin
+from vidprompt.registry import versions
 from vidprompt.registry.checks import Verdict
 from vidprompt.registry.declared import find_model
 from vidprompt.registry.policy import read_policy
-from vidprompt.registry.revision import Revision, check_repository, head
 from vidprompt.registry.verdict import check_tree, judge
 from vidprompt.registry.versions import Version
 from vidprompt.registry.weights import find_weights
+from vidprompt.system.errors import UserError
 
 CARDS = Path("cache/cards")
 Say = Callable[[str], object]

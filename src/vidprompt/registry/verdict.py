@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidprompt.errors import UserError
-from vidprompt.evaluation.measures import Cell, percent
+from vidprompt.provenance.dvc_remotes import Remotes
+from vidprompt.provenance.dvc_storage import project
+from vidprompt.provenance.revision import Revision, changed_files, try_git
 from vidprompt.registry.checks import Check, Verdict
-from vidprompt.registry.choices import valid
 from vidprompt.registry.declared import (
     Declared,
     Judged,
@@ -20,13 +20,13 @@ from vidprompt.registry.declared import (
     others_runs,
     results_of,
 )
-from vidprompt.registry.origin import check_tags
+from vidprompt.registry.git_tags import check_tags
 from vidprompt.registry.policy import FILE, Gates, read_policy
-from vidprompt.registry.recounted import recount
-from vidprompt.registry.revision import Revision, changed_files, try_git
-from vidprompt.registry.shared import Remotes
-from vidprompt.registry.storage import project
+from vidprompt.registry.recompute import recount
 from vidprompt.registry.weights import Weights, find_weights
+from vidprompt.reporting.measures import Cell, percent
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import valid
 
 FIRST_FILES = 5
 ROUNDED = 1e-6  # of shares in metrics.json, and a little
@@ -123,8 +123,8 @@ def check_tree(root: Path) -> Check:
 
 def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Iterator[Check]:
     """Is all that the results follow from as dvc.lock has it, and of one piece?"""
-    from vidprompt.registry.pipeline import follow
-    from vidprompt.stages import paths
+    from vidprompt.config import paths
+    from vidprompt.provenance.lock_check import follow
 
     results = {paths.results(j.dataset, model.method, j.protocol) / "metrics.json" for j in judged}
     validations = {paths.validation(dataset) for dataset in {model.dataset, *_datasets(judged)}}
@@ -176,9 +176,9 @@ def _weights(judged: list[Judged], weights: Weights, model: Declared) -> Iterato
 
 def _remote(model: Declared, weights: Weights, revision: Revision) -> Iterator[Check]:
     """Can others get what `load` needs: the weights, and the backbone's files that are no download?"""
+    from vidprompt.provenance.dvc_remotes import remotes_with
+    from vidprompt.provenance.dvc_storage import objects
     from vidprompt.registry.fetching import FILES, backbone_of
-    from vidprompt.registry.shared import remotes_with
-    from vidprompt.registry.storage import objects
 
     spec = backbone_of(model, revision)
     files = sorted(str(spec[key]) for key in FILES if spec.get(key))
@@ -319,7 +319,7 @@ def _not_worse(
     gates: Gates, model: Declared, weights: Weights, revision: Revision
 ) -> Iterator[Check]:
     """Against the model that is in the stage `not_worse_than`, by the paired tests."""
-    from vidprompt.registry.against import against, compared_with
+    from vidprompt.registry.stage_comparison import against, compared_with
 
     if not gates.not_worse_than or try_git(revision.root, "rev-parse", "HEAD") is None:
         return

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from vidprompt.errors import UserError
-from vidprompt.registry.choices import valid
-from vidprompt.registry.revision import Revision, check_repository, git
+from vidprompt.provenance.revision import Revision, check_repository, git
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import valid
 
 LATEST = "latest"
 BUMPS = ("major", "minor", "patch")

@@ -6,12 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.atomic import digest, sha256
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import digest, sha256
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.provenance.dvc_storage import fetch, tracked_md5
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import Declared
-from vidprompt.registry.revision import Revision
-from vidprompt.registry.storage import fetch, tracked_md5
-from vidprompt.training.metadata import CheckpointMetadata, read_metadata
+from vidprompt.system.errors import UserError
 
 FETCHED = Path("cache/registry/weights")
 

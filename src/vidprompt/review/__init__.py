@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
-from vidprompt.errors import UserError
-from vidprompt.measured_cost import cost_file, parsed_costs
+from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
+from vidprompt.provenance.proof import Finding
+from vidprompt.provenance.sides import Side, sides
 from vidprompt.review.findings import Review
-from vidprompt.review.proof import Finding
-from vidprompt.review.sides import Side, sides
+from vidprompt.system.errors import UserError
 
 CLASSES = 6  # named beside a result, those that changed most
 README = "README.md"
@@ -39,17 +39,17 @@ def review(
 
 
 def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) -> Review:
+    from vidprompt.provenance import proof
+    from vidprompt.provenance.store import Store
+    from vidprompt.recompute import results as recount
     from vidprompt.review import (
         cost_diff,
         data_diff,
         params_diff,
         pictures,
-        proof,
-        recount,
         result_diff,
         training_diff,
     )
-    from vidprompt.review.store import Store
 
     one, two = sides(root, base, out)
     with Store(root, remotes) as store:
@@ -85,7 +85,7 @@ def write(found: Review, folder: Path) -> Path:
     What an earlier review wrote there is removed: `.review.json` names it. Raises UserError for a folder with
     other files, and where nothing can be written.
     """
-    from vidprompt.atomic import replacing, write_json, write_text
+    from vidprompt.files.atomic import replacing, write_json, write_text
     from vidprompt.review.page import as_page, cut
     from vidprompt.review.report import as_markdown
 
@@ -152,7 +152,7 @@ def _unreadable(head: Side) -> Iterator[Finding]:
 
 def _stale_stages(head: Side) -> Iterator[Finding]:
     """params/stages.yaml has to be what pipeline.yaml and the datasets' files say."""
-    from vidprompt import activation
+    from vidprompt.pipeline import matrix as activation
 
     pipeline = "params/pipeline.yaml"
     if pipeline not in head.files:
@@ -166,8 +166,8 @@ def _stale_stages(head: Side) -> Iterator[Finding]:
 
 def _old_table(head: Side) -> Iterator[Finding]:
     """README.md's table has to be that of the results."""
-    from vidprompt.evaluation.measures import metrics_rows
-    from vidprompt.evaluation.table import BEGIN, END, markdown_table
+    from vidprompt.reporting.measures import metrics_rows
+    from vidprompt.reporting.table import BEGIN, END, markdown_table
 
     text = (head.read(README) or b"").decode("utf-8", "replace")
     if BEGIN not in text or END not in text or "demo" not in {r[0] for r in head.results}:

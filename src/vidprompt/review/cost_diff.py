@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vidprompt.measured_cost import Entries, cost_file, current_inputs, parsed_costs
-from vidprompt.review.sides import Side
+from vidprompt.pipeline.stage_costs import Entries, cost_file, current_inputs, parsed_costs
+from vidprompt.provenance.sides import Side
 
 
 @dataclass(frozen=True)

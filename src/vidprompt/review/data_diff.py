@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from vidprompt.review.sides import Side
-from vidprompt.review.store import Store
-from vidprompt.stages import paths
+from vidprompt.config import paths
+from vidprompt.provenance.sides import Side
+from vidprompt.provenance.store import Store
 
 GOOD = ("ok", "unopened")
 ROLES = ("split1", "split2", "split3")

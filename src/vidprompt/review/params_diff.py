@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from vidprompt.review.markdown import plain
-from vidprompt.review.sides import Side
-from vidprompt.review.store import below, each_parent
+from vidprompt.provenance.sides import Side
+from vidprompt.provenance.store import below, each_parent
+from vidprompt.reporting.markdown import plain
 
 GENERATED = "params/stages.yaml"  # its difference is that of the stages
 

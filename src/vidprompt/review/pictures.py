@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from vidprompt.evaluation.measures import PROTOCOL_TITLES
+from vidprompt.provenance.sides import Result, Side, place
+from vidprompt.reporting.measures import PROTOCOL_TITLES
 from vidprompt.review import specs
 from vidprompt.review.result_diff import Outcome, ResultDiff
-from vidprompt.review.sides import Result, Side, place
 
 SCALE, COLOURS = 2.0, 64
 MOST = 12  # results drawn, those with a verdict first

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from vidprompt.evaluation.comparison import LEVEL, RESAMPLES
-from vidprompt.evaluation.measures import PROTOCOL_TITLES, Cell, percent, points
+from vidprompt.comparison.comparison import LEVEL, RESAMPLES
+from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
+from vidprompt.reporting.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections
 from vidprompt.review.findings import Review
-from vidprompt.review.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.review.pictures import Picture
 from vidprompt.review.result_diff import Line, Outcome, ResultDiff
 

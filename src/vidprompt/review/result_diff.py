@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidprompt.errors import UserError
-from vidprompt.evaluation.comparison import Comparison, Verdict, compare
-from vidprompt.evaluation.comparison_table import METRICS
-from vidprompt.evaluation.measures import PROTOCOLS, Cell
-from vidprompt.evaluation.per_video import RECOGNITION, RETRIEVAL, read_per_video
-from vidprompt.evaluation.results import Result as Kept
-from vidprompt.review.sides import Result, Side, place
-from vidprompt.review.store import Store
-from vidprompt.stages import paths
+from vidprompt.comparison.comparison import Comparison, Verdict, compare
+from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_video
+from vidprompt.comparison.results import Result as Kept
+from vidprompt.comparison.table import METRICS
+from vidprompt.config import paths
+from vidprompt.provenance.sides import Result, Side, place
+from vidprompt.provenance.store import Store
+from vidprompt.reporting.measures import PROTOCOLS, Cell
+from vidprompt.system.errors import UserError
 
 Key = tuple[str, str]  # an entry of summary, metric
 METRIC_ORDER = (*RECOGNITION, *RETRIEVAL)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.review.cost_diff import Change, CostDiff
 from vidprompt.review.data_diff import DataDiff, List
-from vidprompt.review.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.review.params_diff import Param, Stages
 from vidprompt.review.training_diff import Training
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidprompt.review.sides import Side
+from vidprompt.provenance.sides import Side
 
 _TRAINING = re.compile(r"results/([^/]+)/([^/]+)/runs/([^/]+)/training\.json")
 SHOWN = ("videos", "steps", "kept_step")

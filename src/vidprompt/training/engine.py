@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast_object_list
 
-from vidprompt.errors import UserError
-from vidprompt.progress import Progress
+from vidprompt.system.errors import UserError
+from vidprompt.system.interruption import Interrupted, Interruption
+from vidprompt.system.progress import Progress
 from vidprompt.training.averaging import holding
-from vidprompt.training.interruption import Interrupted, Interruption
 from vidprompt.training.objectives import Objective
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import Snapshots, Standing

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidprompt.errors import UserError
-from vidprompt.models.context import LearnedContext
-from vidprompt.models.prompts import PromptSet, tokenize
-from vidprompt.models.text_tower import text_ends
-from vidprompt.models.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.context import LearnedContext
+from vidprompt.models.text.prompts import PromptSet, tokenize
+from vidprompt.models.text.tower import text_ends
+from vidprompt.system.errors import UserError
 
 Terms = dict[str, torch.Tensor]
 TEXTS_AT_ONCE = 64

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import nn
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 
 class _Gather(torch.autograd.Function):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?) *(steps?|epochs?)?")
 PRECISIONS = ("no", "bf16", "fp16")

@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vidprompt.atomic import replacing, sha256, write_json
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.system.errors import UserError
 
 KEPT = 2  # newest snapshots
 ASIDE = "other"  # folder of those of other settings: looked at, once they are this run's again

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from vidprompt.data.loading import normalise
+from vidprompt.data.clips.loading import normalise
 from vidprompt.training.averaging import RunningMean, mixed_with_start
 from vidprompt.training.objectives import Objective, Terms
-from vidprompt.training.optimisation import build_optimizer, rate_factor, set_rates
+from vidprompt.training.optimizer import build_optimizer, rate_factor, set_rates
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import optimizer_tensors, restore_optimizer

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vidprompt.atomic import write_text
-from vidprompt.errors import UserError
+from vidprompt.files.atomic import write_text
+from vidprompt.system.errors import UserError
 
 
 class StepLog:

@@ -11,7 +11,7 @@ from vidprompt.data.annotations.hmdb51 import read_hmdb51
 from vidprompt.data.annotations.kinetics import read_kinetics
 from vidprompt.data.annotations.ssv2 import read_ssv2
 from vidprompt.data.annotations.ucf101 import read_ucf101
-from vidprompt.errors import UserError
+from vidprompt.system.errors import UserError
 
 READERS: dict[str, Reader] = {
     "ucf101": read_ucf101,

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidprompt.data.annotations.files import VIDEO_SUFFIXES, has_videos
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 # Where annotations lie in a source's folder unless its `annotations` says otherwise.
 ANNOTATION_FOLDERS = ("annotations",)

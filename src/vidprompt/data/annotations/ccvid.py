@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
 from vidprompt.data.annotations.text_lines import numbered_lines
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 ROLES: tuple[str, ...] = ("train", "query", "gallery")
 SHIFTED_SESSION, CAMERA_SHIFT = "session3", 12

@@ -27,8 +27,8 @@ import numpy as np
 from vidprompt.data.annotations import label_maps, list_files
 from vidprompt.data.annotations.base import ANNOTATION_FOLDERS, Annotation, Listing, Source, inside
 from vidprompt.data.annotations.files import VIDEO_SUFFIXES, VideoFiles
-from vidprompt.data.decoding import IMAGE_SUFFIXES
-from vidprompt.errors import DataError
+from vidprompt.data.decode.reader import IMAGE_SUFFIXES
+from vidprompt.system.errors import DataError
 
 _EXPECTED = "expected a folder for each class, as walking/clip 1.mp4, or the option `list`"
 

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
 from vidprompt.data.annotations.files import VideoFiles
 from vidprompt.data.annotations.text_lines import numbered_lines
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 SPLITS = (1, 2, 3)
 ROLES = {"0": "", "1": "train", "2": "test"}

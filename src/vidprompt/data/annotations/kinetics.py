@@ -24,7 +24,7 @@ from pathlib import Path
 from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
 from vidprompt.data.annotations.files import VideoFiles
 from vidprompt.data.annotations.text_lines import read_text
-from vidprompt.errors import DataError, UserError
+from vidprompt.system.errors import DataError, UserError
 
 # The list's role in split1, by the option `test_on`; lists that are not named are not read.
 ROLES = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from vidprompt.data.annotations.list_files import Listed, cells_of, is_id
 from vidprompt.data.annotations.text_lines import numbered_lines, read_text
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 # A line of a label map with a comma between name and id, in either order.
 _WITH_ID = re.compile(r"[0-9]+\s*,|.*,\s*[0-9]+$")

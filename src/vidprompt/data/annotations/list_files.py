@@ -25,7 +25,7 @@ from typing import NamedTuple, NoReturn
 from vidprompt.data.annotations.base import inside
 from vidprompt.data.annotations.files import VIDEO_SUFFIXES
 from vidprompt.data.annotations.text_lines import read_text
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 # What a column may be called, the preferred name first.
 _COLUMNS = {

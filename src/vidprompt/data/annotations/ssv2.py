@@ -17,7 +17,7 @@ from typing import Any
 from vidprompt.data.annotations.base import ANNOTATION_FOLDERS, Annotation, Listing, Source
 from vidprompt.data.annotations.files import VideoFiles
 from vidprompt.data.annotations.text_lines import read_text
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 _ROLES = {"train": "train", "validation": "test"}
 

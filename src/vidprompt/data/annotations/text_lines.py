@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:

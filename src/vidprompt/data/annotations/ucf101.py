@@ -16,7 +16,7 @@ from typing import Any
 from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
 from vidprompt.data.annotations.files import VideoFiles
 from vidprompt.data.annotations.text_lines import numbered_lines
-from vidprompt.errors import DataError
+from vidprompt.system.errors import DataError
 
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
 

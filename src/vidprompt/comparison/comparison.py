@@ -1,0 +1,298 @@
+"""A paired comparison of two results on the videos that both tested: `compare(a, b)`.
+
+Everything is about B less A. Hits of one test are judged by the exact McNemar test (Dietterich 1998);
+means over splits or seeds, harmonic means and re-identification by a paired bootstrap, in which a video
+(re-identification: a person) is drawn with what it got in every list and from both results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vidprompt.comparison.pairing import Coverage, pair
+from vidprompt.comparison.per_video import HITS, KEYS, RETRIEVAL, measured
+from vidprompt.comparison.results import Result
+from vidprompt.data.splits.names import measure_of
+from vidprompt.metrics.uncertainty import mcnemar_exact, paired_bootstrap, resampled_sums
+from vidprompt.system.errors import UserError
+
+RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
+Test = tuple[str, str]  # split, test
+Numbers = NDArray[np.float64]
+
+
+class Verdict(StrEnum):
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "no difference shown"
+    UNPAIRED = "unpaired"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of both, fractions in [0, 1].
+
+    `measure` is an entry of metrics.json's summary; `split` is empty for the mean over its splits.
+    Paired: `n` videos (mean: different ones), `units` drawn, `ci95` of the difference, `p` by `p_by`
+    (`mcnemar` or `bootstrap`), and for hits how many are right in A alone and B alone. Unpaired: the
+    interval of each instead.
+    """
+
+    measure: str
+    split: str
+    metric: str
+    a: float
+    b: float
+    difference: float
+    verdict: Verdict
+    n: int | None = None
+    units: int | None = None
+    ci95: tuple[float, float] | None = None
+    p: float | None = None
+    p_by: str | None = None
+    only_a: int | None = None
+    only_b: int | None = None
+    ci95_a: tuple[float, float] | None = None
+    ci95_b: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    `changed` has a row a video that one alone got right: `split`, `test`, `video_id`, `label`, `right`
+    (a or b), `predicted_a`, `predicted_b`. `notes` are sentences a reader should know. `paired` is false
+    where predictions are missing: then there are only the two intervals.
+    """
+
+    a: Result
+    b: Result
+    paired: bool
+    unit: str  # video or person
+    differences: tuple[Difference, ...]
+    coverage: tuple[Coverage, ...]
+    changed: pd.DataFrame
+    notes: tuple[str, ...]
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A row: the mean of `metric` over tests, or the harmonic mean of two such means."""
+
+    name: str
+    split: str
+    metric: str
+    tests: tuple[Test, ...]
+    novel: tuple[Test, ...] = ()  # with these, the harmonic mean of `tests` (base) and them
+
+
+def compare(a: Result, b: Result, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+    """Compare B with A on their common videos; unpaired where predictions of one are missing.
+
+    UserError when they are of different protocols, have no video in common, name different classes or
+    give a common video different labels.
+    """
+    protocols = [str(result.metrics.get("protocol")) for result in (a, b)]
+    if protocols[0] != protocols[1]:
+        raise UserError(
+            f"{a.name} is of protocol {protocols[0]} and {b.name} of {protocols[1]}: compare results "
+            "of one protocol"
+        )
+    notes = _differing(a, b)
+    unit = "person" if protocols[0] == "reid" else "video"
+    if a.videos is None or b.videos is None:
+        notes = [result.missing for result in (a, b) if result.videos is None] + notes
+        found = tuple(_unpaired(a, b))
+        nothing = pd.DataFrame(columns=[*KEYS, "label", "right", "predicted_a", "predicted_b"])
+        return Comparison(a, b, False, unit, found, (), nothing, tuple(notes), resamples, seed)
+    pairs, coverage = pair(a.videos, b.videos, (a.name, b.name))
+    pairs["unit"] = pairs["label"] if unit == "person" else pairs["video_id"]
+    differences = tuple(
+        _difference(pairs, measure, resamples, seed) for measure in _measures(protocols[0], pairs)
+    )
+    return Comparison(
+        a=a,
+        b=b,
+        paired=True,
+        unit=unit,
+        differences=differences,
+        coverage=coverage,
+        changed=_changed(pairs, measured(protocols[0])[0]),
+        notes=tuple(notes),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _differing(a: Result, b: Result) -> list[str]:
+    """What else is not equal: the data, and the ids of protocols and lists."""
+    notes = []
+    data = [result.metrics.get("hashes", {}).get("data") for result in (a, b)]
+    if data[0] != data[1]:
+        notes.append("The manifests differ: videos were added, removed or found broken in between.")
+    ids = [_ids(result) for result in (a, b)]
+    for name in sorted(ids[0].keys() & ids[1].keys()):
+        if ids[0][name] != ids[1][name]:
+            notes.append(f"{name} is {ids[0][name]} in A and {ids[1][name]} in B.")
+    return notes
+
+
+def _ids(result: Result) -> dict[str, str]:
+    entries = {**result.metrics["splits"], **result.metrics["summary"]}
+    return {name: entry["id"] for name, entry in entries.items() if "id" in entry}
+
+
+def _measures(protocol: str, pairs: pd.DataFrame) -> Iterator[_Measure]:
+    """The rows, as the summary of metrics.json has them; of several splits, each after their mean."""
+    tests: list[Test] = sorted(set(zip(pairs["split"], pairs["test"], strict=True)))
+    if protocol == "reid":
+        for test in tests:
+            for metric in RETRIEVAL:
+                yield _Measure(test[1], "", metric, (test,))
+        return
+    groups: dict[str, list[Test]] = {}
+    for test in tests:
+        groups.setdefault(measure_of(test[0]) or test[0], []).append(test)
+    for name in sorted(groups, key=_natural):
+        parts = sorted({test for _, test in groups[name]})
+        by_part = {part: tuple(t for t in groups[name] if t[1] == part) for part in parts}
+        before = "" if name == protocol else f"{name}/"
+        for part, members in by_part.items():
+            shown = name if part == "test" else f"{before}{part}"
+            for metric in measured(protocol):
+                yield _Measure(shown, "", metric, members)
+                if len(members) > 1:
+                    for member in members:
+                        yield _Measure(shown, member[0], metric, (member,))
+        if parts == ["base", "novel"]:
+            yield _Measure(f"{before}hm", "", "top1", by_part["base"], by_part["novel"])
+
+
+def _natural(name: str) -> tuple[int, str, bool, str]:
+    """2shot before 16shot; the harmonic mean after base and novel."""
+    number = re.match(r"\d+", name)
+    before, _, part = name.rpartition("/")
+    return (int(number[0]) if number else 0, before, part == "hm", part)
+
+
+def _difference(pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int) -> Difference:
+    tests = [*measure.tests, *measure.novel]
+    place = {test: i for i, test in enumerate(tests)}
+    where = np.array([place.get(t, -1) for t in zip(pairs["split"], pairs["test"], strict=True)])
+    rows = pairs[where >= 0]
+    values = rows[[f"{measure.metric}_a", f"{measure.metric}_b"]].to_numpy(np.float64)
+    names, unit = np.unique(rows["unit"].to_numpy(str), return_inverse=True)
+    sums = _unit_sums(values, where[where >= 0], unit, (len(names), len(tests)))
+    statistic = _statistic(len(measure.tests), bool(measure.novel))
+    a, b = statistic(sums.sum(axis=0, keepdims=True))[0]
+    changed = len(np.unique(unit[values[:, 0] != values[:, 1]]))
+    drawn = statistic(
+        resampled_sums(sums.reshape(len(names), -1), resamples=resamples, seed=seed).reshape(
+            resamples, len(tests), 3
+        )
+    )
+    low, high, p = paired_bootstrap(drawn[:, 1] - drawn[:, 0], changed=changed, level=LEVEL)
+    hits = measure.metric in HITS and not measure.novel
+    exact = hits and len(tests) == 1 and len(names) == len(rows)
+    if exact:
+        p = mcnemar_exact(values[:, 0], values[:, 1])
+    return Difference(
+        measure=measure.name,
+        split=measure.split,
+        metric=measure.metric,
+        a=_rounded(a),
+        b=_rounded(b),
+        difference=_rounded(b - a),
+        verdict=_verdict(low, high, p),
+        n=int(rows["video_id"].nunique()),
+        units=len(names),
+        ci95=(_rounded(low), _rounded(high)),
+        p=float(f"{p:.6g}"),
+        p_by="mcnemar" if exact else "bootstrap",
+        only_a=int((values[:, 0] > values[:, 1]).sum()) if hits else None,
+        only_b=int((values[:, 0] < values[:, 1]).sum()) if hits else None,
+    )
+
+
+def _unit_sums(
+    values: Numbers, test: NDArray[np.int64], unit: NDArray[np.int64], shape: tuple[int, int]
+) -> Numbers:
+    """(units, tests, 3): how many videos of a unit a test has, and the sums of A's and B's values."""
+    sums = np.zeros((*shape, 3))
+    np.add.at(sums, (unit, test), np.column_stack([np.ones(len(values)), values]))
+    return sums
+
+
+def _statistic(tests: int, harmonic: bool) -> Callable[[Numbers], Numbers]:
+    """From sums (R, T, 3) to the measure of A and B (R, 2); NaN where a test has no video."""
+
+    def of(sums: Numbers) -> Numbers:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means = sums[:, :, 1:] / sums[:, :, :1]
+        base = means[:, :tests].mean(axis=1)
+        if not harmonic:
+            return base
+        novel = means[:, tests:].mean(axis=1)
+        total = base + novel
+        return np.where(total == 0, 0.0, 2 * base * novel / np.where(total == 0, 1.0, total))
+
+    return of
+
+
+def _verdict(low: float, high: float, p: float) -> Verdict:
+    """Both the interval and the test have to exclude 0."""
+    if p >= 1 - LEVEL or low <= 0 <= high:
+        return Verdict.SAME
+    return Verdict.BETTER if low > 0 else Verdict.WORSE
+
+
+def _changed(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The videos that one alone got right, sorted by split, test and video."""
+    rows = pairs[pairs[f"{metric}_a"] != pairs[f"{metric}_b"]]
+    right = np.where(rows[f"{metric}_b"] > rows[f"{metric}_a"], "b", "a")
+    columns = [*KEYS, "label", "right", "predicted_a", "predicted_b"]
+    return rows.assign(right=right)[columns].reset_index(drop=True)
+
+
+def _unpaired(a: Result, b: Result) -> Iterator[Difference]:
+    """What both summaries have, as metrics.json says it."""
+    summaries: Sequence[Any] = (a.metrics["summary"], b.metrics["summary"])
+    for name in sorted(summaries[0].keys() & summaries[1].keys(), key=_natural):
+        entries = [
+            {"top1": summary[name]} if "value" in summary[name] else summary[name]
+            for summary in summaries
+        ]
+        for metric in (*measured(""), *RETRIEVAL):
+            if not all(metric in entry for entry in entries):
+                continue
+            one, two = (entry[metric] for entry in entries)
+            yield Difference(
+                measure=name,
+                split="",
+                metric=metric,
+                a=one["value"],
+                b=two["value"],
+                difference=_rounded(two["value"] - one["value"]),
+                verdict=Verdict.UNPAIRED,
+                ci95_a=_ends(one),
+                ci95_b=_ends(two),
+            )
+
+
+def _ends(entry: dict[str, Any]) -> tuple[float, float] | None:
+    return tuple(entry["ci95"]) if "ci95" in entry else None
+
+
+def _rounded(value: float) -> float:
+    """Six decimals, as in metrics.json; no minus zero."""
+    return round(float(value), 6) + 0.0

@@ -1,0 +1,283 @@
+"""Tables with helper columns, from which Great Expectations judges a manifest and its splits.
+
+A helper column is null where its rule does not apply to a row: Great Expectations leaves nulls out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from vidprompt.data.manifest.table import usable
+from vidprompt.data.probe.videos import Health
+from vidprompt.data.splits.names import measure_of
+from vidprompt.system.errors import DataError
+
+REQUIRED = (
+    *("video_id", "source", "path", "kind", "label", "group", "split1", "split2", "split3"),
+    *("size", "n_frames", "duration", "width", "height", "health", "detail"),
+)
+OFFICIAL_SPLITS = ("split1", "split2", "split3")
+ROLES = ("", "train", "test", "query", "gallery")
+OF_SPLITS = ("train", "val", "tests")
+COUNTABLE = ("videos", "classes", "groups", "splits", *OF_SPLITS)
+_SHOTS = re.compile(r"(\d+)shot")
+_ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+$")  # not chosen for being new
+
+
+class Training(NamedTuple):
+    """What the model of a split was trained on: the split file's key and its two lists."""
+
+    key: str
+    train: Mapping[str, Any]
+    val: Mapping[str, Any]
+
+
+def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """One row a video of the manifest, sorted by `video_id`, with helper columns."""
+    missing = [name for name in REQUIRED if name not in manifest.columns]
+    if missing:
+        raise DataError(
+            f"The manifest has no column {', '.join(missing)}; build it again (vidprompt manifest)."
+        )
+    table = manifest.loc[:, list(REQUIRED)].copy()
+    for name in ("video_id", "source", "path", "label", "group", "health", "detail"):
+        table[name] = table[name].astype(object).fillna("").astype(str)
+    table = table.sort_values("video_id", kind="stable").reset_index(drop=True)
+    table["broken"] = (~usable(table)).astype(float)
+    healthy = table["health"] == Health.OK  # what was never opened has no numbers to judge
+    table["source_label"] = table["source"] + "/" + table["label"]
+    for name in ("n_frames", "duration", "size", "width", "height"):
+        number = pd.to_numeric(table[name], errors="coerce").astype(float).fillna(-1.0)
+        # a folder of frames has no clock, so no duration
+        timed = healthy & (table["kind"] == "video") if name == "duration" else healthy
+        table[f"healthy_{name}"] = number.where(timed)
+    group = (table["source"] + "/" + table["group"]).where(table["group"] != "")
+    odd = pd.Series([""] * len(table), dtype=object)
+    for name in OFFICIAL_SPLITS:
+        role = table[name].astype(object).fillna("").astype(str)
+        odd = odd.where(role.isin(ROLES) | (odd != ""), name + "=" + role)
+        side = role.map(lambda text: "train" if text == "train" else "test").where(role != "")
+        sides = side[group.notna()].groupby(group[group.notna()]).nunique()
+        table[f"{name}_sides"] = group.map(sides).astype(float).where(side.notna())
+    table["odd_role"] = odd.where(odd != "", None)
+    return table
+
+
+def lists_of(split: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (`train` | `val` | `tests.<name>`, list) for every list the split has."""
+    for part in ("train", "val"):
+        if split.get(part):
+            yield part, split[part]
+    for name, test in sorted((split.get("tests") or {}).items()):
+        yield f"tests.{name}", test or {}
+
+
+def training_of(key: str, splits: Mapping[str, Mapping[str, Any]]) -> Training | None:
+    """The training lists behind a split: its own, or those of the split its `run` names.
+
+    `run` is a split file's name; where no file has it, the training split with the same `run`.
+    """
+    run = splits[key].get("run")
+    candidates = [key, run, *sorted(other for other in splits if splits[other].get("run") == run)]
+    for name in candidates:
+        split = splits.get(name or "")
+        if split is not None and split.get("train"):
+            return Training(str(name), split["train"], split.get("val") or {})
+    return None
+
+
+def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a (split, list, video): what the manifest says of it, and whom it is shared with."""
+    by_id = videos.drop_duplicates("video_id").set_index("video_id")
+    group = by_id["source"] + "/" + by_id["group"]
+    groups = {str(video): str(name) for video, name in group[by_id["group"] != ""].items()}
+    frames = []
+    for key in sorted(splits):
+        training = training_of(key, splits)
+        for part, listed in lists_of(splits[key]):
+            frames.append(_list_rows(key, part, listed, training, groups))
+    if not frames:
+        return pd.DataFrame()
+    table = pd.concat(frames, ignore_index=True)
+    table["manifest_label"] = table["video_id"].map(by_id["label"].to_dict())
+    drawn = {key for key in splits if _SHOTS.search(str(splits[key].get("id", "")))}
+    shot = table["split"].isin(drawn) & (table["part"] == "train")
+    health = table["video_id"].map(by_id["health"].to_dict())
+    broken = table["video_id"].isin(set(by_id.index[by_id["broken"] > 0]))
+    table["unusable_shot"] = health.where(shot & broken, None)
+    return table
+
+
+def _list_rows(
+    key: str,
+    part: str,
+    listed: Mapping[str, Any],
+    training: Training | None,
+    groups: Mapping[str, str],
+) -> pd.DataFrame:
+    ids, labels = list(listed.get("videos") or []), list(listed.get("labels") or [])
+    classes = list(listed.get("classes") or [])
+    if len(ids) != len(labels):
+        raise DataError(
+            f"Split {key}, {part}: {len(ids)} videos but {len(labels)} labels; build it again."
+        )
+    shared_video: list[str | None] = [None] * len(ids)
+    shared_group: list[str | None] = [None] * len(ids)
+    for name, other in _other_side(key, part, training):
+        seen = set(other.get("videos") or [])
+        seen_groups = {groups[video] for video in seen if video in groups}
+        for row, video in enumerate(ids):
+            if video in seen:
+                shared_video[row] = shared_video[row] or name
+            if groups.get(video) in seen_groups:
+                shared_group[row] = shared_group[row] or name
+    return pd.DataFrame(
+        {
+            "split": key,
+            "part": part,
+            "video_id": pd.Series(ids, dtype=object),
+            "class": pd.Series(
+                [classes[i] if 0 <= i < len(classes) else f"#{i}" for i in labels], dtype=object
+            ),
+            "group": pd.Series([groups.get(video, "") for video in ids], dtype=object),
+            "shared_video": pd.Series(shared_video, dtype=object),
+            "shared_group": pd.Series(shared_group, dtype=object),
+        }
+    )
+
+
+def _other_side(
+    key: str, part: str, training: Training | None
+) -> Sequence[tuple[str, Mapping[str, Any]]]:
+    """The lists that a list must have nothing in common with, and how to call them."""
+    if training is None or part == "train":
+        return ()
+    where = "" if training.key == key else f" of {training.key}"
+    train, val = (f"train{where}", training.train), (f"val{where}", training.val)
+    return (train,) if part == "val" else (train, val)
+
+
+def classes_table(
+    splits: Mapping[str, Mapping[str, Any]], known: Collection[str] = ()
+) -> pd.DataFrame:
+    """One row a (split, class) that a rule on classes is about.
+
+    `known`: classes trained on elsewhere, which a zero-shot test among chosen classes leaves out.
+    """
+    rows: list[dict[str, Any]] = []
+    for key in sorted(splits):
+        rows += _novel_rows(key, splits[key])
+        rows += _zero_shot_rows(key, splits, known)
+        rows += _shot_rows(key, splits[key])
+    columns = ["split", "class", "novel_sides", "unseen_sides", "shots", "wanted", "against"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _novel_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tests = split.get("tests") or {}
+    if "novel" not in tests:
+        return []
+    learnt = (tests.get("base"), split.get("train"), split.get("val"))
+    base = {name for listed in learnt for name in (listed or {}).get("classes") or []}
+    novel = (tests["novel"] or {}).get("classes") or []
+    return [{"split": key, "class": name, "novel_sides": 1 + (name in base)} for name in novel]
+
+
+def _zero_shot_rows(
+    key: str, splits: Mapping[str, Mapping[str, Any]], known: Collection[str]
+) -> list[dict[str, Any]]:
+    training = training_of(key, splits)
+    if not str(splits[key].get("protocol", "")).startswith("zero_shot"):
+        return []
+    if training is not None:
+        seen = {*(training.train.get("classes") or []), *(training.val.get("classes") or [])}
+        against = training.key
+    elif known and not _ALL_CLASSES.match(key):
+        seen, against = set(known), str(splits[key].get("run"))
+    else:  # trained on another dataset, whose classes may have the same names: the field allows it
+        return []
+    return [
+        {"split": key, "class": name, "unseen_sides": 1 + (name in seen), "against": against}
+        for part, listed in lists_of(splits[key])
+        if part.startswith("tests.")
+        for name in listed.get("classes") or []
+    ]
+
+
+def _shot_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
+    wanted = _SHOTS.search(str(split.get("id", "")))
+    train = split.get("train")
+    if wanted is None or not train:
+        return []
+    found = pd.Series(list(train.get("labels") or []), dtype="int64").value_counts().to_dict()
+    return [
+        {"split": key, "class": name, "shots": found.get(index, 0), "wanted": int(wanted.group(1))}
+        for index, name in enumerate(train.get("classes") or [])
+    ]
+
+
+def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a split without training lists of its own: the split its model was trained on."""
+    rows = []
+    for key in sorted(splits):
+        if not splits[key].get("train"):
+            training, run = training_of(key, splits), str(splits[key].get("run"))
+            elsewhere = run if "/" in run else None  # a training list of another dataset
+            trained_on = elsewhere if training is None else training.key
+            rows.append({"split": key, "run": run, "trained_on": trained_on})
+    return pd.DataFrame(rows, columns=["split", "run", "trained_on"])
+
+
+def counts_table(
+    videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int]
+) -> pd.DataFrame:
+    """One row an expected count: `videos`, `videos.<source>`, `train.<split>`, … and what is.
+
+    `train.<split>` of an official training list has with it what is held out of the list: so the official
+    count stands. Counts of drawn splits that were not built (the parameters leave them out) have no row.
+    Raises DataError for a name that is no count, or of a split that there is not and that no draw is called.
+    """
+    counts: dict[str, int] = {"videos": len(videos), "splits": len(splits)}
+    for source, rows in videos.groupby("source"):
+        counts[f"videos.{source}"] = len(rows)
+        counts[f"classes.{source}"] = rows["label"].nunique()
+        counts[f"groups.{source}"] = rows.loc[rows["group"] != "", "group"].nunique()
+    for key, split in splits.items():
+        for part, listed in lists_of(split):
+            head, _, test = part.partition(".")
+            name = f"{head}.{key}.{test}" if test else f"{head}.{key}"
+            counts[name] = len(listed.get("videos") or [])
+        if split.get("val") and measure_of(key) and not _SHOTS.search(str(split.get("id", ""))):
+            counts[f"train.{key}"] += counts[f"val.{key}"]
+    names = [name for name in sorted(expected) if name in counts or _is_due(name, splits)]
+    return pd.DataFrame(
+        {
+            "name": pd.Series(names, dtype=object),
+            "expected": pd.Series([int(expected[name]) for name in names], dtype="int64"),
+            "counted": pd.Series([counts.get(name, 0) for name in names], dtype="int64"),
+        }
+    )
+
+
+def _is_due(name: str, splits: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether an expected count that nothing has is to be held against 0: not that of a split left out."""
+    head, _, rest = name.partition(".")
+    if head not in COUNTABLE or not rest:
+        raise DataError(
+            f"No such expected count: {name!r}; use videos, splits, videos.<source>, "
+            "classes.<source>, groups.<source>, train.<split>, val.<split> or "
+            "tests.<split>.<test>."
+        )
+    split = rest.partition(".")[0]
+    if head not in OF_SPLITS or split in splits:
+        return True
+    if measure_of(split) is None:
+        raise DataError(
+            f"No split is called {split!r}, as the expected count {name!r} has it; "
+            f"there are {', '.join(sorted(splits)) or 'none'}."
+        )
+    return False

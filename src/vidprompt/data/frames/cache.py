@@ -1,0 +1,349 @@
+"""The frame cache: a few frames of every video, small, in tar shards with an index.
+
+    shard-00000.tar     one member a video: `<key>.mjpeg`, its JPEG frames one after the other
+    shard-00000.json    the same shard's index rows and checksum: what makes a build resumable
+    index.arrow         video_id, shard, offset (bytes, of the member's data), lengths (bytes a
+                        frame), crc32 (of a frame), source_frames (their numbers in the source),
+                        n_frames (of the source), height, width; sorted by video_id, a batch a shard
+    frames.json         parameters, format version, shards with SHA-256; written last
+
+The layout is WebDataset's. One member a video instead of one a frame means one tar header instead
+of 32 and one contiguous read a clip, and FFmpeg plays the member (with WebP frames it is
+`<key>.webps`, which nothing plays). Equal inputs give equal bytes, however many workers, machines
+and interruptions there were. `vidprompt.data.shards.cache_build` writes it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprompt.data.decode.reader import Frames
+from vidprompt.data.frames.sampling import segment_frames
+from vidprompt.files.atomic import replacing, sha256
+from vidprompt.system.errors import DataError, UserError
+
+FORMAT_VERSION = 2
+INDEX, PARAMETERS = "index.arrow", "frames.json"
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """What a cached frame is. UserError for values that make no sense.
+
+    `short_side`: pixels; smaller videos are not enlarged. `frames`: the centres of that many equal
+    segments, all frames when there are fewer, or None for all always. `quality`: 1-100. `shard_mb`:
+    about how large a shard is, in megabytes. `stretch`: (height, width) to resize
+    to, aspect ratio or not (re-identification); `short_side` is not used then. Resizing is bicubic
+    with antialiasing.
+    """
+
+    short_side: int = 256
+    frames: int | None = 32
+    quality: int = 90
+    format: Literal["jpeg", "webp"] = "jpeg"
+    shard_mb: int = 256
+    stretch: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.stretch is not None:
+            if len(self.stretch) != 2:
+                raise UserError(f"stretch is (height, width), not {self.stretch}")
+            object.__setattr__(self, "stretch", tuple(int(side) for side in self.stretch))
+        positive = [self.short_side, self.quality, self.shard_mb, *(self.stretch or ())]
+        if min(positive) < 1 or (self.frames is not None and self.frames < 1):
+            raise UserError(f"frame settings must be positive: {self}")
+        if self.quality > 100:
+            raise UserError(f"frame quality {self.quality} is above 100")
+        if self.format not in ("jpeg", "webp"):
+            raise UserError(f"unknown frame format {self.format!r}: choose jpeg or webp")
+
+    def stored_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that frames of this size are stored with."""
+        short = min(height, width)
+        if self.stretch is not None:
+            return self.stretch
+        if short <= self.short_side:
+            return height, width
+        return round(height * self.short_side / short), round(width * self.short_side / short)
+
+
+def segment_centres(n_frames: int, frames: int | None) -> NDArray[np.int64]:
+    """Frame numbers at the centres of `frames` equal segments; all when there are no more."""
+    if frames is None or n_frames <= frames:
+        return np.arange(n_frames)
+    return segment_frames(n_frames, frames)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    int32, list32 = pa.int32(), pa.list_(pa.int32())
+    types = {
+        "video_id": pa.string(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "lengths": list32,
+        "crc32": pa.list_(pa.uint32()),
+        "source_frames": list32,
+        "n_frames": int32,
+        "height": int32,
+        "width": int32,
+    }
+    return pa.schema(list(types.items()))
+
+
+class IndexWriter:
+    """Writes `index.arrow` atomically, a batch a shard: never more than one shard's rows in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._exit = ExitStack()
+
+    def __enter__(self) -> IndexWriter:
+        import pyarrow as pa
+
+        temporary = self._exit.enter_context(replacing(self._path))
+        self._writer = self._exit.enter_context(pa.ipc.new_file(str(temporary), _schema()))
+        return self
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Rows of one shard, sorted by id, after those before."""
+        import pyarrow as pa
+
+        if rows:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_schema()))
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
+
+
+class _Batch:
+    """A shard's rows of the index: views into the mapped file, nothing is copied."""
+
+    def __init__(self, batch: Any, first_row: int) -> None:
+        self.first_row, self.count = first_row, batch.num_rows
+        self.ids = batch.column("video_id")
+        self.shard = batch.column("shard")[0].as_py()
+        self.numbers = {
+            name: batch.column(name).to_numpy(zero_copy_only=True)
+            for name in ("offset", "n_frames", "height", "width")
+        }
+        self.starts = batch.column("lengths").offsets.to_numpy(zero_copy_only=True)
+        self.frames = {
+            name: batch.column(name).values.to_numpy(zero_copy_only=True)
+            for name in ("lengths", "crc32", "source_frames")
+        }
+
+    def of_frames(self, name: str, row: int) -> NDArray[Any]:
+        """What is kept of every frame of a row."""
+        return self.frames[name][self.starts[row] : self.starts[row + 1]]
+
+    def find(self, video_id: str) -> int | None:
+        row = bisect_left(range(self.count), video_id, key=lambda i: self.ids[i].as_py())
+        return row if row < self.count and self.ids[row].as_py() == video_id else None
+
+
+class FrameCache:
+    """Random access to a finished frame cache; cheap to open and to send to other processes.
+
+    The index is mapped, not read: processes share it, and each touches only what it looks up. Shards
+    are opened when first read, in each process for itself, and read with `pread`, so forked and
+    threaded readers do not disturb each other. Every frame's checksum is compared as it is read.
+    DataError when the folder holds no finished cache.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._handles: dict[str, int] = {}
+        self._load()
+
+    def _load(self) -> None:
+        import pyarrow as pa
+
+        if not (self.path / PARAMETERS).is_file() or not (self.path / INDEX).is_file():
+            raise DataError(f"{self.path} has no finished frame cache: run the frames stage")
+        self.parameters: dict[str, Any] = json.loads((self.path / PARAMETERS).read_text("utf-8"))
+        version = self.parameters.get("version")
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{self.path} is a frame cache of format {version}, this program reads"
+                f" {FORMAT_VERSION}: run the frames stage again"
+            )
+        reader = pa.ipc.open_file(pa.memory_map(str(self.path / INDEX)))
+        self._batches: list[_Batch] = []
+        for number in range(reader.num_record_batches):
+            self._batches.append(_Batch(reader.get_batch(number), len(self)))
+        self._firsts = [batch.ids[0].as_py() for batch in self._batches]
+        self._first_rows = [batch.first_row for batch in self._batches]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the shards; a later read opens them again."""
+        handles, self._handles = self.__dict__.get("_handles", {}), {}
+        for handle in handles.values():
+            os.close(handle)
+
+    @property
+    def format(self) -> str:
+        """`jpeg` or `webp`."""
+        return str(self.parameters["settings"]["format"])
+
+    def __len__(self) -> int:
+        return self._batches[-1].first_row + self._batches[-1].count if self._batches else 0
+
+    def __contains__(self, video_id: object) -> bool:
+        return isinstance(video_id, str) and self._find(video_id) >= 0
+
+    @property
+    def ids(self) -> list[str]:
+        """All video ids, sorted."""
+        return [video_id for batch in self._batches for video_id in batch.ids.to_pylist()]
+
+    def rows(self, video_ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each video, -1 where it is not cached: what a data set keeps instead of names."""
+        return np.fromiter((self._find(video_id) for video_id in video_ids), np.int64)
+
+    def shards(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of each row's shard: what an order of reading goes by."""
+        return np.searchsorted(self._first_rows, rows, side="right") - 1
+
+    def video_id(self, row: int) -> str:
+        batch, within = self._at(row)
+        return str(batch.ids[within].as_py())
+
+    def num_frames(self, video: str | int) -> int:
+        """How many frames of the video (an id or a row) are cached."""
+        batch, row = self._at(video)
+        return int(batch.starts[row + 1] - batch.starts[row])
+
+    def num_source_frames(self, video: str | int) -> int:
+        """How many frames the video itself has."""
+        batch, row = self._at(video)
+        return int(batch.numbers["n_frames"][row])
+
+    def source_frames(self, video: str | int) -> NDArray[np.int32]:
+        """The numbers that the cached frames have in the video, ascending, int32 (cached,)."""
+        batch, row = self._at(video)
+        return batch.of_frames("source_frames", row)
+
+    def size(self, video: str | int) -> tuple[int, int]:
+        """(height, width) of the cached frames in pixels."""
+        batch, row = self._at(video)
+        return int(batch.numbers["height"][row]), int(batch.numbers["width"][row])
+
+    def read(self, video: str | int, positions: Sequence[int] | NDArray[np.int64]) -> Frames:
+        """Cached frames by position (0 to `num_frames` - 1), uint8 RGB (n, H, W, 3).
+
+        Positions may repeat and come in any order. DataError for a position out of range, an
+        unknown video, and frames that are damaged or cannot be read.
+        """
+        wanted, back = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
+        encoded = self.read_encoded(video, wanted)
+        frames = np.empty((len(wanted), *self.size(video), 3), dtype=np.uint8)
+        for target, data in zip(frames, encoded, strict=True):
+            self._decode(data, target, video)
+        return frames[back]
+
+    def read_encoded(
+        self, video: str | int, positions: Sequence[int] | NDArray[np.int64]
+    ) -> list[bytes]:
+        """The same frames as they are stored (JPEG or WebP); positions ascending, none twice."""
+        batch, row = self._at(video)
+        lengths, checksums = batch.of_frames("lengths", row), batch.of_frames("crc32", row)
+        wanted = np.asarray(positions, dtype=np.int64)
+        if wanted.size == 0:
+            raise DataError(f"{self._name(video)}: no frame was asked for")
+        if wanted[0] < 0 or wanted[-1] >= len(lengths):
+            raise DataError(
+                f"{self._name(video)}: position {wanted[0] if wanted[0] < 0 else wanted[-1]} is out"
+                f" of range, {len(lengths)} frames are cached"
+            )
+        ends = np.cumsum(lengths, dtype=np.int64) + int(batch.numbers["offset"][row])
+        spans = [(int(ends[i] - lengths[i]), int(ends[i])) for i in wanted]
+        encoded = self._bytes(batch.shard, spans)
+        for position, data in zip(wanted, encoded, strict=True):
+            if zlib.crc32(data) != checksums[position]:
+                raise DataError(
+                    f"{self.path / batch.shard} is damaged at {self._name(video)}, frame {position}:"
+                    " run the frames stage, it rebuilds this shard alone"
+                )
+        return encoded
+
+    def _bytes(self, shard: str, spans: list[tuple[int, int]]) -> list[bytes]:
+        """The bytes of ascending spans; in one read when most of what lies between is wanted."""
+        handle = self._handle(shard)
+        first, last = spans[0][0], spans[-1][1]
+        if 2 * sum(end - begin for begin, end in spans) < last - first:
+            return [os.pread(handle, end - begin, begin) for begin, end in spans]
+        block = os.pread(handle, last - first, first)
+        return [block[begin - first : end - first] for begin, end in spans]
+
+    def _decode(self, data: bytes, target: Frames, video: str | int) -> None:
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                target[...] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{self._name(video)}: a frame cannot be decoded: {error}") from error
+
+    def verify(self) -> None:
+        """Recompute every shard's SHA-256; DataError names those that are damaged or missing."""
+        damaged = [
+            shard["name"]
+            for shard in self.parameters["shards"]
+            if not (self.path / shard["name"]).is_file()
+            or sha256(self.path / shard["name"]) != shard["sha256"]
+        ]
+        if damaged:
+            raise DataError(
+                f"{self.path} is damaged in {', '.join(damaged)}: run the frames stage again,"
+                " it rebuilds these alone"
+            )
+
+    def _handle(self, shard: str) -> int:
+        handle = self._handles.get(shard)
+        if handle is None:
+            try:
+                handle = os.open(self.path / shard, os.O_RDONLY)
+            except OSError as error:
+                raise DataError(f"{self.path / shard}: {error.strerror}") from error
+            handle = self._handles.setdefault(shard, handle)
+        return handle
+
+    def _name(self, video: str | int) -> str:
+        return video if isinstance(video, str) else self.video_id(video)
+
+    def _find(self, video_id: str) -> int:
+        number = bisect_right(self._firsts, video_id) - 1
+        if number < 0:
+            return -1
+        row = self._batches[number].find(video_id)
+        return -1 if row is None else self._batches[number].first_row + row
+
+    def _at(self, video: str | int) -> tuple[_Batch, int]:
+        row = self._find(video) if isinstance(video, str) else int(video)
+        if not 0 <= row < len(self):
+            raise DataError(f"{self.path}: there is no video {video!r} in this frame cache")
+        batch = self._batches[bisect_right(self._first_rows, row) - 1]
+        return batch, row - batch.first_row

@@ -1,0 +1,71 @@
+"""The manifest's columns, and reading and writing it: one row a video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidprompt.data.probe.health import Health
+from vidprompt.files.atomic import replacing
+from vidprompt.system.errors import DataError
+
+SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("source", pa.string()),
+        ("path", pa.string()),
+        ("kind", pa.string()),
+        ("label", pa.string()),
+        ("group", pa.string()),
+        ("split1", pa.string()),
+        ("split2", pa.string()),
+        ("split3", pa.string()),
+        ("camera", pa.int32()),
+        ("clothes", pa.string()),
+        ("size", pa.int64()),
+        ("hash", pa.string()),
+        ("n_frames", pa.int32()),
+        ("header_frames", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),
+        ("fps", pa.float64()),
+        ("duration", pa.float64()),
+        ("container", pa.string()),
+        ("codec", pa.string()),
+        ("health", pa.string()),
+        ("detail", pa.string()),
+        ("exact", pa.bool_()),
+    ]
+)
+
+
+def usable(manifest: pd.DataFrame) -> pd.Series:
+    """Which videos may be drawn and decoded: the intact ones, and those never looked into."""
+    good: pd.Series = manifest["health"].isin([Health.OK.value, Health.UNOPENED.value])
+    return good
+
+
+def write_manifest(table: pa.Table, path: Path | str) -> None:
+    """Write atomically; equal tables give equal bytes."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", store_schema=False)
+
+
+def read_classes(path: Path | str) -> dict[str, list[str]]:
+    """Source → its classes in official order, as written beside the manifest."""
+    classes = json.loads(Path(path).read_text()) if Path(path).is_file() else None
+    if not isinstance(classes, dict):
+        raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
+    return {str(source): [str(name) for name in names] for source, names in classes.items()}
+
+
+def read_manifest(path: Path | str) -> pd.DataFrame:
+    """The manifest as a data frame, one row a video, sorted by id."""
+    if not Path(path).is_file():
+        raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
+    return pq.read_table(path, schema=SCHEMA).to_pandas()

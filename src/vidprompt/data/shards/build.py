@@ -1,0 +1,171 @@
+"""Build one shard of a frame cache: decode, resize and encode its videos into a tar and a sidecar.
+
+The sidecar is written after the tar and holds its checksum: a shard is there when both are and agree.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vidprompt.data.decode.reader import read_frames
+from vidprompt.data.frames.cache import segment_centres
+from vidprompt.data.shards.plan import Job, ShardPlan
+from vidprompt.data.shards.tar import TarWriter, member_key
+from vidprompt.data.workers.isolated import Outcome, guarded_map
+from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.system.errors import DataError, UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Advance = Callable[[int], None]
+
+
+class Encoded(NamedTuple):
+    """A video's encoded frames: their bytes, their numbers in the source, their size in pixels."""
+
+    frames: list[bytes]
+    source_frames: list[int]
+    height: int
+    width: int
+
+
+def build_shard(
+    plan: ShardPlan,
+    out: Path,
+    workers: int = 1,
+    timeout_s: float = 600.0,
+    memory_mb: int | None = None,
+) -> dict[str, Any]:
+    """Build a shard unless it is there and intact; its summary without rows.
+
+    It needs nothing but the videos and the folder, so any process on any machine may do it. A video
+    that fails, or takes over `timeout_s` seconds or `memory_mb` megabytes, is left out and noted in the
+    sidecar.
+    """
+    shard = finished_shard(plan, out)
+    kept = shard is not None
+    if shard is None:
+        results = guarded_map(encode_video, plan.jobs, workers, timeout_s, memory_mb=memory_mb)
+        with closing(results):
+            shard = write_shard(plan, out, results)
+    return {"kept": kept, "bytes": shard["bytes"], "failed": shard["failed"]}
+
+
+def read_sidecar(plan: ShardPlan, out: Path) -> dict[str, Any] | None:
+    """What was written about a shard, if it was made of just these videos with these settings."""
+    try:
+        shard: dict[str, Any] = json.loads((out / plan.sidecar).read_text("utf-8"))
+        same = shard["inputs"] == [job.fingerprint() for job in plan.jobs]
+        whole = {"name", "sha256", "bytes", "rows", "failed"} <= set(shard)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return shard if same and whole else None
+
+
+def finished_shard(plan: ShardPlan, out: Path) -> dict[str, Any] | None:
+    """The sidecar of a shard that need not be built: intact, and with no failed video to try again."""
+    shard = read_sidecar(plan, out)
+    if shard is None or shard["failed"] or not (out / plan.tar).is_file():
+        return None
+    return shard if sha256(out / plan.tar) == shard["sha256"] else None
+
+
+def write_shard(
+    plan: ShardPlan,
+    out: Path,
+    results: Iterator[Outcome[Encoded]],
+    advance: Advance | None = None,
+) -> dict[str, Any]:
+    """Write tar and sidecar from the outcomes of the plan's videos, in their order; the sidecar.
+
+    Raises UserError when the disk is full; nothing half-written stays.
+    """
+    tar, sidecar = out / plan.tar, out / plan.sidecar
+    sidecar.unlink(missing_ok=True)  # an old one must not vouch for the new shard
+    rows: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    with _room_for(out):
+        with replacing(tar) as temporary, temporary.open("wb") as file:
+            writer = TarWriter(file)
+            for job in plan.jobs:
+                outcome = next(results)
+                if outcome.failure is not None or outcome.value is None:
+                    reason = outcome.detail.replace(str(job.row.path), Path(job.row.path).name)
+                    failed.append({"video_id": job.row.video_id, "reason": reason})
+                else:
+                    offset = writer.add(_member_name(job), outcome.value.frames)
+                    rows.append(_index_row(job, plan.tar, offset, outcome.value))
+                if advance is not None:
+                    advance(1)
+            checksum, size = writer.finish()
+        shard = {"name": plan.tar, "sha256": checksum, "bytes": size, "rows": rows}
+        shard |= {"inputs": [job.fingerprint() for job in plan.jobs], "failed": failed}
+        write_json(sidecar, shard)
+    return shard
+
+
+@contextmanager
+def _room_for(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"{out}: {error.strerror}; finished shards are kept, so make room and run it again"
+        ) from error
+
+
+def encode_video(job: Job) -> Iterator[Encoded]:
+    """Decode, resize and encode one video's frames (in a worker process)."""
+    from PIL import Image
+
+    row, settings = job
+    numbers = segment_centres(row.n_frames, settings.frames)
+    pixels = read_frames(row.path, numbers.tolist(), kind=row.kind, exact=row.exact)
+    height, width = settings.stored_size(pixels.shape[1], pixels.shape[2])
+    options: dict[str, Any] = {"quality": settings.quality}
+    if settings.format == "webp":
+        options["method"] = 4
+    frames = []
+    for frame in pixels:
+        image = Image.fromarray(frame)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        image.save(buffer, format=settings.format, **options)
+        frames.append(buffer.getvalue())
+    yield Encoded(frames, numbers.tolist(), height, width)
+
+
+def _member_name(job: Job) -> str:
+    suffix = {"jpeg": "mjpeg", "webp": "webps"}[job.settings.format]
+    return f"{member_key(job.row.video_id)}.{suffix}"
+
+
+def _index_row(job: Job, tar: str, offset: int, encoded: Encoded) -> dict[str, Any]:
+    return {
+        "video_id": job.row.video_id,
+        "shard": tar,
+        "offset": offset,
+        "lengths": [len(frame) for frame in encoded.frames],
+        "crc32": [zlib.crc32(frame) for frame in encoded.frames],
+        "source_frames": encoded.source_frames,
+        "n_frames": job.row.n_frames,
+        "height": encoded.height,
+        "width": encoded.width,
+    }
+
+
+def require_sidecar(plan: ShardPlan, out: Path) -> dict[str, Any]:
+    """The sidecar of a shard that has been built. Raises DataError when it has not."""
+    shard = read_sidecar(plan, out)
+    if shard is None:
+        raise DataError(f"{out / plan.sidecar} is missing or of other videos: run the frames stage")
+    return shard

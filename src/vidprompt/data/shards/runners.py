@@ -1,0 +1,104 @@
+"""Build shards on many machines: a Prefect flow maps them over the task runner that params/runner names.
+
+Every task needs the videos and the cache's folder under the same paths (a shared file system). A shard is
+one task: what a killed worker was building is built again by another, and nothing else is lost, because a
+shard that is there and intact is never built twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vidprompt.data.shards.cache_build import Runner
+from vidprompt.data.shards.plan import ShardPlan
+from vidprompt.system.errors import UserError
+
+RUNNERS = ("local", "dask", "ray")
+SERVER_START_S, DRAIN_S = 120, 30
+
+
+def shard_runner(
+    settings: Mapping[str, Any], timeout_s: float, memory_mb: int | None = None
+) -> Runner | None:
+    """What `build_frame_cache` is given; None for this machine's own processes.
+
+    Raises UserError for an unknown name, and when the extra is not installed.
+    """
+    name = settings["name"]
+    if name not in RUNNERS:
+        raise UserError(f"runner.name={name}: choose one of {', '.join(RUNNERS)}")
+    if name == "local":
+        return None
+    task_runner = {"dask": _dask, "ray": _ray}[name](settings)
+
+    def run(plans: Sequence[ShardPlan], out: Path, advance: Callable[[int], None]) -> None:
+        if not plans:
+            return
+        from vidprompt.data.shards import prefect_flow as shard_flow
+
+        work = shard_flow.Work(plans, advance, int(settings["retries"]), timeout_s, memory_mb)
+        with _server():
+            shard_flow.run_work(work, out, task_runner)
+
+    return run
+
+
+def _dask(settings: Mapping[str, Any]) -> Any:
+    try:
+        import dask
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise UserError("runner=dask needs `pip install 'vidprompt[dask]'`") from error
+    if settings["address"]:
+        return DaskTaskRunner(address=settings["address"])
+    dask.config.set({"distributed.worker.daemon": False})  # decoders are processes of their own
+    workers = {"n_workers": int(settings["workers"]), "threads_per_worker": 1}
+    return DaskTaskRunner(cluster_kwargs=workers | {"dashboard_address": None})
+
+
+def _ray(settings: Mapping[str, Any]) -> Any:
+    try:
+        from prefect_ray import RayTaskRunner
+    except ImportError as error:
+        raise UserError("runner=ray needs `pip install 'vidprompt[ray]'`") from error
+    if settings["address"]:
+        return RayTaskRunner(address=settings["address"])
+    return RayTaskRunner(init_kwargs={"num_cpus": int(settings["workers"])})
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    """The server that is configured; without one that answers, one of our own for the time it takes.
+
+    Its address is given to the workers: left to themselves, each would start a server.
+    """
+    import httpx
+    from prefect.events.worker import EventsWorker
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
+
+    url = PREFECT_API_URL.value()
+    try:
+        answers = bool(url) and httpx.get(f"{url}/health", timeout=3).is_success
+    except httpx.HTTPError:
+        answers = False
+    if answers:
+        yield
+        return
+    server = SubprocessASGIServer()
+    server.start(timeout=SERVER_START_S)
+    try:
+        # nobody will read logs there, and what is sent late would wait for a server that is gone
+        own = {PREFECT_API_URL: server.api_url, PREFECT_LOGGING_TO_API_ENABLED: False}
+        with temporary_settings(own):
+            yield
+    finally:
+        EventsWorker.drain_all(timeout=DRAIN_S)  # else it goes on trying to reach the server
+        server.stop()

@@ -1,0 +1,67 @@
+"""Which classes a zero-shot test is among: new ones, published partitions, random halves.
+
+Lists keep the order they are given in; names are compared exactly, as the field does: a class of the
+training set under another name counts as new unless it is listed as renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vidprompt.data.annotations.label_maps import read_label_map
+from vidprompt.system.errors import DataError
+
+
+def read_classes_file(path: Path) -> list[str]:
+    """One class name a line, or an official class list (`1 ApplyEyeMakeup`), or `id,name`.
+
+    Raises DataError for a file that is not there or names a class twice.
+    """
+    return list(read_label_map(path).values())
+
+
+def new_classes(
+    classes: Sequence[str], known: Sequence[str], renamed: Sequence[str] = ()
+) -> list[str]:
+    """Those of `classes` that are neither in `known` nor `renamed` ones of it.
+
+    Kinetics-600 against Kinetics-400: 232 by exact name (EZ-CLIP's choice), 220 without the twelve
+    that were only renamed (ER-ZSAR's).
+    """
+    left_out = {*known, *renamed}
+    return [name for name in classes if name not in left_out]
+
+
+def draw_partition(classes: Sequence[str], test: int, seed: int) -> tuple[list[str], list[str]]:
+    """(validation, test) classes by a seed, each in the order of `classes`: not the published lists.
+
+    Raises DataError when there are no more than `test` classes.
+    """
+    if test >= len(classes):
+        raise DataError(
+            f"{test} test classes are asked of {len(classes)}: none stays for validation"
+        )
+    chosen = set(
+        np.random.default_rng([seed, len(classes)]).permutation(len(classes))[:test].tolist()
+    )
+    tested = [name for i, name in enumerate(classes) if i in chosen]
+    return [name for i, name in enumerate(classes) if i not in chosen], tested
+
+
+def half_classes(classes: Sequence[str], seed: int) -> list[str]:
+    """A random half as BIKE and Text4Vis draw it: `np.random.seed(s)`, a permutation's first half."""
+    order = np.random.RandomState(seed).permutation(len(classes))
+    return [classes[i] for i in order[: len(classes) // 2]]
+
+
+def check_known(wanted: Sequence[str], classes: Sequence[str], where: str) -> None:
+    """Raises DataError, naming them, when classes of a list are not of the dataset."""
+    unknown = sorted(set(wanted) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{where}: {len(unknown)} of {len(wanted)} classes are not in the dataset, "
+            f"first {unknown[0]!r}"
+        )

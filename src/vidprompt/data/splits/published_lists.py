@@ -1,0 +1,120 @@
+"""A published list taken as it is: its videos found in the manifest, its order and labels kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
+from vidprompt.data.annotations.list_files import Listed, read_list
+from vidprompt.data.splits.split_file import Split, Subset
+from vidprompt.system.errors import DataError
+
+PARTS = ("train", "val")
+
+
+def split_from_lists(
+    manifest: pd.DataFrame,
+    files: Mapping[str, Path],
+    *,
+    id: str,
+    run: str,
+    label_map: Path | None = None,
+) -> Split:
+    """One split of lists: `train` and `val`, every other name is a test.
+
+    Each list has its own classes, in the order of their ids. Labels that are ids need a `label_map`
+    unless the manifest labels the same videos. Raises DataError when a listed video is not in the
+    manifest (a missing file is: as missing), or a list calls it otherwise than the manifest.
+    """
+    names = read_label_map(label_map) if label_map else None
+    index = _Index(manifest)
+    subsets = {name: _subset(index, file, names) for name, file in files.items()}
+    tests = {name: subset for name, subset in subsets.items() if name not in PARTS}
+    return Split(
+        id=id,
+        protocol=id.partition("/")[0],
+        run=run,
+        train=subsets.get("train"),
+        val=subsets.get("val"),
+        tests=tests,
+    )
+
+
+class _Index:
+    """Videos of the manifest by their stem: lists name files in folders of their authors'."""
+
+    def __init__(self, manifest: pd.DataFrame) -> None:
+        self.rows: dict[str, list[tuple[str, str, str]]] = {}
+        for video, path, label in zip(
+            manifest["video_id"], manifest["path"], manifest["label"], strict=True
+        ):
+            self.rows.setdefault(_stem(path), []).append((video, path, label))
+
+    def find(self, listed: Listed) -> tuple[str, str] | None:
+        """(video id, annotated label); among equal stems the one with the longest common tail."""
+        rows = self.rows.get(_stem(listed.path), [])
+        if not rows:
+            return None
+        tail = PurePosixPath(listed.path).with_suffix("").parts[::-1]
+
+        def common(path: str) -> int:
+            parts = PurePosixPath(path).with_suffix("").parts[::-1]
+            same = [a == b for a, b in zip(tail, parts, strict=False)]
+            return same.index(False) if False in same else len(same)
+
+        best = max(common(path) for _, path, _ in rows)
+        chosen = [(video, label) for video, path, label in rows if common(path) == best]
+        if len(chosen) > 1:
+            raise DataError(
+                f"{listed.where}: {listed.path} may be {chosen[0][0]} or {chosen[1][0]}: "
+                "list it with its folder"
+            )
+        return chosen[0]
+
+
+def _stem(path: str) -> str:
+    return PurePosixPath(path).stem
+
+
+def _subset(index: _Index, file: Path, names: Mapping[str, str] | None) -> Subset:
+    rows = read_list(file)
+    found = [index.find(row) for row in rows]
+    lost = [row for row, hit in zip(rows, found, strict=True) if hit is None]
+    if lost:
+        raise DataError(
+            f"{lost[0].where}: {lost[0].path} is not in the manifest, nor are {len(lost) - 1:,} more "
+            f"of {len(rows):,} listed videos"
+        )
+    hits = [hit for hit in found if hit is not None]
+    if names is None and all(row.label.isdigit() for row in rows):
+        names = _names_by_manifest(rows, [label for _, label in hits])
+    resolved, classes = resolve_labels(rows, dict(names) if names is not None else None)
+    for row, (video, label) in zip(resolved, hits, strict=True):
+        if row.label != label and _folded(row.label) != _folded(label):
+            raise DataError(f"{row.where}: {video} is labelled {row.label!r}, annotated {label!r}")
+    as_annotated = {row.label: label for row, (_, label) in zip(resolved, hits, strict=True)}
+    place = {name: i for i, name in enumerate(classes)}
+    return Subset(
+        classes=[as_annotated.get(name, name) for name in classes],
+        videos=[video for video, _ in hits],
+        labels=[place[row.label] for row in resolved],
+    )
+
+
+def _folded(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _names_by_manifest(rows: Sequence[Listed], annotated: Sequence[str]) -> dict[str, str]:
+    """What each id of a list means, by the videos that bear it."""
+    names: dict[str, str] = {}
+    for row, label in zip(rows, annotated, strict=True):
+        if names.setdefault(row.label, label) != label:
+            raise DataError(
+                f"{row.where}: label {row.label} stands for {names[row.label]!r} before and for "
+                f"{label!r} here: give a label map"
+            )
+    return names

@@ -1,0 +1,67 @@
+"""Split files: the videos and labels that one protocol trains and tests on (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidprompt.files.atomic import write_json
+from vidprompt.system.errors import DataError
+
+
+@dataclass
+class Subset:
+    """Videos with labels that index `classes` (annotated names)."""
+
+    classes: list[str]
+    videos: list[str]
+    labels: list[int]
+
+    def keep(self, usable: set[str]) -> Subset:
+        """The part whose videos are in `usable`."""
+        pairs = [(v, x) for v, x in zip(self.videos, self.labels, strict=True) if v in usable]
+        return Subset(self.classes, [v for v, _ in pairs], [x for _, x in pairs])
+
+
+@dataclass
+class Split:
+    """One split file. `run` names the split file whose training list its model is trained on.
+
+    `val`: videos held out of the official training list, to choose a checkpoint by; None unless asked.
+    """
+
+    id: str
+    protocol: str
+    run: str
+    train: Subset | None = None
+    val: Subset | None = None
+    tests: dict[str, Subset] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As docs/architecture.md describes it."""
+        return asdict(self)
+
+
+def write_split(split: Split, path: Path) -> None:
+    """Write one split file."""
+    write_json(path, split.to_json())
+
+
+def read_split(path: Path) -> Split:
+    """Read one split file. Raises DataError when it is missing or not of the form."""
+    if not path.is_file():
+        raise DataError(f"split file {path} is missing: run `dvc repro splits` first")
+    try:
+        raw = json.loads(path.read_text())
+        return Split(
+            id=raw["id"],
+            protocol=raw["protocol"],
+            run=raw["run"],
+            train=Subset(**raw["train"]) if raw["train"] else None,
+            val=Subset(**raw["val"]) if raw["val"] else None,
+            tests={name: Subset(**test) for name, test in raw["tests"].items()},
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not a split file: {error!r}") from error

@@ -1,0 +1,131 @@
+"""One process that answers items sent through a pipe, and can be lost at any time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vidprompt.system.errors import UserError
+
+_START_LIMIT_S = 180.0  # imports in a new process, on a busy machine
+_JOIN_S = 10.0  # one that waits for a dead disk cannot be killed: it is left behind
+_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")
+
+
+class Ending(NamedTuple):
+    """How a process ended: in words, and whether somebody else killed it."""
+
+    words: str
+    killed: bool
+
+
+class Worker:
+    """A process and the pipe to it. `ready` once it has imported what `function` needs.
+
+    `deadline` (of `time.monotonic`) is when it must have answered; `sent` counts its items.
+    """
+
+    def __init__(self, function: Callable[[Any], Iterator[Any]], memory_mb: int | None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, function, memory_mb), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # so that its death reads as the end of the pipe
+        self.ready = False
+        self.sent = 0
+        self.deadline = time.monotonic() + _START_LIMIT_S
+
+    def send(self, item: Any, timeout_s: float) -> bool:
+        """Give it an item, to be answered within `timeout_s` seconds; False when it has died."""
+        try:
+            self.pipe.send(item)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        self.sent += 1
+        self.deadline = time.monotonic() + timeout_s
+        return True
+
+    def receive(self) -> tuple[str, Any] | None:
+        """What it says: (`ready` | `value` | `end` | `raised` | `out_of_memory`, content).
+
+        None when it has died.
+        """
+        try:
+            word, content = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join(5)  # the pipe ends a moment before the process has its exit code
+            return None
+        self.ready = True
+        return word, content
+
+    def end(self) -> Ending:
+        """Kill the process if it lives; how it ended."""
+        self._process.kill()
+        self._process.join(_JOIN_S)
+        self.pipe.close()
+        code = self._process.exitcode or 0
+        if code >= 0:
+            return Ending(f"exit status {code}", False)
+        name = signal.Signals(-code).name
+        return Ending(name, name in _FROM_OUTSIDE)
+
+
+def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]], memory_mb: int | None) -> None:
+    """A worker's life: say ready, then answer every item until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if memory_mb is not None:
+        _limit_memory(memory_mb)
+    with suppress(BrokenPipeError, ConnectionResetError, EOFError):
+        pipe.send(("ready", None))
+        while True:
+            item = pipe.recv()
+            try:
+                for value in function(item):
+                    pipe.send(("value", value))
+                answer: tuple[str, Any] = ("end", None)
+            except MemoryError:
+                pipe.send(("out_of_memory", None))
+                return
+            except UserError as error:
+                answer = ("raised", str(error))
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            except Exception as error:
+                answer = ("raised", f"{type(error).__name__}: {error}")
+            pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    """A decoder that hangs would outlive a killed parent."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _limit_memory(memory_mb: int) -> None:
+    """Limit private writable memory to what the process has now and `memory_mb` megabytes more.
+
+    Address space is no measure: libraries and threads reserve much of it and use little. Systems
+    other than Linux do not enforce the limit.
+    """
+    import resource
+
+    pages = 0
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    limit = pages * resource.getpagesize() + memory_mb * 2**20
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

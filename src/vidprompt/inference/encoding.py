@@ -1,0 +1,138 @@
+"""Run a model over test videos, each view once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from vidprompt.data.clips.loading import TestClips, normalise
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.system.progress import Progress
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def encode_videos(
+    model: VideoCLIP,
+    clips: TestClips,
+    *,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress,
+    workers: int = 0,
+) -> np.ndarray:
+    """Features of all videos at once, float32 (N, views, E): see `encode_blocks`."""
+    sizes = [len(clips.rows)]
+    (features,) = encode_blocks(
+        model,
+        clips,
+        sizes,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+        workers=workers,
+    )
+    return features
+
+
+def encode_blocks(
+    model: VideoCLIP,
+    clips: TestClips,
+    sizes: Sequence[int],
+    *,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress,
+    workers: int = 0,
+) -> Iterator[np.ndarray]:
+    """Features of the first `sizes[0]` videos, then of the next `sizes[1]`, and so on.
+
+    Each is float32 (n, views, E), in the order of the videos, not normalised. Views are clips × crops.
+    Of whole tracklets, whose numbers of clips differ, the mean over clips is kept: (n, 1, E).
+    `batch_size` counts clips. No batch has videos of two blocks, and on a CPU each is computed by one
+    thread (several at once): what is found for a block depends on nothing but its videos.
+    """
+    edges = clips.first[[0, *accumulate(sizes)]].tolist()
+    batches: list[Any] = [  # ranges, for millions of clips
+        range(start, min(start + batch_size, end))
+        for begin, end in pairwise(edges)
+        for start in range(begin, end, batch_size)
+    ]
+    loader = DataLoader(
+        clips,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="spawn" if workers else None,
+    )
+    model.eval().to(device)
+    with single_threaded(device) as threads:
+        encoded = _ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
+        for begin, end in pairwise(edges):
+            parts = list[torch.Tensor]()
+            for _ in range(begin, end, batch_size):
+                parts.append(next(encoded))
+                progress.advance(len(parts[-1]) // clips.crops)
+            yield _by_video(torch.cat(parts), torch.from_numpy(clips.owner[begin:end]), clips.whole)
+
+
+def _by_video(features: torch.Tensor, owner: torch.Tensor, whole: bool) -> np.ndarray:
+    """Features of clips × crops in order → (n, views, E); of whole tracklets their means, (n, 1, E)."""
+    owner = owner - owner[0]
+    n = int(owner[-1]) + 1
+    if not whole:
+        return features.reshape(n, -1, features.shape[1]).numpy()
+    total = torch.zeros(n, features.shape[1]).index_add_(0, owner, features)
+    return (total / torch.bincount(owner)[:, None])[:, None].numpy()
+
+
+@torch.inference_mode()
+def _encode(
+    model: VideoCLIP, frames: torch.Tensor, clips: TestClips, device: torch.device
+) -> torch.Tensor:
+    """uint8 (b, crops, T, 3, S, S) → float32 (b · crops, E) on the CPU."""
+    frames = frames.to(device, non_blocking=True).flatten(0, 1)
+    dtype = _AUTOCAST.get(clips.views.precision)
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+        video = normalise(frames, model.backbone.mean, model.backbone.std, device)
+        return model.encode_video(video)[1].float().cpu()
+
+
+@contextmanager
+def single_threaded(device: torch.device) -> Iterator[int]:
+    """On a CPU every computation by one thread; yields how many may work beside each other.
+
+    Sums of several threads differ in the last bits with their number, and so would features with the
+    number of processes that share the cores. As many batches are computed at once instead.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu":
+        yield 1
+        return
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ahead(
+    function: Callable[[torch.Tensor], torch.Tensor], items: Iterable[torch.Tensor], threads: int
+) -> Iterator[torch.Tensor]:
+    """`map` with threads, in order, a batch ahead of them: the next is loaded while they compute."""
+    waiting: deque[Future[torch.Tensor]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

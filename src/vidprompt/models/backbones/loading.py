@@ -1,0 +1,234 @@
+"""Backbones: an open_clip ViT with its own causal text transformer, by tag or from local files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import get_model_config, load_checkpoint
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+from vidprompt.files.atomic import sha256
+from vidprompt.system.errors import UserError
+
+Spec = str | Mapping[str, Any]
+
+
+@dataclass
+class Backbone:
+    """A CLIP, its tokenizer, and where its weights came from."""
+
+    clip: open_clip.CLIP
+    tokenizer: Any  # callable: list[str] → (n, context length) int64
+    tag: str  # name[:pretrained][@image size]
+    checksum: (
+        str  # SHA-256 of the weights file; "" for random weights until `identity` is asked for
+    )
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def identity(self) -> str:
+        """The checksum; of random or imported weights, one over all tensors (made once)."""
+        if not self.checksum:
+            self.checksum = weights_digest(self.clip.state_dict())
+        return self.checksum
+
+
+def load_backbone(spec: Spec) -> Backbone:
+    """Load a backbone.
+
+    Args:
+        spec: an open_clip name ("ViT-B-16": random weights; "ViT-B-16:openai": pretrained), or a
+            mapping with `name` and any of
+            `pretrained`: a tag of open_clip's registry;
+            `weights`: a local file instead (safetensors, or PyTorch's with `weights_only`);
+            `config`: a JSON file with an open_clip model config, for a name not in the registry;
+            `image_size`: another input size; the positions are interpolated;
+            `quick_gelu`: the activation, where the file does not say (a tag does).
+
+    Raises UserError when a file is missing or damaged, a name or tag unknown, or the model is not a
+    ViT with a causal text transformer of its own.
+    """
+    if isinstance(spec, str):
+        name, _, pretrained = spec.partition(":")
+        spec = {"name": name, "pretrained": pretrained}
+    name, pretrained = str(spec.get("name", "")), str(spec.get("pretrained") or "")
+    config = _model_config(name, spec.get("config"))
+    reason = misfit(config)
+    if reason:
+        raise UserError(f"backbone {name!r} does not fit: {reason}")
+    config.pop("custom_text", None)
+    file, known = _weights_file(name, pretrained, spec.get("weights"))
+    quick_gelu = spec.get("quick_gelu")
+    if quick_gelu is None and known:
+        quick_gelu = bool(known.get("quick_gelu", False))
+        if quick_gelu != bool(config.get("quick_gelu", False)):
+            activation = "QuickGELU" if quick_gelu else "GELU"
+            warnings.warn(
+                f"{name}: the weights {pretrained!r} were trained with {activation}, which is used",
+                stacklevel=2,
+            )
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
+    try:
+        if spec.get("image_size"):
+            config["vision_cfg"]["image_size"] = int(spec["image_size"])
+        clip = open_clip.CLIP(**config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"backbone {name!r} cannot be built: {error}") from error
+    if file is not None:
+        _fill(clip, file, name)
+    tag = ":".join(str(part) for part in (name, pretrained) if part)
+    if spec.get("image_size"):
+        tag += f"@{spec['image_size']}"
+    return from_clip(clip, tag, sha256(file) if file else "", known)
+
+
+def from_clip(
+    clip: open_clip.CLIP, tag: str, checksum: str, known: Mapping[str, Any] | None = None
+) -> Backbone:
+    """A backbone of a built CLIP; `known` has the mean and deviation of pixels it was trained with."""
+    known = known or {}
+    size = clip.visual.image_size
+    if size[0] != size[1]:
+        raise UserError(f"backbone {tag}: frames are square here, and it takes {size[0]}×{size[1]}")
+    return Backbone(
+        clip=clip.requires_grad_(False),
+        tokenizer=open_clip.SimpleTokenizer(context_length=clip.context_length),
+        tag=tag,
+        checksum=checksum,
+        image_size=int(size[0]),
+        mean=tuple(known.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(known.get("std") or open_clip.OPENAI_DATASET_STD),
+    )
+
+
+def misfit(config: Mapping[str, Any]) -> str:
+    """Why the methods cannot be put on a model of this open_clip config; "" when they can."""
+    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
+    if vision.get("timm_model_name"):
+        return (
+            f"its image tower is timm's {vision['timm_model_name']}, and the methods put prompts and "
+            "adapters between attention and MLP of open_clip's own ViT blocks"
+        )
+    if not isinstance(vision.get("layers", 12), int):
+        return "its image tower is a ResNet, without the layers of tokens that prompts and adapters go into"
+    if vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok":
+        return "its image feature is not read from a class token, which frames' features come from"
+    for side, tower in (("image", vision), ("text", text)):
+        custom = [key for key in _CUSTOM_ATTENTION if tower.get(key)]
+        if tower.get("block_type") == "custom" or custom:
+            return f"its {side} blocks are not CLIP's ({', '.join(custom) or 'custom'})"
+    if text.get("hf_model_name"):
+        return (
+            f"its text tower is Hugging Face's {text['hf_model_name']}, and the methods need a causal "
+            "text transformer of CLIP's own"
+        )
+    if text.get("no_causal_mask") or text.get("embed_cls") or config.get("multimodal_cfg"):
+        return "its text transformer is not causal, so no text is read at its end-of-text token"
+    if text.get("hf_tokenizer_name") or text.get("pool_type", "argmax") != "argmax":
+        return "its tokenizer is not CLIP's, whose end-of-text token texts are read at"
+    return ""
+
+
+_CUSTOM_ATTENTION = (
+    "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
+)  # fmt: skip
+
+
+def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and values of tensors."""
+    whole = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        whole.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _model_config(name: str, file: Any) -> dict[str, Any]:
+    if file:
+        path = Path(file)
+        if not path.is_file():
+            raise UserError(
+                f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's"
+            )
+        try:
+            config = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON: {error}") from error
+        if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
+            config
+        ):
+            raise UserError(f"{path} is no open_clip model config: embed_dim, vision_cfg, text_cfg")
+        return config
+    config = get_model_config(name)
+    if config is None:
+        raise UserError(
+            f"backbone {name!r} is not an open_clip model; `python -c 'import open_clip; "
+            "print(open_clip.list_models())'` lists them"
+        )
+    return deepcopy(config)
+
+
+def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None, dict[str, Any]]:
+    """The file with the weights, and what open_clip's registry knows of a tag."""
+    known: dict[str, Any] = {}
+    if pretrained:
+        known = dict(get_pretrained_cfg(name, pretrained))
+        if not known and not weights:
+            tags = open_clip.list_pretrained_tags_by_model(name)
+            raise UserError(
+                f"{name} has no weights {pretrained!r}; valid: {', '.join(tags) or 'none'}"
+            )
+    if weights:
+        path = Path(weights)
+        if not path.is_file():
+            raise UserError(
+                f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's"
+            )
+        return path, known
+    if not pretrained:
+        return None, known
+    try:
+        return Path(download_pretrained(known)), known
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"the weights {pretrained!r} of {name} cannot be fetched ({str(error).splitlines()[0]}); "
+            "without internet, set backbone.weights to a local safetensors file"
+        ) from error
+
+
+def weights_at_hand(spec: Mapping[str, Any]) -> Path | None:
+    """The weights' file if it need not be downloaded any more; nothing is loaded or fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if spec.get("weights"):
+        path = Path(str(spec["weights"]))
+        return path if path.is_file() else None
+    known = get_pretrained_cfg(str(spec.get("name")), str(spec.get("pretrained") or ""))
+    model, _, name = str(known.get("hf_hub") or "").rpartition("/")
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    cached = [try_to_load_from_cache(model, name) for name in names] if model else []
+    if known.get("url"):
+        cached.append(str(Path.home() / ".cache/clip" / Path(str(known["url"])).name))
+    return next((Path(c) for c in cached if isinstance(c, str) and Path(c).is_file()), None)
+
+
+def _fill(clip: open_clip.CLIP, file: Path, name: str) -> None:
+    """Load weights as float32; positions of another image size are interpolated by open_clip."""
+    try:
+        load_checkpoint(clip, str(file), strict=True, weights_only=True)
+    except Exception as error:  # torch, safetensors and open_clip each raise their own
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UserError(f"{file} does not fit {name}: {' '.join(lines[:2])[:300]}") from error
+    clip.float()

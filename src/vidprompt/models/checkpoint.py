@@ -1,0 +1,60 @@
+"""Checkpoints: what was trained, in safetensors, with all that is needed to use it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vidprompt.files.atomic import replacing
+from vidprompt.models import create_model
+from vidprompt.models.backbones.loading import Backbone
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.system.errors import UserError
+
+
+def save_checkpoint(
+    path: Path | str, model: VideoCLIP, metadata: CheckpointMetadata, dtype: torch.dtype
+) -> None:
+    """Write `model.trained_state()` as `dtype`, atomically. Equal content gives equal bytes."""
+    state = {
+        name: value.detach().cpu().to(dtype).contiguous()
+        for name, value in model.trained_state().items()
+    }
+    text = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
+    with replacing(path) as temporary:
+        save_file(state, temporary, {"vidprompt": text})
+
+
+def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
+    """Rebuild the model of a checkpoint on its backbone.
+
+    Raises UserError when it was trained on another backbone or does not fit the code.
+    """
+    metadata = read_metadata(path)
+    if (metadata.backbone, metadata.backbone_checksum) != (backbone.tag, backbone.identity()):
+        raise UserError(
+            f"{path} was trained on backbone {metadata.backbone} "
+            f"(sha256 {metadata.backbone_checksum[:12]}), and this is {backbone.tag} "
+            f"(sha256 {backbone.identity()[:12]})"
+        )
+    model = create_model(
+        metadata.method,
+        backbone,
+        num_frames=metadata.num_frames,
+        class_names=metadata.class_names,
+        **metadata.options,
+    )
+    with safe_open(path, "pt") as file:
+        state: Mapping[str, torch.Tensor] = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    try:
+        model.load_trained_state(dict(state))
+    except KeyError as error:
+        raise UserError(f"{path} does not fit {metadata.method}: {error}") from error
+    return model, metadata

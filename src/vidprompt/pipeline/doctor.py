@@ -1,0 +1,174 @@
+"""`vidprompt doctor`: what of a dataset is there, what is missing, and what running it will cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.data.annotations import Annotation, Source, read_annotations
+from vidprompt.data.annotations.listing_report import report_presence
+from vidprompt.pipeline.stages.manifest import sources
+from vidprompt.system.errors import UserError
+
+
+class State(StrEnum):
+    OK = "ok"
+    NOTE = "note"  # works, and should be known
+    MISSING = "missing"  # nothing further runs without it
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: about what, how it stands, in a sentence."""
+
+    about: str
+    state: State
+    sentence: str
+
+
+def examine(config: Any, measure: bool = True) -> Iterator[Finding]:
+    """Findings about a dataset, in the order in which a user meets them.
+
+    `measure`: decode a few videos and train a step, to estimate disk and time on this machine.
+    """
+    yield _machine()
+    yield from _backbone(config)
+    yield from _pipeline(config)
+    root = Path(config.dataset.root)
+    if not root.is_dir():
+        sentence = f"{root} is not there: put the download there, or link it; docs/datasets/ says how it lies"
+        yield Finding("videos", State.MISSING, sentence)
+        return
+    annotations: list[Annotation] = []
+    for name, folder, options in sources(config.dataset):
+        reader = options.pop("reader")
+        try:
+            listing = read_annotations(reader, Source(name, root / folder, options))
+        except UserError as error:
+            yield Finding("annotations", State.MISSING, str(error))
+            continue
+        annotations += listing.annotations
+        sentence = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
+        yield Finding("annotations", State.OK, sentence)
+    yield from _files(config, root)
+    if annotations:
+        yield from _videos(config.dataset.name, annotations)
+        yield from _cost(config, root, annotations, measure)
+
+
+def _machine() -> Finding:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    python = ".".join(map(str, sys.version_info[:3]))
+    sentence = (
+        f"Python {python}, torch {version('torch')}, open_clip {version('open_clip_torch')}; "
+        f"{os.cpu_count()} cores, {memory:.0f} GB, {', '.join(gpus) or 'no GPU'}"
+    )
+    return Finding("machine", State.OK if gpus else State.NOTE, sentence)
+
+
+def _backbone(config: Any) -> Iterator[Finding]:
+    from vidprompt.models.backbones.loading import weights_at_hand
+
+    spec = plain(config.backbone)
+    name = f"{spec['name']}:{spec['pretrained']}" if spec["pretrained"] else str(spec["name"])
+    file = weights_at_hand(spec)
+    if file is not None:
+        yield Finding("backbone", State.OK, f"{name}: {file.stat().st_size / 1e6:,.0f} MB are here")
+    elif spec["weights"]:
+        sentence = (
+            f"{name}: {spec['weights']} is not there (`dvc pull data.dvc` fetches the demo's)"
+        )
+        yield Finding("backbone", State.MISSING, sentence)
+    elif spec["pretrained"]:
+        sentence = (
+            f"{name} is not here yet and is downloaded by the first stage that needs it; without internet, "
+            "set backbone.weights to a file"
+        )
+        yield Finding("backbone", State.NOTE, sentence)
+    else:
+        yield Finding("backbone", State.NOTE, f"{name} has random weights: for trying out only")
+
+
+def _pipeline(config: Any) -> Iterator[Finding]:
+    from vidprompt.pipeline.matrix import read_pipeline, stale
+
+    name = config.dataset.name
+    if name not in read_pipeline()["active"]:
+        sentence = f"`dvc repro` leaves {name} out: `vidprompt activate {name}` adds it"
+        yield Finding("pipeline", State.NOTE, sentence)
+    elif stale():
+        sentence = "params/stages.yaml is not what the parameters say: run `vidprompt activate`"
+        yield Finding("pipeline", State.MISSING, sentence)
+    else:
+        yield Finding("pipeline", State.OK, f"`dvc repro` runs {name}")
+
+
+def _files(config: Any, root: Path) -> Iterator[Finding]:
+    """Files that the parameters name: class lists, partitions, published lists, class groups."""
+    from vidprompt.pipeline.stages.splits import protocols_of
+
+    zero_shot = plain(protocols_of(config).get("zero_shot") or {})
+    named = [zero_shot.get("known_classes"), zero_shot.get("renamed_classes")]
+    named += zero_shot.get("partitions") or []
+    for entry in plain(config.dataset)["published"]:
+        named += [*entry["lists"].values(), entry.get("label_map")]
+    for file in named:
+        if file and not (root / file).is_file():
+            sentence = f"{root / file} is named in the parameters and is not there: you supply it"
+            yield Finding("lists", State.MISSING, sentence)
+
+
+def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
+    missing = [not a.found for a in annotations]
+    for sentence in report_presence(annotations, missing, paths.missing(name)):
+        wrong = "missing" in sentence or sentence.startswith("warning")
+        state = State.MISSING if all(missing) else State.NOTE if wrong else State.OK
+        yield Finding("videos", state, sentence)
+
+
+def _cost(
+    config: Any, root: Path, annotations: Sequence[Annotation], measure: bool
+) -> Iterator[Finding]:
+    from vidprompt.pipeline import estimate as cost
+
+    free = shutil.disk_usage(Path.cwd()).free
+    files = [
+        (root / folder / a.path, a)
+        for name, folder, _ in sources(config.dataset)
+        for a in annotations
+        if a.source == name and a.found
+    ]
+    if not files:
+        return
+    if not measure:
+        yield Finding("disk", State.OK, f"{free / 1e9:,.1f} GB free")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        frames = cost.measure_frames(config, files, Path(folder))
+    if frames is None:
+        sentence = (
+            "none of the videos tried could be decoded: `vidprompt manifest` says why of each"
+        )
+        yield Finding("disk", State.MISSING, sentence)
+        return
+    needed = cost.disk_needed(frames)
+    sentence = f"about {needed / 1e9:,.1f} GB needed ({frames.sentence}), {free / 1e9:,.1f} GB free"
+    yield Finding("disk", State.OK if needed < free else State.MISSING, sentence)
+    times = cost.times(config, annotations, frames)
+    for what, seconds in times.items():
+        yield Finding("time", State.OK, f"{what}: about {cost.duration(seconds)}")
+    whole = cost.duration(sum(times.values()))
+    yield Finding("time", State.OK, f"all of it on this machine: about {whole}")

@@ -1,0 +1,199 @@
+"""What a dataset will cost on this machine: a few videos decoded, a clip trained, and multiplied.
+
+The estimates are of today's machine with nothing else running on it; they are meant to tell an hour from
+a week and 10 GB from 10 TB, not more.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config.compose import compose, plain
+from vidprompt.data.annotations import Annotation
+from vidprompt.data.probe.videos import Health
+
+SAMPLE = 6  # videos decoded
+FEW_CLIPS, QUICK_S = 2, 1.0  # a step of these; of a whole batch where that takes less than a second
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """Of one video, on average: seconds to probe and to cache, bytes in the cache; of how many."""
+
+    videos: int
+    probe_s: float
+    cache_s: float
+    cached_bytes: float
+    sampled: int
+
+    @property
+    def sentence(self) -> str:
+        each = f"{self.cached_bytes / 1e3:,.0f} kB of frames a video"
+        return f"{each}, measured on {self.sampled} of {self.videos:,}"
+
+
+def measure_frames(
+    config: Any, files: Sequence[tuple[Path, Annotation]], folder: Path
+) -> FrameCost | None:
+    """Probe and cache a few videos spread over the dataset; None when none of them is intact."""
+    from vidprompt.data.probe.videos import probe_many
+    from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+    from vidprompt.pipeline.stages.manifest import limits
+
+    chosen = [files[i] for i in sorted({len(files) * i // SAMPLE for i in range(SAMPLE)})]
+    items = [(path, annotation.kind) for path, annotation in chosen]
+    began = _Clock()
+    probes = list(
+        probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), began.tick)
+    )
+    rows = [
+        FrameRow(a.video_id, path.resolve(), a.kind, probe.n_frames, probe.exact, a.source)
+        for (path, a), probe in zip(chosen, probes, strict=True)
+        if probe.health is Health.OK
+    ]
+    if not rows:
+        return None
+    settings = plain(config.frames)
+    per_source = settings.pop("per_source") or {}
+    cached = _Clock()
+    built = build_frame_cache(rows, FrameSettings(**settings), per_source, folder, 1, cached.tick)
+    return FrameCost(
+        videos=len(files),
+        probe_s=began.each(),
+        cache_s=cached.each(),
+        cached_bytes=built["bytes"] / max(1, built["videos"]),
+        sampled=len(rows),
+    )
+
+
+class _Clock:
+    """Seconds an item, of all but the first, which starts a process and imports the decoder."""
+
+    def __init__(self) -> None:
+        self._ticks = [time.perf_counter()]
+
+    def tick(self, _done: int, _total: int) -> None:
+        self._ticks.append(time.perf_counter())
+
+    def each(self) -> float:
+        ticks = self._ticks[1:] if len(self._ticks) > 2 else self._ticks
+        return (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
+
+
+def disk_needed(frames: FrameCost) -> float:
+    """Bytes for the frame cache; twice where DVC's cache holds a copy instead of a link."""
+    dvc = configparser.ConfigParser()
+    dvc.read([".dvc/config", ".dvc/config.local"])
+    linked = dvc.get("cache", "type", fallback="copy").partition(",")[0] != "copy"
+    return frames.videos * frames.cached_bytes * (1 if linked else 2)
+
+
+def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> dict[str, float]:
+    """Step of the pipeline → seconds."""
+    from vidprompt.pipeline.matrix import read_pipeline, training_runs
+    from vidprompt.pipeline.stages.splits import protocols_of
+
+    dataset, workers = config.dataset, max(1, config.workers)
+    found = {
+        "probing every video": frames.videos * frames.probe_s / workers,
+        "caching frames": frames.videos * frames.cache_s / workers,
+    }
+    roles = set(dataset.roles)
+    protocols = protocols_of(config)
+    runs = training_runs(protocols, roles)
+    tested = sum(
+        any(role in ("test", "query", "gallery") for role in (a.split1, a.split2, a.split3))
+        for a in annotations
+    )
+    for method in read_pipeline()["trained"]:
+        chosen = [f"dataset={dataset.name}", f"method={method}"]
+        forward, step = clip_seconds(compose(chosen))
+        clips = 0
+        for protocol in protocols:
+            numbers = compose([*chosen, f"protocol={protocol}"])
+            of_it = [run for run in runs if run.startswith(protocol)]
+            clips += sum(_clips(numbers, run, annotations) for run in of_it)
+        found[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
+        each = f"{method}: encoding {tested:,} videos with each"
+        found[each] = tested * max(1, len(runs)) * forward
+    return found
+
+
+def _clips(config: Any, run: str, annotations: Sequence[Annotation]) -> int:
+    """How many clips a training run sees; `config` is of its dataset, method and protocol."""
+    from vidprompt.training.settings import in_steps
+
+    if run == "reid":
+        batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
+    else:
+        batch = config.trainer.batch_size
+    videos = _training_videos(config.dataset, run, annotations)
+    return in_steps(config.trainer.length, "trainer.length", videos, batch) * int(batch)
+
+
+def _training_videos(dataset: Any, run: str, annotations: Sequence[Annotation]) -> int:
+    """How many videos a run's training list will have, from its name and the official lists."""
+    split = re.search(r"split([123])$", run)
+    role = f"split{split[1]}" if split else "split1"
+    source = dataset.roles.get("reid" if run == "reid" else "recognition")
+    listed = [a for a in annotations if a.source == source and getattr(a, role) == "train"]
+    classes = len({a.label for a in listed})
+    half = (classes + 1) // 2 if run.startswith("base_to_novel") else classes  # the base classes
+    shots = re.search(r"_(\d+)shot_", run)
+    return half * int(shots[1]) if shots else len(listed) * half // max(1, classes)
+
+
+def clip_seconds(config: Any) -> tuple[float, float]:
+    """Seconds a clip on this machine's device: encoded, and trained with. Weights are random."""
+    import torch
+
+    from vidprompt.models.backbones.loading import load_backbone
+    from vidprompt.models.factory import configured_model
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(plain(config.backbone) | {"weights": None, "pretrained": None})
+    model = configured_model(config, ["a", "b"], backbone).to(device)
+    size = backbone.image_size
+    half = config.trainer.precision in ("bf16", "fp16") and device.type == "cuda"
+
+    def measured(clips: int) -> tuple[float, float]:
+        video = torch.randn(clips, config.method.num_frames, 3, size, size, device=device)
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            with torch.no_grad():
+                model.encode_video(video)
+            _wait(device)
+            encoded = time.perf_counter()
+            _, features = model.encode_video(video)
+        features.square().mean().backward()
+        _wait(device)
+        return encoded - began, time.perf_counter() - encoded
+
+    measured(1)  # warms up
+    clips = FEW_CLIPS
+    forward, step = measured(clips)
+    if step < QUICK_S:
+        clips = int(config.trainer.batch_size)
+        forward, step = measured(clips)
+    return forward / clips, step / clips
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `7.5 h`, `3.2 days`."""
+    for limit, unit, length in ((90, "s", 1.0), (5400, "min", 60.0), (172_800, "h", 3600.0)):
+        if seconds < limit:
+            return f"{seconds / length:.0f} {unit}" if unit != "h" else f"{seconds / length:.1f} h"
+    return f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,184 @@
+"""Which stages each active dataset has: params/pipeline.yaml → params/stages.yaml, which dvc.yaml expands.
+
+A dataset takes part in the protocols that its roles allow, with the runs that its protocols' numbers
+give; DVC cannot derive that itself (a matrix is the same for every dataset), so it is written down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidprompt.config.compose import compose, params_folder, plain, stage_choices
+from vidprompt.config.paths import FLOOR
+from vidprompt.files.atomic import write_text
+from vidprompt.system.errors import UserError
+
+HEAD = "# Written by `vidprompt activate` from pipeline.yaml and dataset/*.yaml: do not edit.\n"
+_ACTIVE = re.compile(r"^active: *\[([^\]]*)\]", re.MULTILINE)
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+Stages = dict[str, dict[str, dict[str, str]]]
+
+
+def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
+    """Add datasets to `active`, write stages.yaml; returns the active ones and their stages."""
+    file = params_folder() / "pipeline.yaml"
+    pipeline = read_pipeline()
+    active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
+    found = stages_of(active, pipeline)
+    if active != pipeline["active"]:
+        text, count = _ACTIVE.subn(f"active: [{', '.join(active)}]", file.read_text(), count=1)
+        if not count:
+            raise UserError(f"{file}: write the active datasets as `active: [{', '.join(active)}]`")
+        write_text(file, text)
+    write_text(params_folder() / "stages.yaml", as_text(found))
+    return active, found
+
+
+def stale() -> bool:
+    """Does stages.yaml not say what pipeline.yaml and the datasets' files do?"""
+    file = params_folder() / "stages.yaml"
+    pipeline = read_pipeline()
+    wanted = as_text(stages_of(pipeline["active"], pipeline))
+    return not file.is_file() or file.read_text() != wanted
+
+
+def as_text(stages: Stages) -> str:
+    """stages.yaml's content."""
+    return HEAD + yaml.safe_dump(stages, sort_keys=True, default_flow_style=None, width=160)
+
+
+def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
+    """Kind of stage → key (as in `train@<key>`) → what the stage is about.
+
+    Raises UserError for an unknown dataset, or a name that a stage cannot have.
+    """
+    stages: Stages = {kind: {} for kind in ("dataset", "train", "features", "evaluate", "reid")}
+    for name in active:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"dataset {name!r}: stages want small letters, digits and _ in a name")
+        _add_dataset(stages, name, active, pipeline)
+    return stages
+
+
+def _add_dataset(
+    stages: Stages, name: str, active: Sequence[str], pipeline: dict[str, Any]
+) -> None:
+    from vidprompt.pipeline.stages.splits import protocols_of
+
+    config = compose([f"dataset={name}"])
+    protocols, roles = protocols_of(config), set(config.dataset.roles)
+    groups = stage_choices(config.dataset)
+    weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
+    about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
+    stages["dataset"][name] = about | groups
+    trainer = groups["trainer"]
+    own, models = _published(config, protocols)
+    runs = training_runs(protocols, roles) + own
+    tested = _tested(protocols, roles)
+    if "zero_shot" in tested:
+        models.setdefault("zero_shot", set()).add(str(protocols["zero_shot"].trained_on))
+    borrowed = sorted(set().union(*models.values()) - set(runs))
+    there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
+    for method in pipeline["trained"]:
+        read = groups | _numbers(trainer, method)
+        for run in runs:
+            about = {"dataset": name, "method": method, "run": run, **read}
+            stages["train"][f"{name}-{method}-{run}"] = about
+            model = f"{name}/{method}/{run}"
+            stages["features"][f"{name}-{method}-{run}"] = about | {"model": model}
+        for run in sorted(there):
+            home, _, elsewhere = run.rpartition("/")
+            about = {"dataset": name, "method": method, "run": run, **read}
+            model = f"{home or name}/{method}/{elsewhere}"
+            key = f"{name}-{method}-{run.replace('/', '_')}"
+            stages["features"][key] = about | {"model": model}
+    for method in (FLOOR, *pipeline["trained"]):
+        read = groups | _numbers(trainer, method)
+        for protocol in sorted({*tested, *models}):
+            absent = models.get(protocol, set()) - {*runs, *there}
+            if absent and method in pipeline["trained"]:
+                continue  # nobody trains what it is tested with
+            about = {"dataset": name, "method": method, "protocol": protocol, **read}
+            kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
+            stages[kind][f"{name}-{method}{key}"] = about
+
+
+def _numbers(trainer: str, method: str) -> dict[str, str]:
+    """Files beside the trainer's and the method's that numbers come from: the recipe, and what it and
+    the trainer begin with. DVC wants a file in each place: the method's, where there is no other."""
+    params = params_folder()
+    recipe = params / "recipe" / trainer / f"{method}.yaml"
+    found = {
+        "recipe": recipe if recipe.is_file() else params / "method" / f"{method}.yaml",
+        "trainer_base": _base(params / "trainer" / f"{trainer}.yaml"),
+    }
+    found["recipe_base"] = _base(found["recipe"])
+    return {key: str(path.relative_to(params.parent)) for key, path in found.items()}
+
+
+def _base(file: Path) -> Path:
+    """The file of params/ that a file's `defaults` name, itself without one. UserError for several."""
+    defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
+    named = [str(one) for one in defaults if one != "_self_"]
+    if not named:
+        return file
+    if len(named) > 1:
+        raise UserError(
+            f"{file} begins with several files ({', '.join(named)}): DVC is told of one"
+        )
+    inside = params_folder() if named[0].startswith("/") else file.parent
+    return inside / f"{named[0].lstrip('/')}.yaml"
+
+
+def _published(config: Any, protocols: dict[str, Any]) -> tuple[list[str], dict[str, set[str]]]:
+    """Of the published lists, the trainings they bring; and protocol → the models of those without."""
+    from vidprompt.pipeline.stages.splits import model_of, published_stem
+
+    runs: list[str] = []
+    models: dict[str, set[str]] = {}
+    for entry in plain(config.dataset)["published"]:
+        stem = published_stem(entry["id"])
+        needed = models.setdefault(entry["id"].partition("/")[0], set())
+        if "train" in entry["lists"]:
+            runs.append(stem)
+        else:
+            given = entry.get("trained_on") or ""
+            needed.add(model_of(given, config.dataset.name, protocols))
+    return runs, models
+
+
+def training_runs(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+    """The training lists that the splits stage will write: a function of the parameters alone."""
+    runs: list[str] = []
+    if "recognition" in roles:
+        if p := protocols.get("supervised"):
+            runs += [f"supervised_split{s}" for s in p.splits]
+        if p := protocols.get("base_to_novel"):
+            drawn = [f"base_to_novel_{p.shots}shot_seed{seed}" for seed in p.seeds]
+            runs += drawn if p.shots else ["base_to_novel_full"]
+        if p := protocols.get("few_shot"):
+            nested = "nested_" if p.nested else ""
+            runs += [f"few_shot_{k}shot_{nested}seed{s}" for k in p.shots for s in p.seeds]
+    if "reid" in roles and "reid" in protocols:
+        runs.append("reid")
+    return runs
+
+
+def _tested(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+    part = {"zero_shot": "zero_shot", "reid": "reid"}
+    return [name for name in sorted(protocols) if part.get(name, "recognition") in roles]
+
+
+def read_pipeline(params: Path | None = None) -> dict[str, Any]:
+    """params/pipeline.yaml: the `active` datasets and the `trained` methods. Raises UserError."""
+    file = (params or params_folder()) / "pipeline.yaml"
+    content = yaml.safe_load(file.read_text())
+    lists = ("active", "trained")
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):
+        raise UserError(f"{file} must list {', '.join(lists)}")
+    return content

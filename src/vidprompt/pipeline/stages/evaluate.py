@@ -1,0 +1,169 @@
+"""Stage evaluate: one protocol of one method from stored features; no model is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidprompt.config import paths
+from vidprompt.config.compose import config_hash
+from vidprompt.config.paths import FLOOR
+from vidprompt.data.manifest.table import read_manifest
+from vidprompt.data.splits.split_file import Split, read_split
+from vidprompt.files.atomic import digest, replacing, sha256, write_json, write_text
+from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
+from vidprompt.metrics import recognition
+from vidprompt.metrics.classification import ensemble_mode
+from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
+from vidprompt.metrics.recognition import rounded
+from vidprompt.metrics.reidentification import evaluate_reid
+from vidprompt.models.checkpoint_metadata import read_metadata
+from vidprompt.pipeline.lineage import check_lineage, lineage
+from vidprompt.system.errors import DataError
+
+# of a configuration, what a result of given checkpoints follows from
+PARTS = ("backbone", "frames", "method", "prompts", "protocol", "views")
+
+
+def run(config: Any) -> None:
+    """Write metrics.json, plots data and predictions of `config.protocol` for `config.method`."""
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    files = sorted(paths.splits(dataset).glob("*.json"))
+    splits = {file.stem: read_split(file) for file in files}
+    splits = {name: split for name, split in splits.items() if split.protocol == protocol}
+    if not splits:
+        raise DataError(f"{dataset} has no split of protocol {protocol}")
+    runs = sorted({split.run for split in splits.values()})
+    folders = {
+        run: paths.features(dataset, method, "frozen" if method == FLOOR else run) for run in runs
+    }
+    stored = {folder: read_features(folder) for folder in sorted(set(folders.values()))}
+    for run, folder in folders.items():
+        tested = {name: split for name, split in splits.items() if split.run == run}
+        check_lineage(stored[folder].made_with, lineage(config, run, tested), folder)
+    features = {run: stored[folder] for run, folder in folders.items()}
+    manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
+    out = paths.results(dataset, method, protocol)
+    metrics: dict[str, Any] = {
+        "dataset": dataset,
+        "method": method,
+        "protocol": protocol,
+        "hashes": {
+            "config": config_hash(config, *PARTS),
+            "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
+            "checkpoints": {run: digest(_checkpoint(dataset, method, run)) for run in runs},
+        },
+    }
+    if protocol == "reid":
+        metrics |= _reid(config, splits, features, manifest, out)
+    else:
+        metrics |= _recognition(config, splits, features, out)
+    write_json(out / "metrics.json", metrics)
+    for name, values in metrics["summary"].items():
+        shown = values if "value" in values else values.get("top1") or values["R-1"]
+        print(f"{method} {protocol} {name}: {shown['value']:.3f}")
+
+
+def _checkpoint(dataset: str, method: str, run: str) -> Any:
+    """What identifies the checkpoint (nothing is trained for the floor)."""
+    if method == FLOOR:
+        return FLOOR
+    path = paths.checkpoint(dataset, method, run)
+    return [sha256(path), read_metadata(path).config_hash]
+
+
+def _recognition(
+    config: Any, splits: dict[str, Split], features: dict[str, Features], out: Path
+) -> dict[str, Any]:
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(config)
+    kept = []
+    with (
+        replacing(paths.predictions(dataset, method, protocol)) as temporary,
+        PredictionsFile(temporary, groups) as file,
+    ):
+        for name, split in splits.items():
+            for part in predict(name, split, features[split.run], ensemble, groups):
+                file.write_table(part)
+                kept.append(without_lists(part))
+    table = pa.concat_tables(kept).to_pandas()
+    confusion = table[["split", "test", "label", "predicted"]]
+    _write_csv(confusion.rename(columns={"label": "actual"}), out / "confusion.csv")
+    subsets = {(name, test): s for name, one in splits.items() for test, s in one.tests.items()}
+    classes = {key: subset.classes for key, subset in subsets.items()}
+    _write_csv(recognition.per_class(table, classes), out / "per_class.csv")
+    _write_csv(recognition.reliabilities(table), out / "reliability.csv")
+    tests, summary = recognition.metrics_of(table)
+    for (name, test), subset in subsets.items():
+        found, listed = tests[name][test], len(subset.videos)
+        found |= {"listed": listed, "coverage": rounded(found["n"] / listed)}
+    listed = sum(len(subset.videos) for subset in subsets.values())
+    return {
+        "n": len(table),
+        "listed": listed,
+        "coverage": rounded(len(table) / listed),
+        "summary": summary,
+        "splits": {
+            name: {"id": splits[name].id, "run": splits[name].run, "tests": tests[name]}
+            for name in splits
+        },
+    }
+
+
+def _reid(
+    config: Any,
+    splits: dict[str, Split],
+    features: dict[str, Features],
+    manifest: pd.DataFrame,
+    out: Path,
+) -> dict[str, Any]:
+    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
+    name, split = next(iter(splits.items()))
+    result, table, curves = evaluate_reid(
+        split, features[split.run], manifest, list(config.protocol.protocols)
+    )
+    _write_predictions(table, paths.predictions(dataset, method, protocol))
+    _write_csv(curves, out / "cmc.csv")
+    tests: dict[str, dict[str, Any]] = {}
+    for side, subset in split.tests.items():
+        whole = takes_all_frames(split)
+        found, listed = len(features[split.run].rows(subset.videos, whole)[0]), len(subset.videos)
+        tests[side] = {"n": found, "listed": listed, "coverage": rounded(found / listed)}
+    usable, listed = (sum(test[key] for test in tests.values()) for key in ("n", "listed"))
+    return {
+        "n": usable,
+        "listed": listed,
+        "coverage": rounded(usable / listed),
+        "summary": result,
+        "splits": {name: {"id": split.id, "run": split.run, "tests": tests}},
+    }
+
+
+def _class_groups(config: Any) -> dict[str, dict[str, str]]:
+    """Column → class → group, over all sources that have such a file."""
+    groups: dict[str, dict[str, str]] = {}
+    for source in config.dataset.sources.values():
+        path = Path(config.dataset.root) / source.folder / (config.dataset.class_groups or "")
+        if path.is_file():
+            table = pd.read_csv(path, index_col="class", dtype=str, keep_default_na=False)
+            if (table == "").to_numpy().any():
+                raise DataError(f"{path}: every class needs a group in every column, one is empty")
+            for column in table.columns:
+                groups.setdefault(str(column), {}).update(
+                    {str(name): group for name, group in table[column].items()}
+                )
+    return groups
+
+
+def _write_predictions(table: pd.DataFrame, path: Path) -> None:
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
+    with replacing(path) as temporary:
+        pq.write_table(arrow, temporary, compression="zstd", store_schema=False)
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,246 @@
+"""Stage features: a checkpoint over every video and prompt its protocols test, in one or more processes."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+import vidprompt
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.config.paths import FLOOR
+from vidprompt.data.clips.loading import TestClips
+from vidprompt.data.frames.cache import PARAMETERS, FrameCache
+from vidprompt.data.frames.sampling import Views
+from vidprompt.data.splits.split_file import Split, read_split
+from vidprompt.files.atomic import sha256
+from vidprompt.inference.encoding import encode_blocks, single_threaded
+from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
+from vidprompt.inference.feature_store import ALL_FRAMES, takes_all_frames, write_features
+from vidprompt.models import create_model
+from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.checkpoint import load_checkpoint
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import PromptSet, prompt_set
+from vidprompt.pipeline.lineage import lineage
+from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.progress import Progress
+
+BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
+BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
+WORTH_WORKERS = 5_000  # clips; for fewer, starting processes takes longer than they save
+SOURCES = (  # of `vidprompt`: what features of given weights and frames follow from
+    "models/*.py",
+    "data/frame_cache.py",
+    "data/loading.py",
+    "data/sampling.py",
+    "evaluation/encoding.py",
+)
+
+
+@dataclass
+class _Job:
+    """What this process needs to encode its blocks."""
+
+    config: Any
+    model: VideoCLIP
+    cache: FrameCache
+    views: Views
+    state: PartialState
+    title: str
+
+
+def run(config: Any) -> None:
+    """Encode with `config.method` as trained on `config.split` (the frozen floor: all splits).
+
+    Processes launched together share the blocks. A run that was killed goes on after its last block.
+    """
+    dataset, method = config.dataset.name, config.method.name
+    run_name = "frozen" if method == FLOOR else config.split
+    splits, views = _tested(config), Views(**plain(config.views))
+    state = _processes()
+    with warnings.catch_warnings():
+        if not state.is_main_process:
+            warnings.simplefilter("ignore")  # one process says it
+        model = _model(config, load_backbone(plain(config.backbone)))
+    _check_tracklets(splits, model.num_frames)
+    cache = FrameCache(paths.frames(dataset))
+    job = _Job(config, model, cache, views, state, f"features {method} {run_name}")
+    listed, tracklets = (_listed(splits, whole) for whole in (False, True))
+    blocks = plan_blocks(_cached(cache, listed), _cached(cache, tracklets), BLOCK)
+    count = len(listed) + len(tracklets)
+    if not blocks:
+        raise DataError(f"none of the {count} test videos of {run_name} is in {cache.path}")
+    store = BlockStore(paths.encoding(dataset, method, run_name), blocks, _identity(job))
+    for block, features in _encoded(job, _own_blocks(store, state)):
+        store.write(block, features)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        text = _text(job, splits, prompt_set(plain(config.prompts)))
+        rows = BlockRows(store)
+        videos = [video for block in blocks for video in block.videos]
+        whole = [block.whole for block in blocks for _ in block.videos]
+        scale = float(model.logit_scale.detach())
+        out, made_with = (
+            paths.features(dataset, method, run_name),
+            lineage(config, config.split, splits),
+        )
+        write_features(out, videos, rows, text, scale, whole, made_with)
+        store.remove()
+        print(
+            f"{len(videos):,} of {count:,} videos × {rows.shape[1]} views, "
+            f"{len({id(array) for array in text.values()})} label sets for {len(text)} tests"
+        )
+    state.wait_for_everyone()  # else the others' leaving would look like a failure to who launched them
+
+
+def _processes() -> PartialState:
+    """This process among those launched together. They wait long for each other: shares differ."""
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    state = PartialState(cpu=cpu, timeout=timedelta(days=1))
+    if state.num_processes > 1:
+        atexit.register(state.destroy_process_group)
+    return state
+
+
+def _tested(config: Any) -> dict[str, Split]:
+    """Split file → split, of those tested with this model."""
+    files = sorted(paths.splits(config.dataset.name).glob("*.json"))
+    splits = {file.stem: read_split(file) for file in files}
+    if config.method.name != FLOOR:
+        splits = {name: split for name, split in splits.items() if split.run == config.split}
+    if not splits:
+        raise UserError(
+            f"no split of {config.dataset.name} is tested with a model trained on {config.split}"
+        )
+    return splits
+
+
+def _check_tracklets(splits: dict[str, Split], num_frames: int) -> None:
+    """An id must say what is done: all frames, or as many as the model takes."""
+    for name, split in splits.items():
+        how = split.id.partition("@")[2]
+        if split.protocol == "reid" and how not in (ALL_FRAMES, f"{num_frames}-frames"):
+            raise UserError(
+                f"{name} says {how!r} and the model takes {num_frames} frames: set the protocol's "
+                f"tracklet to {num_frames}-frames or {ALL_FRAMES}, and build the splits again"
+            )
+
+
+def _listed(splits: dict[str, Split], whole: bool) -> list[str]:
+    """Test videos to encode by views, or (`whole`) those of which all frames are; each once."""
+    return sorted(
+        {
+            video
+            for split in splits.values()
+            if takes_all_frames(split) == whole
+            for test in split.tests.values()
+            for video in test.videos
+        }
+    )
+
+
+def _cached(cache: FrameCache, videos: Sequence[str]) -> list[str]:
+    return [video for video, row in zip(videos, cache.rows(videos), strict=True) if row >= 0]
+
+
+def _own_blocks(store: BlockStore, state: PartialState) -> list[Block]:
+    """This process's share of the blocks that are still to be encoded."""
+    pending: list[Any] = [None]
+    if state.is_main_process:
+        numbers, said = store.prepare()
+        if said:
+            print(said)
+        pending = [numbers]
+    broadcast_object_list(pending)
+    numbers = pending[0]
+    return [store.blocks[i] for i in numbers[state.process_index :: state.num_processes]]
+
+
+def _encoded(job: _Job, own: Sequence[Block]) -> Iterator[tuple[Block, np.ndarray]]:
+    """Blocks with their features, in order."""
+    for whole, group in groupby(own, key=lambda block: block.whole):
+        blocks = list(group)
+        clips = TestClips(
+            job.cache.path,
+            [video for block in blocks for video in block.videos],
+            num_frames=job.model.num_frames,
+            size=job.model.backbone.image_size,
+            views=job.views,
+            whole=whole,
+        )
+        quiet = not job.state.is_main_process
+        with Progress(job.title, len(clips), unit="clips", quiet=quiet) as progress:
+            features = encode_blocks(
+                job.model,
+                clips,
+                [len(block.videos) for block in blocks],
+                batch_size=BATCH[job.state.device.type],
+                device=job.state.device,
+                progress=progress,
+                workers=job.config.workers if len(clips) >= WORTH_WORKERS else 0,
+            )
+            yield from zip(blocks, features, strict=True)
+
+
+def _model(config: Any, backbone: Backbone) -> VideoCLIP:
+    method = config.method
+    if method.name == FLOOR:
+        return create_model(FLOOR, backbone, num_frames=method.num_frames)
+    path = paths.checkpoint(config.dataset.name, method.name, config.split)
+    if not path.is_file():
+        raise UserError(
+            f"no checkpoint {path}: run `vidprompt train` with the same overrides first"
+        )
+    return load_checkpoint(path, backbone)[0]
+
+
+def _identity(job: _Job) -> dict[str, Any]:
+    """All that the features of given videos follow from: of others, no block is used again."""
+    config, backbone = job.config, job.model.backbone
+    checkpoint = paths.checkpoint(config.dataset.name, config.method.name, config.split)
+    code = hashlib.sha256()
+    for pattern in SOURCES:
+        for file in sorted(Path(vidprompt.__file__).parent.glob(pattern)):
+            code.update(file.read_bytes())
+    return {
+        "checkpoint": FLOOR if config.method.name == FLOOR else sha256(checkpoint),
+        "backbone": [backbone.tag, backbone.identity()],
+        "num_frames": job.model.num_frames,
+        "views": asdict(job.views),
+        "frames": sha256(job.cache.path / PARAMETERS),  # it has every shard's checksum
+        "sizes": [BLOCK, BATCH[job.state.device.type]],
+        "device": job.state.device.type,
+        "code": code.hexdigest(),
+        "torch": torch.__version__,
+    }
+
+
+@torch.inference_mode()
+def _text(job: _Job, splits: dict[str, Split], prompts: PromptSet) -> dict[str, np.ndarray]:
+    """(C, P, E) a recognition test; equal label sets are encoded once, and are one array."""
+    model = job.model.eval().to(job.state.device)
+    encoded: dict[tuple[str, ...], np.ndarray] = {}
+    text = {}
+    with single_threaded(job.state.device):
+        for name, split in splits.items():
+            if split.protocol == "reid":
+                continue
+            for test_name, test in split.tests.items():
+                key = tuple(test.classes)
+                if key not in encoded:
+                    encoded[key] = model.encode_classes(test.classes, prompts).float().cpu().numpy()
+                text[f"{name}/{test_name}"] = encoded[key]
+    return text

@@ -1,0 +1,60 @@
+"""Stage frames: decode every healthy video once into tar shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.data.manifest.table import read_manifest
+from vidprompt.data.probe.videos import Health
+from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.runners import shard_runner
+from vidprompt.files.atomic import write_json
+from vidprompt.system.errors import DataError, TransientError, passing
+from vidprompt.system.progress import Progress
+
+VIDEO_LIMIT_S = 600.0  # to decode and encode one
+
+
+def run(config: Any) -> None:
+    """Build the dataset's frame cache."""
+    dataset = config.dataset
+    manifest = read_manifest(paths.manifest(dataset.name))
+    healthy = manifest[manifest["health"] == Health.OK]
+    unopened = int((manifest["health"] == Health.UNOPENED).sum())
+    if unopened:
+        raise DataError(
+            f"{unopened:,} videos were never opened, so nobody knows how many frames they have: "
+            f"run `vidprompt manifest dataset={dataset.name} dataset.probe=decode` first"
+        )
+    root = Path(dataset.root).resolve()
+    rows = [
+        FrameRow(video, root / path, *rest)
+        for video, path, *rest in healthy[list(FrameRow._fields)].to_numpy().tolist()
+    ]
+    settings = plain(config.frames)
+    per_source = settings.pop("per_source") or {}
+    with Progress(f"frames {dataset.name}", len(rows), unit="videos") as progress:
+        summary = build_frame_cache(
+            rows,
+            FrameSettings(**settings),
+            per_source,
+            paths.frames(dataset.name),
+            workers=config.workers,
+            progress=progress.reach,
+            timeout_s=VIDEO_LIMIT_S,
+            memory_mb=dataset.probe_memory_mb,
+            runner=shard_runner(plain(config.runner), VIDEO_LIMIT_S, dataset.probe_memory_mb),
+        )
+    failed = sorted(summary.pop("failed"), key=lambda f: f["video_id"])
+    write_json(paths.frames(dataset.name) / "failed.json", failed)
+    print(", ".join(f"{name} {value}" for name, value in summary.items()), f"failed {len(failed)}")
+    passed = [failure for failure in failed if passing(failure["reason"])]
+    if passed:  # not to be recorded as done: a disk or a network, not the video
+        first = f"{passed[0]['video_id']}: {passed[0]['reason']}"
+        raise TransientError(
+            f"{len(passed):,} videos could not be read ({first}): run it again, what is done is kept; if "
+            "it stays so, `vidprompt manifest` marks them as broken"
+        )

@@ -1,0 +1,100 @@
+"""Stage manifest: annotations + files → one probed row a video, and the classes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.data.annotations import Annotation, Source, read_annotations
+from vidprompt.data.annotations.listing_report import report_presence
+from vidprompt.data.manifest.build import build_manifest
+from vidprompt.data.manifest.table import write_manifest
+from vidprompt.data.probe.cache import ProbeCache, probe_cached
+from vidprompt.data.probe.health import Health, Limits, Probe
+from vidprompt.data.probe.videos import probe_presence
+from vidprompt.files.atomic import write_json
+from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.progress import Progress
+
+PROBES = ("decode", "stat")
+
+
+def run(config: Any) -> None:
+    """Probe every annotated video and write the manifest."""
+    dataset = config.dataset
+    root = Path(dataset.root)
+    if not root.is_dir():
+        raise DataError(
+            f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
+            f"belongs there (`vidprompt doctor dataset={dataset.name}` says what is expected)"
+        )
+    if dataset.probe not in PROBES:
+        raise UserError(f"dataset.probe={dataset.probe}: choose {' or '.join(PROBES)}")
+    listings = {
+        name: read_annotations(options.pop("reader"), Source(name, root / folder, options))
+        for name, folder, options in sources(dataset)
+    }
+    folders = {name: folder for name, folder, _ in sources(dataset)}
+    annotations = [a for listing in listings.values() for a in listing.annotations]
+    names = [str(Path(folders[a.source], a.path)) for a in annotations]
+    probes = _probe(config, names, annotations)
+    table = build_manifest(annotations, probes, folders)
+    write_manifest(table, paths.manifest(dataset.name))
+    write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
+    missing = [probe.health is Health.MISSING for probe in probes]
+    paths.missing(dataset.name).unlink(missing_ok=True)
+    for sentence in report_presence(annotations, missing, paths.missing(dataset.name)):
+        print(sentence)
+    flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
+    if flawed:
+        print(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
+    counts = Counter(probe.health.value for probe in probes)
+    print(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
+
+
+def sources(dataset: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """(name, folder, reader and its options) of each source of a dataset's configuration."""
+    found = []
+    for name, options in plain(dataset.sources).items():
+        found.append((name, str(options.pop("folder", ".")), options))
+    return found
+
+
+def limits(dataset: Any) -> Limits:
+    """What probing one video of a dataset may take."""
+    return Limits(dataset.probe_timeout_s, dataset.probe_memory_mb, dataset.probe_max_pixels)
+
+
+def _probe(config: Any, names: Sequence[str], annotations: Sequence[Annotation]) -> list[Probe]:
+    """A probe each, of files named below the root. What is not there needs no worker to find out."""
+    dataset = config.dataset
+    root = Path(dataset.root)
+    probes = [Probe(Health.MISSING, f"There is no file {Path(name).name}.") for name in names]
+    there = [
+        row
+        for row, annotation in enumerate(annotations)
+        if annotation.found or os.path.lexists(root / names[row])
+    ]
+    if dataset.probe == "stat":
+        for row in there:
+            probes[row] = probe_presence(root / names[row], annotations[row].kind)
+        return probes
+    items = [(names[row], annotations[row].kind) for row in there]
+    home = paths.probes(dataset.name)
+    with (
+        ProbeCache(home, limits(dataset)) as cache,
+        Progress(f"probe {dataset.name}", len(there), unit="videos") as progress,
+    ):
+        found, known = probe_cached(
+            items, root, cache, dataset.min_frames, config.workers, progress.reach
+        )
+    if known:
+        print(f"{known:,} of {len(items):,} videos were known from {home} and not opened again")
+    for row, probe in zip(there, found, strict=True):
+        probes[row] = probe
+    return probes

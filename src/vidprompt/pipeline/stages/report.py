@@ -1,0 +1,29 @@
+"""Stage report: everything evaluated so far, on one HTML page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vidprompt.config import paths
+from vidprompt.reporting.report import write_report
+
+
+def run(config: Any) -> None:
+    """Write the report of the dataset.
+
+    Faces in re-identification pictures are pixelated unless the dataset says `mosaic: false`; the
+    demo's people are rendered.
+    """
+    dataset = config.dataset.name
+    out = paths.report(dataset)
+    write_report(
+        dataset,
+        manifest_path=paths.manifest(dataset),
+        splits_folder=paths.splits(dataset),
+        frames_folder=paths.frames(dataset),
+        predictions_root=paths.predictions(dataset, "any", "any").parents[2],
+        results_root=out.parents[1],
+        out=out,
+        mosaic=bool(config.dataset.get("mosaic", dataset != "demo")),
+    )
+    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")

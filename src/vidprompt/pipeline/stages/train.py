@@ -1,0 +1,319 @@
+"""Stage train: one method on one training list → a checkpoint, its loss curve and what was chosen."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.data.clips.batch_plan import BatchPlan, PersonBatches, SharedBatches, ShuffledBatches
+from vidprompt.data.clips.loading import Augmentation, Clips, TestClips, batches
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.data.frames.sampling import Views
+from vidprompt.data.splits.split_file import Split, Subset, read_split
+from vidprompt.files.atomic import alone, digest, sha256, write_json, write_text
+from vidprompt.metrics.classification import ensemble_mode
+from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
+from vidprompt.models.checkpoint_metadata import code_version
+from vidprompt.models.factory import configured_model
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.text.prompts import prompt_set
+from vidprompt.pipeline.validator import Look
+from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.progress import Progress
+from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
+from vidprompt.training.objectives import Identity, Objective, create_objective
+from vidprompt.training.processes import Processes
+from vidprompt.training.settings import TrainerSettings, trainer_settings
+from vidprompt.training.snapshots import Snapshots
+
+PARTS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # a run's configuration
+WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # of the trainer's numbers, on results
+
+
+def run(config: Any) -> None:
+    """Train `config.method` on the training list of `config.split`, or go on where that was stopped."""
+    dataset, method, name = config.dataset.name, config.method, config.split
+    lists = _lists(config)
+    accelerator = new_accelerator(str(config.trainer.precision))
+    processes = Processes(accelerator)
+    torch.manual_seed(config.seed)
+    backbone = load_backbone(plain(config.backbone))
+    model = configured_model(config, lists.train.classes, backbone)
+    model.recompute = config.trainer.recompute
+    if config.trainer.compile:
+        model.compile()
+    say = print if processes.main else _nothing
+    say(_opening(method.name, lists, model, processes.count))
+    objective = _objective(config, lists.split, model)
+    settings, plan = _plan(config, lists)
+    about = _about(config, lists, backbone.identity())
+    processes.agree(about, "data and settings")
+    folder = paths.training(dataset, method.name, name)
+    snapshots = Snapshots(folder, about, say)
+    source = _source(config, lists, model, plan, processes)
+    title = f"train {method.name} {name}"
+    with ExitStack() as stack:
+        if processes.main:
+            stack.enter_context(alone(folder))
+        progress = stack.enter_context(
+            Progress(title, settings.steps, unit="steps", quiet=not processes.main)
+        )
+        log = train(
+            objective,
+            source,
+            settings,
+            accelerator=accelerator,
+            snapshots=snapshots,
+            log_folder=folder,
+            progress=progress,
+            looks=_looks(config, lists, model, processes),
+        )
+        if processes.main:
+            _write(config, lists, model, log, settings, about)
+            snapshots.clear()
+    processes.wait()
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The usable videos a run sees: to train on, to choose by (maybe), and the whole split."""
+
+    split: Split
+    train: Subset
+    listed: int
+    val: Subset | None
+    cache: FrameCache
+
+
+def _lists(config: Any) -> _Lists:
+    dataset, method = config.dataset.name, config.method
+    split = read_split(paths.splits(dataset) / f"{config.split}.json")
+    if split.train is None:
+        raise UserError(f"split {config.split} is for testing: train on {split.run}")
+    if method.objective is None:
+        raise UserError(f"{method.name} has nothing to train")
+    if config.protocol.name != split.protocol:
+        raise UserError(
+            f"split {config.split} is of protocol {split.protocol}: leave out "
+            f"protocol={config.protocol.name}, or set it to that"
+        )
+    cache = FrameCache(paths.frames(dataset))
+    train, val = (_usable(part, cache) if part else None for part in (split.train, split.val))
+    if train is None or not train.videos:
+        raise DataError(f"no training video of {config.split} is in the frame cache {cache.path}")
+    return _Lists(split, train, len(split.train.videos), val if val and val.videos else None, cache)
+
+
+def _usable(listed: Subset, cache: FrameCache) -> Subset:
+    return listed.keep({video for video in listed.videos if video in cache})
+
+
+def _opening(method: str, lists: _Lists, model: VideoCLIP, processes: int) -> str:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    held = f", {len(lists.val.videos)} held out" if lists.val else ""
+    shared = f", {processes} processes" if processes > 1 else ""
+    return (
+        f"{method} on {lists.split.id}: {trained:,} trainable parameters, "
+        f"{len(lists.train.videos)} of {lists.listed} videos usable{held}{shared}"
+    )
+
+
+def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
+    if split.train is None:
+        raise UserError(f"{split.id} has no training list")
+    prompts = prompt_set(plain(config.prompts))
+    if split.protocol == "reid":
+        return Identity(
+            model,
+            split.train.classes,
+            context_length=config.protocol.context_length,
+            margin=config.protocol.margin,
+            triplet_weight=config.protocol.triplet_weight,
+        )
+    options = plain(config.method.objective_options)
+    return create_objective(config.method.objective, model, split.train.classes, prompts, options)
+
+
+def _plan(config: Any, lists: _Lists) -> tuple[TrainerSettings, BatchPlan]:
+    """The run's numbers, and which videos make each batch."""
+    if config.trainer.get("length", None) is None:
+        raise UserError(
+            f"how long is {config.method.name} trained? write params/recipe/<trainer>/"
+            f"{config.method.name}.yaml (length, lr) as of another method"
+        )
+    trainer, videos, cache = plain(config.trainer), lists.train, lists.cache
+    if lists.split.protocol == "reid":
+        people, tracklets = config.protocol.people_per_batch, config.protocol.tracklets_per_person
+        size = min(people, len(set(videos.labels))) * tracklets
+    else:
+        size = min(trainer["batch_size"], len(videos.videos))
+    settings = trainer_settings(
+        trainer, videos=len(videos.videos), batch_size=size, seed=config.seed
+    )
+    if lists.split.protocol == "reid":
+        return settings, PersonBatches(
+            videos.labels, people, tracklets, settings.steps, config.seed
+        )
+    streaming = trainer["order"] == "streaming"
+    shards = cache.shards(cache.rows(videos.videos)) if streaming else None
+    count = len(videos.videos)
+    return settings, ShuffledBatches(count, size, settings.steps, config.seed, shards=shards)
+
+
+def _source(
+    config: Any, lists: _Lists, model: VideoCLIP, plan: BatchPlan, processes: Processes
+) -> Source:
+    trainer, videos = config.trainer, lists.train
+    augmentation = plain(trainer.augmentation)
+    augmentation["flip"] = augmentation["flip"] and bool(config.dataset.mirror)
+    clips = Clips(
+        str(lists.cache.path),
+        videos.videos,
+        videos.labels,
+        num_frames=model.num_frames,
+        size=model.backbone.image_size,
+        seed=config.seed,
+        augmentation=Augmentation(**augmentation),
+        sampling=trainer.sampling,
+        stride=trainer.stride,
+        encoded=trainer.decode == "device",
+    )
+    share = processes.share(len(plan.batch(0)))
+
+    def names(step: int) -> Sequence[str]:
+        return [videos.videos[index] for _, index in plan.batch(step)]
+
+    return Source(
+        lambda start: batches(
+            clips, SharedBatches(plan, share, start), trainer.workers, processes.device
+        ),
+        names,
+    )
+
+
+def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -> Looks | None:
+    prompts, ensemble = prompt_set(plain(config.prompts)), ensemble_mode(config.prompts.ensemble)
+    reid = lists.split.protocol == "reid"
+
+    def clips(videos: Sequence[str]) -> TestClips:
+        return TestClips(
+            lists.cache.path,
+            videos,
+            num_frames=model.num_frames,
+            size=model.backbone.image_size,
+            views=Views(**plain(config.views)),
+        )
+
+    def look(part: Subset) -> Look:
+        return Look(
+            model,
+            clips,
+            part.videos,
+            part.labels,
+            classes=None if reid else part.classes,
+            prompts=prompts,
+            ensemble=ensemble,
+            rank=processes.rank,
+            count=processes.count,
+        )
+
+    tests: list[Subset] = []
+    if config.trainer.best_on_test:
+        tests = [_usable(test, lists.cache) for test in lists.split.tests.values()]
+        if reid:  # query and gallery have the same people
+            videos = [video for test in tests for video in test.videos]
+            labels = [label for test in tests for label in test.labels]
+            tests = [Subset(tests[0].classes, videos, labels)]
+    if lists.val is None and not tests:
+        return None
+    return Looks(look(lists.val) if lists.val else None, [look(t) for t in tests if t.videos])
+
+
+def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
+    """What a run's numbers follow from: a snapshot or checkpoint of another is another."""
+    whole = plain(config)
+    about = {part: whole[part] for part in PARTS}
+    about["trainer"] = {k: v for k, v in about["trainer"].items() if k not in WITHOUT_EFFECT}
+    about["mirror"] = bool(config.dataset.mirror)
+    if lists.split.protocol == "reid":
+        about["protocol"] = whole["protocol"]
+    if lists.val is not None or config.trainer.best_on_test:
+        about["views"] = whole["views"]
+    val = lists.val
+    return about | {
+        "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
+        "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
+        "weights": backbone,
+        "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
+        "code": code_version("data", "models", "training"),
+    }
+
+
+def _write(
+    config: Any,
+    lists: _Lists,
+    model: VideoCLIP,
+    log: TrainingLog,
+    settings: TrainerSettings,
+    about: dict[str, Any],
+) -> None:
+    dataset, method, name = config.dataset.name, config.method, config.split
+    followed = {k: v for k, v in about.items() if k not in ("code", "cached_frames")}
+    metadata = CheckpointMetadata(
+        method=method.name,
+        num_frames=method.num_frames,
+        backbone=model.backbone.tag,
+        backbone_checksum=model.backbone.identity(),
+        class_names=lists.train.classes,
+        options=model.options,
+        config_hash=digest(followed),
+        version=code_version(),
+    )
+    out = paths.checkpoint(dataset, method.name, name)
+    save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
+    write_text(paths.training_log(dataset, method.name, name), _as_csv(log))
+    write_json(paths.training_summary(dataset, method.name, name), _summary(lists, log, settings))
+    rate = log.done / log.seconds if log.seconds else 0.0
+    chosen = "" if log.kept_step == settings.steps else f", of step {log.kept_step}"
+    print(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
+
+
+def _summary(lists: _Lists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
+    """What a reviewer asks of a run: how long, on what, how it ended, and how its step was chosen."""
+    on_test = [look for look in log.looks if "test" in look]
+    best = max(on_test, key=lambda look: look["test"], default=None)
+    return {
+        "videos": len(lists.train.videos),
+        "listed": lists.listed,
+        "held_out": len(lists.val.videos) if lists.val else 0,
+        "steps": settings.steps,
+        "epochs": round(settings.steps * settings.batch_size / len(lists.train.videos), 2),
+        "last": log.rows[-1] if log.rows else None,
+        "select": settings.select,
+        "kept_step": log.kept_step,
+        "skipped_steps": log.skipped,
+        "looks": log.looks,
+        "best_on_test": {"step": best["step"], "value": best["test"]} if best else None,
+    }
+
+
+def _as_csv(log: TrainingLog) -> str:
+    text = io.StringIO()
+    terms = sorted({name for row in log.rows for name in row} - {"step", "loss", "lr"})
+    writer = csv.DictWriter(text, ["step", "loss", *terms, "lr"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(log.rows)
+    return text.getvalue()
+
+
+def _nothing(_sentence: str) -> None:
+    """Other processes than the first say nothing."""

@@ -1,0 +1,52 @@
+"""Stage validate: Great Expectations over manifest and splits; a failed expectation stops here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config import paths
+from vidprompt.config.compose import plain
+from vidprompt.data.checks.expectations import first_failures, validate_dataset
+from vidprompt.data.checks.health import health_report
+from vidprompt.data.manifest.table import read_classes, read_manifest
+from vidprompt.data.splits.class_lists import read_classes_file
+from vidprompt.data.splits.split_file import read_split
+from vidprompt.files.atomic import write_json
+from vidprompt.pipeline.stages.splits import protocols_of
+from vidprompt.system.errors import DataError
+
+
+def run(config: Any) -> None:
+    """Write health.json and validation.json; raise DataError when an expectation of severity error fails."""
+    dataset = config.dataset
+    manifest = read_manifest(paths.manifest(dataset.name))
+    files = sorted(paths.splits(dataset.name).glob("*.json"))
+    settings = plain(dataset.validation)
+    splits = {file.stem: read_split(file).to_json() for file in files}
+    write_json(paths.health(dataset.name), health_report(manifest, splits))
+    report = validate_dataset(
+        manifest,
+        splits,
+        classes=read_classes(paths.classes(dataset.name)),
+        min_frames=dataset.min_frames,
+        expected=settings["expected"],
+        severity=settings["severity"],
+        max_broken_share=settings["max_broken_share"],
+        ranges=settings["ranges"],
+        known_classes=_known_classes(config),
+        docs=Path("cache/data_docs") / dataset.name,
+    )
+    write_json(paths.validation(dataset.name), report)
+    for sentence in first_failures(report, "warn"):
+        print(f"warning: {sentence}")
+    failures = first_failures(report)
+    if failures:
+        raise DataError(f"{dataset.name} does not validate: " + "; ".join(failures))
+    health = ", ".join(f"{reason} {count}" for reason, count in report["health"].items())
+    print(f"{len(report['expectations'])} expectations met; videos: {health}")
+
+
+def _known_classes(config: Any) -> list[str]:
+    file = zero_shot.known_classes if (zero_shot := protocols_of(config).get("zero_shot")) else None
+    return read_classes_file(Path(config.dataset.root) / file) if file else []

@@ -1,0 +1,85 @@
+"""The tags that `origin` has: where some are missing here, a model could be judged against nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidprompt.provenance.revision import git, try_git
+from vidprompt.registry.checks import Check
+from vidprompt.system.errors import UserError
+
+SECONDS = 30  # for an answer
+
+
+def check_tags(root: Path, name: str, remote: str = "origin") -> Check:
+    """Are all versions and stages of a model that the remote knows here, and the same?
+
+    Not done, and so shown, where there is no such remote or it does not answer.
+    """
+    about, wanted = f"{remote}'s of {name}", "all here"
+    if try_git(root, "remote", "get-url", remote) is None:
+        return Check("tags", about, f"there is no {remote}", wanted, done=False)
+    patterns = (f"refs/tags/{name}@*", f"refs/tags/{name}#*")
+    listed = _asked(root, remote, patterns)
+    if listed is None:
+        return Check("tags", about, f"{remote} does not answer", wanted, done=False)
+    there = _tags(listed, patterns)
+    here = _tags(git(root, "for-each-ref", "--format=%(objectname)%09%(refname)"), patterns)
+    missing = sorted(tag for tag in there if here.get(tag) != there[tag])
+    if not missing:
+        return Check("tags", about, f"{len(there)} of {len(there)}", wanted)
+    problem = (
+        f"{len(missing)} of {remote}'s {len(there)} tags of {name} are not here or are others here "
+        f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it cannot be said what is in "
+        "a stage: `git fetch --tags`, with `--force` where one was moved"
+    )
+    return Check("tags", about, f"{len(there) - len(missing)} of {len(there)}", wanted, problem)
+
+
+def _asked(root: Path, remote: str, patterns: Sequence[str]) -> str | None:
+    """What `git ls-remote` prints; it asks for no password. None when it fails."""
+    command = ["git", "-C", str(root), "ls-remote", "--tags", remote, *patterns]
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS,
+            env=os.environ | quiet,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def _tags(lines: str, patterns: Sequence[str]) -> dict[str, str]:
+    """Tag → object, of lines with both; the commits that tags name (`^{}`) are left out."""
+    starts, found = tuple(pattern.removesuffix("*") for pattern in patterns), {}
+    for line in lines.splitlines():
+        commit, _, ref = line.partition("\t")
+        if ref.startswith(starts) and not ref.endswith("^{}"):
+            found[ref.removeprefix("refs/tags/")] = commit
+    return found
+
+
+def push(root: Path, tags: Sequence[str], remote: str = "origin") -> None:
+    """Send tags, all or none, and the commits they name to a git remote. UserError when it takes none."""
+    try:
+        git(root, "push", "--quiet", "--atomic", remote, *(f"refs/tags/{tag}" for tag in tags))
+    except UserError as error:
+        raise UserError(
+            f"the tags are made, but {remote} did not take them: `git push --atomic {remote} "
+            f"{' '.join(tags)}` ({error})"
+        ) from error
+
+
+def check_remote(root: Path, remote: str = "origin") -> None:
+    """UserError where git has no such remote."""
+    if try_git(root, "remote", "get-url", remote) is None:
+        raise UserError(
+            f"git has no remote {remote!r} to push tags to: leave --push out, or add it"
+        )

@@ -1,0 +1,232 @@
+"""The DVC remote that is part of this repository (`sample`) holds the demo and nothing else.
+
+What is in it is published with the code: videos under a licence, and frames made of them, must not be.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Set
+from pathlib import Path
+from typing import Any
+
+from vidprompt.provenance.revision import Revision
+from vidprompt.system.errors import DataError, UserError
+
+REMOTE = "sample"
+LIMIT = 20_000_000  # bytes, counted as `du -sb` does
+DATA = "data/demo"  # what data.dvc brings
+MODELS = "models/demo/"  # of what dvc.yaml declares under `artifacts:`, what is below here
+SHOWN = 3  # files that a sentence names
+
+
+def check_store(root: Path = Path(), limit: int = LIMIT) -> str:
+    """What the store holds, in a sentence, if that is the demo, whole and within `limit` bytes.
+
+    UserError names what is there besides, missing, damaged or too much, and what to do about each; so it
+    does for a `.dvc/config` that makes the store the default remote.
+    """
+    store = _folder(root)
+    wanted, there = _wanted(root, store), _files(store)
+    foreign = there - wanted.keys()
+    ours = {name: wanted[name] for name in sorted(there & wanted.keys())}
+    size = _size(store, ours.keys())
+    problems = [
+        *_default(root),
+        *_foreign(root, store, foreign),
+        *_damaged(store, ours),
+        *_too_much(store, ours, size, limit),
+    ]
+    if problems:
+        raise UserError("; ".join(problems))
+    missing = [what for name, what in wanted.items() if what.startswith(DATA) and name not in there]
+    if missing:
+        raise DataError(
+            f"{store} lacks {_files_of(missing)} of the demo ({_listed(missing)}), which no clone "
+            "would get: `dvc push data.dvc` where they are"
+        )
+    return f"{store}: the demo in {_files_of(there)}, {size:,} of {limit:,} bytes"
+
+
+def remove_foreign(root: Path = Path()) -> list[str]:
+    """Delete from the store what is not the demo's; what that was, sorted by its place there."""
+    store = _folder(root)
+    foreign = sorted(_files(store) - _wanted(root, store).keys())
+    known = _known(root, store)
+    for name in foreign:
+        (store / name).unlink()
+    for folder in sorted((p for p in store.rglob("*") if p.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    return [f"{known[name]} as {name}" if name in known else name for name in foreign]
+
+
+def _folder(root: Path) -> Path:
+    """Where the store is. UserError where `.dvc/config` does not say so, or nothing is there."""
+    url = _config(root).get(f"'remote \"{REMOTE}\"'", "url", fallback="")
+    if not url:
+        raise UserError(
+            f"{root / '.dvc/config'} has no remote {REMOTE!r}: run in the project's folder"
+        )
+    store = Path(os.path.normpath(root / ".dvc" / url))
+    if not store.is_dir():
+        raise UserError(f"{store}, the remote {REMOTE!r}, is not there: `git checkout -- {store}`")
+    return store
+
+
+def _config(root: Path) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    try:
+        config.read(root / ".dvc/config", encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{root / '.dvc/config'} cannot be read: {error}") from error
+    return config
+
+
+def _wanted(root: Path, store: Path) -> dict[str, str]:
+    """What may be in the store: file of it → what that is in the project."""
+    outs = Revision(root).yaml("data.dvc").get("outs") or []
+    demo = [out for out in outs if out.get("path") == DATA]
+    if not demo:  # and all would be foreign
+        raise UserError(f"data.dvc does not track {DATA}: `git checkout -- data.dvc`")
+    listing = store / _place(demo[0]["md5"])
+    if not listing.is_file() or _md5(listing) != listing.parent.name + listing.stem:
+        raise DataError(
+            f"{listing}, the list of what {DATA} is, is not in the store or damaged: `dvc push data.dvc` "
+            f"where the demo is, or `git checkout -- {store}`"
+        )
+    return _contents(store, DATA, demo[0]["md5"]) | {
+        _place(md5): f"{path} ({name})" for name, path, md5 in _weights(root)
+    }
+
+
+def _weights(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, path and MD5 of the demo's declared models: as they are now, and in each registered version."""
+    from vidprompt.registry.versions import histories
+
+    named: dict[str, set[str]] = {"": set()}  # commit → names that are versions there; "": now, all
+    for name, history in histories(root).items():
+        for version in history.versions:
+            named.setdefault(version.commit, set()).add(name)
+    for commit, names in named.items():
+        revision = Revision(root, commit)
+        artifacts = revision.yaml("dvc.yaml").get("artifacts") or {}
+        paths = {name: str((about or {}).get("path")) for name, about in artifacts.items()}
+        outs = _outs(revision) if any(path.startswith(MODELS) for path in paths.values()) else {}
+        for name, path in sorted(paths.items()):
+            if path.startswith(MODELS) and path in outs and (not commit or name in names):
+                yield name, path, outs[path]
+
+
+def _outs(revision: Revision) -> dict[str, str]:
+    """What DVC keeps of the stages: path → MD5."""
+    stages = (revision.yaml("dvc.lock").get("stages") or {}).values()
+    outs = (out for stage in stages for out in stage.get("outs") or [])
+    return {out["path"]: out["md5"] for out in outs if "md5" in out}
+
+
+def _contents(store: Path, path: str, md5: str) -> dict[str, str]:
+    """A tracked file, or a folder with what the store's list says is in it: place → path."""
+    found = {_place(md5): path}
+    listing = store / _place(md5)
+    if md5.endswith(".dir") and listing.is_file():
+        try:
+            entries = json.loads(listing.read_bytes())
+            found |= {_place(entry["md5"]): f"{path}/{entry['relpath']}" for entry in entries}
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{listing}, the list of what {path} is, cannot be read") from error
+    return found
+
+
+def _place(md5: str) -> str:
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _files(store: Path) -> set[str]:
+    return {p.relative_to(store).as_posix() for p in store.rglob("*") if not p.is_dir()}
+
+
+def _default(root: Path) -> Iterator[str]:
+    if _config(root).get("core", "remote", fallback="") == REMOTE:
+        yield (
+            f"{root / '.dvc/config'} makes {REMOTE} the default, so that `dvc push` would publish every "
+            "dataset: `dvc remote default --unset`"
+        )
+
+
+def _size(store: Path, files: Set[str]) -> int:
+    """Bytes of the files and of the folders that they need."""
+    paths = {store, *(store / name for name in files)}
+    paths |= {folder for path in paths for folder in path.parents if folder.is_relative_to(store)}
+    return sum(path.lstat().st_size for path in paths)
+
+
+def _too_much(store: Path, ours: dict[str, str], size: int, limit: int) -> Iterator[str]:
+    if size <= limit:
+        return
+    weights = {what: (store / name).stat().st_size for name, what in ours.items()}
+    models = [f"{what} {n:,}" for what, n in sorted(weights.items()) if what.startswith(MODELS)]
+    said = f", {', '.join(models)} among them" if models else ""
+    yield (
+        f"{store} has {size:,} bytes of at most {limit:,} of the demo's{said}: keep fewer models "
+        "there, or make the demo smaller"
+    )
+
+
+def _foreign(root: Path, store: Path, names: Set[str]) -> Iterator[str]:
+    if not names:
+        return
+    known = _known(root, store)
+    size = sum((store / name).lstat().st_size for name in names)
+    listed = _listed(sorted(known.get(name, name) for name in names))
+    yield (
+        f"{store} holds {_files_of(names)} ({size:,} bytes) not of the demo ({listed}) that would "
+        "be published with the code: `vidprompt check-store --remove` deletes them; a commit that has "
+        "them must not be pushed (`git reset`); a registered model's weights belong there once its tag "
+        "is here (`git fetch --tags`)"
+    )
+
+
+def _damaged(store: Path, wanted: dict[str, str]) -> Iterator[str]:
+    def whole(name: str) -> bool:
+        place = store / name
+        return _md5(place) == place.parent.name + place.name.removesuffix(".dir")
+
+    damaged = [what for name, what in wanted.items() if not whole(name)]
+    if damaged:
+        yield (
+            f"{store} has other bytes than its names say for {_listed(damaged)}: `git checkout -- {store}`"
+        )
+
+
+def _known(root: Path, store: Path) -> dict[str, str]:
+    """What the project's own files say of places in the store: so that a sentence can name a dataset."""
+    tracked: dict[str, str] = _outs(Revision(root))
+    for file in sorted([*root.glob("*.dvc"), *(root / "data").glob("*.dvc")]):
+        if not file.is_file():  # the folder .dvc
+            continue
+        content: dict[str, Any] = Revision(root).yaml(file.relative_to(root).as_posix())
+        for out in content.get("outs") or []:
+            place = file.relative_to(root).parent / str(out.get("path"))
+            tracked[place.as_posix()] = str(out.get("md5", ""))
+    found: dict[str, str] = {}
+    for path, md5 in tracked.items():
+        found |= _contents(store, path, md5)
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _files_of(names: Collection[str]) -> str:
+    return f"{len(names):,} file{'' if len(names) == 1 else 's'}"

@@ -1,0 +1,92 @@
+"""Strips of frames for the report, as data URIs from the frame cache."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprompt.data.frames.cache import FrameCache, segment_centres
+from vidprompt.system.errors import DataError
+
+TALLEST = 96  # pixels; larger frames are shrunk, smaller ones are shown at twice their size
+QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to embed, and the size to show it at."""
+
+    uri: str
+    width: int
+    height: int
+    pixelated: bool
+
+
+def chosen(video_ids: Sequence[str], count: int) -> list[str]:
+    """`count` of the videos, by a hash of their ids: the same ones whenever they are there."""
+    return sorted(set(video_ids), key=lambda v: hashlib.sha256(v.encode()).hexdigest())[:count]
+
+
+def strip(
+    cache: FrameCache, video_id: str, frames: int, parts: int = 1, mosaic: bool = False
+) -> list[Picture]:
+    """Evenly spaced frames side by side, in `parts` pictures; nothing for a video not cached.
+
+    `mosaic` pixelates the upper third of every frame.
+    """
+    if video_id not in cache:
+        return []
+    try:
+        found = cache.read(video_id, segment_centres(cache.num_frames(video_id), frames).tolist())
+    except DataError:
+        return []
+    shown = [_shrunk(pixelated_top(frame) if mosaic else frame) for frame in found]
+    size = -(-len(shown) // parts)
+    return [_encoded(shown[start : start + size]) for start in range(0, len(shown), size)]
+
+
+def pixelated_top(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frame with its upper third in about six coarse squares across: faces are gone."""
+    from PIL import Image
+
+    height, width = frame.shape[:2]
+    top = -(-height // 3)
+    block = max(2, width // 6)
+    image = Image.fromarray(frame[:top])
+    coarse = (max(1, width // block), max(1, top // block))
+    small = image.resize(coarse, Image.Resampling.BOX)
+    out = frame.copy()
+    out[:top] = np.asarray(small.resize((width, top), Image.Resampling.NEAREST))
+    return out
+
+
+def _shrunk(frame: NDArray[np.uint8]) -> Any:
+    from PIL import Image
+
+    image = Image.fromarray(frame)
+    if image.height <= TALLEST:
+        return image
+    width = max(1, round(image.width * TALLEST / image.height))
+    return image.resize((width, TALLEST), Image.Resampling.LANCZOS)
+
+
+def _encoded(images: Sequence[Any]) -> Picture:
+    """Images of one size in a row, as WebP, with a transparent line between them."""
+    from PIL import Image
+
+    width, height = images[0].size
+    row = Image.new("RGBA", ((width + 1) * len(images) - 1, height))
+    for i, image in enumerate(images):
+        row.paste(image, (i * (width + 1), 0))
+    buffer = io.BytesIO()
+    row.save(buffer, "WEBP", quality=QUALITY, method=4)
+    uri = "data:image/webp;base64," + b64encode(buffer.getvalue()).decode()
+    scale = 2 if height < TALLEST else 1
+    return Picture(uri, row.width * scale, height * scale, scale == 2)

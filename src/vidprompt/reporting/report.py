@@ -1,0 +1,289 @@
+"""One self-contained HTML page about a dataset's results. Equal inputs give equal bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.files.atomic import write_text
+from vidprompt.reporting import charts, heatmap
+from vidprompt.reporting import frame_strips as pictures
+from vidprompt.reporting import report_data as data
+from vidprompt.reporting.measures import (
+    FLOOR,
+    PROTOCOL_TITLES,
+    Metrics,
+    Row,
+    order_methods,
+    percent,
+    points,
+    read_metrics,
+    rows_of,
+)
+from vidprompt.system.errors import DataError
+
+FRAMES, EXAMPLES, QUERIES, RANKED = 8, 6, 6, 5
+CLASSES_DRAWN = 60  # in a plot of classes; of more, the easiest and the hardest
+_RECOGNITION = ("supervised", "base_to_novel", "few_shot", "zero_shot")
+_REID = ("clothes-changing", "general", "same-clothes")
+
+
+def write_report(
+    dataset: str,
+    *,
+    manifest_path: Path,
+    splits_folder: Path,
+    frames_folder: Path,
+    predictions_root: Path,
+    results_root: Path,
+    out: Path,
+    mosaic: bool = False,
+) -> None:
+    """Write the page to `out`, atomically.
+
+    `predictions_root` and `results_root` hold a folder a dataset, the other paths are the
+    dataset's own. `mosaic` pixelates the upper third of re-identification pictures (faces).
+    What is missing (a method, frames, predictions) is left out. DataError without any metrics.
+    """
+    metrics = read_metrics(dataset, results_root)
+    results, predictions = results_root / dataset, predictions_root / dataset
+    methods = order_methods([*metrics, *(run.parent.name for run in results.glob("*/runs"))])
+    rows = rows_of(metrics)
+    cache = _cache(frames_folder)
+    context = {
+        "dataset": dataset,
+        "methods": methods,
+        "floor": FLOOR,
+        "titles": PROTOCOL_TITLES,
+        "rows": rows,
+        "headlines": data.headlines(rows),
+        "facets": _facets(rows, methods),
+        "matrices": _matrices(metrics, results, methods),
+        "losses": _losses(results, methods),
+        "classes": _classes(metrics, results, methods),
+        "calibration": _calibration(metrics, results, methods),
+        "cmc": _cmc(results, methods),
+        "examples": _examples(predictions, methods, cache),
+        "queries": _queries(predictions, methods, cache, mosaic),
+        "health": data.health(manifest_path, splits_folder),
+        "validation": data.validation(results / "validation.json"),
+        "splits": data.split_files(splits_folder),
+        "provenance": data.provenance(metrics, manifest_path),
+    }
+    write_text(out, _render(context))
+
+
+def _render(context: dict[str, Any]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vidprompt", "reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "breakable": charts.breakable,
+    }
+    environment.globals |= {"interval": charts.interval, "key_mark": charts.key_mark}
+    return environment.get_template("report.html.jinja").render(context)
+
+
+def _cache(folder: Path) -> FrameCache | None:
+    """The frame cache, or None when it is not built: the page then has no pictures."""
+    try:
+        return FrameCache(folder)
+    except DataError:
+        return None
+
+
+def _facets(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Any]]:
+    facets: dict[str, list[Row]] = {}
+    for row in rows:
+        facets.setdefault(row.facet, []).append(row)
+    return [(title, charts.bars(title, part, methods)) for title, part in facets.items()]
+
+
+def _test_title(protocol: str, test: str) -> str:
+    title = PROTOCOL_TITLES.get(protocol, protocol)
+    return title if test == "test" else f"{title}: {test} classes"
+
+
+def _matrices(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Confusion matrices of the supervised and the base and novel tests, a panel a method."""
+    found = []
+    for protocol in ("supervised", "base_to_novel"):
+        for test in data.tests_of(metrics, protocol):
+            by_method = data.confusions(results, methods, protocol, test)
+            classes = sorted(
+                {name for pairs in by_method.values() for pair in pairs for name in pair}
+            )
+            title = _test_title(protocol, test)
+            panels = [
+                {
+                    "method": method,
+                    "index": methods.index(method),
+                    "chart": heatmap.heatmap(f"{title}: confusion of {method}", pairs, classes),
+                    "confused": heatmap.most_confused(pairs),
+                }
+                for method, pairs in by_method.items()
+            ]
+            if panels:
+                found.append({"title": title, "classes": len(classes), "panels": panels})
+    return found
+
+
+def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """By method, a chart a run: the loss, and its terms as thin lines."""
+    found = []
+    for colour, method in enumerate(methods):
+        runs = []
+        for run, table in data.loss_tables(results, method):
+            names = [name for name in table.columns if name not in ("step", "loss", "lr")]
+            series = [charts.Series("loss", _xy(table, "step", "loss"), colour)]
+            for dash, name in enumerate(names, 1):
+                term = _xy(table, "step", name)
+                series.append(charts.Series(name, term, colour, thin=True, dash=dash))
+            chart = charts.lines(f"Loss of {method} in {run}", series, "step", last=True)
+            runs.append({"run": run, "terms": names, "chart": chart})
+        if runs:
+            found.append({"method": method, "runs": runs})
+    return found
+
+
+def _xy(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
+    """Two columns as points, without what is not a number."""
+    part = table[[x, y]].apply(data.numbers).dropna()
+    return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
+
+
+def _classes(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Accuracy by class, a chart a test."""
+    found = []
+    for protocol in ("supervised", "zero_shot", "base_to_novel"):
+        for test in data.tests_of(metrics, protocol):
+            rows = data.class_accuracies(results, methods, protocol, test)
+            if not rows:
+                continue
+            left_out = max(0, len(rows) - CLASSES_DRAWN)
+            if left_out:
+                rows = rows[: CLASSES_DRAWN // 2] + rows[-CLASSES_DRAWN // 2 :]
+            title = _test_title(protocol, test)
+            chart = charts.dots(title, rows, methods)
+            found.append({"title": title, "left_out": left_out, "chart": chart})
+    return found
+
+
+def _calibration(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Reliability diagrams and calibration errors, one of each a test."""
+    found = []
+    for protocol in ("supervised", "zero_shot", "base_to_novel"):
+        for test in data.tests_of(metrics, protocol):
+            bins = data.reliability_bins(results, methods, protocol, test)
+            if not bins:
+                continue
+            title = _test_title(protocol, test)
+            chart = charts.reliability(title, {methods.index(m): b for m, b in bins.items()})
+            errors = data.calibration_errors(metrics, protocol, test)
+            found.append({"title": title, "chart": chart, "errors": errors})
+    return found
+
+
+def _cmc(results: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
+    """The CMC curves, a chart a protocol."""
+    series: dict[str, list[charts.Series]] = {}
+    for k, method in enumerate(methods):
+        table = data.read_table(results / method / "reid" / "cmc.csv")
+        if table is None:
+            continue
+        for protocol, rows in table.groupby("protocol"):
+            one = charts.Series(method, _xy(rows.sort_values("rank"), "rank", "value"), k)
+            series.setdefault(str(protocol), []).append(one)
+    return [
+        (protocol, charts.lines(f"CMC, {protocol}", series[protocol], "rank", share=True))
+        for protocol in sorted(series, key=lambda name: (name != "general", name))
+    ]
+
+
+def _examples(
+    predictions: Path, methods: Sequence[str], cache: FrameCache | None
+) -> dict[str, Any] | None:
+    """Right and wrong predictions of every method in the first protocol that has some."""
+    columns = ("split", "test", "video_id", "label", "predicted", "top5_scores")
+    for protocol in _RECOGNITION:
+        found: dict[str, data.Examples] = {}
+        for method in methods:
+            table = data.predictions(predictions / method / f"{protocol}.parquet", columns)
+            if table is None or table.empty:
+                continue
+            table = table[table["split"] == table["split"].min()].set_index("video_id")
+            right = table["label"] == table["predicted"]
+            found[method] = data.Examples(
+                _strips(table[right], cache), _strips(table[~right], cache)
+            )
+        if found:
+            return {"title": PROTOCOL_TITLES[protocol], "methods": found}
+    return None
+
+
+def _strips(table: pd.DataFrame, cache: FrameCache | None) -> list[dict[str, Any]]:
+    """Some of the predictions, with eight frames in two pictures each."""
+    found = []
+    for video_id in pictures.chosen(table.index.tolist(), EXAMPLES):
+        row = table.loc[video_id]
+        scores = list(row["top5_scores"])
+        found.append(
+            {
+                "video_id": video_id,
+                "label": row["label"],
+                "predicted": row["predicted"],
+                "score": float(scores[0]) if scores else None,
+                "pictures": pictures.strip(cache, video_id, FRAMES, parts=2) if cache else [],
+            }
+        )
+    return found
+
+
+def _queries(
+    predictions: Path, methods: Sequence[str], cache: FrameCache | None, mosaic: bool
+) -> dict[str, Any] | None:
+    """The same few queries for every method, with their best gallery tracklets."""
+
+    def picture(video_id: str) -> Any:
+        found = pictures.strip(cache, video_id, 1, mosaic=mosaic) if cache else []
+        return found[0] if found else None
+
+    for protocol in _REID:
+        found: dict[str, list[dict[str, Any]]] = {}
+        columns = ("protocol", "video_id", "label", "average_precision", "ranked", "hits")
+        for method in methods:
+            table = data.predictions(predictions / method / "reid.parquet", columns)
+            if table is None or not (table["protocol"] == protocol).any():
+                continue
+            table = table[table["protocol"] == protocol].set_index("video_id")
+            found[method] = [
+                _query(query, table.loc[query].to_dict(), picture)
+                for query in pictures.chosen(table.index.tolist(), QUERIES)
+            ]
+        if found:
+            return {"protocol": protocol, "methods": found}
+    return None
+
+
+def _query(query: str, row: dict[Any, Any], picture: Callable[[str], Any]) -> dict[str, Any]:
+    """A query with its first ranked tracklets."""
+    ranked = list(zip(row["ranked"], row["hits"], strict=True))[:RANKED]
+    return {
+        "video_id": query,
+        "label": row["label"],
+        "picture": picture(query),
+        "ap": float(row["average_precision"]),
+        "gallery": [{"video_id": v, "hit": bool(hit), "picture": picture(v)} for v, hit in ranked],
+    }

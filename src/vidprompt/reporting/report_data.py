@@ -1,0 +1,278 @@
+"""What the report shows, read from results, predictions, manifest and splits: no drawing here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vidprompt.data.checks.health import health_report
+from vidprompt.data.manifest.table import read_manifest, usable
+from vidprompt.data.splits.names import measure_of
+from vidprompt.data.splits.split_file import read_split
+from vidprompt.files.atomic import sha256
+from vidprompt.reporting.measures import Metrics, Row
+from vidprompt.system.errors import DataError
+
+PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
+_HEADLINE = {
+    "zero_shot": "top1",
+    "base_to_novel": "hm",
+    "supervised": "top1",
+    "reid": "clothes-changing/R-1",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A protocol's one number: its row, and whether the best method is clear of the floor."""
+
+    row: Row
+    verdict: str
+
+
+@dataclass
+class Health:
+    """How the dataset's files are."""
+
+    sources: list[dict[str, Any]]
+    codecs: list[tuple[str, int]]
+    report: dict[str, Any]  # of vidprompt.data.checks.health
+    incomplete: list[dict[str, Any]]  # classes with videos that cannot be used, the worst first
+    complete: int  # the other classes
+
+
+@dataclass
+class Examples:
+    """Some right and some wrong predictions of a method."""
+
+    right: list[dict[str, Any]] = field(default_factory=list)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+
+def headlines(rows: Sequence[Row]) -> list[Headline]:
+    """One row a protocol: of few-shot the most shots, of re-identification changed clothes; of a
+    published list only where there is no other."""
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        wanted = _HEADLINE.get(row.protocol)
+        if row.protocol not in chosen or (wanted in (None, row.key) and not row.named):
+            chosen[row.protocol] = row
+    return [Headline(row, _verdict(row)) for row in chosen.values()]
+
+
+def _verdict(row: Row) -> str:
+    """Whether the best trained method's interval lies above the floor's."""
+    if row.gain is None:
+        return ""
+    method, difference = row.gain
+    if round(difference, 3) <= 0:
+        return "no trained method is above the floor"
+    best, floor = row.cells[method], row.cells["frozen_clip"]
+    if best.low is None or floor.high is None:
+        return ""
+    return "intervals apart" if best.low > floor.high else "intervals overlap"
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A CSV with text columns kept as text (a class may be called `nan`); None when missing."""
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def numbers(values: pd.Series) -> pd.Series:
+    """A column as numbers; what is none becomes NaN."""
+    return pd.to_numeric(values, errors="coerce")
+
+
+def _usual(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The rows of a protocol's usual draws: not added up with halves or published lists, which have
+    other classes. All rows where there are no such draws."""
+    usual = table["split"].astype(str).map(measure_of) == protocol
+    return table[usual] if usual.any() else table
+
+
+def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
+    """Method -> Counter of (true class, predicted class), over the usual splits of a test."""
+    found: dict[str, Counter[tuple[str, str]]] = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "confusion.csv")
+        if table is not None and (table["test"] == test).any():
+            rows = _usual(table[table["test"] == test], protocol)
+            pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
+            found[method] = Counter(pairs)
+    return found
+
+
+def class_accuracies(
+    results: Path, methods: Sequence[str], protocol: str, test: str
+) -> list[tuple[str, dict[str, tuple[float, int]]]]:
+    """(class, method -> (accuracy, videos)) over the usual splits of a test, the easiest class first."""
+    found: dict[str, dict[str, tuple[float, int]]] = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "per_class.csv")
+        if table is None:
+            continue
+        rows = _usual(table[table["test"] == test], protocol)
+        rows = rows.assign(top1=numbers(rows["top1"]))
+        rows = rows[rows["top1"].notna() & (rows["n"] > 0)]
+        rows = rows.assign(right=rows["top1"] * rows["n"], name=rows["class"].astype(str))
+        for name, part in rows.groupby("name"):
+            n = int(part["n"].sum())
+            found.setdefault(str(name), {})[method] = (float(part["right"].sum()) / n, n)
+
+    def ease(item: tuple[str, dict[str, tuple[float, int]]]) -> tuple[float, str]:
+        shares = [share for share, _ in item[1].values()]
+        return -sum(shares) / len(shares), item[0]
+
+    return sorted(found.items(), key=ease)
+
+
+def reliability_bins(
+    results: Path, methods: Sequence[str], protocol: str, test: str
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Method -> (confidence, accuracy, videos) of every bin, over the usual splits of a test."""
+    found = {}
+    for method in methods:
+        table = read_table(results / method / protocol / "reliability.csv")
+        if table is None or not (table["test"] == test).any():
+            continue
+        rows = _usual(table[table["test"] == test], protocol)
+        weighted = rows[["confidence", "accuracy"]].mul(rows["n"], axis=0).assign(n=rows["n"])
+        sums = weighted.groupby(rows["low"]).sum()
+        found[method] = [(c / n, a / n, int(n)) for c, a, n in sums.itertuples(index=False)]
+    return found
+
+
+def calibration_errors(metrics: Metrics, protocol: str, test: str) -> dict[str, float]:
+    """Method -> expected calibration error, mean over the usual splits of a test."""
+    found = {}
+    for method, by_protocol in metrics.items():
+        splits = by_protocol.get(protocol, {}).get("splits", {})
+        usual = [name for name in splits if measure_of(name) == protocol] or list(splits)
+        tests = [splits[name].get("tests", {}).get(test, {}) for name in usual]
+        errors = [one["ece"]["value"] for one in tests if "ece" in one]
+        if errors:
+            found[method] = sum(errors) / len(errors)
+    return found
+
+
+def tests_of(metrics: Metrics, protocol: str) -> list[str]:
+    """The names of a protocol's tests, over its splits and methods."""
+    return sorted(
+        {
+            test
+            for by_protocol in metrics.values()
+            for split in by_protocol.get(protocol, {}).get("splits", {}).values()
+            for test in split.get("tests", {})
+        }
+    )
+
+
+def loss_tables(results: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
+    """(run, loss.csv) of a method, by run."""
+    found = []
+    for path in sorted((results / method / "runs").glob("*/loss.csv")):
+        table = read_table(path)
+        if table is not None and len(table):
+            found.append((path.parent.name, table.apply(numbers)))
+    return found
+
+
+def health(manifest_path: Path, splits_folder: Path) -> Health | None:
+    """Counts, coverage and broken videos; None when there is no manifest."""
+    if not manifest_path.is_file():
+        return None
+    manifest = read_manifest(manifest_path)
+    good = usable(manifest)
+    sources = [
+        {
+            "source": str(name),
+            "videos": len(rows),
+            "broken": int((~usable(rows)).sum()),
+            "classes": int(rows["label"].nunique()),
+            "frames": int(rows["n_frames"].sum()),
+            "minutes": float(rows["duration"].sum()) / 60,
+        }
+        for name, rows in manifest.groupby("source")
+    ]
+    codecs = Counter(manifest.loc[good, "codec"])
+    splits = {
+        file.stem: read_split(file).to_json() for file in sorted(splits_folder.glob("*.json"))
+    }
+    report = health_report(manifest, splits)
+    classes = [
+        {"source": source, "class": name, **counts}
+        for source, found in report["classes"].items()
+        for name, counts in found.items()
+    ]
+    incomplete = [one for one in classes if one["usable"] < one["listed"]]
+    return Health(
+        sources=sources,
+        codecs=sorted(codecs.items(), key=lambda item: (-item[1], item[0])),
+        report=report,
+        incomplete=sorted(incomplete, key=lambda one: one["coverage"]),
+        complete=len(classes) - len(incomplete),
+    )
+
+
+def validation(path: Path) -> dict[str, Any] | None:
+    """validation.json; None when it is missing. DataError when it is not of the form."""
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found["expectations"] = sorted(found["expectations"], key=lambda e: e["success"])
+        return found | {"success": bool(found["success"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error!r}): run `dvc repro validate`") from error
+
+
+def split_files(folder: Path) -> list[dict[str, Any]]:
+    """Every split file: its id, what it is trained on, and how many videos and classes it lists."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        split = read_split(path)
+        tests = [(name, len(t.videos), len(t.classes)) for name, t in split.tests.items()]
+        train = (len(split.train.videos), len(split.train.classes)) if split.train else None
+        found.append({"id": split.id, "run": split.run, "train": train, "tests": tests})
+    return found
+
+
+def provenance(metrics: Metrics, manifest_path: Path) -> dict[str, Any]:
+    """Hashes of every result, of the manifest, and the versions this page was written with."""
+    results = [
+        {
+            "method": method,
+            "protocol": protocol,
+            "n": values.get("n"),
+            "listed": values.get("listed"),
+            "hashes": values.get("hashes") or {},
+        }
+        for method, by_protocol in metrics.items()
+        for protocol, values in by_protocol.items()
+    ]
+    manifest = sha256(manifest_path)[:12] if manifest_path.is_file() else ""
+    return {"results": results, "manifest": manifest, "versions": _versions()}
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def predictions(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    """Some columns of a predictions file; None when it is missing."""
+    return pd.read_parquet(path, columns=list(columns)) if path.is_file() else None

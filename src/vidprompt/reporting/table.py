@@ -1,0 +1,124 @@
+"""The table of results, on a terminal and in README.md: measures by method beside the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vidprompt.files.atomic import write_text
+from vidprompt.reporting.measures import (
+    FLOOR,
+    PROTOCOL_TITLES,
+    Row,
+    metrics_rows,
+    order_methods,
+    percent,
+    points,
+)
+from vidprompt.system.errors import DataError
+
+__all__ = ["Row", "drawn_table", "markdown_table", "metrics_rows", "print_table", "update_readme"]
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+NOTE = (
+    "Values in %, in brackets the 95% bootstrap interval; the best method in bold. The last columns"
+    f" are the best trained method less `{FLOOR}` (the floor) in percentage points, and how much of"
+    " what the protocol lists could be tested."
+)
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """The methods, and the heading of every column."""
+    methods = order_methods([method for row in rows for method in row.cells])
+    named = [f"{m} (floor)" if m == FLOOR else m for m in methods]
+    return methods, ["Protocol", "Measure", *named, "Best − floor", "Coverage"]
+
+
+def _gain_text(row: Row) -> str:
+    return f"{points(row.gain[1])} {row.gain[0]}" if row.gain else "–"
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The table in Markdown, with a note on what the numbers are."""
+    methods, heads = _columns(rows)
+    lines = [heads, ["---", "---", *["---:"] * (len(methods) + 2)]]
+    before = ""
+    for row in rows:
+        cells = []
+        for method in methods:
+            cell = row.cells.get(method)
+            value, _, rest = cell.text.partition(" ") if cell else ("–", "", "")
+            shown = f"**{value}**" if method in row.best else value
+            cells.append(f"{shown} {rest}".strip())
+        title = PROTOCOL_TITLES[row.protocol] if row.protocol != before else ""
+        lines.append([title, row.measure, *cells, _gain_text(row), row.coverage_text])
+        before = row.protocol
+    table = "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+    return f"{table}\n\n{NOTE}"
+
+
+def print_table(dataset: str, markdown: bool = False, results: Path = Path("results")) -> None:
+    """Print the table: drawn, or in Markdown."""
+    rows = metrics_rows(dataset, results)
+    if markdown:
+        print(markdown_table(rows))
+        return
+    from rich.console import Console
+
+    Console().print(drawn_table(rows, dataset))
+
+
+def drawn_table(rows: Sequence[Row], dataset: str) -> Any:
+    """The table for a terminal (a rich Table), intervals below the values."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    methods, heads = _columns(rows)
+    table = Table(
+        title=f"{escape(dataset)}: values in %, 95% intervals below them",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for head in heads[1:]:
+        justify: Any = "left" if head == "Measure" else "right"
+        table.add_column(escape(_broken(head)), justify=justify)
+    before = ""
+    for row in rows:
+        if row.protocol != before:
+            table.add_row(f"[bold]{PROTOCOL_TITLES[row.protocol]}[/]")
+        cells = []
+        for method in methods:
+            cell = row.cells.get(method)
+            value = percent(cell.value) if cell else "–"
+            shown = f"[bold green]{value}[/]" if method in row.best else value
+            spread = f"\n[dim]{cell.spread}[/]" if cell and cell.spread else ""
+            cells.append(shown + spread)
+        measure, _, chance = escape(row.measure).partition(" (")
+        measure += f"\n  [dim]({chance}[/]" if chance else ""
+        gain = escape(_gain_text(row)).replace(" ", "\n")
+        table.add_row(f"  {measure}", *cells, gain, row.coverage_text)
+        before = row.protocol
+    return table
+
+
+def _broken(head: str) -> str:
+    """A heading in two short lines."""
+    return head.replace(" (floor)", "\n(floor)").replace(" − ", " −\n")
+
+
+def update_readme(
+    path: Path = Path("README.md"), dataset: str = "demo", results: Path = Path("results")
+) -> None:
+    """Replace what stands between the markers of README.md. DataError when they are not there."""
+    table = markdown_table(metrics_rows(dataset, results))
+    text = path.read_text("utf-8") if path.is_file() else ""
+    begin, end = text.find(BEGIN), text.find(END)
+    if begin < 0 or end < begin:
+        raise DataError(f"{path} needs the lines {BEGIN} and {END} around the table of results")
+    write_text(path, f"{text[: begin + len(BEGIN)]}\n\n{table}\n\n{text[end:]}")

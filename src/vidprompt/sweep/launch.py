@@ -1,0 +1,163 @@
+"""The jobs of a plan as processes: several at once, a failing one is named and the others go on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidprompt.files.atomic import alone
+from vidprompt.sweep.plan import MULTIRUNS, Configurations, Job, Plan
+from vidprompt.sweep.steps import RECORD, Record, Step, prepare, steps_of, take
+from vidprompt.system.errors import UserError
+from vidprompt.system.interruption import Interrupted, Interruption
+from vidprompt.system.progress import Progress
+
+LOG = "log.txt"
+VIDPROMPT = (
+    sys.executable,
+    "-m",
+    "vidprompt.cli",
+)  # so that a stage has memory and state of its own
+LOOK_S = 0.2  # between looks at whether somebody wants to stop
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job with its steps, and which of them are to be done."""
+
+    job: Job
+    folder: Path
+    steps: list[Step]
+    record: Record
+    pending: list[Step]
+
+
+def work_of(plan: Plan, made: Configurations, *, again: bool = False) -> list[Work]:
+    """What is to be done; `again` = what is done as well. Nothing is written."""
+    found = []
+    for job in plan.jobs:
+        folder = plan.folder / job.name
+        steps, record = steps_of(job, plan.protocols, made), Record(folder)
+        found.append(
+            Work(job, folder, steps, record, list(steps) if again else record.pending(steps))
+        )
+    return found
+
+
+class Launcher:
+    """Runs what is pending, `jobs` jobs at once.
+
+    A training that another multirun has done with equal configuration, data and code is copied from
+    there, unless `again`. `command` (default: vidprompt) is what a step's stage and overrides follow.
+    Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores.
+    """
+
+    def __init__(self, jobs: int = 1, *, again: bool = False, command: Sequence[str] = ()) -> None:
+        self.jobs, self.again, self.command = jobs, again, list(command or VIDPROMPT)
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        self.environment = {"OMP_NUM_THREADS": threads} | os.environ
+        self._trained: dict[str, Path] = {}
+        self._stop = threading.Event()
+        self._lock = threading.Lock()  # of what follows
+        self._live: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, plan: Plan, works: Sequence[Work], made: Configurations) -> dict[str, str]:
+        """Do it all; job → why it failed. Raises Interrupted when asked to stop: steps that are done
+        stay so, and a training goes on from its last state when it is run again."""
+        todo = [work for work in works if work.pending]
+        for work in todo:  # here, for Hydra is not for several threads
+            prepare(work.folder, work.job, plan.protocols, made)
+        for file in [] if self.again else sorted(MULTIRUNS.glob(f"*/*/{RECORD}")):
+            self._trained |= Record(file.parent).trained()
+        failed: dict[str, str] = {}
+        total = sum(len(work.pending) for work in todo)
+        with (
+            Progress(plan.name, total, unit="steps") as progress,
+            Interruption() as interruption,
+            ThreadPoolExecutor(self.jobs) as pool,
+        ):
+            futures = {pool.submit(self._job, work, progress): work for work in todo}
+            left = set(futures)
+            while left:
+                done, left = wait(left, LOOK_S, FIRST_COMPLETED)
+                failed |= {futures[one].job.name: why for one in done if (why := one.result())}
+                if interruption.wanted and not self._stop.is_set():
+                    self._end()
+        if interruption.number is not None:
+            raise Interrupted("stopped; the same command goes on", interruption.number)
+        return {work.job.name: failed[work.job.name] for work in todo if work.job.name in failed}
+
+    def _job(self, work: Work, progress: Progress) -> str:
+        """Why it failed, or nothing."""
+        began, name = time.monotonic(), work.job.name
+        with ExitStack() as held:
+            try:
+                lock = held.enter_context(alone(work.folder))
+            except UserError:
+                return "another process is at it"
+            if not self._stop.is_set():
+                work.record.forget(work.pending, work.job)
+            for done, step in enumerate(work.pending):
+                status = None if self._stop.is_set() else self._step(work, step, lock.fileno())
+                if self._stop.is_set() and status != 0:
+                    return "stopped"
+                if status != 0 or not (work.folder / step.folder / step.output).exists():
+                    with self._lock:
+                        progress.advance(len(work.pending) - done)
+                    said = _last_line(work.folder / LOG) if status else f"it left no {step.output}"
+                    why = f"{step.title}: {said} ({work.folder / LOG})"
+                    print(f"failed {name}: {why}", flush=True)
+                    return why
+                work.record.add(step, work.job)
+                with self._lock:
+                    progress.advance()
+        print(f"done {name} ({time.monotonic() - began:.0f} s)", flush=True)
+        return ""
+
+    def _step(self, work: Work, step: Step, lock: int) -> int:
+        """Its exit status. The lock is the step's as well: it outlives us when we are killed."""
+        with (work.folder / LOG).open("ab") as log:
+            log.write(f"$ vidprompt {step.stage} {' '.join(step.overrides)}\n".encode())
+            home = self._trained.get(step.identity)
+            if home is not None and take(step, home, work.folder):
+                log.write(f"taken from {home}\n".encode())
+                return 0
+            log.flush()
+            with self._lock:
+                if self._stop.is_set():
+                    return 1
+                process = subprocess.Popen(
+                    [*self.command, step.stage, *step.overrides],
+                    cwd=work.folder / step.folder,
+                    env=self.environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[lock],
+                    start_new_session=True,  # Ctrl-C reaches it once, from here
+                )
+                self._live.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._live.discard(process)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._stop.set()
+            for process in self._live:
+                process.terminate()
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("vidprompt: ") if lines else "no output"

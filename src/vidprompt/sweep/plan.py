@@ -1,0 +1,288 @@
+"""Overrides with Hydra's sweeps, and an experiment's settings → the jobs of a multirun.
+
+A job is one method with one seed. What changes the tests alone (`views`) is a look of the job: its
+checkpoints are trained once and tested in every one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from vidprompt.config.compose import compose, params_folder, plain
+from vidprompt.config.paths import FLOOR
+from vidprompt.files.atomic import digest
+from vidprompt.system.errors import UserError
+
+SEED = "seed"  # what the summary is a mean over
+OWN = ("protocol", "split")  # of each step of a job
+NOT_NAMED = ("experiment", "multirun.", "workers", "processes", "runner")  # change no number
+MULTIRUNS = Path("multirun")
+WHOLE = re.compile("0|[1-9][0-9]*")  # a seed
+LONGEST = 100  # characters of a folder's name
+
+Override = tuple[str, str]  # key, value
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to test a job's checkpoints; `name` is its folder in the job's ("" = that itself)."""
+
+    row: str  # of the summary
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method with one seed, in a folder `name` of its own."""
+
+    name: str
+    method: str
+    seed: int
+    overrides: tuple[str, ...]
+    looks: tuple[Look, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a multirun in the order of its rows; `folder` is relative to the project."""
+
+    folder: Path
+    protocols: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+    @property
+    def name(self) -> str:
+        """As the summary is called."""
+        return self.folder.name
+
+
+@dataclass
+class Configurations:
+    """Compositions that several steps ask for, made once: each takes a quarter of a second.
+
+    Those that differ by the seed are one.
+    """
+
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def of(self, *overrides: str) -> Any:
+        """`configuration.compose(overrides)`."""
+        seeds = [one for one in overrides if one.startswith(f"{SEED}=")]
+        if len(seeds) != 1 or not WHOLE.fullmatch(seeds[0].removeprefix(f"{SEED}=")):
+            return self._once(overrides)
+        config = self._once(tuple(one for one in overrides if one not in seeds)).copy()
+        config[SEED] = int(seeds[0].removeprefix(f"{SEED}="))
+        return config
+
+    def _once(self, overrides: tuple[str, ...]) -> Any:
+        if overrides not in self._made:
+            self._made[overrides] = compose(overrides)
+        return self._made[overrides]
+
+
+def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
+    """The jobs that the command line asks for.
+
+    `arguments` are `key=value`; a value may be a sweep of Hydra's (`1,2`, `choice(1,2)`, `range(1,4)`,
+    `glob(*)`). `experiment=` brings settings and sweeps of its own; values given here for a key that it
+    sweeps are instead of its own. Raises UserError for a key that is set twice, or that jobs set.
+    """
+    fixed, swept = _parse(arguments)
+    for key in OWN:
+        if key in swept or key in dict(fixed):
+            raise UserError(f"{key} is each step's own: choose multirun.protocols=[…]")
+    if "experiment" in swept:
+        raise UserError("one experiment at a time: a multirun has one table")
+    asked = _asked(configurations.of(*_joined(fixed)))
+    once, several = _parse(f"{key}={_written(value)}" for key, value in asked["sweep"].items())
+    own = {key: [value] for key, value in once} | several
+    fewer = {key: [value] for key, value in fixed if key in own}
+    fixed = [pair for pair in fixed if pair[0] not in own]
+    swept = own | swept | fewer
+    settings = {str(name): _setting(value) for name, value in asked["settings"].items()} or {"": []}
+    for name, overrides in settings.items():
+        for key, _ in overrides:
+            if key in swept or key in dict(fixed):
+                raise UserError(f"setting {name!r} sets {key}: it cannot be given or swept beside")
+    jobs: dict[str, Job] = {}
+    for name, overrides in settings.items():
+        for values in product(*swept.values()):
+            pairs = list(zip(swept, values, strict=True))
+            _add(
+                jobs,
+                _job(name, _joined(fixed), overrides, pairs, asked["protocols"], configurations),
+            )
+    folder = MULTIRUNS / _folder(arguments, fixed)
+    return Plan(folder, tuple(asked["protocols"]), tuple(jobs.values()))
+
+
+def _asked(config: Any) -> dict[str, Any]:
+    """`multirun` of a configuration. Raises UserError where its values are of another form."""
+    asked = plain(config)["multirun"]
+    if not isinstance(asked, dict):
+        raise UserError(
+            f"multirun={asked} is no mapping: set multirun.protocols, settings or sweep"
+        )
+    protocols = asked["protocols"]
+    if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
+        raise UserError(
+            f"multirun.protocols={protocols} is no list of names: write multirun.protocols=[NAME,…]"
+        )
+    if not protocols:
+        raise UserError("multirun.protocols is empty: name what the jobs are evaluated on")
+    for key, of in (("settings", "names to overrides"), ("sweep", "keys to values")):
+        if not isinstance(asked[key], dict):
+            raise UserError(
+                f"multirun.{key}={asked[key]} is no mapping of {of}: write {{}} for none"
+            )
+    return asked
+
+
+def _folder(arguments: Sequence[str], fixed: Sequence[Override]) -> str:
+    """The experiment's name and what is fixed beside, for that is another experiment; else everything."""
+    experiment = dict(fixed).get("experiment")
+    named = [experiment, *_joined(fixed)] if experiment else arguments
+    return slug(",".join(one for one in named if not one.startswith(NOT_NAMED)) or "single")
+
+
+def _job(
+    setting: str,
+    base: Sequence[str],
+    overrides: Sequence[Override],
+    pairs: Sequence[Override],
+    protocols: Sequence[str],
+    configurations: Configurations,
+) -> Job:
+    trained = [*overrides, *(pair for pair in pairs if not _of_tests(pair[0]))]
+    look = [pair for pair in pairs if _of_tests(pair[0])]
+    untrained = [o for o in (*base, *_joined(trained)) if not _of_training(o)]
+    config = configurations.of(*untrained, f"protocol={protocols[0]}")
+    given = dict([*(_split(override) for override in base), *trained])
+    seed = _seed(given.get(SEED, config.seed))
+    if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
+        base = [override for override in base if not _of_training(override)]
+        trained = [pair for pair in trained if not _of_training(pair[0])]
+        pairs = [pair for pair in pairs if not _of_training(pair[0])]
+        seed = _seed(config.seed)
+    called = [setting] if setting else []
+    name = ",".join([*called, *_joined(pair for pair in pairs if not _of_tests(pair[0]))])
+    row = ", ".join([*called, *(_shown(key, value) for key, value in pairs if key != SEED)])
+    return Job(
+        name=slug(name or "single"),
+        method=str(config.method.name),
+        seed=seed,
+        overrides=(*base, *_joined(trained)),
+        looks=(Look(row or str(config.method.name), slug(",".join(_joined(look))), _joined(look)),),
+    )
+
+
+def _add(jobs: dict[str, Job], job: Job) -> None:
+    """Into the list, or as one more look of a job that is trained alike."""
+    there = jobs.get(job.name)
+    if there is None:
+        jobs[job.name] = job
+    elif there.overrides != job.overrides:
+        raise UserError(f"two jobs would share the folder {job.name}: name the settings apart")
+    elif job.looks[0] not in there.looks:  # the floor comes once a seed
+        looks = (*there.looks, *job.looks)
+        jobs[job.name] = Job(there.name, there.method, there.seed, there.overrides, looks)
+
+
+def _of_tests(key: str) -> bool:
+    """Does a key change what is tested, and nothing of the training?"""
+    return key == "views" or key.startswith("views.")
+
+
+def _of_training(override: str) -> bool:
+    """Is it of trainings alone?"""
+    return override.startswith((SEED, "trainer"))
+
+
+def _split(override: str) -> Override:
+    key, _, value = override.partition("=")
+    return key, value
+
+
+def _seed(value: Any) -> int:
+    if not WHOLE.fullmatch(str(value)):
+        raise UserError(f"seed={value} is no whole number from 0 on: give one, or sweep {SEED}=1,2")
+    return int(value)
+
+
+def _shown(key: str, value: str) -> str:
+    return value if key == "method" else f"{key.rpartition('.')[2]} {value}"
+
+
+def _setting(value: Any) -> list[Override]:
+    entries = [value] if isinstance(value, str) else value or []
+    if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
+        raise UserError(
+            f"a setting is a list of key=value, and one in multirun.settings is {value}"
+        )
+    fixed, swept = _parse(entries)
+    if swept:
+        raise UserError(f"a setting is one choice, and {next(iter(swept))} is swept in {entries}")
+    return fixed
+
+
+def _parse(arguments: Iterable[str]) -> tuple[list[Override], dict[str, list[str]]]:
+    """`key=value` as they stand, and key → values of those with a sweep of Hydra's."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    fixed: list[Override] = []
+    swept: dict[str, list[str]] = {}
+    with initialize_config_dir(version_base="1.3", config_dir=str(params_folder())):
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # for glob(*)
+        for argument in arguments:
+            try:
+                override = parser.parse_overrides([argument])[0]
+                key = override.get_key_element()
+                if override.is_sweep_override():
+                    values = list(override.sweep_string_iterator())
+                    if not values:
+                        raise UserError(f"{argument}: nothing to choose from")
+                    swept[key] = values
+                else:
+                    fixed.append((key, _split(argument)[1]))
+            except HydraException as error:
+                first = str(error).strip().splitlines()[0]
+                raise UserError(f"{argument!r} is no key=value nor a sweep: {first}") from error
+    return fixed, swept
+
+
+def _written(value: Any) -> str:
+    """A value of a YAML file as the command line would say it; a list is a sweep over its items."""
+    return ",".join(map(_item, value)) if isinstance(value, list) else _item(value)
+
+
+def _item(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _joined(pairs: Iterable[Override]) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in pairs)
+
+
+def slug(text: str) -> str:
+    """A folder's name from overrides: what is no letter, digit or one of `.,=@+-` becomes `_`."""
+    name = re.sub(r"[^\w.,=@+-]+", "_", text)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 13]}-{digest(text)}"
+
+
+def rows_of(plan: Plan) -> Mapping[str, list[tuple[Job, Look]]]:
+    """Row of the summary → what it is a mean over."""
+    rows: dict[str, list[tuple[Job, Look]]] = {}
+    for job in plan.jobs:
+        for look in job.looks:
+            rows.setdefault(look.row, []).append((job, look))
+    return rows

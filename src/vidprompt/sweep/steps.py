@@ -1,0 +1,267 @@
+"""What a job does and where: its folder looks like a project, so the stages run in it as they are.
+
+`<job>/` has the project's data, manifest, frames and the split files of the chosen protocols by links, the
+parameters as a copy (they may be edited meanwhile), and models, features and results of its own. A look with
+a name has a folder of its own in the job's, with the job's models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import vidprompt
+from vidprompt.config import paths
+from vidprompt.config.compose import PARAMS, plain
+from vidprompt.config.paths import FLOOR
+from vidprompt.data.splits.split_file import Split, read_split
+from vidprompt.files.atomic import digest, sha256, write_json
+from vidprompt.inference.feature_store import INDEX  # written last
+from vidprompt.sweep.plan import Configurations, Job, Look
+from vidprompt.system.errors import DataError, UserError
+
+# Of a configuration, what changes no number, or what a step says itself
+APART = ("multirun", "processes", "runner", "split", "workers")
+RECORD = "job.json"  # which steps of a job are done, and what of
+CODE = ("data", "evaluation", "models", "stages", "training")  # what numbers come from
+LINKED = ("data", "cache/manifest", "cache/frames", "cache/backbone")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a job, run in `folder` (relative to the job's)."""
+
+    stage: str
+    folder: str
+    overrides: tuple[str, ...]
+    title: str  # within the job
+    output: Path  # what it leaves, relative to `folder`
+    identity: str  # of all that its output follows from, but the code
+
+
+def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list[Step]:
+    """Trainings, then of each look features and evaluations. Raises UserError where splits are missing."""
+    config = made.of(*job.overrides, f"protocol={protocols[0]}")
+    dataset = str(config.dataset.name)
+    splits = chosen_splits(dataset, protocols)
+    inputs = _inputs(config)
+    runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
+    steps, trained = [], {}
+    for run in [] if job.method == FLOOR else runs:
+        about = plain(made.of(*job.overrides, f"protocol={splits[run].protocol}"))
+        apart = APART if _looks_at_views(about["trainer"]) else (*APART, "views")
+        about = {key: value for key, value in about.items() if key not in apart}
+        trained[run] = digest([about, inputs, run, splits[run].to_json()])
+        overrides = (*job.overrides, f"split={run}")
+        out = paths.checkpoint(dataset, job.method, run)
+        steps.append(Step("train", "", overrides, f"train {run}", out, trained[run]))
+    for look in job.looks:
+        steps += _tests(job, look, protocols, splits, runs, digest([inputs, trained]), made)
+    return steps
+
+
+def _looks_at_views(trainer: Mapping[str, Any]) -> bool:
+    """Does what a training leaves follow from how test clips are cut? Else views change tests alone."""
+    return trainer["select"] == "best" or bool(trainer["best_on_test"])
+
+
+def _tests(
+    job: Job,
+    look: Look,
+    protocols: tuple[str, ...],
+    splits: dict[str, Split],
+    runs: list[str],
+    given: str,
+    made: Configurations,
+) -> Iterator[Step]:
+    """A look's features and evaluations."""
+    said = (*job.overrides, *look.overrides)
+    before = f"{look.name}: " if look.name else ""
+    configs = {protocol: made.of(*said, f"protocol={protocol}") for protocol in protocols}
+    about = {
+        protocol: {k: v for k, v in plain(config).items() if k not in APART}
+        for protocol, config in configs.items()
+    }
+    dataset = str(next(iter(configs.values())).dataset.name)
+    tested = {name: split.to_json() for name, split in splits.items()}
+    shown = {key: value for key, value in about[protocols[0]].items() if key != "protocol"}
+    identity = digest([shown, given, tested])
+    for run in ["frozen"] if job.method == FLOOR else runs:
+        overrides = said if job.method == FLOOR else (*said, f"split={run}")
+        out = paths.features(dataset, job.method, run) / INDEX
+        yield Step("features", look.name, overrides, f"{before}features {run}", out, identity)
+    for protocol in protocols:
+        out = paths.results(dataset, job.method, protocol) / "metrics.json"
+        overrides = (*said, f"protocol={protocol}")
+        of_protocol = digest([about[protocol], identity])
+        yield Step(
+            "evaluate", look.name, overrides, f"{before}evaluate {protocol}", out, of_protocol
+        )
+
+
+def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
+    """Split files of the protocols, and those whose training lists their models are of.
+
+    Raises UserError for a protocol that the dataset has no split of, or a model of another dataset.
+    """
+    files = sorted(paths.splits(dataset).glob("*.json"))
+    if not files:
+        raise DataError(f"no split files in {paths.splits(dataset)}: run `dvc repro` first")
+    splits = {file.stem: read_split(file) for file in files}
+    there = sorted({split.protocol for split in splits.values()})
+    for protocol in protocols:
+        if protocol not in there:
+            raise UserError(f"{dataset} has no split of {protocol!r}; it has {', '.join(there)}")
+    chosen = {name: split for name, split in splits.items() if split.protocol in protocols}
+    for split in list(chosen.values()):
+        if split.run not in splits:
+            raise UserError(
+                f"{split.id} is tested with a model trained on {split.run}: it has no training here, "
+                f"so leave {split.protocol} out of multirun.protocols"
+            )
+        chosen[split.run] = splits[split.run]
+    return chosen
+
+
+def _inputs(config: Any) -> dict[str, str]:
+    """Hashes of what all steps read: manifest, frames, and the backbone's weights where they are a file."""
+    dataset, weights = config.dataset.name, config.backbone.get("weights")
+    files = [paths.manifest(dataset), paths.frames(dataset) / "frames.json"]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"no {file}: run `dvc repro` (or vidprompt {file.parts[1]}) first")
+    if weights and Path(weights).is_file():
+        files.append(Path(weights))
+    return {str(file): sha256(file) for file in files}
+
+
+@cache
+def code() -> str:
+    """A hash of the sources that a result follows from."""
+    whole = hashlib.sha256()
+    for part in CODE:
+        for file in sorted((Path(vidprompt.__file__).parent / part).rglob("*.py")):
+            whole.update(file.read_bytes())
+    return whole.hexdigest()[:12]
+
+
+# -- the folder -----------------------------------------------------------------------------------
+
+
+def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurations) -> None:
+    """Make the job's folder, or bring it up to date: links, a copy of the parameters, nothing else."""
+    config = made.of(*job.overrides, f"protocol={protocols[0]}")
+    names = chosen_splits(str(config.dataset.name), protocols)
+    files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
+    for look in ("", *(look.name for look in job.looks if look.name)):
+        place = folder / look
+        place.mkdir(parents=True, exist_ok=True)
+        for name in {*LINKED, *_roots(config)}:
+            if Path(name).exists():
+                _link(Path(name), place / name)
+        splits = place / paths.splits(config.dataset.name)
+        shutil.rmtree(splits, ignore_errors=True)
+        for file in files:
+            _link(file, splits / file.name)
+        shutil.rmtree(place / PARAMS, ignore_errors=True)
+        shutil.copytree(PARAMS, place / PARAMS)
+        if look:
+            _link(folder / "models", place / "models")
+
+
+def _roots(config: Any) -> set[str]:
+    """Folders of the project in which a dataset and weights lie, where they are not in data/."""
+    given = [config.dataset.root, config.backbone.get("weights") or ""]
+    found = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
+    return found - {"cache", "models", "results", PARAMS}
+
+
+def _link(target: Path, link: Path) -> None:
+    goal = target.absolute()
+    if link.is_symlink() and link.readlink() == goal:
+        return
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(goal)
+
+
+class Record:
+    """`job.json`: which steps are done, by what they follow from, and with which code."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECORD
+        self.done = _done(self.path)
+
+    def pending(self, steps: list[Step]) -> list[Step]:
+        """Those whose output is not there, or is of something else."""
+        folder = self.path.parent
+        return [
+            step
+            for step in steps
+            if self.done.get(step.title, {}).get("identity") != step.identity
+            or not (folder / step.folder / step.output).exists()
+        ]
+
+    def other_code(self, steps: list[Step]) -> bool:
+        """Was something of it made with other sources than are here now?"""
+        there = [self.done[step.title] for step in steps if step.title in self.done]
+        return any(about["code"] != code() for about in there)
+
+    def trained(self) -> dict[str, Path]:
+        """Identity → this folder, of the trainings that are done with the code that is here now."""
+        return {
+            about["identity"]: self.path.parent
+            for title, about in self.done.items()
+            if title.startswith("train ") and about["code"] == code()
+        }
+
+    def add(self, step: Step, job: Job) -> None:
+        """Write down that a step is done."""
+        self.done[step.title] = {"identity": step.identity, "code": code()}
+        self._write(job)
+
+    def forget(self, steps: Sequence[Step], job: Job) -> None:
+        """They are to be done: until they are, what is there of them does not count."""
+        there = [step.title for step in steps if step.title in self.done]
+        for title in there:
+            del self.done[title]
+        if there:
+            self._write(job)
+
+    def _write(self, job: Job) -> None:
+        write_json(self.path, {"overrides": list(job.overrides), "done": self.done})
+
+
+def _done(record: Path) -> dict[str, dict[str, str]]:
+    """Title → identity and code; nothing where there is no record, or none that can be read."""
+    try:
+        content = json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    done = content.get("done") if isinstance(content, dict) else None
+    return {
+        title: about
+        for title, about in (done if isinstance(done, dict) else {}).items()
+        if isinstance(about, dict) and {"identity", "code"} <= about.keys()
+    }
+
+
+def take(step: Step, home: Path, folder: Path) -> bool:
+    """Copy a training's output from the job in `home` that was trained alike; was it there?"""
+    out = step.output
+    log = paths.training_log(*out.parts[1:4]).parent
+    if not (home / out).is_file() or home == folder:
+        return False
+    if step.identity not in Record(home).trained():  # that job is trained otherwise by now
+        return False
+    for part in (log, out.parent):  # the checkpoint last: it says that the step is done
+        if (home / part).is_dir():
+            shutil.rmtree(folder / part, ignore_errors=True)
+            shutil.copytree(home / part, folder / part)
+    return True

@@ -1,0 +1,105 @@
+"""Optimiser and learning rate: AdamW by kind of parameter, a rate that is a function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from vidprompt.system.errors import UserError
+from vidprompt.training.settings import TrainerSettings
+
+KINDS = ("weights", "biases", "norms", "prompts", "context", "scale")
+
+
+def kind_of(module: nn.Module, name: str) -> str:
+    """What a parameter is.
+
+    "context": learned vectors of texts; "scale": a single number (the logit scale); "norms": of layer
+    norms; "biases"; "weights": matrices of layers; "prompts": everything else, which is no layer's
+    (visual prompts, embeddings of time).
+    """
+    owner = module.get_submodule(name.rpartition(".")[0])
+    parameter = module.get_parameter(name)
+    if parameter.ndim == 0:
+        return "scale"
+    if any(part in ("context", "persons") for part in name.split(".")[:-1]):
+        return "context"
+    if isinstance(owner, nn.LayerNorm):
+        return "norms"
+    if name.endswith("bias"):
+        return "biases"
+    return "weights" if name.endswith("weight") else "prompts"
+
+
+def part_of(name: str) -> str:
+    """The model's part that a parameter of an objective is in: `model.vision_adapters.0…` → it."""
+    return name.removeprefix("model.").partition(".")[0]
+
+
+def build_optimizer(
+    module: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    lr_scale: Mapping[str, float] | None = None,
+    no_decay: Sequence[str] = ("biases", "norms", "prompts", "context", "scale"),
+) -> torch.optim.AdamW:
+    """AdamW over what is trained, a group for each learning rate and decay.
+
+    `lr_scale`: factors of `lr` by kind (`kind_of`) or by part of the model, which comes first.
+    `no_decay`: kinds and parts without weight decay. Each group keeps its rate as `base_lr`. Raises
+    UserError for a name that is neither a kind nor a part, or where nothing is trained.
+    """
+    scales = dict(lr_scale or {})
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if not named:
+        raise UserError("nothing is trained: the method has no parameters of its own")
+    _check_names([*scales, *no_decay], {part_of(name) for name, _ in named})
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        part, kind = part_of(name), kind_of(module, name)
+        rate = lr * scales.get(part, scales.get(kind, 1.0))
+        decay = 0.0 if {part, kind} & set(no_decay) else weight_decay
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": params, "lr": rate, "base_lr": rate, "weight_decay": decay}
+            for (rate, decay), params in groups.items()
+        ],
+        lr=lr,
+        betas=betas,
+    )
+
+
+def _check_names(names: Iterable[str], parts: set[str]) -> None:
+    for name in names:
+        if name not in KINDS and name not in parts:
+            raise UserError(
+                f"trainer.lr_scale and no_decay: {name!r} is no kind of parameter "
+                f"({', '.join(KINDS)}) and no part of this model ({', '.join(sorted(parts))})"
+            )
+
+
+def rate_factor(settings: TrainerSettings, step: int) -> float:
+    """Factor of the learning rates in step 0 … steps - 1: linear warm-up, then the schedule.
+
+    cosine: half a cosine to zero. multistep: × gamma at each milestone. constant: 1.
+    """
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    if settings.schedule == "cosine":
+        done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if settings.schedule == "multistep":
+        return float(settings.gamma ** sum(step >= milestone for milestone in settings.milestones))
+    return 1.0
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give every group its rate for the step."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

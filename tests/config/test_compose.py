@@ -1,0 +1,191 @@
+"""Configuration: typos are sentences, and dvc.yaml names the parameter files a stage reads."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from tests.pipeline.project import edit
+
+from vidprompt.config.compose import compose, config_hash, for_protocol
+from vidprompt.system.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("methd=ez_clip", "unknown key 'methd': did you mean method?"),
+        ("method=ezclip", "did you mean ez_clip? valid: ez_clip, frozen_clip, vita_clip"),
+        ("trainer.lrr=1", "did you mean trainer.lr?"),
+        ("trainer.lr.x=1", "trainer.lr is a value"),
+        ("trainer.lr", "not of the form key=value"),
+    ],
+)
+def test_a_typo_lists_the_valid_choices(override: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([override])
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_exits_with_2_and_one_line() -> None:
+    command = [sys.executable, "-m", "vidprompt.cli", "train", "dataset=demo", "methd=ez_clip"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "valid: backbone, dataset" in done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nsys.argv = ['vidprompt', '--help']\nfrom vidprompt.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'open_clip', 'pandas', 'hydra') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_a_split_implies_its_protocol_unless_told() -> None:
+    assert compose(["split=few_shot_2shot_seed1"]).protocol.name == "few_shot"
+    assert compose(["split=reid", "protocol=supervised"]).protocol.name == "supervised"
+
+
+def test_a_recipe_follows_trainer_and_method_and_the_command_line_has_the_last_word() -> None:
+    ez, vita = compose(["method=ez_clip"]).trainer, compose(["method=vita_clip"]).trainer
+    for method, trainer in (("ez_clip", ez), ("vita_clip", vita)):
+        recipe = yaml.safe_load((ROOT / f"params/recipe/demo/{method}.yaml").read_text())
+        assert trainer.length == recipe["trainer"]["length"]
+    assert (ez.augmentation.jitter, vita.augmentation.jitter) == (0.8, 0.0)
+    assert compose(["method=vita_clip", "trainer.lr=0.5"]).trainer.lr == 0.5
+    assert compose(["trainer=released"]).trainer.length == "150 epochs"
+    with pytest.raises(UserError, match="unknown key 'recipe'"):
+        compose(["recipe=demo"])
+
+
+def test_a_protocols_own_numbers_replace_the_trainers_unless_given() -> None:
+    own = compose(["split=reid"]).trainer
+    table = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())["by_protocol"]["reid"]
+    assert own.augmentation.flip is table["augmentation"]["flip"] is True
+    assert own.augmentation.jitter == table["augmentation"]["jitter"]
+    assert own.lr == compose([]).trainer.lr / 2
+    assert "by_protocol" not in own
+    told = compose(["split=reid", "trainer.lr=0.5", "trainer.augmentation.flip=false"]).trainer
+    assert (told.lr, told.augmentation.flip, told.length) == (0.5, False, own.length)
+    wrong = OmegaConf.create({"lr": 1, "by_protocol": {"reid": {"lrr": 2}}})
+    with pytest.raises(
+        UserError, match=r"trainer.by_protocol.reid: unknown 'lrr': did you mean lr"
+    ):
+        for_protocol(wrong, "reid")
+
+
+def test_a_number_that_only_a_recipe_gives_may_be_given_without_one() -> None:
+    assert compose(["method=frozen_clip", "trainer.lr=1"]).trainer.lr == 1
+
+
+def test_an_experiment_chooses_groups_and_wins_over_own_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    (tmp_path / "params/experiment/mine@paper.yaml").write_text(
+        "# @package _global_\n"
+        "defaults: [override /dataset: ucf101, override /method: vita_clip, override /frames: all]\n"
+        "split: few_shot_2shot_seed1\ntrainer: {lr: 0.25}\nprotocol: {shots: [3]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "params/dataset/ucf101.yaml", protocols__few_shot={"shots": [5], "seeds": [9]})
+    config = compose(["experiment=mine@paper"])
+    assert (config.dataset.name, config.method.name) == ("ucf101", "vita_clip")
+    assert (config.protocol.name, config.frames.frames) == ("few_shot", None)
+    assert config.backbone.name == "ViT-B-16-quickgelu"  # as the dataset's pipeline says
+    assert (list(config.protocol.shots), list(config.protocol.seeds)) == ([3], [9])
+    assert config.trainer.lr == 0.25  # though the recipe has few-shot's own
+    assert compose(["experiment=mine@paper", "trainer.lr=1"]).trainer.lr == 1
+    assert compose(["experiment=mine@paper", "method=ez_clip"]).method.name == "ez_clip"
+    with pytest.raises(UserError, match="did you mean mine@paper"):
+        compose(["experiment=mine@papr"])
+
+
+def test_the_hash_follows_the_named_parts_only() -> None:
+    one, other = compose([]), compose(["trainer.lr=0.5"])
+    assert config_hash(one, "trainer") != config_hash(other, "trainer")
+    assert config_hash(one, "method") == config_hash(other, "method")
+
+
+def test_every_stage_names_the_parameter_files_it_reads() -> None:
+    reads = {  # configuration groups a stage's code uses
+        "manifest": {"dataset"},
+        "splits": {"dataset", "protocol"},
+        "validate": {"dataset", "protocol"},
+        "frames": {"dataset", "frames"},
+        "backbone": {"backbone"},
+        "train": {
+            "backbone",
+            "dataset",
+            "frames",
+            "method",
+            "prompts",
+            "protocol",
+            "trainer",
+        },
+        "features": {"backbone", "method", "prompts", "views"},
+        "floor": {"backbone", "method", "prompts", "views"},
+        "evaluate": {"backbone", "dataset", "frames", "method", "prompts", "protocol", "views"},
+        "reid": {"backbone", "dataset", "frames", "method", "prompts", "protocol", "views"},
+        "report": {"dataset"},
+    }
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == set(reads)
+    for name, groups in reads.items():
+        params = [next(iter(entry)) for entry in stages[name]["do"]["params"]]
+        listed = {Path(entry).parent.name for entry in params}
+        if "method" in groups:  # a recipe may change its options
+            assert {"${item.recipe}", "${item.recipe_base}"} <= set(params) or "views" in groups
+        assert groups <= listed, name
+
+
+def test_a_training_reads_the_datasets_own_numbers_of_protocols_and_no_counts() -> None:
+    train = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["params"]
+    [dataset] = [keys for entry in train for file, keys in entry.items() if "/dataset/" in file]
+    assert dataset == ["mirror", "protocols"]
+
+
+def test_stages_name_what_they_read_below_a_datasets_root() -> None:
+    """Videos and annotations, class lists, partitions, published lists."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    reading = {name for name, stage in stages.items() if "${item.root}" in stage["do"]["deps"]}
+    assert reading == {"manifest", "splits", "validate", "frames"}
+
+
+@pytest.mark.parametrize("stage", ["splits", "validate"])
+def test_stages_name_the_modules_that_lists_are_made_with(stage: str) -> None:
+    """What a stage's module imports of vidprompt.data, at its head or in a function."""
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
+    tree = ast.parse((ROOT / f"src/vidprompt/stages/{stage}.py").read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprompt.data"):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            imported |= {_module_file(name) or _module_file(node.module or "") for name in names}
+    assert imported
+    for file in imported:
+        assert any(file == dep or file.startswith(f"{dep}/") for dep in deps), file
+
+
+def _module_file(name: str) -> str:
+    """`vidprompt.data.splits.protocols` → its file in the repository; "" for what is no module."""
+    path = Path("src", *name.split("."))
+    if (ROOT / path).is_dir():
+        return str(path)
+    return str(path.with_suffix(".py")) if (ROOT / path.with_suffix(".py")).is_file() else ""

@@ -1,0 +1,198 @@
+"""Published presets: they compose, name keys that exist, and say what was published."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from vidprompt.config.compose import compose, plain
+from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.factory import configured_model
+from vidprompt.training.settings import TrainerSettings, trainer_settings
+
+ROOT = Path(__file__).parents[2]
+PARAMS = ROOT / "params"
+PUBLISHED = ("released", "paper")
+FREE = ("multirun", "trainer.lr_scale")  # whose keys are the user's
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def read(file: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((PARAMS / file).read_text())
+    return content
+
+
+def choices(experiment: str) -> dict[str, str]:
+    """Group → file, as an experiment overrides them."""
+    listed = read(f"experiment/{experiment}.yaml").get("defaults", [])
+    return {group.removeprefix("override /"): name for one in listed for group, name in one.items()}
+
+
+EXPERIMENTS = sorted(file.stem for file in (PARAMS / "experiment").glob("*.yaml"))
+PRESETS = [name for name in EXPERIMENTS if choices(name).get("trainer") in PUBLISHED]
+RECIPES = [f"{trainer}/{method}" for trainer in PUBLISHED for method in ("ez_clip", "vita_clip")]
+
+
+def leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, dict) and f"{inside}{key}" not in FREE:
+            yield from leaves(value, f"{inside}{key}.")
+        else:
+            yield f"{inside}{key}"
+
+
+def known(method: str, protocol: str) -> set[str]:
+    """All keys that a preset of a method and a protocol may set."""
+    groups = {
+        "trainer": read("trainer/demo.yaml"),
+        "method": read(f"method/{method}.yaml"),
+        "protocol": read(f"protocol/{protocol}.yaml"),
+    }
+    keys = set(leaves(read("config.yaml") | groups))
+    by_protocol = {
+        f"trainer.by_protocol.{name.stem}.{key.removeprefix('trainer.')}"
+        for name in (PARAMS / "protocol").glob("*.yaml")
+        for key in keys
+        if key.startswith("trainer.")
+    }
+    inside = {"trainer.augmentation.rand_augment." + key for key in RAND_AUGMENT}
+    return keys | by_protocol | inside
+
+
+RAND_AUGMENT = ("layers", "magnitude", "std", "probability")
+
+
+def protocol_of(split: str) -> str:
+    names = [file.stem for file in (PARAMS / "protocol").glob("*.yaml")]
+    return next((name for name in names if split.startswith(name)), "supervised")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_sets_keys_that_are_there(experiment: str) -> None:
+    content = read(f"experiment/{experiment}.yaml")
+    content.pop("defaults", None)
+    method = choices(experiment).get("method", "ez_clip")
+    assert set(leaves(content)) <= known(method, protocol_of(content.get("split", "")))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_keys_that_are_there(recipe: str) -> None:
+    content = read(f"recipe/{recipe}.yaml")
+    content.pop("defaults", None)
+    assert set(leaves(content)) <= known(recipe.split("/")[1], "supervised")
+
+
+@cache
+def composed(experiment: str) -> Any:
+    return compose([f"experiment={experiment}"])
+
+
+@pytest.mark.parametrize("experiment", PRESETS)
+def test_a_preset_leaves_no_number_open(experiment: str) -> None:
+    config = composed(experiment)
+    assert "???" not in str(plain(config.trainer))
+    assert config.protocol.name == protocol_of(config.split)
+    assert config.backbone.name == "ViT-B-16-quickgelu"
+
+
+def test_what_a_dataset_trains_without_an_experiment_is_the_released_recipe() -> None:
+    for method in ("ez_clip", "vita_clip"):
+        config = compose(["dataset=ssv2", f"method={method}"])
+        assert "???" not in str(plain(config.trainer))
+        assert config.trainer.lr == read(f"recipe/released/{method}.yaml")["trainer"]["lr"]
+
+
+def trained(experiment: str, classes: int = 400) -> int:
+    """Trainable parameters of a preset's model, of shapes alone."""
+    config = composed(experiment)
+    shape = plain(config.backbone) | {"weights": None, "pretrained": None}
+    with torch.device("meta"):
+        names = [f"class {i}" for i in range(classes)]
+        model = configured_model(config, names, load_backbone(shape))
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_the_published_numbers_of_trainable_parameters() -> None:
+    assert trained("ez_clip_k400") == trained("ez_clip_k400@paper") == 5_204_736
+    assert trained("vita_clip_k400") / 1e6 == pytest.approx(30.2, abs=0.05)
+    assert trained("vita_clip_k400@paper") / 1e6 == pytest.approx(38.9, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "lr", "batch", "length", "sampling"),
+    [
+        ("ez_clip_k400", 1e-4, 80, "150 epochs", "segment"),
+        ("ez_clip_k400@paper", 5e-5, 70, "50 epochs", "segment"),
+        ("ez_clip_k400_base_to_novel", 5e-6, 50, "100 epochs", "centre"),
+        ("ez_clip_hmdb51_base_to_novel", 1e-4, 20, "50 epochs", "centre"),
+        ("ez_clip_ucf101_base_to_novel", 1e-5, 60, "50 epochs", "centre"),
+        ("ez_clip_ssv2_base_to_novel", 1e-5, 50, "100 epochs", "centre"),
+        ("ez_clip_base_to_novel@paper", 5e-5, 70, "50 epochs", "segment"),
+        ("ez_clip_hmdb51_few_shot", 1e-4, 10, "180 epochs", "centre"),
+        ("ez_clip_ucf101_few_shot", 1e-4, 4, "100 epochs", "centre"),
+        ("ez_clip_ssv2_few_shot", 1e-4, 75, "50 epochs", "centre"),
+        ("ez_clip_few_shot@paper", 5e-5, 70, "50 epochs", "segment"),
+        ("vita_clip_k400", 4e-4, 256, "30000 steps", "dense"),
+        ("vita_clip_k400@paper", 4e-4, 256, "30 epochs", "dense"),
+    ],
+)
+def test_the_published_schedules(
+    experiment: str, lr: float, batch: int, length: str, sampling: str
+) -> None:
+    trainer = composed(experiment).trainer
+    assert (trainer.lr, trainer.batch_size, trainer.length) == (lr, batch, length)
+    assert (trainer.sampling, trainer.schedule, trainer.clip_grad) == (sampling, "cosine", None)
+    ez = experiment.startswith("ez_clip")
+    assert (trainer.weight_decay, trainer.no_decay) == (0.2 if ez else 0.05, [])
+    assert trainer.betas == ([0.9, 0.98] if ez else [0.9, 0.999])
+    assert trainer.warmup == ("5 epochs" if ez else 0)
+
+
+def settings(experiment: str, videos: int) -> TrainerSettings:
+    trainer = plain(composed(experiment).trainer)
+    size = trainer["batch_size"]
+    return trainer_settings(trainer, videos=videos, batch_size=size, seed=1)
+
+
+def test_epochs_become_steps() -> None:
+    videos = 240_000  # about as many as Kinetics-400 has left
+    released, paper = (settings(f"ez_clip_k400{end}", videos) for end in ("", "@paper"))
+    assert (released.steps, released.warmup) == (450_000, 15_000)
+    assert (paper.steps, paper.warmup) == (math.ceil(50 * videos / 70), math.ceil(5 * videos / 70))
+    assert settings("vita_clip_k400", videos).steps == 30_000
+    assert settings("vita_clip_k400@paper", videos).steps == pytest.approx(30_000, rel=0.1)
+    assert settings("ez_clip_hmdb51_base_to_novel", 26 * 70).steps == 50 * 91
+
+
+def test_the_published_augmentations() -> None:
+    ez = composed("ez_clip_k400").trainer.augmentation
+    assert list(ez.scales) == [1.0, 0.875, 0.75, 0.66]
+    assert (ez.distort, ez.fixed_places, ez.flip) == (1, True, True)
+    assert (ez.jitter, list(ez.jitter_strength), ez.greyscale) == (0.8, [0.4, 0.4, 0.2, 0.1], 0.2)
+    assert (ez.rand_augment, ez.area, ez.channels) == (None, None, 0.0)
+    vita = composed("vita_clip_k400").trainer.augmentation
+    published = {"layers": 4, "magnitude": 7, "std": 0.5, "probability": 0.5}
+    assert (vita.rand_augment, vita.area, vita.flip) == (published, [0.08, 1.0], False)
+    assert (vita.jitter, vita.greyscale) == (0.0, 0.0)
+    for name in ("ez_clip_ccvid", "vita_clip_ccvid"):  # whole persons
+        reid = composed(name).trainer.augmentation
+        assert (reid.rand_augment, reid.area, list(reid.scales), reid.distort) == (
+            None, None, [1.0], 0
+        )  # fmt: skip
+
+
+def test_the_page_on_presets_names_all_of_them_and_no_other() -> None:
+    page = (ROOT / "docs/presets.md").read_text()
+    named = set(re.findall(r"`([a-z0-9_]*(?:ez|vita)_clip_[a-z0-9_]+(?:@paper)?)`", page))
+    assert named == set(PRESETS)
+    assert set(re.findall(r"experiment=([a-z][\w@]*)", page)) <= set(PRESETS)

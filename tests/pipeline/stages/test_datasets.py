@@ -1,0 +1,325 @@
+"""Official layouts through the stages manifest → splits → validate: which files come out, of what."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vidprompt.config.compose import compose
+from vidprompt.pipeline.stages import manifest, splits, validate
+from vidprompt.system.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _edit(project: Path, dataset: str, **changes: Any) -> None:
+    file = project / f"params/dataset/{dataset}.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes, sort_keys=False))
+
+
+def _ucf101(root: Path, classes: int, groups: int = 25, clips: int = 2) -> None:
+    """Groups 1-7 are the test of split 1, 8-14 of split 2, 15-21 of split 3."""
+    lists = root / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    names = [f"Action{chr(65 + i)}" for i in range(classes)]
+    (lists / "classInd.txt").write_text("".join(f"{i} {n}\n" for i, n in enumerate(names, 1)))
+    for split, first in ((1, 1), (2, 8), (3, 15)):
+        train, test = [], []
+        for number, name in enumerate(names, 1):
+            for group in range(1, groups + 1):
+                for clip in range(1, clips + 1 + number % 2):
+                    path = f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
+                    (root / "UCF-101" / name).mkdir(parents=True, exist_ok=True)
+                    (root / "UCF-101" / path).write_bytes(b"0")
+                    if first <= group < first + 7:
+                        test.append(path)
+                    else:
+                        train.append(f"{path} {number}")
+        (lists / f"trainlist0{split}.txt").write_text("\n".join(train) + "\n")
+        (lists / f"testlist0{split}.txt").write_text("\n".join(test) + "\n")
+
+
+def _kinetics(root: Path, classes: list[str], known: list[str]) -> None:
+    (root / "annotations").mkdir(parents=True)
+    (root / "annotations/kinetics400_classes.txt").write_text("\n".join(known) + "\n")
+    for part, each in (("train", 3), ("val", 2)):
+        with (root / f"annotations/{part}.csv").open("w", newline="") as out:
+            rows = csv.writer(out)
+            rows.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
+            for number, label in enumerate(classes):
+                for clip in range(each):
+                    film = f"{part[0]}{number:05d}{clip:05d}"
+                    rows.writerow((label, film, 5, 15, part))
+                    (root / "videos" / part).mkdir(parents=True, exist_ok=True)
+                    (root / "videos" / part / f"{film}_000005_000015.mp4").write_bytes(b"0")
+
+
+def _run(dataset: str) -> dict[str, dict[str, Any]]:
+    config = compose([f"dataset={dataset}", "dataset.probe=stat"])
+    for stage in (manifest, splits, validate):
+        stage.run(config)
+    files = sorted(Path("cache/splits", dataset).glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
+
+
+def test_ucf101_has_every_protocol_with_the_fields_numbers(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ucf101(project / "data/ucf101", classes=5)
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}}
+    expected = {"videos.ucf101": 325, "groups.ucf101": 125, "tests.supervised_split1.test": 91}
+    _edit(project, "ucf101", validation=validation | {"expected": expected})
+    found = _run("ucf101")
+    assert "ucf101: 325 listed, 325 found" in capsys.readouterr().out
+    assert set(found) == {
+        *(f"supervised_split{s}" for s in (1, 2, 3)),
+        *(f"zero_shot_split{s}" for s in (1, 2, 3)),
+        *(f"zero_shot_half{s}" for s in range(10)),
+        *(f"base_to_novel_16shot_seed{s}" for s in (1, 2, 3)),
+        *(f"few_shot_{k}shot_seed{s}" for k in (2, 4, 8, 16) for s in (1, 2, 3)),
+    }
+    assert {split["run"] for name, split in found.items() if name.startswith("zero_shot")} == {
+        "kinetics400/supervised_split1"
+    }
+    assert found["zero_shot_split2"]["id"] == "zero_shot/ucf101@split2"
+    assert len(found["zero_shot_half3"]["tests"]["test"]["classes"]) == 2
+    base = found["base_to_novel_16shot_seed2"]
+    # B and D have the fewest videos, so they are novel; A, C and E are in order of their names
+    assert base["tests"]["novel"]["classes"] == ["ActionB", "ActionD"]
+    assert base["train"]["classes"] == ["ActionA", "ActionC", "ActionE"]
+    assert len(base["train"]["videos"]) == 48
+    assert base["train"] != found["base_to_novel_16shot_seed1"]["train"]
+    assert {str(split["val"]) for split in found.values()} == {"None"}  # unless asked for
+
+
+def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _ucf101(project / "data/ucf101", classes=4)
+    trained = {"train.supervised_split1": 18 * 10, "tests.supervised_split1.test": 7 * 10}
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": trained}
+    own = {"supervised": {"splits": [1]}, "few_shot": {"shots": [8], "seeds": [1]}}
+    own |= {"base_to_novel": {"shots": None}, "zero_shot": None}
+    _edit(project, "ucf101", validation=validation, protocols=own)
+    whole = _run("ucf101")
+    own["supervised"]["held_out"], own["base_to_novel"]["held_out"] = 0.1, 0.1
+    own["few_shot"]["held_out"] = 50
+    _edit(project, "ucf101", protocols=own)
+    capsys.readouterr()
+    found = _run("ucf101")
+    said = capsys.readouterr().out
+    for name, split in found.items():
+        assert {key: split[key] for key in ("id", "run", "tests")} == {
+            key: whole[name][key] for key in ("id", "run", "tests")
+        }
+    # 18 groups of 3 or 2 videos: two of them are nearest to a tenth
+    held = found["supervised_split1"]["val"]
+    assert [held["labels"].count(i) for i in range(4)] == [6, 4, 6, 4]
+    assert len(found["supervised_split1"]["train"]["videos"]) == 180 - 20
+    base = found["base_to_novel_full"]
+    assert base["val"]["classes"] == base["train"]["classes"] == ["ActionA", "ActionC"]
+    assert found["few_shot_8shot_seed1"]["train"] == whole["few_shot_8shot_seed1"]["train"]
+    assert "supervised/ucf101@split1: train 160, val 20, test 70 (4 classes)\n" in said
+    # 54 or 36 videos a class, and those of the shots' groups are not for it
+    assert said.count("note:") == 1
+    assert "8shot-seed1: 4 of 4 classes have fewer than 50 videos held out (ActionA " in said
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"supervised": {"held_out": 1}}, "supervised: held_out=1 is no share: give 0 "),
+        ({"supervised": {"held_out": "few"}}, "supervised: held_out=few is no share"),
+        ({"supervised": {"held_out_seed": -1}}, "supervised: held_out_seed=-1 is no seed"),
+        ({"few_shot": {"held_out": 0.1}}, "few_shot: held_out=0.1 is no count: give 0 "),
+        ({"few_shot": {"held_out": True}}, "few_shot: held_out=True is no count"),
+        ({"base_to_novel": {"held_out": 0.1}}, "base_to_novel: held_out=0.1 is no count"),
+        ({"base_to_novel": {"shots": None, "held_out": 4}}, "held_out=4 is no share"),
+        ({"reid": {"held_out": -0.2}}, "reid: held_out=-0.2 is no share"),
+        ({"zero_shot": {"held_out": 0.1}}, "dataset.protocols.zero_shot: unknown 'held_out'"),
+    ],
+)
+def test_a_wrong_number_of_held_out_videos_is_a_sentence_and_writes_nothing(
+    project: Path, own: dict[str, Any], says: str
+) -> None:
+    _ucf101(project / "data/ucf101", classes=2)
+    _edit(project, "ucf101", protocols=own)
+    with pytest.raises(UserError) as caught:
+        _run("ucf101")
+    assert says in str(caught.value)
+    assert not list(Path("cache/splits").rglob("*.json"))
+
+
+def test_a_split_left_out_takes_its_expected_counts_with_it(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    official = yaml.safe_load((ROOT / "params/dataset/ucf101.yaml").read_text())["validation"]
+    counts = {"videos": 105, "classes": 2, "groups": 42}
+    expected = official["expected"] | {f"{name}.ucf101": n for name, n in counts.items()}
+    expected |= {"train.supervised_split1": 70, "tests.supervised_split1.test": 35}
+    off = dict.fromkeys(("zero_shot", "few_shot", "base_to_novel"))
+    validation = official | {"expected": expected, "ranges": {}}
+    # the official counts of splits 2 and 3 stay in the file
+    _edit(project, "ucf101", validation=validation, protocols={"supervised": {"splits": [1]}} | off)
+    assert set(_run("ucf101")) == {"supervised_split1"}
+    _edit(project, "ucf101", protocols={"supervised": {"splits": [1, 2]}} | off)
+    with pytest.raises(UserError, match=r"expected_counts: 2 of 7, first tests\.supervised_split2"):
+        _run("ucf101")
+
+
+def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: Path) -> None:
+    classes = [f"doing {chr(97 + i)}" for i in range(12)]
+    known = [*classes[:4], "something else"]
+    root = project / "data/kinetics600"
+    _kinetics(root, classes, known)
+    (root / "partition.txt").write_text("doing k\ndoing f\n")
+    zero_shot = {
+        **yaml.safe_load((ROOT / "params/dataset/kinetics600.yaml").read_text())["protocols"],
+    }["zero_shot"]
+    zero_shot |= {"test_classes": 5, "partitions": ["partition.txt"]}
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": {}}
+    _edit(project, "kinetics600", protocols={"zero_shot": zero_shot}, validation=validation)
+    found = _run("kinetics600")
+    assert set(found) == {
+        "zero_shot_k600_minus_k400",
+        "zero_shot_partition1",
+        *(f"zero_shot_seed{s}" for s in (1, 2, 3)),
+    }
+    whole = found["zero_shot_k600_minus_k400"]
+    assert whole["id"] == "zero_shot/kinetics600@k600-minus-k400"
+    assert whole["tests"]["test"]["classes"] == classes[4:]
+    assert len(whole["tests"]["test"]["videos"]) == 16  # the validation list's, of 8 classes
+    assert found["zero_shot_partition1"]["tests"]["test"]["classes"] == ["doing k", "doing f"]
+    drawn = [found[f"zero_shot_seed{s}"]["tests"]["test"]["classes"] for s in (1, 2, 3)]
+    assert all(len(names) == 5 and set(names) <= set(classes[4:]) for names in drawn)
+    assert len({tuple(names) for names in drawn}) > 1
+    # a known class in a partition is found by validation
+    (root / "partition.txt").write_text("doing k\ndoing a\n")
+    with pytest.raises(UserError, match="zero_shot_apart: 1 of .* class 'doing a' was trained on"):
+        _run("kinetics600")
+
+
+def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:
+    del project
+    ours = splits.protocols_of(compose(["dataset=demo"]))
+    assert ours["few_shot"].shots == [2, 8]
+    usual = splits.protocols_of(compose(["dataset=ssv2"]))
+    assert (usual["few_shot"].shots, usual["base_to_novel"].seeds) == ([2, 4, 8, 16], [1, 2, 3])
+    given = splits.protocols_of(
+        compose(["dataset=demo", "protocol=few_shot", "protocol.seeds=[5]"])
+    )
+    assert (given["few_shot"].shots, given["few_shot"].seeds) == ([2, 8], [5])
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ({"zeroshot": {}}, "dataset.protocols: unknown 'zeroshot'; valid: supervised, zero_shot"),
+        (
+            {"few_shot": {"shot": [1]}},
+            "dataset.protocols.few_shot: unknown 'shot': did you mean shots?",
+        ),
+    ],
+)
+def test_a_typo_in_a_datasets_numbers_is_a_sentence(
+    project: Path, own: dict[str, Any], says: str
+) -> None:
+    _edit(project, "own", protocols=own)
+    with pytest.raises(UserError) as caught:
+        splits.protocols_of(compose(["dataset=own"]))
+    assert says in str(caught.value)
+
+
+def test_a_published_list_alone_is_enough(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    Path("novel_val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    Path("My Train.txt").write_text("ActionA/v_ActionA_g09_c02.avi 0\n")
+    splits.take_lists(config, ["novel_val.txt"], "", None, "")
+    taken = json.loads(Path("cache/splits/ucf101/zero_shot_novel_val.json").read_text())
+    assert (taken["id"], taken["run"]) == (
+        "zero_shot/ucf101@novel_val",
+        "kinetics400/supervised_split1",
+    )
+    assert taken["tests"]["test"]["videos"] == ["ucf101/ActionB/v_ActionB_g01_c01.avi"]
+    splits.take_lists(config, ["My Train.txt", "novel_val.txt"], "", None, "")
+    taken = json.loads(Path("cache/splits/ucf101/supervised_my_train.json").read_text())
+    assert (taken["id"], taken["run"]) == ("supervised/ucf101@My Train", "supervised_my_train")
+    assert (list(taken["tests"]), taken["train"]["videos"]) == (
+        ["test"],
+        ["ucf101/ActionA/v_ActionA_g09_c02.avi"],
+    )
+    with pytest.raises(UserError, match="each part once"):
+        splits.take_lists(config, ["novel_val.txt", "test=novel_val.txt"], "", None, "")
+
+
+@pytest.mark.parametrize(
+    ("id", "lists", "says"),
+    [
+        (
+            "base_to_novel/u@theirs",
+            ["train=l.txt", "test=l.txt"],
+            "evaluated on base and novel, and",
+        ),
+        ("base_to_novel/u@theirs", ["base=l.txt"], "give base=FILE novel=FILE"),
+        ("zero_shot/u@theirs", ["novel=l.txt"], "evaluated on test, and the lists are novel"),
+        ("few_shot/u@theirs", ["train=l.txt"], "evaluated on test, and the lists are train"),
+        ("supervised/u@theirs", ["test=l.txt", "other=l.txt"], "the lists are test, other"),
+        ("reid/u@theirs", ["query=l.txt", "gallery=l.txt"], "read them by `reader: ccvid`"),
+        ("few_shot/u@2shot-seed1", ["test=l.txt"], "2shot-seed1 is what a drawn split is called"),
+        ("zero_shot/u@k600-minus-k400", ["test=l.txt"], "is what a drawn split is called"),
+        ("zeroshot/u@theirs", ["test=l.txt"], "protocols: supervised, zero_shot, base_to_novel"),
+    ],
+)
+def test_lists_that_evaluation_would_not_take_are_refused(
+    project: Path, id: str, lists: list[str], says: str
+) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    Path("l.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    with pytest.raises(UserError) as caught:
+        splits.take_lists(config, lists, id, None, "supervised_split1")
+    assert says in str(caught.value)
+    assert not list(Path("cache/splits").rglob("*.json"))
+
+
+def test_a_published_list_of_the_parameters_is_written_with_the_others(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    lists = project / "data/ucf101/lists"
+    lists.mkdir()
+    (lists / "val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    published = [
+        {"id": "zero_shot/ucf101@theirs", "lists": {"test": "lists/val.txt"}},
+        {
+            "id": "supervised/ucf101@theirs",
+            "lists": {"test": "lists/val.txt"},
+            "trained_on": "ucf101/supervised_split2",
+        },
+    ]
+    _edit(project, "ucf101", published=published, protocols={"few_shot": {"shots": [2]}})
+    config = compose(["dataset=ucf101", "dataset.probe=stat"])
+    manifest.run(config)
+    splits.run(config)
+    found = {
+        path.stem: json.loads(path.read_text())["run"]
+        for path in Path("cache/splits/ucf101").glob("*_theirs.json")
+    }
+    # the dataset's own trainings go without its name, as every other split file's do
+    assert found == {
+        "zero_shot_theirs": "supervised_split1",
+        "supervised_theirs": "supervised_split2",
+    }

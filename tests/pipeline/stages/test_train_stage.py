@@ -1,0 +1,89 @@
+"""The training stage on a few tiny videos: what it refuses, what it follows, what it leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipeline.stages.encoding_project import BACKBONE, make_project
+
+from vidprompt.config.compose import compose
+from vidprompt.data.splits.split_file import Split, Subset, write_split
+from vidprompt.pipeline.stages import train as stage
+from vidprompt.system.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Dataset d4: four videos of two classes to train on, one of them not in the frame cache."""
+    make_project(tmp_path, [4])
+    videos = Subset(["run", "sit"], [f"v/{i:02}" for i in range(4)] + ["v/broken"], [0, 1, 0, 1, 0])
+    split = Split("supervised/d4@split1", "supervised", "supervised_split1", train=videos)
+    write_split(split, tmp_path / "cache/splits/d4/supervised_split1.json")
+    return tmp_path
+
+
+def config(project: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
+    monkeypatch.chdir(ROOT)
+    small = compose(["trainer.length=2", "trainer.batch_size=2", "trainer.warmup=0", *overrides])
+    small.dataset.name = "d4"
+    small.method.num_frames = 4
+    small.backbone.name, small.backbone.weights = "small", str(project / "clip.safetensors")
+    (project / "clip.json").write_text(json.dumps(BACKBONE))
+    small.backbone.config = str(project / "clip.json")
+    monkeypatch.chdir(project)
+    return small
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_clips_are_mirrored_only_where_the_dataset_lets_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch, mirror: bool
+) -> None:
+    small = config(
+        project, monkeypatch, "trainer.augmentation.flip=true", f"dataset.mirror={mirror}"
+    )
+    used = []
+    usual = stage.Augmentation
+
+    def noted(**numbers: Any) -> Any:
+        used.append(numbers["flip"])
+        return usual(**numbers)
+
+    monkeypatch.setattr(stage, "Augmentation", noted)
+    stage.run(small)
+    assert used == [mirror]
+    summary = json.loads(
+        (project / "results/d4/ez_clip/runs/supervised_split1/training.json").read_text()
+    )
+    assert (summary["videos"], summary["listed"], summary["steps"]) == (4, 5, 2)
+    assert summary["epochs"] == 1.0
+    assert (project / "models/d4/ez_clip/supervised_split1/model.safetensors").is_file()
+
+
+def test_what_cannot_be_trained_is_a_sentence(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = {
+        "protocol=few_shot": "is of protocol supervised: leave out protocol=few_shot",
+        "method=frozen_clip": "frozen_clip has nothing to train",
+        "trainer.select=best": "needs held-out videos",
+        "seed=-1": "seed=-1: a whole number",
+        "prompts.ensemble=mean": "choose softmax_sum or mean_feature",
+    }
+    for override, says in cases.items():
+        small = config(project, monkeypatch, override)
+        with pytest.raises(UserError, match=says):
+            stage.run(small)
+
+
+def test_another_list_is_another_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = config(project, monkeypatch)
+    lists = stage._lists(small)
+    about = stage._about(small, lists, "weights")
+    renamed = Subset(["walk", "sit"], lists.train.videos, lists.train.labels)
+    other = stage._Lists(lists.split, renamed, lists.listed, None, lists.cache)
+    assert stage._about(small, other, "weights") != about
+    quieter = config(project, monkeypatch, "trainer.workers=3", "trainer.save_every=7")
+    assert stage._about(quieter, lists, "weights") == about

@@ -1,0 +1,132 @@
+"""Groups of parameters, learning rates by step, and the settings of a run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tests.models.small import small_backbone
+from tests.training.small_run import SETTINGS, objective
+
+from vidprompt.config.compose import compose
+from vidprompt.models import create_model
+from vidprompt.system.errors import UserError
+from vidprompt.training.optimizer import build_optimizer, kind_of, rate_factor, set_rates
+from vidprompt.training.settings import in_steps, trainer_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def trainer(**changes: Any) -> dict[str, Any]:
+    content = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())
+    return content | {"length": 40, "lr": 1e-3} | changes
+
+
+def settings(**changes: Any) -> Any:
+    return trainer_settings(trainer(**changes), videos=100, batch_size=8, seed=1)
+
+
+def test_every_kind_of_parameter_is_told_apart() -> None:
+    model = create_model("vita_clip", small_backbone(), num_frames=2, context="shared")
+    found = {n: kind_of(model, n) for n, p in model.named_parameters() if p.requires_grad}
+    assert found["log_scale"] == "scale"
+    assert found["time_embedding"] == found["global_prompts"] == "prompts"
+    assert found["summaries.0.norm.weight"] == found["summaries.0.norm.bias"] == "norms"
+    assert found["summaries.0.attention.in_proj_weight"] == "weights"
+    assert found["summaries.0.attention.in_proj_bias"] == "biases"
+    assert {kind for name, kind in found.items() if name.startswith("context.")} == {"context"}
+    persons = objective("identity")
+    assert kind_of(persons, "persons.vectors") == "context"
+
+
+def test_rates_and_decay_go_by_kind_and_a_part_of_the_model_comes_first() -> None:
+    chosen = objective()
+    optimizer = build_optimizer(
+        chosen,
+        lr=1.0,
+        weight_decay=0.1,
+        betas=(0.9, 0.98),
+        lr_scale={"weights": 2.0, "prompts": 5.0, "text_adapters": 0.5},
+        no_decay=["biases", "vision_adapters"],
+    )
+    by_id = {
+        id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
+    }
+    found = {n: by_id[id(p)] for n, p in chosen.named_parameters() if p.requires_grad}
+    assert found["model.temporal_prompts"] == (5.0, 0.1)
+    assert found["model.vision_adapters.0.down.weight"] == (2.0, 0.0)
+    assert found["model.text_adapters.0.down.weight"] == (0.5, 0.1)
+    assert found["model.text_adapters.0.down.bias"] == (0.5, 0.0)
+    assert found["model.vision_adapters.1.up.bias"] == (1.0, 0.0)
+    with pytest.raises(
+        UserError, match=r"'adapters' is no kind of parameter \(weights, .*vision_ad"
+    ):
+        build_optimizer(chosen, lr=1.0, weight_decay=0, betas=(0.9, 0.9), lr_scale={"adapters": 1})
+    set_rates(optimizer, 0.5)
+    assert {g["lr"] for g in optimizer.param_groups} == {2.5, 1.0, 0.25, 0.5}
+
+
+def test_a_frozen_model_has_nothing_to_train() -> None:
+    module = torch.nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(UserError, match="nothing is trained"):
+        build_optimizer(module, lr=1.0, weight_decay=0.0, betas=(0.9, 0.98))
+
+
+def test_a_part_of_the_model_may_be_given_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    scales = compose(["trainer.lr_scale.vision_adapters=0.5", "trainer.lr_scale.biases=2"]).trainer
+    assert (scales.lr_scale.vision_adapters, scales.lr_scale.biases) == (0.5, 2)
+
+
+def test_schedules_by_step() -> None:
+    cosine = replace(SETTINGS, steps=10, warmup=4)
+    factors = [rate_factor(cosine, step) for step in range(10)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert factors[7] == pytest.approx(0.5)
+    several = replace(cosine, schedule="multistep", milestones=(6, 8), gamma=0.1)
+    assert [rate_factor(several, step) for step in (5, 6, 7, 8)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01]
+    )
+    assert rate_factor(replace(cosine, schedule="constant"), 9) == 1.0
+
+
+def test_lengths_are_steps_or_epochs() -> None:
+    assert in_steps("40", "length", 100, 8) == in_steps("40 steps", "length", 100, 8) == 40
+    assert in_steps("3 epochs", "length", 100, 8) == 38
+    assert in_steps("0.5 epochs", "length", 100, 8) == 7
+    found = settings(length="2 epochs", warmup="1 epoch", milestones=["1.5 epochs"])
+    assert (found.steps, found.warmup, found.milestones) == (25, 13, (19,))
+    for wrong in ("many", "1.5", "-3", "3 epoch s"):
+        with pytest.raises(UserError, match="trainer.length"):
+            settings(length=wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schedule": "cosin"}, "trainer.schedule=cosin: choose cosine, multistep or constant"),
+        ({"dtype": "half"}, "choose float16, bfloat16 or float32"),
+        ({"precision": "fp8"}, "choose no, bf16 or fp16"),
+        ({"select": "test"}, "choose last or best"),
+        ({"ema": 1.5}, "a number from 0 to 1"),
+        ({"ema": 1.0}, "would never leave the start"),
+        ({"micro_batches": 0}, "at least 1"),
+        ({"workers": -1}, "at least 0"),
+        ({"skip_non_finite": "many"}, "a whole number"),
+        ({"lr": "abc"}, "trainer.lr=abc: a number from 0"),
+        ({"lr": float("nan")}, "trainer.lr=nan"),
+        ({"clip_grad": 0}, "a number above 0, or null"),
+        ({"betas": [0.9]}, "two numbers"),
+        ({"lr_scale": {"prompts": "much"}}, r"trainer.lr_scale.prompts=much"),
+        ({"tensorboard": "maybe"}, "choose true or false"),
+        ({"length": 0}, "at least one step"),
+    ],
+)
+def test_numbers_that_cannot_be_are_sentences(change: dict, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        settings(**change)
