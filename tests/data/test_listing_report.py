@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vidprompt.data.annotations import Annotation
-from vidprompt.data.annotations.listing_report import presence
+from vidprompt.data.manifest.listing_report import presence
 
 
 def _row(source: str, number: int, role: str = "train") -> Annotation:

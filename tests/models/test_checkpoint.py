@@ -9,7 +9,8 @@ from tests.models.small import small_backbone
 
 from vidprompt.models import create_model
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.models.checkpoint_metadata import CheckpointMetadata, code_version, read_metadata
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.provenance.code import code_version
 from vidprompt.system.errors import UserError
 
 NAMES = ["Yoga", "Archery"]

@@ -7,7 +7,7 @@ from tests.models.small import small_backbone
 
 from vidprompt.models import create_model
 from vidprompt.models.methods.video_clip import VideoCLIP
-from vidprompt.models.parameter_table import parameter_table
+from vidprompt.pipeline.parameter_table import parameter_table
 
 METHODS = ["frozen_clip", "ez_clip", "vita_clip"]
 

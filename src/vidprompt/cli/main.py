@@ -119,16 +119,16 @@ def doctor(
 @app.command()
 def activate(
     names: list[str] = typer.Argument(None, help="Datasets to add.", show_default=False),  # noqa: B008
-    check: bool = typer.Option(False, help="Write nothing; exit 2 when stages.yaml is stale."),
+    check: bool = typer.Option(False, help="Write nothing; exit 2 when a file is out of date."),
 ) -> None:
-    """Give datasets their stages in the pipeline: params/pipeline.yaml → params/stages.yaml."""
-    from vidprompt.pipeline import matrix as activation
+    """Give datasets their stages: params/pipeline.yaml → params/stages.yaml, and code → dvc.yaml."""
+    from vidprompt.pipeline import matrix
 
     if check:
-        if activation.stale():
-            raise UserError("params/stages.yaml is not what pipeline.yaml says: vidprompt activate")
+        if stale := matrix.stale():
+            raise UserError(f"{', '.join(stale)} out of date: run `vidprompt activate`")
         return
-    active, stages = activation.activate(names or [])
+    active, stages = matrix.activate(names or [])
     for name in active:
         count = {kind: sum(k.split("-")[0] == name for k in keys) for kind, keys in stages.items()}
         tests = count["evaluate"] + count["reid"]
@@ -261,7 +261,7 @@ def parameters(
     from vidprompt.config.compose import compose, plain
     from vidprompt.models.backbones.loading import load_backbone
     from vidprompt.models.factory import configured_model
-    from vidprompt.models.parameter_table import parameter_table
+    from vidprompt.pipeline.parameter_table import parameter_table
 
     config = compose(overrides or [])
     shape = plain(config.backbone) | {"weights": None, "pretrained": None}

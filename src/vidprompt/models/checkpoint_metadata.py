@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-import vidprompt
 from vidprompt.system.errors import UserError
 
 
@@ -26,7 +23,7 @@ class CheckpointMetadata:
     class_names: list[str]
     options: dict[str, Any] = field(default_factory=dict)
     config_hash: str = ""
-    version: str = ""  # of the code: `code_version`
+    version: str = ""  # of the code: `vidprompt.provenance.code.code_version`
 
 
 def read_metadata(path: Path | str) -> CheckpointMetadata:
@@ -44,17 +41,3 @@ def read_metadata(path: Path | str) -> CheckpointMetadata:
         raise UserError(
             f"{path}: its metadata is of another version of VidPrompt: {error}"
         ) from error
-
-
-@cache
-def code_version(*parts: str) -> str:
-    """Version of the package and a hash of the sources in some of its folders: without names, of those
-    that say what a checkpoint means.
-
-    A hash and not a commit: what is equal gives equal bytes, in a clone without git as well.
-    """
-    whole = hashlib.sha256()
-    for part in parts or ("models", "training"):
-        for file in sorted((Path(vidprompt.__file__).parent / part).glob("*.py")):
-            whole.update(file.read_bytes())
-    return f"{vidprompt.__version__}+{whole.hexdigest()[:12]}"

@@ -16,7 +16,7 @@ from typing import Any
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
-from vidprompt.data.annotations.listing_report import report_presence
+from vidprompt.data.manifest.listing_report import report_presence
 from vidprompt.pipeline.stages.manifest import sources
 from vidprompt.system.errors import UserError
 

@@ -7,7 +7,7 @@ give; DVC cannot derive that itself (a matrix is the same for every dataset), so
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 from vidprompt.config.compose import compose, params_folder, plain, stage_choices
 from vidprompt.config.paths import FLOOR
 from vidprompt.files.atomic import write_text
+from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
 from vidprompt.system.errors import UserError
 
 HEAD = "# Written by `vidprompt activate` from pipeline.yaml and dataset/*.yaml: do not edit.\n"
@@ -36,15 +37,30 @@ def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
             raise UserError(f"{file}: write the active datasets as `active: [{', '.join(active)}]`")
         write_text(file, text)
     write_text(params_folder() / "stages.yaml", as_text(found))
+    for file, text in _code_dependencies():
+        write_text(file, text)
     return active, found
 
 
-def stale() -> bool:
-    """Does stages.yaml not say what pipeline.yaml and the datasets' files do?"""
+def stale() -> list[str]:
+    """The files that are not as `activate` would write them: stages.yaml, and dvc.yaml for its code."""
     file = params_folder() / "stages.yaml"
     pipeline = read_pipeline()
     wanted = as_text(stages_of(pipeline["active"], pipeline))
-    return not file.is_file() or file.read_text() != wanted
+    stages = [] if file.is_file() and file.read_text() == wanted else ["params/stages.yaml"]
+    return stages + [file.name for file, _ in _code_dependencies()]
+
+
+def _code_dependencies() -> Iterator[tuple[Path, str]]:
+    """dvc.yaml and what it has to be, where its stages do not list the code that they run; only in a
+    repository that holds the package's sources."""
+    root = params_folder().parent
+    sources, file = root / SOURCE_FOLDER, root / "dvc.yaml"
+    if (sources / "__init__.py").is_file() and file.is_file():
+        text = file.read_text()
+        wanted = with_code_dependencies(text, SourceTree.of_folder(sources))
+        if text != wanted:
+            yield file, wanted
 
 
 def as_text(stages: Stages) -> str:
@@ -73,7 +89,7 @@ def _add_dataset(
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
     groups = stage_choices(config.dataset)
-    weights = config.backbone.weights or "src/vidprompt/models/backbone.py"
+    weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     stages["dataset"][name] = about | groups
     trainer = groups["trainer"]

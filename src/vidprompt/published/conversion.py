@@ -11,7 +11,8 @@ from vidprompt.config.compose import PARAMS, compose, plain
 from vidprompt.files.atomic import replacing, sha256, write_json
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.models.checkpoint_metadata import CheckpointMetadata, code_version
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata
+from vidprompt.provenance.code import code_version
 from vidprompt.published.architecture import read_architecture
 from vidprompt.published.checkpoints import export_published, import_published
 from vidprompt.published.files import read_published

@@ -7,29 +7,26 @@ a name has a folder of its own in the job's, with the job's models.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import vidprompt
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, plain
 from vidprompt.config.paths import FLOOR
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import digest, sha256, write_json
 from vidprompt.inference.feature_store import INDEX  # written last
+from vidprompt.provenance.code import code_hash
 from vidprompt.sweep.plan import Configurations, Job, Look
 from vidprompt.system.errors import DataError, UserError
 
 # Of a configuration, what changes no number, or what a step says itself
 APART = ("multirun", "processes", "runner", "split", "workers")
 RECORD = "job.json"  # which steps of a job are done, and what of
-CODE = ("data", "evaluation", "models", "stages", "training")  # what numbers come from
 LINKED = ("data", "cache/manifest", "cache/frames", "cache/backbone")
 
 
@@ -141,16 +138,6 @@ def _inputs(config: Any) -> dict[str, str]:
     return {str(file): sha256(file) for file in files}
 
 
-@cache
-def code() -> str:
-    """A hash of the sources that a result follows from."""
-    whole = hashlib.sha256()
-    for part in CODE:
-        for file in sorted((Path(vidprompt.__file__).parent / part).rglob("*.py")):
-            whole.update(file.read_bytes())
-    return whole.hexdigest()[:12]
-
-
 # -- the folder -----------------------------------------------------------------------------------
 
 
@@ -210,20 +197,23 @@ class Record:
 
     def other_code(self, steps: list[Step]) -> bool:
         """Was something of it made with other sources than are here now?"""
-        there = [self.done[step.title] for step in steps if step.title in self.done]
-        return any(about["code"] != code() for about in there)
+        return any(
+            self.done[step.title]["code"] != code_hash(step.stage)
+            for step in steps
+            if step.title in self.done
+        )
 
     def trained(self) -> dict[str, Path]:
         """Identity → this folder, of the trainings that are done with the code that is here now."""
         return {
             about["identity"]: self.path.parent
             for title, about in self.done.items()
-            if title.startswith("train ") and about["code"] == code()
+            if title.startswith("train ") and about["code"] == code_hash("train")
         }
 
     def add(self, step: Step, job: Job) -> None:
         """Write down that a step is done."""
-        self.done[step.title] = {"identity": step.identity, "code": code()}
+        self.done[step.title] = {"identity": step.identity, "code": code_hash(step.stage)}
         self._write(job)
 
     def forget(self, steps: Sequence[Step], job: Job) -> None:

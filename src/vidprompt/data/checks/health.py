@@ -9,7 +9,7 @@ import pandas as pd
 
 from vidprompt.data.checks.tables import lists_of
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.probe.videos import Health
+from vidprompt.data.probe.health import Health
 
 LISTED = 200  # broken videos named; the manifest has all
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.probe.videos import Health
+from vidprompt.data.probe.health import Health
 from vidprompt.data.splits.names import measure_of
 from vidprompt.system.errors import DataError
 

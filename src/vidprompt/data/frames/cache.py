@@ -29,11 +29,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprompt.data.decode.reader import Frames
 from vidprompt.data.frames.sampling import segment_frames
 from vidprompt.files.atomic import replacing, sha256
 from vidprompt.system.errors import DataError, UserError
 
+Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB
 FORMAT_VERSION = 2
 INDEX, PARAMETERS = "index.arrow", "frames.json"
 

@@ -21,7 +21,6 @@ from vidprompt.metrics.classification import ensemble_mode
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
-from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.pipeline.lineage import check_lineage, lineage
 from vidprompt.system.errors import DataError
 
@@ -68,12 +67,12 @@ def run(config: Any) -> None:
         print(f"{method} {protocol} {name}: {shown['value']:.3f}")
 
 
-def _checkpoint(dataset: str, method: str, run: str) -> Any:
+def _checkpoint(dataset: str, method: str, run: str) -> str:
     """What identifies the checkpoint (nothing is trained for the floor)."""
     if method == FLOOR:
         return FLOOR
     path = paths.checkpoint(dataset, method, run)
-    return [sha256(path), read_metadata(path).config_hash]
+    return sha256(path)
 
 
 def _recognition(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-import vidprompt
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
 from vidprompt.config.paths import FLOOR
@@ -35,19 +32,13 @@ from vidprompt.models.checkpoint import load_checkpoint
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet, prompt_set
 from vidprompt.pipeline.lineage import lineage
+from vidprompt.provenance.code import code_hash
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.progress import Progress
 
 BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
 WORTH_WORKERS = 5_000  # clips; for fewer, starting processes takes longer than they save
-SOURCES = (  # of `vidprompt`: what features of given weights and frames follow from
-    "models/*.py",
-    "data/frame_cache.py",
-    "data/loading.py",
-    "data/sampling.py",
-    "evaluation/encoding.py",
-)
 
 
 @dataclass
@@ -211,10 +202,6 @@ def _identity(job: _Job) -> dict[str, Any]:
     """All that the features of given videos follow from: of others, no block is used again."""
     config, backbone = job.config, job.model.backbone
     checkpoint = paths.checkpoint(config.dataset.name, config.method.name, config.split)
-    code = hashlib.sha256()
-    for pattern in SOURCES:
-        for file in sorted(Path(vidprompt.__file__).parent.glob(pattern)):
-            code.update(file.read_bytes())
     return {
         "checkpoint": FLOOR if config.method.name == FLOOR else sha256(checkpoint),
         "backbone": [backbone.tag, backbone.identity()],
@@ -223,7 +210,7 @@ def _identity(job: _Job) -> dict[str, Any]:
         "frames": sha256(job.cache.path / PARAMETERS),  # it has every shard's checksum
         "sizes": [BLOCK, BATCH[job.state.device.type]],
         "device": job.state.device.type,
-        "code": code.hexdigest(),
+        "code": code_hash("features"),
         "torch": torch.__version__,
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
 from vidprompt.data.manifest.table import read_manifest
-from vidprompt.data.probe.videos import Health
+from vidprompt.data.probe.health import Health
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.shards.runners import shard_runner
 from vidprompt.files.atomic import write_json

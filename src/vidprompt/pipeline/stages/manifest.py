@@ -11,8 +11,8 @@ from typing import Any
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
 from vidprompt.data.annotations import Annotation, Source, read_annotations
-from vidprompt.data.annotations.listing_report import report_presence
 from vidprompt.data.manifest.build import build_manifest
+from vidprompt.data.manifest.listing_report import report_presence
 from vidprompt.data.manifest.table import write_manifest
 from vidprompt.data.probe.cache import ProbeCache, probe_cached
 from vidprompt.data.probe.health import Health, Limits, Probe

@@ -22,11 +22,11 @@ from vidprompt.files.atomic import alone, digest, sha256, write_json, write_text
 from vidprompt.metrics.classification import ensemble_mode
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
-from vidprompt.models.checkpoint_metadata import code_version
 from vidprompt.models.factory import configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.pipeline.validator import Look
+from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.progress import Progress
 from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
@@ -254,7 +254,7 @@ def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
         "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
         "weights": backbone,
         "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
-        "code": code_version("data", "models", "training"),
+        "code": code_hash("train"),
     }
 
 
