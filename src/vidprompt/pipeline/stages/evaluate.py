@@ -14,13 +14,14 @@ from vidprompt.config.compose import config_hash
 from vidprompt.config.paths import FLOOR
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.splits.split_file import Split, read_split
-from vidprompt.files.atomic import digest, replacing, sha256, write_json, write_text
+from vidprompt.files.atomic import digest, replacing, sha256, write_text
 from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
 from vidprompt.metrics import recognition
 from vidprompt.metrics.classification import ensemble_mode
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
+from vidprompt.metrics.result import VERSION, parse_result, write_result
 from vidprompt.pipeline.lineage import check_lineage, lineage
 from vidprompt.system.errors import DataError
 
@@ -47,10 +48,11 @@ def run(config: Any) -> None:
     features = {run: stored[folder] for run, folder in folders.items()}
     manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
     out = paths.results(dataset, method, protocol)
-    metrics: dict[str, Any] = {
+    about: dict[str, Any] = {
         "dataset": dataset,
         "method": method,
         "protocol": protocol,
+        "version": VERSION,
         "hashes": {
             "config": config_hash(config, *PARTS),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
@@ -58,13 +60,13 @@ def run(config: Any) -> None:
         },
     }
     if protocol == "reid":
-        metrics |= _reid(config, splits, features, manifest, out)
+        numbers = _reid(config, splits, features, manifest, out)
     else:
-        metrics |= _recognition(config, splits, features, out)
-    write_json(out / "metrics.json", metrics)
-    for name, values in metrics["summary"].items():
-        shown = values if "value" in values else values.get("top1") or values["R-1"]
-        print(f"{method} {protocol} {name}: {shown['value']:.3f}")
+        numbers = _recognition(config, splits, features, out)
+    result = parse_result(about | numbers, f"{dataset}/{method}/{protocol}")
+    write_result(out / "metrics.json", result)
+    for name, entry in result.summary.items():
+        print(f"{method} {protocol} {name}: {next(iter(entry.measures.values())).value:.3f}")
 
 
 def _checkpoint(dataset: str, method: str, run: str) -> str:
