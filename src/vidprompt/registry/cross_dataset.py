@@ -25,6 +25,7 @@ from vidprompt.files.atomic import alone, digest, sha256, write_json, write_text
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.models.text.prompts import clean_class_name
+from vidprompt.provenance.code import code_hash
 from vidprompt.registry.fetching import Fetched, fetched
 from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import rows_of
@@ -172,8 +173,6 @@ def _run(job: _Job, splits: dict[str, Split]) -> Path:
 
 def _made_with(job: _Job, config: Any) -> dict[str, str]:
     """All that the features follow from."""
-    from vidprompt.sweep.steps import code
-
     files = sorted(paths.splits(job.dataset).glob("*.json"))
     backbone = {k: v for k, v in plain(config.backbone).items() if k not in ("config", "weights")}
     return {
@@ -183,7 +182,7 @@ def _made_with(job: _Job, config: Any) -> dict[str, str]:
         "views": digest(plain(config.views)),
         "frames": sha256(paths.frames(job.dataset) / "frames.json"),
         "splits": digest({file.name: sha256(file) for file in files}),
-        "code": code(),
+        "code": code_hash("features"),
     }
 
 
