@@ -34,7 +34,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import ROOT, provenance
 
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 
 OUT = ROOT / "benchmarks/results/datasets.json"
 STAGES = ("manifest", "manifest again", "splits", "validate")

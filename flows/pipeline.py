@@ -24,9 +24,9 @@ from flows import gpu
 from flows.data import TRANSIENT, TRIES
 from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduce, stage_names
 from flows.progress import StageProgress
-from vidprompt.files.atomic import alone
 from vidprompt.pipeline.matrix import read_pipeline
 from vidprompt.system.errors import UserError
+from vidprompt.system.locks import exclusive_lock
 
 # Kinds of stages in the order of the graph: `dvc repro -s` does not look at what a stage depends on.
 ORDER = (
@@ -187,7 +187,7 @@ def turn(dataset: str) -> Iterator[None]:
         waiting = False
         while True:
             try:
-                held.enter_context(alone(Path(".prefect/turns") / dataset))
+                held.enter_context(exclusive_lock(Path(".prefect/turns") / dataset))
                 break
             except UserError:
                 if not waiting:

@@ -13,8 +13,8 @@ from flows.services import processes
 from flows.services.address import forget
 from flows.services.record import Process, Record
 from vidprompt.cli.prefect_server import trouble
-from vidprompt.files.atomic import alone
 from vidprompt.system.errors import UserError
+from vidprompt.system.locks import exclusive_lock
 
 CANCEL_S = 20.0
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
@@ -23,7 +23,7 @@ RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
 
 def down(folder: Path) -> None:
     """A line for everything that was stopped."""
-    with alone(folder):
+    with exclusive_lock(folder):
         record = Record.read(folder)
         if not record.processes:
             print("nothing is running that `make up` started here")

@@ -19,8 +19,8 @@ from flows.services import processes
 from flows.services.address import HOST, Address, remember
 from flows.services.record import Process, Record, short
 from vidprompt.cli.prefect_server import OFF, ask
-from vidprompt.files.atomic import alone
 from vidprompt.system.errors import UserError
+from vidprompt.system.locks import exclusive_lock
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -35,7 +35,7 @@ QUIET = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **OFF
 
 def up(address: Address, results: Path = Path("results")) -> None:
     """Start what is not running; a line each. Raises UserError, and leaves what it started running."""
-    with alone(address.folder):
+    with exclusive_lock(address.folder):
         began = time.monotonic()
         record = Record.read(address.folder)
         _check(address, record, results)

@@ -10,7 +10,7 @@ from open_clip.factory import get_model_config
 from safetensors.torch import save_file
 
 import vidprompt.models.backbones.loading as module
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import load_backbone, misfit
 from vidprompt.system.errors import UserError

@@ -21,7 +21,7 @@ from tests.models.small import small_backbone
 from tests.pipeline.project import ROOT, edit, run
 from tests.pipeline.stages.encoding_project import BACKBONE
 
-from vidprompt.files.atomic import digest, sha256
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import save_checkpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidprompt.files.atomic import digest
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 
 PARAMS = "params"

@@ -19,7 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from vidprompt.files.atomic import digest, replacing, write_json
+from vidprompt.files.atomic import replacing, write_json
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError
 
 

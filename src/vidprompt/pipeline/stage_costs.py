@@ -20,7 +20,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from vidprompt.files.atomic import digest, write_json
+from vidprompt.files.atomic import write_json
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 
 Entries = dict[str, dict[str, Any]]  # stage → what cost.json says of it

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from vidprompt.config.compose import PARAMS, compose, plain
-from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.files.atomic import replacing, write_json
+from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata

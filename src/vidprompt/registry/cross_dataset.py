@@ -21,7 +21,8 @@ from vidprompt.cli.tables import print_table
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, compose, plain
 from vidprompt.data.splits.split_file import Split, read_split, write_split
-from vidprompt.files.atomic import alone, digest, sha256, write_json, write_text
+from vidprompt.files.atomic import write_json, write_text
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.models.text.prompts import clean_class_name
@@ -30,6 +31,7 @@ from vidprompt.registry.fetching import Fetched, fetched
 from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import rows_of
 from vidprompt.system.errors import UserError
+from vidprompt.system.locks import exclusive_lock
 
 HOME = Path("cache/registered")
 BACKBONE = "registered"  # its file in params/backbone of the folder
@@ -90,7 +92,7 @@ def evaluate(selector: str, overrides: Sequence[str]) -> Path:
     splits = _splits(given["dataset"], protocol)
     ours = (f"method.num_frames={metadata.num_frames}", f"backbone={BACKBONE}")
     job = _Job(model, metadata, given["dataset"], protocol, (*said, *ours), root)
-    with alone(job.folder):
+    with exclusive_lock(job.folder):
         _prepare(job, config, splits)
         with contextlib.chdir(job.folder):
             return _run(job, splits)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidprompt.files.atomic import sha256, write_json
+from vidprompt.files.atomic import write_json
+from vidprompt.files.hashes import sha256
 from vidprompt.provenance.dvc_storage import fetch
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import Declared, find_model

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.files.atomic import digest, sha256
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.provenance.dvc_storage import fetch, tracked_md5
 from vidprompt.provenance.revision import Revision

@@ -16,7 +16,7 @@ from vidprompt.data.checks.health import health_report
 from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import read_split
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 from vidprompt.reporting.measures import Metrics, Row
 from vidprompt.system.errors import DataError
 

@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.files.atomic import alone
 from vidprompt.sweep.plan import MULTIRUNS, Configurations, Job, Plan
 from vidprompt.sweep.steps import RECORD, Record, Step, prepare, steps_of, take
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption
+from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
 
 LOG = "log.txt"
@@ -100,7 +100,7 @@ class Launcher:
         began, name = time.monotonic(), work.job.name
         with ExitStack() as held:
             try:
-                lock = held.enter_context(alone(work.folder))
+                lock = held.enter_context(exclusive_lock(work.folder))
             except UserError:
                 return "another process is at it"
             if not self._stop.is_set():

@@ -16,7 +16,7 @@ from typing import Any
 
 from vidprompt.config.compose import compose, params_folder, plain
 from vidprompt.config.paths import FLOOR
-from vidprompt.files.atomic import digest
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 
 SEED = "seed"  # what the summary is a mean over

@@ -18,7 +18,8 @@ from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, plain
 from vidprompt.config.paths import FLOOR
 from vidprompt.data.splits.split_file import Split, read_split
-from vidprompt.files.atomic import digest, sha256, write_json
+from vidprompt.files.atomic import write_json
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.provenance.code import code_hash
 from vidprompt.sweep.plan import Configurations, Job, Look

@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.files.atomic import replacing, write_json
+from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import UserError
 
 KEPT = 2  # newest snapshots

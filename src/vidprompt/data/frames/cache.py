@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidprompt.data.frames.sampling import segment_frames
-from vidprompt.files.atomic import replacing, sha256
+from vidprompt.files.atomic import replacing
+from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import DataError, UserError
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB

@@ -17,7 +17,7 @@ from vidprompt.data.probe.container import DeclaredShape, declared_shape
 from vidprompt.data.probe.health import Health, Probe
 from vidprompt.data.probe.on_disk import not_there, obstacle
 from vidprompt.data.probe.random_access import References, random_access_agrees
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 
 # Containers whose header declares the length (FFmpeg guesses others, sometimes wildly)
 _DECLARING = ("avi", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")

@@ -19,7 +19,8 @@ from vidprompt.data.frames.cache import segment_centres
 from vidprompt.data.shards.plan import Job, ShardPlan
 from vidprompt.data.shards.tar import TarWriter, member_key
 from vidprompt.data.workers.isolated import Outcome, guarded_map
-from vidprompt.files.atomic import replacing, sha256, write_json
+from vidprompt.files.atomic import replacing, write_json
+from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import DataError, UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidprompt.data.frames.cache import FORMAT_VERSION, FrameSettings
-from vidprompt.files.atomic import digest
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError, UserError
 
 # Bytes a pixel of natural video at quality 90, roughly: it decides only where one shard ends.

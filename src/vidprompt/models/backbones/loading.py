@@ -16,7 +16,7 @@ import torch
 from open_clip.factory import get_model_config, load_checkpoint
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import UserError
 
 Spec = str | Mapping[str, Any]

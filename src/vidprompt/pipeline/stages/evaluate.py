@@ -14,7 +14,8 @@ from vidprompt.config.compose import config_hash
 from vidprompt.config.paths import FLOOR
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.splits.split_file import Split, read_split
-from vidprompt.files.atomic import digest, replacing, sha256, write_text
+from vidprompt.files.atomic import replacing, write_text
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
 from vidprompt.metrics import recognition
 from vidprompt.metrics.classification import ensemble_mode

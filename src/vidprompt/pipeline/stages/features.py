@@ -22,7 +22,7 @@ from vidprompt.data.clips.loading import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, read_split
-from vidprompt.files.atomic import sha256
+from vidprompt.files.hashes import sha256
 from vidprompt.inference.encoding import encode_blocks, single_threaded
 from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
 from vidprompt.inference.feature_store import ALL_FRAMES, takes_all_frames, write_features

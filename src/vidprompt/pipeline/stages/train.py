@@ -18,7 +18,8 @@ from vidprompt.data.clips.loading import Augmentation, Clips, TestClips, batches
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, Subset, read_split
-from vidprompt.files.atomic import alone, digest, sha256, write_json, write_text
+from vidprompt.files.atomic import write_json, write_text
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.metrics.classification import ensemble_mode
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
@@ -28,6 +29,7 @@ from vidprompt.models.text.prompts import prompt_set
 from vidprompt.pipeline.validator import Look
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
 from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
 from vidprompt.training.objectives import Identity, Objective, create_objective
@@ -63,7 +65,7 @@ def run(config: Any) -> None:
     title = f"train {method.name} {name}"
     with ExitStack() as stack:
         if processes.main:
-            stack.enter_context(alone(folder))
+            stack.enter_context(exclusive_lock(folder))
         progress = stack.enter_context(
             Progress(title, settings.steps, unit="steps", quiet=not processes.main)
         )
