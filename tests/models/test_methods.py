@@ -7,7 +7,7 @@ from tests.models.small import small_backbone
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.layers.dropout_attention import _DropoutAttention, dropout_attention
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.prompts import PromptSet, clean_class_name
 from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
@@ -49,6 +49,29 @@ def test_text_features_are_open_clips() -> None:
     texts = ["a video of a star growing", "a"]
     tokens = model.backbone.tokenizer(texts)
     assert torch.allclose(model.encode_text(tokens), model.clip.encode_text(tokens), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["frozen_clip", "ez_clip", "vita_clip"])
+def test_a_forward_pass_gives_logits_of_names_and_of_encoded_text(method: str) -> None:
+    model = build(method)
+    found = model(video(), NAMES)
+    features, text = model.encode_video(video())[1], model.encode_classes(NAMES)
+    cosines = torch.cosine_similarity(features[:, None], text[:, 0][None], dim=-1)
+    assert found.shape == (2, len(NAMES))
+    assert torch.allclose(found, model.logit_scale * cosines, rtol=1e-5)
+    assert torch.equal(found, model(video(), text))
+    assert torch.allclose(found, model(video(), text[:, 0]), rtol=1e-5)
+
+
+def test_logits_are_float32_under_autocast_and_average_the_prompts_of_a_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, text = (torch.randn(shape, generator=generator) for shape in ((4, 32), (3, 2, 32)))
+    found = logits(features, text, 100.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(logits(features, text, 100.0), found)
+    unit = text / text.norm(dim=-1, keepdim=True)
+    expected = torch.cosine_similarity(features[:, None], unit.mean(1)[None], dim=-1)
+    assert torch.allclose(found, 100 * expected, rtol=1e-4, atol=1e-4)
 
 
 def test_frozen_clip_does_not_see_the_order_of_frames_and_the_methods_do() -> None:

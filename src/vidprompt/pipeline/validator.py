@@ -1,4 +1,4 @@
-"""A look at videos while a model is trained: what a checkpoint may be chosen by."""
+"""Score a model on held-out or test videos while it is trained; a checkpoint may be chosen by it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
 from vidprompt.data.clips.loading import TestClips
 from vidprompt.inference.encoding import encode_videos
 from vidprompt.metrics.classification import Mode, class_probabilities, top1
+from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.progress import Progress
 
 BATCH = 64  # clips encoded at once
-NewClips = Callable[[Sequence[str]], TestClips]  # clips of these videos
+ClipsOf = Callable[[Sequence[str]], TestClips]  # video ids → their clips
 
 
-class Look:
-    """Top-1 among `classes` of some videos; without classes (re-identification), their retrieval.
+class Validator:
+    """Calling it returns a score in [0, 1]: top-1 of the videos among `classes`, scored as in evaluation.
 
-    Under several processes each encodes its share of the videos and all get the same number.
+    Without classes (re-identification), the mean average precision of their retrieval. Under several
+    processes each encodes its share of the videos, and all return the same number.
     """
 
     def __init__(
         self,
         model: VideoCLIP,
-        clips: NewClips,
+        clips: ClipsOf,
         videos: Sequence[str],
         labels: Sequence[int],
         *,
@@ -48,11 +49,11 @@ class Look:
 
     @torch.inference_mode()
     def __call__(self) -> float:
-        """In [0, 1]; the model is left in evaluation mode."""
+        """The score of the model as it is now; the model is left in evaluation mode."""
         self.model.eval()
         features = self._features()
         if self.classes is None:
-            return retrieval_among(features, self.labels)
+            return retrieval_map(features, self.labels)
         text = self.model.encode_classes(self.classes, self.prompts).float().cpu().numpy()
         scale = float(self.model.logit_scale)
         scores = class_probabilities(features, text, scale, self.ensemble)
@@ -64,35 +65,30 @@ class Look:
         own = None
         if self.clips is not None:
             quiet = Progress("held out", len(self.clips), quiet=True)
-            encoded = encode_videos(
+            own = encode_videos(
                 self.model, self.clips, batch_size=BATCH, device=device, progress=quiet
             )
-            own = np.asarray(encoded)
-        found: list[np.ndarray | None] = [own]
+        gathered: list[np.ndarray | None] = [own]
         if self.count > 1:
-            found = [None] * self.count
-            dist.all_gather_object(found, own)
-        pairs = zip(self.shares, found, strict=True)
+            gathered = [None] * self.count
+            dist.all_gather_object(gathered, own)
+        pairs = zip(self.shares, gathered, strict=True)
         parts = [(rows, part) for rows, part in pairs if part is not None]
-        whole = np.empty((len(self.labels), *parts[0][1].shape[1:]), np.float32)
+        features = np.empty((len(self.labels), *parts[0][1].shape[1:]), np.float32)
         for rows, part in parts:
-            whole[rows] = part
-        return whole
+            features[rows] = part
+        return features
 
 
-def retrieval_among(features: np.ndarray, labels: np.ndarray) -> float:
-    """Mean average precision of each tracklet against all the others, whoever films and whatever is worn.
+def retrieval_map(features: np.ndarray, labels: np.ndarray) -> float:
+    """Mean average precision in [0, 1] of each tracklet against all the others.
 
-    features (N, views, E), labels (N,). Tracklets of a person who has no other ask nothing; 0 where
-    nobody has two.
+    features (N, views, E), labels (N,): persons. Cameras and clothes are ignored. A tracklet whose
+    person has no other is not a query; 0 where nobody has two.
     """
-    unit = F.normalize(torch.from_numpy(features).mean(1), dim=-1)
-    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf).numpy()
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :-1]
-    hits = labels[order] == labels[:, None]
-    asked = hits.any(1)
-    if not asked.any():
-        return 0.0
-    precision = hits.cumsum(1) / np.arange(1, hits.shape[1] + 1)
-    found = (precision * hits).sum(1)[asked] / hits.sum(1)[asked]
-    return float(found.mean())
+    n = len(labels)
+    # with a camera of its own, a tracklet is removed from its own ranking and from no other
+    tracklets = RetrievalSet(labels, np.arange(n), np.zeros(n, np.int64))
+    of_videos = features.mean(1)
+    result = evaluate_retrieval(of_videos, of_videos, tracklets, tracklets, "general")
+    return result.mean_ap if result.evaluated else 0.0

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from vidprompt.models.methods.ez_clip import EZCLIP
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.published.checkpoints import import_published
 from vidprompt.published.files import KEYS, PREFIX
@@ -145,7 +145,7 @@ def _ez_clip(
         "frame_features": frames,
         "video_features": features,
         "text_features": text,
-        "class_logits": _logits(model, features, text),
+        "class_logits": logits(features, text, model.logit_scale),
         "loss_image": image_loss,
         "loss_text": text_loss,
         "loss_motion": motion,
@@ -158,17 +158,13 @@ def _vita_clip(
 ) -> dict[str, torch.Tensor]:
     _, features = model.encode_video(video)
     text = model.encode_classes(golden["class_names"])[:, 0]
-    logits = _logits(model, features, text)
+    scores = logits(features, text, model.logit_scale)
     return {
         "video_features": features,
         "text_features": text,
-        "class_logits": logits,
-        "loss": F.cross_entropy(logits, labels),
+        "class_logits": scores,
+        "loss": F.cross_entropy(scores, labels),
     }
-
-
-def _logits(model: VideoCLIP, video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    return model.logit_scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.models.text.tower import text_ends
@@ -37,13 +37,13 @@ def in_batch_kl(
     of text j's class in video i (1 where labels agree); KL is summed and divided by B. Smoothing moves
     that share of a target evenly over the batch.
     """
-    logits = scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
+    similarity = logits(video, text, scale)
     if labels.ndim == 1:
-        same = (labels[:, None] == labels[None]).to(logits.dtype)
+        same = (labels[:, None] == labels[None]).to(similarity.dtype)
     else:
-        same = labels[:, labels.argmax(1)].to(logits.dtype)
-    video_to_text = _kl(logits, same, label_smoothing)
-    return video_to_text, _kl(logits.T, same.T, label_smoothing)
+        same = labels[:, labels.argmax(1)].to(similarity.dtype)
+    video_to_text = _kl(similarity, same, label_smoothing)
+    return video_to_text, _kl(similarity.T, same.T, label_smoothing)
 
 
 def _kl(logits: torch.Tensor, same: torch.Tensor, smoothing: float) -> torch.Tensor:
@@ -243,9 +243,8 @@ class CrossEntropy(Recognition):
         if text is None:
             text = self.model.encode_classes(self.class_names, self.prompts)
         with _full_precision(text):
-            classes = F.normalize(F.normalize(text.float(), dim=-1).mean(1), dim=-1)
-            logits = self.model.logit_scale * F.normalize(features, dim=-1) @ classes.T
-            entropy = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            scores = logits(features, text, self.model.logit_scale)
+            entropy = F.cross_entropy(scores, labels, label_smoothing=self.label_smoothing)
         return {"cross_entropy": entropy}
 
 
@@ -290,9 +289,7 @@ class Identity(Objective):
         features, labels = self.gather(features.float()), self.gather(labels)
         text = self.persons.features(self.model)
         with _full_precision(text):
-            text = F.normalize(text.float(), dim=-1)
-            logits = self.model.logit_scale * F.normalize(features, dim=-1) @ text.T
-            entropy = F.cross_entropy(logits, labels)
+            entropy = F.cross_entropy(logits(features, text, self.model.logit_scale), labels)
             triplet = batch_hard_triplet(features, labels, self.margin)
         return {
             "loss": entropy + self.triplet_weight * triplet,

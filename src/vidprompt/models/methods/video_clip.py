@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -27,6 +28,22 @@ from vidprompt.system.errors import UserError
 
 RECOMPUTE = ("nothing", "mlp", "layer")
 PLAIN_NAMES = PromptSet(("{}",))
+
+
+def logits(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
+    """Scaled cosine similarities: video features (B, E), text features (C, E) → logits (B, C).
+
+    Features need not be normalised; `scale` is the factor of the cosines (100 in CLIP), not its
+    logarithm. Text features (C, P, E) of P prompts a class become one a class: the mean of the
+    normalised ones. The other ensemble (a softmax for each prompt) and exact scores for evaluation are
+    in `metrics.scores`. In float32 under autocast too: the scale would turn the rounding of half
+    precision into tenths of a logit.
+    """
+    with torch.autocast(video.device.type, enabled=False):
+        video, text = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (video, text))
+        if text.ndim == 3:
+            text = F.normalize(text, dim=-1).mean(1)
+        return scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
 
 
 class VideoCLIP(nn.Module):
@@ -92,6 +109,15 @@ class VideoCLIP(nn.Module):
     def logit_scale(self) -> torch.Tensor:
         """exp(logit_scale): what cosine similarities are multiplied by, a scalar."""
         return self.clip.logit_scale.exp().reshape(())
+
+    def forward(self, clips: torch.Tensor, classes: Sequence[str] | torch.Tensor) -> torch.Tensor:
+        """Normalised clips (B, T, 3, H, W) and C classes → logits (B, C), see `logits`.
+
+        `classes` are names (in plain prompts, or with the learned context), or text features (C, E) or
+        (C, P, E) as `encode_classes` returns them, which saves encoding the same classes again.
+        """
+        text = classes if isinstance(classes, torch.Tensor) else self.encode_classes(classes)
+        return logits(self.encode_video(clips)[1], text, self.logit_scale)
 
     # -- video --------------------------------------------------------------------------------
 

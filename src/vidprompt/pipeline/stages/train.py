@@ -26,7 +26,7 @@ from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
-from vidprompt.pipeline.validator import Look
+from vidprompt.pipeline.validator import Validator
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.locks import exclusive_lock
@@ -215,8 +215,8 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
             views=Views(**plain(config.views)),
         )
 
-    def look(part: Subset) -> Look:
-        return Look(
+    def validator(part: Subset) -> Validator:
+        return Validator(
             model,
             clips,
             part.videos,
@@ -237,7 +237,9 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
             tests = [Subset(tests[0].classes, videos, labels)]
     if lists.val is None and not tests:
         return None
-    return Looks(look(lists.val) if lists.val else None, [look(t) for t in tests if t.videos])
+    return Looks(
+        validator(lists.val) if lists.val else None, [validator(t) for t in tests if t.videos]
+    )
 
 
 def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
