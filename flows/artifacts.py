@@ -50,11 +50,11 @@ def _shown(show: Any, *arguments: Any) -> None:
 
 def check_base(base: str) -> None:
     """Raises UserError for a revision that git does not know; without a commit nothing is compared."""
-    from vidprompt.provenance.sides import sides
+    from vidprompt.review.sides import find_sides
 
     command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
     if shutil.which("git") and not subprocess.run(command, capture_output=True).returncode:
-        sides(Path(), base)
+        find_sides(Path(), base)
 
 
 @task(task_run_name="data health", cache_policy=NO_CACHE)
@@ -118,15 +118,15 @@ def report(dataset: str) -> None:
 @task(task_run_name="metrics against {base}", cache_policy=NO_CACHE)
 def metrics(dataset: str, base: str) -> None:
     """Every result that is not as in the base revision: a paired verdict, the difference, both values."""
-    from vidprompt.provenance.sides import sides
-    from vidprompt.provenance.store import Store
+    from vidprompt.provenance.dvc_project import DvcProject
     from vidprompt.review.result_diff import differences
+    from vidprompt.review.sides import find_sides
 
     log = get_run_logger()
     try:
-        one, two = sides(Path(), base)
-        with Store(Path()) as store:
-            found, _ = differences(one, two, store)
+        one, two = find_sides(Path(), base)
+        with DvcProject(two, remotes=False) as project:
+            found, _ = differences(one, two, project)
     except UserError as error:  # no git, no commit, no such revision: no reason to fail a training
         log.warning(str(error))
         return

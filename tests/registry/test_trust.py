@@ -30,7 +30,7 @@ from tests.registry.project import (
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
-from vidprompt.provenance.dvc_storage import objects
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import declared_models, others_runs, results_of
@@ -45,6 +45,11 @@ BACKBONE = "data/backbone/tiny.safetensors"
 def checks(kind: str, stage: str = "candidate") -> list[Check]:
     """As `register --check` has them, the clean tree aside."""
     return [one for one in examine(NAME, stage).checks if one.kind == kind]
+
+
+def objects(root: Path, path: str) -> tuple[str, ...]:
+    with DvcProject(Revision(root)) as dvc:
+        return dvc.tracked_objects(path)
 
 
 def stored(md5: str) -> Path:
@@ -121,7 +126,7 @@ def test_a_backbone_that_nobody_else_gets(project: Path) -> None:
         "data/backbone/tiny.json",
         BACKBONE,
     ]
-    folder, md5 = objects(Revision(project), [BACKBONE])[BACKBONE]
+    folder, md5 = objects(project, BACKBONE)
     for name, gone in (("file", md5), ("listing", folder)):
         run("git", "rm", "-q", str(stored(gone)), folder=project)
         commit(project, f"without the {name}")
@@ -147,7 +152,7 @@ def test_a_remote_that_this_machine_alone_knows(project: Path, tmp_path: Path) -
 
 
 def test_a_remote_with_other_bytes(project: Path) -> None:
-    ((md5,),) = objects(Revision(project), [WEIGHTS]).values()
+    (md5,) = objects(project, WEIGHTS)
     stored(md5).chmod(0o644)
     stored(md5).write_bytes(b"something else")
     commit(project, "of the same name")

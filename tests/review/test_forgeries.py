@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
 from vidprompt.provenance.proof import Finding, undeclared
-from vidprompt.provenance.sides import _formed
+from vidprompt.provenance.revision import Revision, is_well_formed
 from vidprompt.recompute.lists import Known, of_result
 from vidprompt.recompute.results import _computed, _same_rows
 from vidprompt.reporting.markdown import sentence
@@ -141,11 +141,11 @@ def test_other_bytes_under_the_same_md5(folder: Path, where: str) -> None:
 
 
 def test_names_in_a_store_are_md5s(folder: Path) -> None:
-    from vidprompt.provenance.store import Store
+    from vidprompt.provenance.dvc_project import DvcProject
 
     (folder / ".dvc/cache/files/beside").write_text("no object of DVC's")
-    with Store(folder) as store:
-        assert store.file("..beside") is None
+    with DvcProject(Revision(folder)) as dvc:
+        assert dvc.find("..beside") is None
 
 
 def _listed(content: Any) -> None:
@@ -298,7 +298,7 @@ def test_no_metrics_at_all(folder: Path) -> None:
         {"summary": {}, "splits": {"a": {"tests": None}}},
         {"summary": {}, "splits": {"a": {"tests": {"t": 1}}}},
     )
-    assert not any(_formed(metrics) for metrics in wrong)
+    assert not any(is_well_formed(metrics) for metrics in wrong)
 
 
 def test_numbers_that_are_none(folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.provenance.dvc_storage import first_line, in_git, matches, project
-from vidprompt.provenance.revision import Revision, try_git
+from vidprompt.provenance.dvc_project import DvcProject, first_line, path_in_git
+from vidprompt.provenance.revision import Revision, find_commit
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Remotes:
 
 
 def remotes_with(
-    revision: Revision, wanted: Mapping[str, Sequence[str]]
+    project: DvcProject, wanted: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Remotes], tuple[str, ...]]:
     """Path → which remotes have all of its objects; and the names of those that the repository
     configures, the default one first.
@@ -34,23 +35,23 @@ def remotes_with(
     found: dict[str, dict[str, list[str]]] = {
         path: {key: [] for key in ("there", "own", "failed", "damaged")} for path in wanted
     }
-    with project(revision) as repo:
-        shared = _shared(revision.root)
-        default = repo.config["core"].get("remote")
-        for name in sorted(repo.config["remote"]):
-            url = str(repo.config["remote"][name].get("url", ""))
-            for path, md5s in wanted.items():
-                try:
-                    store = repo.cloud.get_remote_odb(name, "register")
-                    states = {_state(store, md5, revision) for md5 in md5s}
-                except Exception as error:  # each kind of storage has its own
-                    said = f"{name}: {_relative(first_line(error), revision.root)}"
-                    found[path]["failed"].append(said)
-                    continue
-                if "damaged" in states:
-                    found[path]["damaged"].append(name)
-                elif states == {"there"}:
-                    found[path]["there" if shared.get(name) == url else "own"].append(name)
+    revision, repo = project.revision, project.repo
+    shared = _shared(revision.root)
+    default = repo.config["core"].get("remote")
+    for name in sorted(repo.config["remote"]):
+        url = str(repo.config["remote"][name].get("url", ""))
+        for path, md5s in wanted.items():
+            try:
+                store = repo.cloud.get_remote_odb(name, "register")
+                states = {_state(store, md5, revision) for md5 in md5s}
+            except Exception as error:  # each kind of storage has its own
+                said = f"{name}: {_relative(first_line(error), revision.root)}"
+                found[path]["failed"].append(said)
+                continue
+            if "damaged" in states:
+                found[path]["damaged"].append(name)
+            elif states == {"there"}:
+                found[path]["there" if shared.get(name) == url else "own"].append(name)
     remotes = {
         path: Remotes(**{key: tuple(names) for key, names in about.items()})
         for path, about in found.items()
@@ -71,17 +72,20 @@ def _state(store: Any, md5: str, revision: Revision) -> str:
     if store.fs.protocol != "local":
         return "there" if store.exists(md5) else "missing"
     file, root = Path(store.oid_to_path(md5)), revision.root.absolute()
-    head = try_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    head = find_commit(root, "HEAD")
     if head is None or not file.is_relative_to(root):
         contents = [file.read_bytes()] if file.is_file() else []
     else:
-        asked = {revision.commit or head.decode().strip(), head.decode().strip()}
-        commits = [Revision(root, commit) for commit in sorted(asked)]
-        found = [(one, in_git(store, md5, one)) for one in commits]
+        commits = [Revision(root, commit) for commit in sorted({revision.commit or head, head})]
+        found = [(one, path_in_git(store, md5, one)) for one in commits]
         contents = [one.read(path) or b"" for one, path in found if path]
     if not contents:
         return "missing"
-    return "there" if any(matches(content, md5) for content in contents) else "damaged"
+    return "there" if any(_matches(content, md5) for content in contents) else "damaged"
+
+
+def _matches(content: bytes, md5: str) -> bool:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
 
 
 def _relative(text: str, root: Path) -> str:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from vidprompt.provenance.dvc_storage import listing, project
-from vidprompt.provenance.revision import Revision
+from vidprompt.provenance.dvc_project import DvcProject, first_line
 from vidprompt.system.errors import UserError
 
 Listing = Callable[[str], dict[str, str] | None]
@@ -29,35 +28,37 @@ class Followed:
     unlinked: tuple[str, ...]
 
 
-def follow(revision: Revision, outputs: Iterable[str]) -> Followed:
+def follow(project: DvcProject, outputs: Iterable[str]) -> Followed:
     """All stages that `outputs`, paths of outputs or metrics, follow from.
 
     UserError where no stage makes one of them, or DVC cannot read the pipeline.
     """
-    failed: set[str] = set()
-    known: dict[str, dict[str, str] | None] = {}
-    with project(revision) as repo:
+    from dvc.exceptions import DvcException
 
-        def listed(md5: str) -> dict[str, str] | None:
-            if md5 not in known:
-                known[md5] = listing(repo, md5, revision, failed)
-            return known[md5]
+    try:
+        return _follow(project, outputs)
+    except DvcException as error:
+        raise UserError(
+            f"DVC cannot read {project.revision.shown} ({first_line(error)}): mend dvc.yaml and dvc.lock"
+        ) from error
 
-        found = (stage for path in outputs for stage in _upstream(repo, path))
-        stages = {stage.addressing: stage for stage in found}
-        outs = {_path(out): out for stage in stages.values() for out in stage.outs}
-        cached = {path for path, out in outs.items() if out.use_cache}
-        lock = revision.yaml("dvc.lock").get("stages") or {}
-        changed, unlinked, links = {}, set(), 0
-        for stage in stages.values():
-            said = _changes(stage, cached) + _undeclared(stage, lock)
-            for path, same in _links(stage, outs, listed):
-                links += 1
-                if same is None:
-                    unlinked.add(path)
-                elif not same and path not in said:
-                    said.append(path)
-            changed[_name(stage)] = said
+
+def _follow(project: DvcProject, outputs: Iterable[str]) -> Followed:
+    found = (stage for path in outputs for stage in _upstream(project.repo, path))
+    stages = {stage.addressing: stage for stage in found}
+    outs = {_path(out): out for stage in stages.values() for out in stage.outs}
+    cached = {path for path, out in outs.items() if out.use_cache}
+    lock = project.revision.stages
+    changed, unlinked, links = {}, set(), 0
+    for stage in stages.values():
+        said = _changes(stage, cached) + _undeclared(stage, lock)
+        for path, same in _links(stage, outs, project.listing):
+            links += 1
+            if same is None:
+                unlinked.add(path)
+            elif not same and path not in said:
+                said.append(path)
+        changed[_name(stage)] = said
     outdated = [f"{name} ({_few(found)})" for name, found in sorted(changed.items()) if found]
     return Followed(tuple(outdated), links, tuple(sorted(unlinked)))
 
@@ -74,7 +75,7 @@ def _links(
     stage: Any, outs: Mapping[str, Any], listed: Listing
 ) -> Iterator[tuple[str, bool | None]]:
     """What a stage read that others write: its path, and did it read what was written? None: not known."""
-    from vidprompt.provenance.store import tree_md5
+    from vidprompt.provenance.dvc_project import tree_md5
 
     for dep in stage.deps:
         if not dep.hash_info:
@@ -95,7 +96,7 @@ def _links(
 
 def _part(entries: Mapping[str, str], path: str, folder: str) -> str:
     """The MD5 of a file, or of a folder, in a folder whose listing is `entries`."""
-    from vidprompt.provenance.store import tree_md5
+    from vidprompt.provenance.dvc_project import tree_md5
 
     rest = path.removeprefix(f"{folder}/")
     files = {p.removeprefix(f"{rest}/"): m for p, m in entries.items() if p.startswith(f"{rest}/")}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.provenance.sides import Side
-from vidprompt.provenance.store import Store, below, each_parent, first_line, tree_md5
+from vidprompt.provenance.dvc_project import DvcProject, first_line, tree_md5
+from vidprompt.provenance.revision import Revision, parents
 from vidprompt.reporting.markdown import plain
 from vidprompt.system.errors import UserError
 
@@ -57,7 +57,7 @@ class _Out:
     state: str  # as `dvc status` says; empty when it is as recorded
 
 
-def pipeline(head: Side, store: Store) -> Pipeline:
+def pipeline(head: Revision, store: DvcProject) -> Pipeline:
     """Every stage of dvc.yaml against dvc.lock and the files on disk."""
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -258,7 +258,7 @@ def _of_others(path: str, state: str, outs: Mapping[str, _Out]) -> bool:
 
 
 def _links(
-    stages: Iterable[Any], outs: Mapping[str, _Out], store: Store
+    stages: Iterable[Any], outs: Mapping[str, _Out], store: DvcProject
 ) -> Iterator[Finding | None]:
     """In dvc.lock, what a stage read has to be what another wrote. None for one that cannot be followed."""
     listings: dict[str, dict[str, str] | None] = {}
@@ -284,11 +284,16 @@ def _links(
                 )
 
 
+def below(path: str, folder: str) -> bool:
+    """Does it lie in the folder?"""
+    return path.startswith(f"{folder}/")
+
+
 def _written(path: str, outs: Mapping[str, _Out], listing: Any) -> tuple[bool, str | None]:
     """The MD5 that outputs give a path, None when no output is there; first: can that be said?"""
     if path in outs:
         return True, outs[path].md5 or None
-    for parent in each_parent(path):
+    for parent in parents(path):
         if parent in outs:
             entries = listing(outs[parent].md5)
             if entries is None:
@@ -311,7 +316,7 @@ def _written(path: str, outs: Mapping[str, _Out], listing: Any) -> tuple[bool, s
     return True, tree_md5(files) if files else None
 
 
-def _left_over(head: Side, outs: Mapping[str, _Out]) -> Iterator[Finding]:
+def _left_over(head: Revision, outs: Mapping[str, _Out]) -> Iterator[Finding]:
     """Files in results/ that are called as what stages write, and which none writes."""
     names = {Path(path).name for path, out in outs.items() if not out.cached}
     for path in head.files:

@@ -1,39 +1,49 @@
-"""A project as it lies on disk, or as a commit of git has it: the same files are asked for either way."""
+"""Reads the project's files, as they lie on disk or as a commit of git has them."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vidprompt.reporting.measures import METHODS, PROTOCOLS
 from vidprompt.system.errors import DataError, UserError
+
+Result = tuple[str, str, str]  # dataset, method, protocol
+_METRICS = re.compile(r"results/([^/]+)/([^/]+)/([^/]+)/metrics\.json")
 
 
 @dataclass(frozen=True)
 class Revision:
-    """`root` is the project's folder, `commit` a full name; empty: as on disk."""
+    """The project in `root` at `commit` (full name); without a commit, as it lies on disk.
+
+    Paths are relative to `root`, with slashes. What was read once (files, stages, results) is kept.
+    """
 
     root: Path
     commit: str = ""
 
     @property
     def shown(self) -> str:
-        """For a sentence: the short commit, or the workspace."""
+        """The short commit, or `the workspace`."""
         return self.commit[:7] or "the workspace"
 
     def read(self, path: str) -> bytes | None:
-        """A file's bytes, None where there is none. `path` is POSIX, relative to the root."""
+        """A file's bytes; None where there is no such file."""
         if self.commit:
             return try_git(self.root, "show", f"{self.commit}:./{path}")
         file = self.root / path
         return file.read_bytes() if file.is_file() else None
 
     def yaml(self, path: str) -> dict[str, Any]:
-        """A YAML file's mapping, empty where there is no file. UserError when it is none."""
+        """A YAML file's mapping, empty where there is no file. UserError for other content."""
         try:
             content = yaml.safe_load(self.read(path) or b"")
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -44,37 +54,145 @@ class Revision:
         return content or {}
 
     def json(self, path: str) -> dict[str, Any] | None:
-        """A JSON file's mapping, None where there is no file. DataError when it is none."""
+        """A JSON file's mapping, None where there is no file. DataError for other content."""
         content = self.read(path)
         if content is None:
             return None
         try:
-            found = json.loads(content)
-            if not isinstance(found, dict):
+            value = json.loads(content)
+            if not isinstance(value, dict):
                 raise TypeError("it is not a mapping")
         except (ValueError, TypeError) as error:
             raise DataError(
                 f"{path} of {self.shown} cannot be read ({error}): run `dvc repro`"
             ) from error
+        return value
+
+    def try_json(self, path: str) -> Any:
+        """A JSON file's content; None where there is no file, or it is not JSON."""
+        try:
+            return json.loads(self.read(path) or b"null")
+        except ValueError:
+            return None
+
+    @cached_property
+    def files(self) -> tuple[str, ...]:
+        """All files that git tracks or, on disk, does not ignore; sorted. Outside git: all files."""
+        tree = ("ls-tree", "-z", "-r", "--name-only", self.commit)
+        disk = ("ls-files", "-z", "-co", "--exclude-standard")
+        listed = try_git(self.root, *(tree if self.commit else disk))
+        if listed is None:
+            paths = [p for p in self.root.rglob("*") if p.is_file()]
+            return tuple(sorted(path.relative_to(self.root).as_posix() for path in paths))
+        names = {name.decode("utf-8", "surrogateescape") for name in listed.split(b"\0")} - {""}
+        return tuple(sorted(n for n in names if self.commit or (self.root / n).is_file()))
+
+    @cached_property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """dvc.lock's stages by name; empty where there is no such file, or it cannot be read."""
+        try:
+            content = yaml.safe_load(self.read("dvc.lock") or b"") or {}
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return {}
+        stages = content.get("stages") if isinstance(content, dict) else None
+        return {
+            str(name): entry
+            for name, entry in (stages if isinstance(stages, dict) else {}).items()
+            if isinstance(entry, dict) and all(_has_paths(entry.get(k)) for k in ("deps", "outs"))
+        }
+
+    @cached_property
+    def output_md5s(self) -> dict[str, str]:
+        """Path → MD5 of every output in dvc.lock; a folder's ends in `.dir`."""
+        return {
+            out["path"]: str(out.get("md5", ""))
+            for entry in self.stages.values()
+            for out in entry.get("outs") or ()
+        }
+
+    @cached_property
+    def _metrics(self) -> dict[str, tuple[Result, Any]]:
+        """Path of every metrics.json → its result and content; None for a malformed file."""
+        found: dict[str, tuple[Result, Any]] = {}
+        for path in self.files:
+            if match := _METRICS.fullmatch(path):
+                metrics = self.try_json(path)
+                result = match[1], match[2], match[3]
+                found[path] = result, metrics if is_well_formed(metrics) else None
         return found
 
-    def files(self, folder: str) -> list[str]:
-        """All files below a folder, as paths of the root, sorted."""
-        if self.commit:
-            names = ("ls-tree", "-r", "-z", "--name-only", self.commit, "--", f"{folder}/")
-            listed = (try_git(self.root, *names) or b"").decode().split("\0")
-            return sorted(name for name in listed if name)
-        found = (self.root / folder).rglob("*")
-        return sorted(p.relative_to(self.root).as_posix() for p in found if p.is_file())
+    @cached_property
+    def malformed_results(self) -> tuple[str, ...]:
+        """Paths of the metrics.json files that `results` leaves out, sorted."""
+        return tuple(path for path, (_, metrics) in self._metrics.items() if metrics is None)
+
+    @cached_property
+    def results(self) -> dict[Result, dict[str, Any]]:
+        """Every well-formed metrics.json by its result, in the order of a report."""
+        found = {key: metrics for key, metrics in self._metrics.values() if metrics is not None}
+        return {key: found[key] for key in sorted(found, key=report_order)}
+
+    @cached_property
+    def datasets(self) -> tuple[str, ...]:
+        """Datasets with results or with a JSON file about their data, sorted."""
+        named = {p.split("/")[1] for p in self.files if re.fullmatch(r"results/[^/]+/\w+\.json", p)}
+        return tuple(sorted(named | {dataset for dataset, _, _ in self.results}))
+
+
+def is_well_formed(metrics: Any) -> bool:
+    """Whether it has `summary` (measure → numbers) and, if any, `splits` → `tests` → numbers."""
+    if not isinstance(metrics, dict) or not _is_nested(metrics.get("summary")):
+        return False
+    splits = metrics.get("splits", {})
+    return _is_nested(splits) and all(_is_nested(one.get("tests", {})) for one in splits.values())
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(inner, dict) for inner in value.values())
+
+
+def _has_paths(entries: Any) -> bool:
+    """Whether dependencies or outputs have the form that dvc.lock gives them."""
+    return entries is None or (
+        isinstance(entries, list)
+        and all(isinstance(one, dict) and isinstance(one.get("path"), str) for one in entries)
+    )
+
+
+def report_order(result: Result) -> tuple[Any, ...]:
+    """Sort key: by dataset, then protocol and method in their usual order, unknown ones last."""
+    dataset, method, protocol = result
+    return dataset, *_rank(PROTOCOLS, protocol), *_rank(METHODS, method)
+
+
+def _rank(known: Sequence[str], name: str) -> tuple[int, str]:
+    return (known.index(name) if name in known else len(known)), name
+
+
+def parents(path: str) -> Iterator[str]:
+    """The folders that a path lies in, the nearest first: `a/b/c` → `a/b`, `a`."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+# -- git --------------------------------------------------------------------------------------------
 
 
 def head(root: Path) -> Revision:
     """The commit that is checked out. UserError outside git, or before the first commit."""
     check_repository(root)
-    found = try_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    if found is None:
+    commit = find_commit(root, "HEAD")
+    if commit is None:
         raise UserError(f"{root.absolute()} has no commit: a version is one, so commit first")
-    return Revision(root, found.decode().strip())
+    return Revision(root, commit)
+
+
+def find_commit(root: Path, name: str) -> str | None:
+    """The full name of the commit that `name` (branch, tag, hash) is; None for an unknown name."""
+    options = ("--verify", "--quiet", "--end-of-options")
+    commit = try_git(root, "rev-parse", *options, f"{name}^{{commit}}")
+    return commit.decode().strip() if commit else None
 
 
 def check_repository(root: Path) -> None:
@@ -87,28 +205,28 @@ def check_repository(root: Path) -> None:
 
 
 def changed_files(root: Path) -> list[str]:
-    """What is not as committed, or not committed at all, relative to the repository; sorted."""
+    """Files that differ from HEAD or are not committed, relative to the repository; sorted."""
     status = git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
     return sorted(entry[3:] for entry in status.split("\0") if entry)
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What git prints. UserError with its last line when it fails."""
-    done = _git(root, *arguments)
+    """What a git command prints. UserError with the last line of its error when it fails."""
+    done = _run_git(root, *arguments)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {' '.join(arguments[:2])} failed in {root.absolute()}: {said[-1]}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise UserError(f"git {' '.join(arguments[:2])} failed in {root.absolute()}: {lines[-1]}")
     return done.stdout.decode()
 
 
 def try_git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints, None when it fails."""
-    done = _git(root, *arguments)
+    """What a git command prints; None when it fails. UserError where git is not installed."""
+    done = _run_git(root, *arguments)
     return done.stdout if done.returncode == 0 else None
 
 
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True)
     except FileNotFoundError as error:
-        raise UserError("git is not installed: models are registered as its tags") from error
+        raise UserError("git is not installed: revisions and tags are read with it") from error

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.provenance.sides import Result, Side
-from vidprompt.provenance.store import Store
+from vidprompt.provenance.dvc_project import DvcProject
+from vidprompt.provenance.revision import Result, Revision
 from vidprompt.reporting.markdown import plain
 
 OF_LISTS = "the split files say otherwise"
@@ -28,12 +28,12 @@ class Known:
         return self.manifest is not None and self.splits is not None
 
 
-def read(head: Side, store: Store, dataset: str) -> Known:
+def read(head: Revision, store: DvcProject, dataset: str) -> Known:
     """As head's dvc.lock names them."""
     import pandas as pd
 
     folder = paths.manifest(dataset).parent.as_posix()
-    file = store.inside(head.recorded, folder, "manifest.parquet")
+    file = store.find_in_folder(head.output_md5s.get(folder, ""), folder, "manifest.parquet")
     try:
         manifest = None if file is None else pd.read_parquet(file)
     except (OSError, ValueError):
@@ -41,15 +41,15 @@ def read(head: Side, store: Store, dataset: str) -> Known:
     return Known(manifest, _splits(head, store, paths.splits(dataset).as_posix()))
 
 
-def _splits(head: Side, store: Store, folder: str) -> dict[str, Any] | None:
-    listing = store.listing(head.recorded.get(folder, ""))
+def _splits(head: Revision, store: DvcProject, folder: str) -> dict[str, Any] | None:
+    listing = store.listing(head.output_md5s.get(folder, ""))
     if listing is None:
         return None
     found = {}
     for name, md5 in sorted(listing.items()):
         if not name.endswith(".json"):
             continue
-        file = store.file(md5, f"{folder}/{name}")
+        file = store.find(md5, f"{folder}/{name}")
         if file is None:
             return None
         try:
@@ -62,7 +62,7 @@ def _splits(head: Side, store: Store, folder: str) -> dict[str, Any] | None:
     return found
 
 
-def of_dataset(head: Side, dataset: str, known: Known) -> Iterator[tuple[str, list[str]]]:
+def of_dataset(head: Revision, dataset: str, known: Known) -> Iterator[tuple[str, list[str]]]:
     """health.json whole, and validation.json's counts of health: file, what is wrong with it."""
     from vidprompt.data.checks.health import health_report
     from vidprompt.recompute.results import _walk, told
@@ -71,13 +71,13 @@ def of_dataset(head: Side, dataset: str, known: Known) -> Iterator[tuple[str, li
         return
     checked = []
     health, validation = (path(dataset).as_posix() for path in (paths.health, paths.validation))
-    said = head.json(health)
+    said = head.try_json(health)
     if said is not None:
         try:
             checked.append((health, health_report(known.manifest, known.splits), said))
         except (KeyError, TypeError, ValueError, AttributeError):
             yield health, ["it cannot be computed again from manifest and splits: `dvc repro`"]
-    said = head.json(validation)
+    said = head.try_json(validation)
     if isinstance(said, dict) and "health" in said and "health" in known.manifest:
         counts = {str(name): int(n) for name, n in known.manifest["health"].value_counts().items()}
         checked.append((validation, counts, said["health"]))
@@ -90,7 +90,7 @@ def of_result(metrics: Mapping[str, Any], result: Result, known: Known) -> Itera
     from vidprompt.recompute.results import told
 
     differing = list(_counts(metrics, result))
-    yield from told(differing, "its own numbers and its place say otherwise")
+    yield from told(differing, "its own numbers and its report_order say otherwise")
     if known.splits is not None:
         yield from told(list(_lists(metrics, result[2], known.splits)), OF_LISTS)
 

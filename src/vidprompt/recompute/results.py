@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config import paths
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.proof import Finding
-from vidprompt.provenance.sides import Side
-from vidprompt.provenance.store import Store
+from vidprompt.provenance.revision import Revision
 from vidprompt.recompute import lists as recount_lists
 from vidprompt.reporting.markdown import plain, several
 from vidprompt.system.errors import DataError
@@ -35,7 +35,7 @@ class Recount:
     unlisted: tuple[str, ...] = ()
 
 
-def recount(head: Side, store: Store) -> Recount:
+def recount(head: Revision, store: DvcProject) -> Recount:
     """Every metrics.json and its tables whose predictions are at hand; lists and health of each dataset."""
     findings, done, without = [], 0, 0
     lists = {dataset: recount_lists.read(head, store, dataset) for dataset in head.datasets}
@@ -49,7 +49,7 @@ def recount(head: Side, store: Store) -> Recount:
         of_lists = recount_lists.of_result(metrics, result, lists[result[0]])
         sentences = [*_coverages(metrics), *of_lists]
         findings += [Finding(path, sentence) for sentence in sentences]
-        kept = store.file(head.recorded.get(tracked, ""), tracked)
+        kept = store.find(head.output_md5s.get(tracked, ""), tracked)
         if kept is None:
             without += 1
             continue
@@ -129,7 +129,7 @@ def _coverages(entry: Any, way: str = "") -> Iterator[str]:
         yield from _coverages(entry[key], f"{way}{key}.")
 
 
-def _tables(head: Side, file: Path, folder: Path) -> Iterator[Finding]:
+def _tables(head: Revision, file: Path, folder: Path) -> Iterator[Finding]:
     """The CSVs beside metrics.json; the order of their rows, which is that of the lists, is not compared."""
     import pandas as pd
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vidprompt.config.paths import FLOOR
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision, git
 from vidprompt.registry.declared import Declared, Judged, find_model, floor_of, results_of
 from vidprompt.registry.policy import Policy, read_policy
@@ -30,7 +31,9 @@ def card(name: str, revision: Revision, version: Version | None = None) -> str:
     UserError where the model is not declared, or its weights are nowhere.
     """
     model, policy = find_model(revision, name), read_policy(Revision(revision.root))
-    judged, weights = results_of(model, revision), find_weights(model, revision)
+    judged = results_of(model, revision)
+    with DvcProject(revision) as project:
+        weights = find_weights(model, project)
     parts = [
         _head(model, revision, version),
         _loading(model, weights, version),

@@ -95,9 +95,14 @@ def results_of(model: Declared, revision: Revision) -> list[Judged]:
     DataError for a metrics.json that has another form.
     """
     found = []
-    for path in revision.files("results"):
+    for path in revision.files:
         parts = path.split("/")
-        if len(parts) != 5 or parts[2] != model.method or parts[4] != "metrics.json":
+        if (
+            len(parts) != 5
+            or parts[0] != "results"
+            or parts[2] != model.method
+            or parts[4] != "metrics.json"
+        ):
             continue
         dataset, protocol = parts[1], parts[3]
         metrics = revision.json(path) or {}

@@ -16,7 +16,7 @@ from typing import Any
 
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import sha256
-from vidprompt.provenance.dvc_storage import fetch
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import Declared, find_model
 from vidprompt.registry.versions import Version
@@ -49,7 +49,8 @@ def fetched(version: Version, root: Path) -> Fetched:
     about = Revision(folder)
     if not _whole(about, version):
         shutil.rmtree(folder, ignore_errors=True)
-        _fetch(model, revision, folder)
+        with DvcProject(revision) as project:
+            _fetch(model, project, folder)
     spec = dict((about.json(ABOUT) or {})["backbone"])
     for key in FILES:
         if spec.get(key):
@@ -72,20 +73,20 @@ def _whole(about: Revision, version: Version) -> bool:
     )
 
 
-def _fetch(model: Declared, revision: Revision, folder: Path) -> None:
-    weights = find_weights(model, revision)
+def _fetch(model: Declared, project: DvcProject, folder: Path) -> None:
+    weights = find_weights(model, project)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights.file, folder / "model.safetensors")
     sums = {"model.safetensors": weights.sha256}
-    spec = backbone_of(model, revision)
+    spec = backbone_of(model, project.revision)
     for key in FILES:
         path = spec.get(key)
         if not path or PurePosixPath(path).is_absolute():
             continue
         name = f"backbone/{PurePosixPath(path).name}"
-        fetch(revision, str(path), folder / name)
+        project.copy(str(path), folder / name)
         spec[key], sums[name] = name, sha256(folder / name)
-    about = {"commit": revision.commit, "backbone": spec, "sha256": sums}
+    about = {"commit": project.revision.commit, "backbone": spec, "sha256": sums}
     write_json(folder / ABOUT, about)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.provenance.dvc_storage import fetch, matches, tracked_md5
-from vidprompt.provenance.revision import Revision
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import Declared, Judged
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 
 WANTED = "as its predictions say"
 
 
-def recount(one: Judged, model: Declared, revision: Revision) -> Check:
+def recount(one: Judged, model: Declared, project: DvcProject) -> Check:
     """Do the numbers follow from the predictions that the revision's dvc.lock names?
 
     Not done, and so shown, where these are neither here nor in DVC's cache or a remote.
@@ -24,22 +22,17 @@ def recount(one: Judged, model: Declared, revision: Revision) -> Check:
     about = one.shown(model.dataset)
     metrics = paths.results(one.dataset, model.method, one.protocol) / "metrics.json"
     path = paths.predictions(one.dataset, model.method, one.protocol).as_posix()
-    md5 = tracked_md5(revision, path)
+    md5 = project.tracked_md5(path)
     if md5 is None:
         problem = (
-            f"dvc.lock of {revision.shown} names no {path}, so nobody can compute {metrics.as_posix()} "
-            "again: a stage of dvc.yaml has to write them; `dvc repro`"
+            f"dvc.lock of {project.revision.shown} names no {path}, so nobody can compute "
+            f"{metrics.as_posix()} again: a stage of dvc.yaml has to write them; `dvc repro`"
         )
         return Check("recount", about, "no predictions", WANTED, problem)
-    with tempfile.TemporaryDirectory(prefix="register-") as folder:
-        file = revision.root / path
-        if not file.is_file() or not matches(file.read_bytes(), md5):
-            file = Path(folder) / "predictions.parquet"
-            try:
-                fetch(revision, path, file)
-            except UserError:
-                return Check("recount", about, "not computed again", WANTED, done=False)
-        differing = _differing(file, one.metrics)
+    file = project.find(md5, path)
+    if file is None:
+        return Check("recount", about, "not computed again", WANTED, done=False)
+    differing = _differing(file, one.metrics)
     if differing:
         problem = (
             f"{metrics.as_posix()} does not follow from its predictions: {differing}; `dvc repro`, and "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidprompt.files.atomic import write_text
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision, check_repository, head
 from vidprompt.registry import git_tags as origin
 from vidprompt.registry import versions
@@ -116,7 +117,8 @@ def write_card(version: Version, root: Path) -> Path:
 def _facts(verdict: Verdict, revision: Revision) -> str:
     """A tag's message: the weights, and what was found, a line a check."""
     model = find_model(revision, verdict.model)
-    weights = find_weights(model, revision)
+    with DvcProject(revision) as project:
+        weights = find_weights(model, project)
     lines = [
         f"{check.kind} {check.about}: {check.found} ({check.wanted})"
         + ("" if check.done else ", NOT CHECKED")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import Declared, find_model
@@ -36,7 +37,9 @@ def compared_with(model: Declared, stage: str, weights: Weights, revision: Revis
     there = Revision(revision.root, version.commit)
     other = find_model(there, model.name)
     try:
-        if find_weights(other, there).sha256 == weights.sha256:
+        with DvcProject(there) as project:
+            same = find_weights(other, project).sha256 == weights.sha256
+        if same:
             return f"{version.version}'s weights"
     except UserError:
         pass  # they are gone, its results may be there

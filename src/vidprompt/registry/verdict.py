@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.dvc_remotes import Remotes
-from vidprompt.provenance.dvc_storage import project
 from vidprompt.provenance.revision import Revision, changed_files, try_git
 from vidprompt.registry.checks import Check, Verdict
 from vidprompt.registry.declared import (
@@ -52,8 +52,8 @@ def judge(
     gates = policy.gates(name, stage)
     if remote:
         checks.append(check_tags(revision.root, name))
-    with project(revision):  # held open: every check asks it
-        checks += _checks(model, gates, revision, remote)
+    with DvcProject(revision) as dvc:
+        checks += _checks(model, gates, dvc, remote)
     return Verdict(name, stage, revision.shown, tuple(checks))
 
 
@@ -86,19 +86,20 @@ def verdicts(
     return found
 
 
-def _checks(model: Declared, gates: Gates, revision: Revision, remote: bool) -> Iterator[Check]:
+def _checks(model: Declared, gates: Gates, project: DvcProject, remote: bool) -> Iterator[Check]:
+    revision = project.revision
     judged = results_of(model, revision)
-    yield from _pipeline(model, judged, revision)
+    yield from _pipeline(model, judged, project)
     try:
-        weights = find_weights(model, revision)
+        weights = find_weights(model, project)
     except UserError as error:
         yield Check("weights", model.path, "–", "to be had", str(error))
         return
     yield from _weights(judged, weights, model)
     for one in judged:
-        yield recount(one, model, revision)
+        yield recount(one, model, project)
     if remote:
-        yield from _remote(model, weights, revision)
+        yield from _remote(model, weights, project)
     datasets = sorted({model.dataset, *(one.dataset for one in judged)})
     for dataset in datasets:
         yield from _data(dataset, gates, revision)
@@ -121,7 +122,7 @@ def check_tree(root: Path) -> Check:
     return Check("tree", "git", f"{len(files)} changed", "clean", problem)
 
 
-def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Iterator[Check]:
+def _pipeline(model: Declared, judged: list[Judged], project: DvcProject) -> Iterator[Check]:
     """Is all that the results follow from as dvc.lock has it, and of one piece?"""
     from vidprompt.config import paths
     from vidprompt.provenance.lock_check import follow
@@ -130,7 +131,7 @@ def _pipeline(model: Declared, judged: list[Judged], revision: Revision) -> Iter
     validations = {paths.validation(dataset) for dataset in {model.dataset, *_datasets(judged)}}
     outputs = sorted(path.as_posix() for path in {*results, *validations})
     try:
-        found = follow(revision, [model.path, *outputs])
+        found = follow(project, [model.path, *outputs])
     except UserError as error:
         yield Check("pipeline", "dvc.lock", "–", "up to date", str(error))
         return
@@ -174,17 +175,18 @@ def _weights(judged: list[Judged], weights: Weights, model: Declared) -> Iterato
         yield Check("weights", about, one.digest, weights.digest, problem)
 
 
-def _remote(model: Declared, weights: Weights, revision: Revision) -> Iterator[Check]:
+def _remote(model: Declared, weights: Weights, project: DvcProject) -> Iterator[Check]:
     """Can others get what `load` needs: the weights, and the backbone's files that are no download?"""
     from vidprompt.provenance.dvc_remotes import remotes_with
-    from vidprompt.provenance.dvc_storage import objects
     from vidprompt.registry.fetching import FILES, backbone_of
 
+    revision = project.revision
     spec = backbone_of(model, revision)
     files = sorted(str(spec[key]) for key in FILES if spec.get(key))
     inside = [path for path in files if not PurePosixPath(path).is_absolute()]
-    wanted = {model.path: (weights.md5,), **objects(revision, inside)}
-    found, names = remotes_with(revision, {path: md5s for path, md5s in wanted.items() if md5s})
+    wanted = {path: project.tracked_objects(path) for path in inside}
+    wanted = {model.path: (weights.md5,), **{path: md5s for path, md5s in wanted.items() if md5s}}
+    found, names = remotes_with(project, wanted)
     for path in (model.path, *files):
         if path in found:
             what = "the weights" if path == model.path else "the backbone's"

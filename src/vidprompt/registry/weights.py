@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
-from vidprompt.provenance.dvc_storage import fetch, tracked_md5
-from vidprompt.provenance.revision import Revision
+from vidprompt.provenance.dvc_project import DvcProject, has_md5
 from vidprompt.registry.declared import Declared
 from vidprompt.system.errors import UserError
 
@@ -27,26 +25,21 @@ class Weights:
     metadata: CheckpointMetadata
 
 
-def find_weights(model: Declared, revision: Revision) -> Weights:
+def find_weights(model: Declared, project: DvcProject) -> Weights:
     """The file that dvc.lock names: as it lies in models/, else from DVC's cache or a remote.
 
     UserError where dvc.lock names none, or it is nowhere.
     """
-    md5 = tracked_md5(revision, model.path)
+    md5 = project.tracked_md5(model.path)
     if md5 is None:
         raise UserError(
-            f"dvc.lock of {revision.shown} names no {model.path}: `dvc repro` trains {model.name}, then "
-            "commit dvc.lock"
+            f"dvc.lock of {project.revision.shown} names no {model.path}: `dvc repro` trains {model.name}, "
+            "then commit dvc.lock"
         )
-    file = revision.root / model.path
-    if not file.is_file() or _md5(file) != md5:
-        file = revision.root / FETCHED / f"{md5}.safetensors"
-        if not file.is_file() or _md5(file) != md5:
-            fetch(revision, model.path, file)
+    file = project.root / model.path
+    if not file.is_file() or not has_md5(file, md5):
+        file = project.root / FETCHED / f"{md5}.safetensors"
+        if not file.is_file() or not has_md5(file, md5):
+            project.copy(model.path, file)
     metadata, whole = read_metadata(file), sha256(file)
     return Weights(file, md5, whole, digest([whole, metadata.config_hash]), metadata)
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
 from vidprompt.provenance.proof import Finding
-from vidprompt.provenance.sides import Side, sides
 from vidprompt.review.findings import Review
+from vidprompt.review.sides import Side, find_sides
 from vidprompt.system.errors import UserError
 
 CLASSES = 6  # named beside a result, those that changed most
@@ -40,7 +40,7 @@ def review(
 
 def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) -> Review:
     from vidprompt.provenance import proof
-    from vidprompt.provenance.store import Store
+    from vidprompt.provenance.dvc_project import DvcProject
     from vidprompt.recompute import results as recount
     from vidprompt.review import (
         cost_diff,
@@ -51,13 +51,13 @@ def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) 
         training_diff,
     )
 
-    one, two = sides(root, base, out)
-    with Store(root, remotes) as store:
+    one, two = find_sides(root, base, out)
+    with DvcProject(two, remotes=remotes) as store:
         pipeline = proof.pipeline(two, store)
         again = recount.recount(two, store)
         results, unchanged = result_diff.differences(one, two, store)
         data = data_diff.data(one, two, store)
-        failed = tuple(store.failed)
+        failed = store.problems
     drawn, *undrawn = pictures.pictures(one, two, results) if draw else ([], 0, 0)
     return Review(
         base=one,
@@ -140,7 +140,7 @@ def _classes(
 
 def _unreadable(head: Side) -> Iterator[Finding]:
     """Files of results that are left out because they cannot be read."""
-    for path in head.malformed:
+    for path in head.malformed_results:
         yield Finding(path, "it has not the form of a result: `dvc repro` writes it again")
     for dataset in head.datasets:
         path = cost_file(dataset).as_posix()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidprompt.pipeline.stage_costs import Entries, cost_file, current_inputs, parsed_costs
-from vidprompt.provenance.sides import Side
+from vidprompt.review.sides import Side
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.config import paths
-from vidprompt.provenance.sides import Side
-from vidprompt.provenance.store import Store
+from vidprompt.provenance.dvc_project import DvcProject
+from vidprompt.review.sides import Side
 
 GOOD = ("ok", "unopened")
 ROLES = ("split1", "split2", "split3")
@@ -69,7 +69,7 @@ class DataDiff:
         return alone or counted or self.videos.any or bool(self.lists)
 
 
-def data(base: Side, head: Side, store: Store) -> list[DataDiff]:
+def data(base: Side, head: Side, store: DvcProject) -> list[DataDiff]:
     """Each dataset of either side."""
     found = []
     for dataset in sorted({*base.datasets, *head.datasets}):
@@ -88,7 +88,7 @@ def data(base: Side, head: Side, store: Store) -> list[DataDiff]:
 def _health(side: Side, dataset: str) -> dict[str, Any]:
     """health.json; of an older revision, validation.json, which has the list of broken videos too."""
     for path in (paths.health(dataset), paths.validation(dataset)):
-        found = side.json(path.as_posix())
+        found = side.try_json(path.as_posix())
         if isinstance(found, dict) and isinstance(found.get("broken"), list):
             return found
     return {}
@@ -100,11 +100,11 @@ def _count(health: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _videos(
-    dataset: str, base: Side, head: Side, health: Sequence[Mapping[str, Any]], store: Store
+    dataset: str, base: Side, head: Side, health: Sequence[Mapping[str, Any]], store: DvcProject
 ) -> tuple[Videos, bool]:
     """From the manifests; without one of them from the lists of broken videos in git."""
     folder = paths.manifest(dataset).parent.as_posix()
-    names = [side.recorded.get(folder, "") for side in (base, head)]
+    names = [side.output_md5s.get(folder, "") for side in (base, head)]
     if names[0] and names[0] == names[1]:
         return Videos(), True
     tables = [_manifest(side, folder, store) for side in (base, head)]
@@ -113,8 +113,8 @@ def _videos(
     return by_manifest(tables[0], tables[1]), True
 
 
-def _manifest(side: Side, folder: str, store: Store) -> pd.DataFrame | None:
-    file = store.inside(side.recorded, folder, "manifest.parquet")
+def _manifest(side: Side, folder: str, store: DvcProject) -> pd.DataFrame | None:
+    file = store.find_in_folder(side.output_md5s.get(folder, ""), folder, "manifest.parquet")
     if file is None:
         return None
     try:
@@ -191,10 +191,10 @@ def _unlisted(health: Mapping[str, Any]) -> bool:
     return not isinstance(more, int) or more > 0
 
 
-def _lists(dataset: str, base: Side, head: Side, store: Store) -> tuple[List, ...]:
+def _lists(dataset: str, base: Side, head: Side, store: DvcProject) -> tuple[List, ...]:
     """Lists whose id or length changed: from the split files, else from the metrics that were made."""
     folder = paths.splits(dataset).as_posix()
-    names = [side.recorded.get(folder, "") for side in (base, head)]
+    names = [side.output_md5s.get(folder, "") for side in (base, head)]
     if names[0] and names[0] == names[1]:
         return ()
     found = [_split_files(side, folder, store) for side in (base, head)]
@@ -213,13 +213,13 @@ def _lists(dataset: str, base: Side, head: Side, store: Store) -> tuple[List, ..
 Lists = dict[str, tuple[str, int, str]]  # name → id, how many videos, which
 
 
-def _split_files(side: Side, folder: str, store: Store) -> Lists | None:
-    listing = store.listing(side.recorded.get(folder, ""))
+def _split_files(side: Side, folder: str, store: DvcProject) -> Lists | None:
+    listing = store.listing(side.output_md5s.get(folder, ""))
     if listing is None:
         return None
     found: Lists = {}
     for name, md5 in sorted(listing.items()):
-        file = store.file(md5, f"{folder}/{name}") if name.endswith(".json") else None
+        file = store.find(md5, f"{folder}/{name}") if name.endswith(".json") else None
         if file is None:
             continue
         try:

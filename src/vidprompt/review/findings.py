@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vidprompt.provenance.proof import Finding, Pipeline
-from vidprompt.provenance.sides import Result, Side
+from vidprompt.provenance.revision import Result
 from vidprompt.recompute.results import Recount
 from vidprompt.reporting.markdown import plain, several
 from vidprompt.review.cost_diff import CostDiff
@@ -15,6 +15,7 @@ from vidprompt.review.data_diff import DataDiff
 from vidprompt.review.params_diff import Param, Stages
 from vidprompt.review.pictures import Picture
 from vidprompt.review.result_diff import Outcome, ResultDiff
+from vidprompt.review.sides import Side
 from vidprompt.review.training_diff import Training
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from vidprompt.provenance.sides import Side
-from vidprompt.provenance.store import below, each_parent
+from vidprompt.provenance.revision import parents
 from vidprompt.reporting.markdown import plain
+from vidprompt.review.sides import Side
 
 GENERATED = "params/stages.yaml"  # its difference is that of the stages
 
@@ -91,8 +91,8 @@ def stages(base: Side, head: Side) -> Stages:
         if one[name].get("cmd") != two[name].get("cmd")
     ]
     code: dict[str, int] = {}
-    kept = {p for side in (base, head) for file in side.files for p in (file, *each_parent(file))}
-    written = {**base.recorded, **head.recorded}
+    kept = {p for side in (base, head) for file in side.files for p in (file, *parents(file))}
+    written = {**base.output_md5s, **head.output_md5s}
     for name in both:
         deps = [{d["path"]: d.get("md5") for d in s[name].get("deps") or ()} for s in (one, two)]
         for path in deps[0].keys() | deps[1].keys():
@@ -135,5 +135,5 @@ def _read_by(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _made(path: str, written: Mapping[str, str]) -> bool:
     """Is it an output, in one, or does it hold one?"""
-    parents = (path, *each_parent(path))
-    return any(p in written for p in parents) or any(below(out, path) for out in written)
+    around = (path, *parents(path))
+    return any(p in written for p in around) or any(out.startswith(f"{path}/") for out in written)

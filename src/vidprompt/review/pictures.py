@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from vidprompt.provenance.sides import Result, Side, place
+from vidprompt.provenance.revision import Result, report_order
 from vidprompt.reporting.measures import PROTOCOL_TITLES
 from vidprompt.review import specs
 from vidprompt.review.result_diff import Outcome, ResultDiff
+from vidprompt.review.sides import Side
 
 SCALE, COLOURS = 2.0, 64
 MOST = 12  # results drawn, those with a verdict first
@@ -36,8 +37,8 @@ def pictures(
     base: Side, head: Side, results: Sequence[ResultDiff]
 ) -> tuple[list[Picture], int, int]:
     """The pictures, in order; how many results and how many methods' curves were too many to draw."""
-    wanted = sorted(results, key=lambda one: (-_weight(one), place(one.result)))
-    shown = sorted(wanted[:MOST], key=lambda one: place(one.result))
+    wanted = sorted(results, key=lambda one: (-_weight(one), report_order(one.result)))
+    shown = sorted(wanted[:MOST], key=lambda one: report_order(one.result))
     drawn = [picture for one in shown if (picture := _of_result(base, head, one.result))]
     runs = _changed_runs(base, head)
     of_runs = [

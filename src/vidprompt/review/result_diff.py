@@ -16,9 +16,10 @@ from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_vide
 from vidprompt.comparison.results import Result as Kept
 from vidprompt.comparison.table import METRICS
 from vidprompt.config import paths
-from vidprompt.provenance.sides import Result, Side, place
-from vidprompt.provenance.store import Store
+from vidprompt.provenance.dvc_project import DvcProject
+from vidprompt.provenance.revision import Result, report_order
 from vidprompt.reporting.measures import PROTOCOLS, Cell
+from vidprompt.review.sides import Side
 from vidprompt.system.errors import UserError
 
 Key = tuple[str, str]  # an entry of summary, metric
@@ -72,10 +73,10 @@ class ResultDiff:
         return "/".join(self.result)
 
 
-def differences(base: Side, head: Side, store: Store) -> tuple[list[ResultDiff], int]:
+def differences(base: Side, head: Side, store: DvcProject) -> tuple[list[ResultDiff], int]:
     """Every result that is not the same on both sides, in order; and how many are."""
     found, unchanged = [], 0
-    for result in sorted({*base.results, *head.results}, key=place):
+    for result in sorted({*base.results, *head.results}, key=report_order):
         pair = base.results.get(result), head.results.get(result)
         if pair[0] == pair[1]:
             unchanged += 1
@@ -88,7 +89,7 @@ def _difference(
     result: Result,
     metrics: tuple[dict[str, Any] | None, dict[str, Any] | None],
     both: tuple[Side, Side],
-    store: Store,
+    store: DvcProject,
 ) -> ResultDiff:
     """One result; `metrics` of the base and of the head, None where it has none."""
     one, two = metrics
@@ -98,7 +99,7 @@ def _difference(
         keys = sorted(cells, key=_order)
         return ResultDiff(result, tuple(_alone(key, cells[key], outcome) for key in keys))
     tracked = paths.predictions(*result).as_posix()
-    names = [side.recorded.get(tracked, "") for side in both]
+    names = [side.output_md5s.get(tracked, "") for side in both]
     values = _summary(one, result[2]), _summary(two, result[2])
     tested: dict[Key, Line] = {}
     if names[0] and names[0] == names[1]:
@@ -130,13 +131,13 @@ def _compared(
     result: Result,
     metrics: tuple[dict[str, Any], dict[str, Any]],
     md5s: list[str],
-    store: Store,
+    store: DvcProject,
 ) -> tuple[Comparison | None, list[str]]:
     """The comparison video by video; None where it cannot be, and why."""
     kept = []
     for side, (said, md5) in enumerate(zip(metrics, md5s, strict=True)):
         name = ("base", "head")[side]
-        file = store.file(md5, paths.predictions(*result).as_posix() if side else "")
+        file = store.find(md5, paths.predictions(*result).as_posix() if side else "")
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not at hand."]
         try:

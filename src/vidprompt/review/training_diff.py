@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidprompt.provenance.sides import Side
+from vidprompt.review.sides import Side
 
 _TRAINING = re.compile(r"results/([^/]+)/([^/]+)/runs/([^/]+)/training\.json")
 SHOWN = ("videos", "steps", "kept_step")
@@ -30,7 +30,7 @@ def trainings(base: Side, head: Side) -> list[Training]:
     for path in sorted({*base.files, *head.files}):
         match = _TRAINING.fullmatch(path)
         if match and base.read(path) != head.read(path):
-            sides = [_numbers(side.json(path)) for side in (base, head)]
+            sides = [_numbers(side.try_json(path)) for side in (base, head)]
             found.append(Training(match[1], match[2], match[3], *sides))
     return found
 
