@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from vidprompt.reporting.measures import METHODS, PROTOCOL_TITLES, metrics_rows, order_methods
+from vidprompt.config.names import METHODS
+from vidprompt.reporting.measures import PROTOCOL_TITLES, metrics_rows, order_methods
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # named, never fetched
 COLOURS = ("#8a8f98", "#2f6fde", "#d9601a", "#2a9d5c", "#9b59b6")

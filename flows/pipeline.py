@@ -24,6 +24,7 @@ from flows import gpu
 from flows.data import TRANSIENT, TRIES
 from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduce, stage_names
 from flows.progress import StageProgress
+from vidprompt.config.names import FLOOR
 from vidprompt.pipeline.matrix import read_pipeline
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
@@ -35,7 +36,6 @@ ORDER = (
 )
 DATA = ORDER[:5]
 METHOD_KINDS = frozenset({"train", "features", "evaluate", "reid"})
-FLOOR = "frozen_clip"
 LOOK_S = 1.0
 AT_ONCE = max(2, (os.cpu_count() or 2) // 2)  # stages of a kind; those that compute wait for a GPU
 # the cast: Prefect's runners do not fit its own annotation, which is invariant

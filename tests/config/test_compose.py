@@ -172,7 +172,7 @@ def test_stages_name_what_they_read_below_a_datasets_root() -> None:
 def test_stages_name_the_modules_that_lists_are_made_with(stage: str) -> None:
     """What a stage's module imports of vidprompt.data, at its head or in a function."""
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["do"]["deps"]
-    tree = ast.parse((ROOT / f"src/vidprompt/stages/{stage}.py").read_text())
+    tree = ast.parse((ROOT / f"src/vidprompt/pipeline/stages/{stage}.py").read_text())
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vidprompt.data"):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FLOOR = "frozen_clip"  # nothing is trained: one run, named "frozen", serves every protocol
-
 
 def manifest(dataset: str) -> Path:
     return Path("cache/manifest") / dataset / "manifest.parquet"

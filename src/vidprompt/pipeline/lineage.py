@@ -7,7 +7,7 @@ from typing import Any
 
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.data.splits.split_file import Split
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.system.errors import DataError

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vidprompt.config.compose import compose, params_folder, plain, stage_choices
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
 from vidprompt.system.errors import UserError

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vidprompt.reporting.measures import METHODS, PROTOCOLS
+from vidprompt.config.names import METHODS, PROTOCOLS
 from vidprompt.system.errors import DataError, UserError
 
 Result = tuple[str, str, str]  # dataset, method, protocol

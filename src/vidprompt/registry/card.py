@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision, git
 from vidprompt.registry.declared import Declared, Judged, find_model, floor_of, results_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import valid

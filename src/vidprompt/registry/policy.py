@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.provenance.revision import Revision
-from vidprompt.reporting.measures import PROTOCOLS
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import valid
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidprompt.config.names import FLOOR, METHODS, PROTOCOLS
 from vidprompt.system.errors import DataError
 
-FLOOR = "frozen_clip"
-METHODS = (FLOOR, "ez_clip", "vita_clip")  # in this order; others follow by name
-PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
 PROTOCOL_TITLES = {
     "zero_shot": "Zero-shot",
     "base_to_novel": "Base to novel",

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from vidprompt.config.names import FLOOR
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting import charts, heatmap
 from vidprompt.reporting import frame_strips as pictures
 from vidprompt.reporting import report_data as data
 from vidprompt.reporting.measures import (
-    FLOOR,
     PROTOCOL_TITLES,
     Metrics,
     Row,

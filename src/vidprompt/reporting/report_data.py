@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from vidprompt.config.names import FLOOR
 from vidprompt.data.checks.health import health_report
 from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
@@ -74,7 +75,7 @@ def _verdict(row: Row) -> str:
     method, difference = row.gain
     if round(difference, 3) <= 0:
         return "no trained method is above the floor"
-    best, floor = row.cells[method], row.cells["frozen_clip"]
+    best, floor = row.cells[method], row.cells[FLOOR]
     if best.low is None or floor.high is None:
         return ""
     return "intervals apart" if best.low > floor.high else "intervals overlap"

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vidprompt.config.names import FLOOR
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting.measures import (
-    FLOOR,
     PROTOCOL_TITLES,
     Row,
     metrics_rows,

@@ -16,9 +16,10 @@ from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_vide
 from vidprompt.comparison.results import Result as Kept
 from vidprompt.comparison.table import METRICS
 from vidprompt.config import paths
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Result, report_order
-from vidprompt.reporting.measures import PROTOCOLS, Cell
+from vidprompt.reporting.measures import Cell
 from vidprompt.review.sides import Side
 from vidprompt.system.errors import UserError
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config.compose import compose, params_folder, plain
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, plain
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256

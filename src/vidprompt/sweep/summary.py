@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.data.splits.names import measure_of
 from vidprompt.files.atomic import write_json, write_text
-from vidprompt.reporting.measures import GROUP_TITLES, PROTOCOL_TITLES, PROTOCOLS, percent
+from vidprompt.reporting.measures import GROUP_TITLES, PROTOCOL_TITLES, percent
 from vidprompt.sweep.plan import Job, Look, Plan, rows_of
 from vidprompt.system.errors import DataError
 

@@ -226,7 +226,10 @@ def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        ({"zeroshot": {}}, "dataset.protocols: unknown 'zeroshot'; valid: supervised, zero_shot"),
+        (
+            {"zeroshot": {}},
+            "dataset.protocols: unknown 'zeroshot'; valid: zero_shot, base_to_novel",
+        ),
         (
             {"few_shot": {"shot": [1]}},
             "dataset.protocols.few_shot: unknown 'shot': did you mean shots?",

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from vidprompt.config import paths
 from vidprompt.config.compose import config_hash
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import replacing, write_text

@@ -17,7 +17,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
-from vidprompt.config.paths import FLOOR
+from vidprompt.config.names import FLOOR
 from vidprompt.data.clips.loading import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views

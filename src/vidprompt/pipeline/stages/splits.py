@@ -11,6 +11,7 @@ import pandas as pd
 
 from vidprompt.config import paths
 from vidprompt.config.compose import plain
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits import class_lists
 from vidprompt.data.splits import protocols as splits
@@ -20,7 +21,6 @@ from vidprompt.data.splits.published_lists import PARTS, split_from_lists
 from vidprompt.data.splits.split_file import Split, write_split
 from vidprompt.system.errors import UserError
 
-PROTOCOLS = ("supervised", "zero_shot", "base_to_novel", "few_shot", "reid")
 RECOGNITION = ("supervised", "base_to_novel", "few_shot")
 ROLES = ("recognition", "zero_shot", "reid")
 TESTS = {  # what evaluation takes of a published list's protocol
