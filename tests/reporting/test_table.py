@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from vidprompt.reporting.dataset_report.data import headlines
 from vidprompt.reporting.measures import Cell, Row, metrics_rows, order_methods, points
-from vidprompt.reporting.report_data import headlines
 from vidprompt.reporting.table import drawn_table, markdown_table, print_table, update_readme
 from vidprompt.system.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.reporting.report import write_report
+from vidprompt.reporting.dataset_report.page import write_report
 
 
 def run(config: Any) -> None:

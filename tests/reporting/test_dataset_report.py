@@ -20,16 +20,16 @@ from vidprompt.data.manifest.table import SCHEMA
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.reporting import charts, heatmap
-from vidprompt.reporting import frame_strips as pictures
-from vidprompt.reporting.measures import Cell, Row
-from vidprompt.reporting.report import write_report
-from vidprompt.reporting.report_data import (
+from vidprompt.reporting.dataset_report import frame_strips as pictures
+from vidprompt.reporting.dataset_report.data import (
     calibration_errors,
     class_accuracies,
     confusions,
     headlines,
     reliability_bins,
 )
+from vidprompt.reporting.dataset_report.page import write_report
+from vidprompt.reporting.measures import Cell, Row
 from vidprompt.system.errors import DataError
 
 METHODS = {"frozen_clip": 0.25, "ez_clip": 0.75, "vita_clip": 0.5}

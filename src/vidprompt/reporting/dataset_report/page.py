@@ -12,8 +12,8 @@ from vidprompt.config.names import FLOOR
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting import charts, heatmap
-from vidprompt.reporting import frame_strips as pictures
-from vidprompt.reporting import report_data as data
+from vidprompt.reporting.dataset_report import data
+from vidprompt.reporting.dataset_report import frame_strips as pictures
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
     Metrics,
@@ -81,7 +81,7 @@ def _render(context: dict[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("vidprompt", "reporting"),
+        loader=PackageLoader("vidprompt", "reporting/dataset_report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -93,7 +93,7 @@ def _render(context: dict[str, Any]) -> str:
         "breakable": charts.breakable,
     }
     environment.globals |= {"interval": charts.interval, "key_mark": charts.key_mark}
-    return environment.get_template("report.html.jinja").render(context)
+    return environment.get_template("page.html.jinja").render(context)
 
 
 def _cache(folder: Path) -> FrameCache | None:
