@@ -19,13 +19,14 @@ from PIL import Image
 from vidprompt.data.manifest.table import SCHEMA
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.splits.split_file import Split, Subset, write_split
-from vidprompt.reporting import charts, heatmap
+from vidprompt.reporting import charts
 from vidprompt.reporting.dataset_report import frame_strips as pictures
 from vidprompt.reporting.dataset_report.data import (
     calibration_errors,
     class_accuracies,
     confusions,
     headlines,
+    most_confused,
     reliability_bins,
 )
 from vidprompt.reporting.dataset_report.page import write_report
@@ -349,18 +350,18 @@ def test_the_upper_third_is_coarse_and_the_rest_untouched() -> None:
 def test_many_classes_become_a_picture() -> None:
     classes = [f"class {i}" for i in range(101)]
     pairs = {(name, name): 3 for name in classes} | {("class 1", "class 2"): 1}
-    drawn = heatmap.heatmap(EVIL, pairs, classes)
+    drawn = charts.confusion_chart(EVIL, pairs, classes)
     assert 'src="data:image/png;base64,' in drawn
     assert "<script" not in drawn
-    assert heatmap.most_confused(pairs) == [("class 1", "class 2", 1, 4)]
+    assert most_confused(pairs) == [("class 1", "class 2", 1, 4)]
 
 
 def test_matrix_cells_are_shares_of_their_row() -> None:
-    drawn = heatmap.heatmap("m", {("a", "a"): 3, ("a", "b"): 1, ("b", "b"): 2}, ["a", "b"])
+    drawn = charts.confusion_chart("m", {("a", "a"): 3, ("a", "b"): 1, ("b", "b"): 2}, ["a", "b"])
     assert "a → b: 1 of 4 (25%)" in drawn
     assert "b → b: 2 of 2 (100%)" in drawn
-    assert drawn.count('class="hit') == 2
-    assert drawn.count('class="miss') == 1
+    assert drawn.count('fill="var(--hit)"') == 2
+    assert drawn.count('fill="var(--miss)"') == 1
 
 
 def test_accuracies_pool_splits_and_the_easiest_class_is_first(tmp_path: Path) -> None:
@@ -412,17 +413,10 @@ def test_bins_of_the_usual_splits_are_pooled_by_their_videos(tmp_path: Path) -> 
     assert errors == {"ez_clip": pytest.approx(0.2)}
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0.0, 1.0, [0, 0.25, 0.5, 0.75, 1]), (0.0, 3.9, [0, 1, 2, 3]), (1, 20, [5, 10, 15, 20])],
-)
-def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert charts.ticks(low, high) == expected
-
-
 @pytest.mark.parametrize("points", [[], [(1.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]])
 def test_lines_of_few_points_draw(points: list[tuple[float, float]]) -> None:
-    drawn = charts.lines(EVIL, [charts.Series(EVIL, points, 1)], "step", last=True)
+    series = [charts.Series(f"\x01{EVIL}", points, 1)]
+    drawn = charts.svg(charts.lines(series, "step", last=True), EVIL)
     assert "nan" not in drawn
     assert "<script" not in drawn
 
@@ -437,3 +431,15 @@ def test_headline_verdicts() -> None:
     assert verdict(floor, Cell(0.5, 0.4, 0.6)) == "intervals overlap"
     assert verdict(floor, Cell(0.7)) == ""
     assert verdict(floor, Cell(0.4, 0.3, 0.5)) == "no trained method is above the floor"
+
+
+def test_charts_follow_the_theme_and_explain_their_marks() -> None:
+    row = Row("supervised", "top1", "top-1", "top-1", "f", {"m": Cell(0.4, 0.3, 0.5), "n": Cell(1)})
+    drawn = str(charts.svg(charts.bars([row], ["m", "n"]), "label"))
+    assert not re.search(r'"(#|black|white|rgb)', drawn)
+    assert drawn.count("<title>m, top-1: 40.0 [30.0, 50.0]%</title>") == 1
+    assert drawn.count("<title>") == 2  # of the bars alone
+    assert 'role="img" aria-label="label"' in drawn
+    known = {f"var(--{name})" for name in charts.COLOURS}
+    assert set(re.findall(r"var\(--\w+\)", drawn)) <= known
+    assert charts.png(charts.bars([row], ["m", "n"]), "t").startswith(b"\x89PNG")

@@ -1,26 +1,114 @@
-"""The report's charts: small functions that write inline SVG.
+"""Charts as Vega-Lite specifications, rendered offline to SVG for a page or to PNG.
 
-Colours come from the page's style sheet (`--m0`, `--m1` … a method), so that charts follow its
-light and dark theme. Methods differ in the shape of their markers as well as in colour. Every
-function returns Markup; whatever is not a number is escaped.
+Colours are names of `COLOURS`: `svg` leaves them as CSS variables, so that a chart follows the page's
+light or dark theme; `png` uses the light ones. Equal specifications give equal bytes. The layout of an
+SVG depends on no font: texts get room by their number of characters.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from vidprompt.reporting.measures import Cell, Row, percent
+from vidprompt.reporting.measures import Row, percent
 
+Spec = dict[str, Any]
 Points = Sequence[tuple[float, float]]
+Pairs = Mapping[tuple[str, str], int]  # (actual class, predicted class) → videos
+Bin = tuple[float, float, int]  # confidence, accuracy, videos
+
+COLOURS = {  # name → light theme, dark theme; m0, m1 … are the methods in order
+    "page": ("#ffffff", "#0f1216"),
+    "panel": ("#f6f7f9", "#171b21"),
+    "ink": ("#1a1f26", "#e7ebef"),
+    "soft": ("#57616d", "#9ba6b2"),
+    "rule": ("#dfe3e8", "#2b323a"),
+    "link": ("#1f5fd0", "#84adff"),
+    "m0": ("#8b95a1", "#7f8a96"),
+    "m1": ("#2f6fde", "#6b9dff"),
+    "m2": ("#dd7424", "#f39a55"),
+    "m3": ("#2a9d6f", "#4fc796"),
+    "m4": ("#9a4fc4", "#c58ae8"),
+    "m5": ("#b08900", "#d9b443"),
+    "hit": ("#0f8a6a", "#35c39b"),
+    "miss": ("#d1435b", "#ff6f86"),
+    "plate": ("#ffffff", "#12161b"),
+    "cells": ("#eceff2", "#1f252c"),
+}
+METHOD_COLOURS = 6
+DIAMOND = "M0,-1.25L1.25,0L0,1.25L-1.25,0Z"  # Vega's own is much smaller than its square
+SHAPES = ("circle", "square", DIAMOND, "triangle-up")  # of a method's marks
+DASHES = ([1, 0], [5, 3], [1.5, 3], [7, 3, 1.5, 3])
+LABELLED = 64  # classes that can still be named along an axis
+LONGEST_NAME = 28  # characters of a class name on an axis
+MOST_POINTS = 240  # of a line
+PNG_COLOURS = 64
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # names the format, is never fetched
+QUARTERS = [0, 0.25, 0.5, 0.75, 1]
+
+
+def colour(name: str) -> str:
+    """A colour of `COLOURS` as it stands in a specification."""
+    return f"var(--{name})"
+
+
+def method_colour(k: int) -> str:
+    """The colour of the k-th method."""
+    return colour(f"m{k % METHOD_COLOURS}")
+
+
+CONFIG: Spec = {
+    "font": "DejaVu Sans",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": colour("soft"),
+        "titleColor": colour("soft"),
+        "gridColor": colour("rule"),
+        "domain": False,
+        "ticks": False,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "labelPadding": 5,
+        "translate": 0,
+        "labelLimit": 0,
+        "labelBound": False,
+        "labelOverlap": False,
+        "labelFlush": False,
+        "titlePadding": 6,
+    },
+    "legend": {"labelFontSize": 11, "title": None, "orient": "bottom", "labelLimit": 170},
+    "title": {"fontSize": 12, "color": colour("ink")},
+    "text": {"color": colour("ink"), "fontSize": 10.5},
+    "tick": {"color": colour("ink"), "thickness": 1.2, "opacity": 1},
+    "rule": {"color": colour("ink")},
+}
+CHANCE: Spec = {
+    "type": "rule",
+    "color": colour("ink"),
+    "strokeWidth": 1.3,
+    "strokeDash": [3, 2],
+}
+
+BASELINE = {"domain": True, "domainColor": colour("soft")}  # an axis with its line
+NAMES = {  # an axis of class names: long ones are cut
+    "labelColor": colour("ink"),
+    "labelFontSize": 10.5,
+    "labelExpr": f"length(datum.label) > {LONGEST_NAME} "
+    f"? slice(datum.label, 0, {LONGEST_NAME - 1}) + '…' : datum.label",
+}
 
 
 class Series(NamedTuple):
-    """One line of a chart; `colour` counts methods, `thin` draws it as a minor one."""
+    """One line of a chart. `colour` is a method's number; a `thin` line is a minor one."""
 
     name: str
     points: Points
@@ -29,259 +117,443 @@ class Series(NamedTuple):
     dash: int = 0
 
 
-def number(value: float) -> str:
-    """A coordinate with as few digits as it needs."""
-    return f"{value:.1f}".removesuffix(".0")
+# --- charts
 
 
-def svg(width: float, height: float, label: str, parts: Sequence[Markup], css: str = "") -> Markup:
-    """An SVG that grows with its box; `label` is what a screen reader says."""
-    return Markup(
-        '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(css, number(width), number(height), label, Markup("").join(parts))
-
-
-def text(x: float, y: float, content: object, css: str = "", turn: int = 0) -> Markup:
-    """A text, turned about its own place."""
-    place = number(x), number(y)
-    turned = Markup(' transform="rotate({} {} {})"').format(turn, *place) if turn else Markup("")
-    return Markup('<text x="{}" y="{}"{} class="{}">{}</text>').format(*place, turned, css, content)
-
-
-def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
-    """A straight line."""
-    ends = map(number, (x1, y1, x2, y2))
-    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(*ends, css)
-
-
-def rect(x: float, y: float, width: float, height: float, css: str, title: str = "") -> Markup:
-    """A rectangle, with a tooltip."""
-    return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}">{}</rect>').format(
-        *map(number, (x, y, width, height)), css, _tooltip(title)
-    )
-
-
-def marker(method: int, x: float, y: float, r: float = 4.5, title: str = "") -> Markup:
-    """A method's mark: circle, square, diamond, triangle."""
-    if method % 4 == 0:
-        return Markup('<circle cx="{}" cy="{}" r="{}" class="mark m{}">{}</circle>').format(
-            *map(number, (x, y, r)), method, _tooltip(title)
-        )
-    shapes = {
-        1: [(-r * 0.9, -r * 0.9), (r * 0.9, -r * 0.9), (r * 0.9, r * 0.9), (-r * 0.9, r * 0.9)],
-        2: [(0, -r * 1.25), (r * 1.25, 0), (0, r * 1.25), (-r * 1.25, 0)],
-        3: [(0, -r * 1.15), (r * 1.15, r * 0.9), (-r * 1.15, r * 0.9)],
+def bars(rows: Sequence[Row], methods: Sequence[str], width: float = 308) -> Spec:
+    """Bars with 95% intervals from 0 to 100%: a group a measure, a bar a method, a dashed line at chance."""
+    values = [
+        {
+            "row": row.short,
+            "method": method,
+            "value": cell.value,
+            "low": cell.low,
+            "high": cell.high,
+            "top": max(cell.value, cell.high or 0.0),
+            "text": percent(cell.value),
+            "title": f"{method}, {row.short}: {cell.text}%",
+        }
+        for row in rows
+        for method in methods
+        if (cell := row.cells.get(method)) is not None
+    ]
+    shown = [m for m in methods if any(value["method"] == m for value in values)]
+    step = width / max(len(rows), 1)
+    gap = max(0.16, 1 - 30 * len(shown) / step)  # bars are at most 30 wide
+    axis = {"labelAngle": 0, "title": None, **BASELINE}
+    x: Spec = {"field": "row", "type": "nominal", "axis": axis}
+    x["scale"] = {
+        "domain": [row.short for row in rows],
+        "paddingInner": gap,
+        "paddingOuter": gap / 2,
     }
-    corners = " ".join(f"{number(x + dx)},{number(y + dy)}" for dx, dy in shapes[method % 4])
-    return Markup('<polygon points="{}" class="mark m{}">{}</polygon>').format(
-        corners, method, _tooltip(title)
-    )
+    offset = {"field": "method", "type": "nominal", "scale": {"domain": shown}}
+    ranges = [method_colour(methods.index(m)) for m in shown]
+    fill = {"field": "method", "scale": {"domain": shown, "range": ranges}, "legend": None}
 
+    def layer(mark: Spec, y: str, **channels: Spec) -> Spec:
+        return _layer(values, mark, {"x": x, "y": _share(y), "xOffset": offset, **channels})
 
-def _tooltip(title: str) -> Markup:
-    return Markup("<title>{}</title>").format(title) if title else Markup("")
-
-
-def key_mark(method: int) -> Markup:
-    """A method's mark for a legend."""
-    return Markup('<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{}</svg>').format(
-        marker(method, 7, 7)
-    )
-
-
-def interval(cell: Cell, method: int, chance: float | None = None) -> Markup:
-    """The interval of one value on a track from 0 to 100%, for a table's cell."""
-    parts = [rect(0, 5, 100, 2, "track")]
-    if chance is not None:
-        parts.append(line(100 * chance, 1, 100 * chance, 11, "chance"))
-    if cell.low is not None and cell.high is not None:
-        width = max(100 * (cell.high - cell.low), 1.0)
-        parts.append(rect(100 * cell.low, 3, width, 6, f"ci m{method}"))
-    parts.append(rect(100 * cell.value - 0.9, 0.5, 1.8, 11, f"m{method}"))
-    return Markup(
-        '<svg class="interval" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
-        "{}</svg>"
-    ).format(Markup("").join(parts))
-
-
-def bars(title: str, rows: Sequence[Row], methods: Sequence[str]) -> Markup:
-    """Bars with whiskers: a group a measure, a bar a method, 0 to 100%."""
-    width, height, left, top, bottom = 340.0, 232.0, 30.0, 16.0, 28.0
-    plot = height - top - bottom
-    band = (width - left) / max(len(rows), 1)
-    bar = min(30.0, 0.84 * band / max(len(methods), 1))
-    parts = _percent_grid(left, width, top, plot)
-    above: list[Markup] = []  # drawn last
-    said = []
-    for i, row in enumerate(rows):
-        centre = left + band * (i + 0.5)
-        shown = [(k, m, row.cells[m]) for k, m in enumerate(methods) if m in row.cells]
-        for j, (k, method, cell) in enumerate(shown):
-            x = centre + (j - len(shown) / 2) * bar
-            parts += _bar(x, bar, top + plot, plot, cell, k, f"{method}, {row.short}: {cell.text}%")
-            peak = max(cell.value, cell.high or 0.0)
-            y = top + plot * (1 - peak) - 4
-            above.append(text(x + bar / 2, y, percent(cell.value), "value mid"))
-            said.append(f"{method} {row.short} {percent(cell.value)}%")
-        if row.chance is not None:
-            y, half = top + plot * (1 - row.chance), len(shown) * bar / 2 + 3
-            parts.append(line(centre - half, y, centre + half, y, "chance"))
-        parts.append(text(centre, height - 9, row.short, "tick mid"))
-    return svg(width, height, f"{title}: {'; '.join(said)}", parts + above)
-
-
-def _bar(
-    x: float, width: float, floor: float, plot: float, cell: Cell, method: int, title: str
-) -> list[Markup]:
-    """One bar and its whisker."""
-    tall, mid = plot * cell.value, x + width / 2
-    parts = [rect(x + 1.5, floor - tall, width - 3, max(tall, 0.5), f"m{method}", title)]
-    if cell.low is not None and cell.high is not None:
-        low, high = floor - plot * cell.low, floor - plot * cell.high
-        parts += [
-            line(mid, low, mid, high, "whisker"),
-            line(mid - 3, high, mid + 3, high, "whisker"),
-        ]
-        parts.append(line(mid - 3, low, mid + 3, low, "whisker"))
-    return parts
-
-
-def _percent_grid(left: float, width: float, top: float, plot: float) -> list[Markup]:
-    """Horizontal lines at 0, 25 … 100%."""
-    parts = []
-    for share in (0, 25, 50, 75, 100):
-        y = top + plot * (1 - share / 100)
-        parts.append(line(left, y, width, y, "axis" if share == 0 else "grid"))
-        parts.append(text(left - 5, y + 3.5, share, "tick end"))
-    return parts
+    bar = {"type": "bar", "width": {"band": 0.9}}
+    cap = {"type": "tick", "size": 6}
+    halo = {"stroke": colour("page"), "strokeWidth": 3}
+    number = {"type": "text", "dy": -8, "fontWeight": 600, **halo}
+    layers = [
+        layer(bar, "value", color=fill, description={"field": "title"}),
+        layer({"type": "rule"}, "low", y2={"field": "high"}),
+        layer(cap, "low"),
+        layer(cap, "high"),
+        layer(number, "top", text={"field": "text"}),
+    ]
+    chances = [{"row": row.short, "chance": row.chance} for row in rows if row.chance is not None]
+    if chances:
+        ends = {"x": x | {"bandPosition": 0}, "x2": {"field": "row", "bandPosition": 1}}
+        layers.append(_layer(chances, CHANCE, {**ends, "y": _share("chance")}))
+    view = {"layer": layers}
+    return _sized(view, width, 188, left=30, top=16, bottom=28, right=2)
 
 
 def lines(
-    title: str,
     series: Sequence[Series],
     x_title: str,
     *,
     share: bool = False,
     last: bool = False,
-) -> Markup:
-    """Lines over x; `share` is a y axis from 0 to 100%, `last` writes each major line's end."""
-    width, height, left, top, bottom, right = 340.0, 210.0, 34.0, 12.0, 34.0, 40.0 if last else 14.0
-    xs = [x for one in series for x, _ in one.points] or [0.0]
-    ys = [y for one in series for _, y in one.points] or [0.0]
-    low, high = (0.0, 1.0) if share else (min(0.0, *ys), max(max(ys), 1e-9))
-    first, final = min(xs), max(*xs, min(xs) + 1e-9)
-    plot_w, plot_h = width - left - right, height - top - bottom
+    legend: int = 0,
+    top: float | None = None,
+    size: tuple[float, float] | None = None,
+) -> Spec:
+    """Lines over x. `share`: y from 0 to 100%; `last`: the value at a line's end is written beside it.
 
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        x = left + plot_w * (point[0] - first) / (final - first)
-        return x, top + plot_h * (1 - (point[1] - low) / (high - low))
-
-    parts = []
-    for tick in ticks(low, high):
-        y = place((first, tick))[1]
-        parts.append(line(left, y, width - right, y, "axis" if tick == low else "grid"))
-        parts.append(text(left - 5, y + 3.5, f"{100 * tick if share else tick:g}", "tick end"))
-    for tick in ticks(first, final):
-        parts.append(text(place((tick, low))[0], height - 19, f"{tick:g}", "tick mid"))
-    parts.append(text(left + plot_w / 2, height - 4, x_title, "tick mid"))
-    for one in sorted(series, key=lambda one: not one.thin):
-        places = " ".join(",".join(map(number, place(p))) for p in _thinned(one.points))
-        dash = f" dash{one.dash}" if one.dash else ""
-        css = f"line m{one.colour}{' thin' if one.thin else ''}{dash}"
-        drawn = Markup('<polyline points="{}" class="{}">{}</polyline>')
-        parts.append(drawn.format(places, css, _tooltip(one.name)))
-        if one.points and not one.thin:
-            x, y = place(one.points[-1])
-            parts.append(marker(one.colour, x, y, 3.2))
-            if last:
-                parts.append(text(x + 7, y + 3.5, f"{one.points[-1][1]:.2f}", "value"))
-    return svg(width, height, title, parts)
-
-
-def reliability(title: str, curves: Mapping[int, Sequence[tuple[float, float, int]]]) -> Markup:
-    """Accuracy over confidence, 0 to 100% both; by method's number, (confidence, accuracy, videos) a bin.
-
-    A mark's area goes with its videos; on the dashed diagonal a method is as often right as it is sure.
+    `legend`: a legend of so many columns; `top`: the end of the y axis; `size`: of the plot.
     """
-    width, height, left, top, bottom = 340.0, 300.0, 34.0, 12.0, 34.0
-    plot_w, plot_h = width - left - 14, height - top - bottom
+    ys = [y for one in series for _, y in one.points] or [0.0]
+    low, high = (0.0, 1.0) if share else (min(0.0, *ys), top or max(*ys, 1e-9))
+    axis = {"tickCount": 4, "title": x_title, "grid": False, **BASELINE}
+    x = {"field": "x", "type": "quantitative", "axis": axis}
+    x["scale"] = {"nice": False, "zero": False}
+    y: Spec = {"field": "y", "type": "quantitative", "axis": {"tickCount": 4, "title": None}}
+    y["scale"] = {"domain": [low, high], "nice": False}
+    if share:
+        y = _share("y")
+    named = list(dict.fromkeys(one.name for one in series))
+    key: Spec = {"scale": {"domain": named, "range": []}, "legend": None}
+    key["scale"]["range"] = [
+        next(method_colour(one.colour) for one in series if one.name == name) for name in named
+    ]
+    if legend:
+        key["legend"] = {"columns": legend, "symbolType": "stroke"}
+    layers = []
+    for one in sorted(series, key=lambda one: not one.thin):
+        points = _thinned(one.points)
+        mark: Spec = {"type": "line", "strokeWidth": 1.2 if one.thin else 2.2, "clip": False}
+        if one.thin:
+            mark |= {"opacity": 0.75}
+        if one.dash:
+            mark |= {"strokeDash": DASHES[one.dash % len(DASHES)]}
+        place = {"x": x, "y": y, "color": {"datum": one.name, **key}}
+        title = {"description": {"value": one.name}}
+        layers.append(_layer(_xy(points), mark, {**place, **title}))
+        if one.points and not one.thin:
+            layers.append(_layer(_xy(points[-1:]), _marker(one.colour, 3.2), place))
+            if last:
+                text = {"type": "text", "align": "left", "dx": 7, "fontWeight": 600}
+                value = {"text": {"value": f"{points[-1][1]:.2f}"}}
+                layers.append(_layer(_xy(points[-1:]), text, {"x": x, "y": y, **value}))
+    view = {"layer": layers}
+    width, height = size or (340 - 34 - (40 if last else 14), 164)
+    return _sized(view, width, height, left=34, top=12, bottom=34, right=40 if last else 14)
 
-    def place(confidence: float, accuracy: float) -> tuple[float, float]:
-        return left + plot_w * confidence, top + plot_h * (1 - accuracy)
 
-    parts = _percent_grid(left, width - 14, top, plot_h)
-    for share in (0, 25, 50, 75, 100):
-        parts.append(text(place(share / 100, 0)[0], height - 19, share, "tick mid"))
-    parts.append(text(left + plot_w / 2, height - 4, "confidence", "tick mid"))
-    parts.append(line(*place(0, 0), *place(1, 1), "chance"))
+def reliability(
+    curves: Mapping[int, Sequence[Bin]],
+    *,
+    connected: bool = True,
+    size: tuple[float, float] = (292, 254),
+) -> Spec:
+    """Accuracy over confidence, both from 0 to 100%; the bins of a method by its number.
+
+    A mark's area grows with its videos. On the dashed diagonal a method is right as often as it is sure.
+    """
+    encoding = {"x": _share("confidence", "confidence", grid=False), "y": _share("accuracy")}
+    encoding["x"]["axis"] |= BASELINE
+    ends = [{"confidence": i, "accuracy": i} for i in (0, 1)]
+    layers = [_layer(ends, CHANCE | {"type": "line"}, encoding)]
     for k, bins in curves.items():
-        places = " ".join(",".join(map(number, place(c, a))) for c, a, _ in bins)
-        parts.append(Markup('<polyline points="{}" class="line m{} thin"/>').format(places, k))
-        videos = sum(n for _, _, n in bins)
-        for confidence, accuracy, n in bins:
-            said = f"confidence {percent(confidence)}%, right {percent(accuracy)}% of {n}"
-            r = 1.8 + 9 * math.sqrt(n / videos)
-            parts.append(marker(k, *place(confidence, accuracy), r, said))
-    return svg(width, height, f"{title}: accuracy over confidence", parts)
-
-
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About `count` round numbers from `low` to `high`."""
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
-    start = math.ceil(low / step - 1e-9)
-    return [round(k * step, 10) for k in range(start, math.floor(high / step + 1e-9) + 1)]
-
-
-def _thinned(points: Points, most: int = 240) -> Points:
-    """At most about `most` points, the last one always."""
-    step = max(1, math.ceil(len(points) / most))
-    return [*points[:-1:step], *points[-1:]]
+        videos = max(sum(n for _, _, n in bins), 1)
+        values = [
+            {
+                "confidence": confidence,
+                "accuracy": accuracy,
+                "size": (2 * (1.8 + 9 * math.sqrt(n / videos))) ** 2,
+                "title": f"confidence {percent(confidence)}%, right {percent(accuracy)}% of {n}",
+            }
+            for confidence, accuracy, n in bins
+        ]
+        if connected:
+            thin = {"type": "line", "color": method_colour(k), "strokeWidth": 1.2, "opacity": 0.75}
+            layers.append(_layer(values, thin, encoding))
+        areas = {"size": {"field": "size", "type": "quantitative", "scale": None}}
+        title = {"description": {"field": "title"}}
+        drawn = _marker(k, 4.5) | {"color": method_colour(k), "opacity": 1 if connected else 0.7}
+        layers.append(_layer(values, drawn, {**encoding, **areas, **title}))
+    return _sized({"layer": layers}, *size, left=34, top=12, bottom=34, right=14)
 
 
 def dots(
-    title: str, rows: Sequence[tuple[str, Mapping[str, tuple[float, int]]]], methods: Sequence[str]
-) -> Markup:
-    """Per class and method a mark between 0 and 100%; rows in the order given."""
-    width, pitch, top = 480.0, 18.0, 22.0
-    left = label_width([name for name, _ in rows])
-    height = top + pitch * len(rows) + 8
+    rows: Sequence[tuple[str, Mapping[str, tuple[float, int]]]],
+    names: Sequence[str],
+    *,
+    changes: bool = False,
+    width: float = 460,
+) -> Spec:
+    """A row a class, and in it a mark a name (a method) at its accuracy, with the number of videos.
+
+    `width` includes the names of the classes. `changes`: the line between the first and the last mark
+    is red where the last one is lower.
+    """
+    classes = [name for name, _ in rows]
+    left = label_width(classes)
+    x = _share("share", suffix="%")
+    x["axis"] |= {"orient": "top", "offset": 4}
+    order = {"domain": classes, "paddingInner": 0.3, "paddingOuter": 0.15}
+    y: Spec = {"field": "class", "type": "nominal", "scale": order}
+    y["axis"] = {"title": None, "labelPadding": 9, **NAMES}
+    values, spans = [], []
+    for name, accuracies in rows:
+        shares = [accuracies[one][0] for one in names if one in accuracies]
+        if len(shares) > 1:
+            worse, better = ("miss", "hit") if changes else ("rule", "rule")
+            tone = colour(worse if shares[-1] < shares[0] else better)
+            spans.append({"class": name, "share": min(shares), "end": max(shares), "tone": tone})
+        for one in names:
+            if one in accuracies:
+                share, n = accuracies[one]
+                title = f"{name}, {one}: {percent(share)}%" + (f" of {n}" if n else "")
+                values.append({"class": name, "name": one, "share": share, "title": title})
+    tones = {"field": "tone", "type": "nominal", "scale": None}
+    line = {"x": x, "x2": {"field": "end"}, "y": y, "color": tones}
+    layers = [_layer(spans, {"type": "rule", "strokeWidth": 2}, line)]
+    scale = {"domain": list(names), "range": [method_colour(k) for k in range(len(names))]}
+    shapes = [SHAPES[k % len(SHAPES)] for k in range(len(names))]
+    legend: Spec = {"legend": {"symbolType": "circle"} if changes else None}
+    encoding = {
+        "x": x,
+        "y": y,
+        "color": {"field": "name", "type": "nominal", "scale": scale, **legend},
+        "shape": {
+            "field": "name",
+            "type": "nominal",
+            "scale": {**scale, "range": shapes},
+            **legend,
+        },
+        "description": {"field": "title"},
+    }
+    if not changes:
+        offset = {"field": "name", "type": "nominal", "scale": {"domain": list(names)}}
+        encoding["yOffset"] = offset
+    layers.append(_layer(values, _marker(0, 3.4, shape=False), encoding))
     plot = width - left - 20
-
-    def across(share: float) -> float:
-        return left + plot * share
-
-    parts = []
-    for tick in (0, 25, 50, 75, 100):
-        parts.append(line(across(tick / 100), top - 6, across(tick / 100), height - 8, "grid"))
-        parts.append(text(across(tick / 100), 10, f"{tick}%", "tick mid"))
-    for i, (name, found) in enumerate(rows):
-        y = top + pitch * (i + 0.5)
-        values = [share for share, _ in found.values()]
-        parts.append(text(left - 9, y + 3.7, shortened(name), "label end"))
-        if len(values) > 1:
-            parts.append(line(across(min(values)), y, across(max(values)), y, "span"))
-        for k, method in enumerate(methods):
-            if method in found:
-                share, n = found[method]
-                nudge = (k - (len(methods) - 1) / 2) * 4.2
-                said = f"{name}, {method}: {percent(share)}% of {n}"
-                parts.append(marker(k, across(share), y + nudge, 3.4, said))
-    return svg(width, height, f"{title}: accuracy of {len(rows)} classes by method", parts)
+    return _sized({"layer": layers}, plot, 18 * len(rows), left=left, top=26, bottom=6, right=20)
 
 
-def breakable(name: str) -> Markup:
-    """A class name that may be broken between its words: `Star|Moving|Left`, `apply|_make_up`."""
-    words = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?=_)|(?<=/)", name)
-    return Markup("<wbr>").join(words)
+def confusion(
+    pairs: Pairs,
+    actual: Sequence[str],
+    predicted: Sequence[str],
+    *,
+    side: float,
+    labels: bool = True,
+    titles: tuple[str, str] = ("true class", "predicted"),
+) -> Spec:
+    """A row a class of `actual`, a column a class of `predicted`; `side`: width and height of the plot.
+
+    Right and wrong cells differ in colour, the share of the row in opacity.
+    """
+    totals = Counter[str]()
+    for (true, _), count in pairs.items():
+        totals[true] += count
+    values = [
+        {
+            "actual": a,
+            "predicted": p,
+            "tone": colour("hit" if a == p else "miss"),
+            "opacity": round(0.13 + 0.87 * count / totals[a], 2),
+            "title": f"{a} → {p}: {count} of {totals[a]} ({100 * count / totals[a]:.0f}%)",
+        }
+        for (a, p), count in sorted(pairs.items())
+    ]
+    margin = label_width([*actual, *predicted]) + 12 if labels else 0.0
+    axis = {
+        "labels": labels,
+        "grid": True,
+        "gridColor": colour("cells"),
+        "gridWidth": 0.6,
+        "bandPosition": 0,
+        "tickBand": "extent",
+        **NAMES,
+    }
+    place: Spec = {
+        "x": axis | {"labelAngle": -90, "title": titles[1]},
+        "y": axis | {"title": titles[0]},
+    }
+    if labels:  # titles at a place that depends on no font
+        place["x"] |= {"titleX": side / 2, "titleY": margin - 4, "titleBaseline": "bottom"}
+        place["y"] |= {"titleX": 14 - margin, "titleY": side / 2, "titleBaseline": "bottom"}
+    encoding: Spec = {
+        "x": {"field": "predicted", "type": "nominal", "scale": {"domain": list(predicted)}},
+        "y": {"field": "actual", "type": "nominal", "scale": {"domain": list(actual)}},
+        "color": {"field": "tone", "type": "nominal", "scale": None},
+        "fillOpacity": {"field": "opacity", "type": "quantitative", "scale": None},
+        "description": {"field": "title"},
+    }
+    for channel in ("x", "y"):
+        encoding[channel]["axis"] = place[channel]
+    mark = {"type": "rect", "stroke": colour("plate"), "strokeWidth": 1}
+    view = _layer(values, mark, encoding)
+    view["view"] = {"fill": colour("plate"), "stroke": colour("rule")}
+    return _sized(view, side, side, left=margin, top=4, bottom=margin, right=4)
+
+
+def confusion_chart(title: str, pairs: Pairs, classes: Sequence[str]) -> Markup:
+    """A confusion matrix for a page; with more than `LABELLED` classes a picture, a pixel a cell."""
+    count = max(len(classes), 1)
+    if count <= LABELLED:
+        side = min(60.0, 640 / count if count > 28 else max(16.0, 480 / count))
+        return svg(confusion(pairs, classes, classes, side=side * count), title, "matrix")
+    spec = confusion(pairs, classes, classes, side=count, labels=False, titles=("", ""))
+    spec["mark"]["strokeWidth"] = 0
+    for channel in ("x", "y"):
+        spec["encoding"][channel]["axis"] = None
+    spec["view"] = {"stroke": None}
+    spec["padding"] = 0
+    return Markup(
+        '<img class="matrix-picture" alt="{}, {} classes; rows are true classes" src="{}">'
+    ).format(title, count, data_uri(png(spec, scale=1, background=None)))
+
+
+def beside(panels: Mapping[str, Spec]) -> Spec:
+    """Charts beside each other, each under its title."""
+    shown = [_view(panel) | {"title": title} for title, panel in panels.items()]
+    return {"hconcat": shown, "spacing": 12}
+
+
+def grid(panels: Mapping[str, Spec], columns: int) -> Spec:
+    """Charts in rows of so many, each under its title, with axes and colours of its own."""
+    shown = [_view(panel) | {"title": title} for title, panel in panels.items()]
+    apart = {"scale": {"x": "independent", "y": "independent", "color": "independent"}}
+    return {"concat": shown, "columns": columns, "resolve": apart}
+
+
+# --- pieces of specifications
+
+
+def _share(
+    field: str, title: str | None = None, *, suffix: str = "", grid: bool = True
+) -> dict[str, Any]:
+    """An axis from 0 to 100% for fractions."""
+    text = f"100 * datum.value + '{suffix}'"
+    axis = {"values": QUARTERS, "labelExpr": text, "title": title, "grid": grid}
+    scale = {"domain": [0, 1], "nice": False}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def _marker(k: int, radius: float, *, shape: bool = True) -> Spec:
+    """The mark of the k-th method; `radius` in pixels."""
+    mark = {"type": "point", "filled": True, "opacity": 1, "size": (2 * radius) ** 2}
+    mark |= {"stroke": colour("page"), "strokeWidth": 0.8}
+    return mark | ({"shape": SHAPES[k % len(SHAPES)]} if shape else {})
+
+
+def _layer(values: Sequence[Mapping[str, Any]], mark: Spec, encoding: Spec) -> Spec:
+    """Marks of one kind; those with a description get it as their tooltip."""
+    mark = mark | {"aria": "description" in encoding}
+    return {"data": {"values": list(values)}, "mark": mark, "encoding": encoding}
+
+
+def _xy(points: Points) -> list[dict[str, float]]:
+    return [{"x": x, "y": y} for x, y in points]
+
+
+def _thinned(points: Points) -> Points:
+    """At most about `MOST_POINTS` points, the last one always."""
+    step = max(1, math.ceil(len(points) / MOST_POINTS))
+    return [*points[:-1:step], *points[-1:]]
+
+
+def _sized(
+    view: Spec, width: float, height: float, *, left: float, top: float, bottom: float, right: float
+) -> Spec:
+    """A view with the size of its plot, and the room around it for axes."""
+    padding = {"left": left, "top": top, "bottom": bottom, "right": right}
+    return {"padding": padding, "autosize": "none", "width": width, "height": height, **view}
+
+
+def _view(spec: Spec) -> Spec:
+    """A chart as one of several, where its axes get the room that they need."""
+    return {key: value for key, value in spec.items() if key not in ("padding", "autosize")}
 
 
 def label_width(names: Sequence[str]) -> float:
     """Room for the longest of the names, as they are shortened."""
-    return 15 + 5.8 * max((len(shortened(name)) for name in names), default=0)
+    longest = max((len(name) for name in names), default=0)
+    return 15 + 5.8 * min(longest, LONGEST_NAME)
 
 
-def shortened(name: str, most: int = 28) -> str:
-    """A name that fits beside a chart."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+# --- rendering
+
+
+def png(
+    spec: Spec, title: str = "", *, scale: float = 2.0, background: str | None = "page"
+) -> bytes:
+    """The chart as PNG in the light theme, of few colours; transparent without a `background`."""
+    import vl_convert
+    from PIL import Image
+
+    named = {"title": {"text": title, "fontSize": 13, "anchor": "start"}} if title else {}
+    whole = _document(spec | named, colour(background) if background else None)
+    light = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS[match[1]][0], json.dumps(whole))
+    drawn = vl_convert.vegalite_to_png(light, scale=scale)
+    image: Image.Image = Image.open(io.BytesIO(drawn))
+    out = io.BytesIO()
+    if background:
+        image = image.convert("RGB").quantize(PNG_COLOURS, dither=Image.Dither.NONE)
+    image.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def data_uri(image: bytes) -> str:
+    """A PNG inside an address: needs no file beside the page."""
+    from base64 import b64encode
+
+    return "data:image/png;base64," + b64encode(image).decode()
+
+
+def svg(spec: Spec, label: str, css: str = "") -> Markup:
+    """The chart as inline SVG that grows with its box; a screen reader reads `label`."""
+    import vl_convert
+
+    text = vl_convert.vegalite_to_svg(json.dumps(_document(spec, None)))
+    root = ElementTree.fromstring(_NOT_XML.sub(" ", text))  # noqa: S314  (written by Vega, above)
+    box = root.attrib["viewBox"]
+    _slim(root)
+    root.attrib.clear()
+    root.attrib |= {"class": f"chart {css}".strip(), "viewBox": box}
+    root.attrib |= {"role": "img", "aria-label": label}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  (escaped by it)
+
+
+def _document(spec: Spec, background: str | None) -> Spec:
+    return {"$schema": SCHEMA, "background": background, "config": CONFIG, **spec}
+
+
+_KEPT = {"d", "x2", "y2", "fill", "stroke", "transform", "text-anchor", "font-size", "font-weight"}
+_KEPT |= {"fill-opacity", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity"}
+_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_GEOMETRY = {"d", "x2", "y2", "transform"}
+
+
+def _slim(element: ElementTree.Element) -> None:
+    """Drop what a page does not need, round coordinates, and make descriptions of marks tooltips."""
+    element.tag = element.tag.rpartition("}")[2]
+    container = element.get("class", "")
+    title = element.get("aria-label", "") if element.get("role") == "graphics-symbol" else ""
+    for child in list(element):
+        frame = child.get("class") in ("background", "foreground")
+        _slim(child)
+        drawn = (
+            len(child) > 0 if child.tag == "g" else bool({"fill", "stroke"} & child.attrib.keys())
+        )
+        if not drawn and (frame or child.tag == "g"):
+            element.remove(child)
+    if title and "mark-group" not in container and element.tag != "g":
+        ElementTree.SubElement(element, "title").text = title
+    for name in list(element.attrib):
+        if name not in _KEPT or (name, element.get(name)) == ("opacity", "1"):
+            del element.attrib[name]
+        elif name in _GEOMETRY:
+            element.attrib[name] = re.sub(r"-?\d+\.\d+(e-\d+)?", _rounded, element.attrib[name])
+    if element.get("transform") == "translate(0,0)":
+        del element.attrib["transform"]
+    _hoist(element)
+
+
+def _rounded(match: re.Match[str]) -> str:
+    text = f"{float(match[0]):.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def _hoist(element: ElementTree.Element) -> None:
+    """Attributes that all children share go to their group; a group without attributes dissolves."""
+    if element.tag != "g":
+        return
+    children = list(element)
+    for name in sorted(_KEPT - _GEOMETRY - {"opacity"}):
+        values = {child.get(name) for child in children}
+        if len(children) > 1 and len(values) == 1 and None not in values:
+            element.attrib[name] = children[0].attrib[name]
+            for child in children:
+                del child.attrib[name]
+    for i, child in reversed(list(enumerate(element))):
+        if child.tag == "g" and not child.attrib:
+            element[i : i + 1] = list(child)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,6 +110,17 @@ def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) 
             pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
             found[method] = Counter(pairs)
     return found
+
+
+def most_confused(
+    pairs: Mapping[tuple[str, str], int], count: int = 10
+) -> list[tuple[str, str, int, int]]:
+    """The most frequent wrong pairs: true class, predicted class, videos, videos of the true class."""
+    totals = Counter[str]()
+    for (actual, _), videos in pairs.items():
+        totals[actual] += videos
+    wrong = [(a, p, n, totals[a]) for (a, p), n in pairs.items() if a != p]
+    return sorted(wrong, key=lambda one: (-one[2], -one[2] / one[3], one[0], one[1]))[:count]
 
 
 def class_accuracies(

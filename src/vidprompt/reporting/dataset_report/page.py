@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from vidprompt.config.names import FLOOR
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
-from vidprompt.reporting import charts, heatmap
+from vidprompt.reporting import charts
 from vidprompt.reporting.dataset_report import data
 from vidprompt.reporting.dataset_report import frame_strips as pictures
 from vidprompt.reporting.measures import (
@@ -87,13 +89,15 @@ def _render(context: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {
-        "percent": percent,
-        "points": points,
-        "breakable": charts.breakable,
-    }
-    environment.globals |= {"interval": charts.interval, "key_mark": charts.key_mark}
+    environment.filters |= {"percent": percent, "points": points, "breakable": _breakable}
+    environment.globals |= {"colours": charts.COLOURS, "symbols": "●■◆▲"}
     return environment.get_template("page.html.jinja").render(context)
+
+
+def _breakable(name: str) -> Markup:
+    """A class name that may be broken between its words: `Star|Moving|Left`, `apply|_make_up`."""
+    words = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?=_)|(?<=/)", name)
+    return Markup("<wbr>").join(words)
 
 
 def _cache(folder: Path) -> FrameCache | None:
@@ -108,7 +112,20 @@ def _facets(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Any]
     facets: dict[str, list[Row]] = {}
     for row in rows:
         facets.setdefault(row.facet, []).append(row)
-    return [(title, charts.bars(title, part, methods)) for title, part in facets.items()]
+    return [
+        (title, charts.svg(charts.bars(part, methods), f"{title}: {_values(part, methods)}"))
+        for title, part in facets.items()
+    ]
+
+
+def _values(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    """The values of a bar chart for a screen reader."""
+    return "; ".join(
+        f"{method} {row.short} {percent(row.cells[method].value)}%"
+        for row in rows
+        for method in methods
+        if method in row.cells
+    )
 
 
 def _test_title(protocol: str, test: str) -> str:
@@ -130,8 +147,10 @@ def _matrices(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[d
                 {
                     "method": method,
                     "index": methods.index(method),
-                    "chart": heatmap.heatmap(f"{title}: confusion of {method}", pairs, classes),
-                    "confused": heatmap.most_confused(pairs),
+                    "chart": charts.confusion_chart(
+                        f"{title}: confusion of {method}", pairs, classes
+                    ),
+                    "confused": data.most_confused(pairs),
                 }
                 for method, pairs in by_method.items()
             ]
@@ -151,7 +170,8 @@ def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
             for dash, name in enumerate(names, 1):
                 term = _xy(table, "step", name)
                 series.append(charts.Series(name, term, colour, thin=True, dash=dash))
-            chart = charts.lines(f"Loss of {method} in {run}", series, "step", last=True)
+            spec = charts.lines(series, "step", last=True)
+            chart = charts.svg(spec, f"Loss of {method} in {run}")
             runs.append({"run": run, "terms": names, "chart": chart})
         if runs:
             found.append({"method": method, "runs": runs})
@@ -176,7 +196,8 @@ def _classes(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[di
             if left_out:
                 rows = rows[: CLASSES_DRAWN // 2] + rows[-CLASSES_DRAWN // 2 :]
             title = _test_title(protocol, test)
-            chart = charts.dots(title, rows, methods)
+            label = f"{title}: accuracy of {len(rows)} classes by method"
+            chart = charts.svg(charts.dots(rows, methods), label)
             found.append({"title": title, "left_out": left_out, "chart": chart})
     return found
 
@@ -190,7 +211,8 @@ def _calibration(metrics: Metrics, results: Path, methods: Sequence[str]) -> lis
             if not bins:
                 continue
             title = _test_title(protocol, test)
-            chart = charts.reliability(title, {methods.index(m): b for m, b in bins.items()})
+            spec = charts.reliability({methods.index(m): b for m, b in bins.items()})
+            chart = charts.svg(spec, f"{title}: accuracy over confidence")
             errors = data.calibration_errors(metrics, protocol, test)
             found.append({"title": title, "chart": chart, "errors": errors})
     return found
@@ -207,7 +229,10 @@ def _cmc(results: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
             one = charts.Series(method, _xy(rows.sort_values("rank"), "rank", "value"), k)
             series.setdefault(str(protocol), []).append(one)
     return [
-        (protocol, charts.lines(f"CMC, {protocol}", series[protocol], "rank", share=True))
+        (
+            protocol,
+            charts.svg(charts.lines(series[protocol], "rank", share=True), f"CMC, {protocol}"),
+        )
         for protocol in sorted(series, key=lambda name: (name != "general", name))
     ]
 
