@@ -5,7 +5,6 @@ This orders the stages and nothing else; it leaves the same `dvc.lock` as `dvc r
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from vidprompt.config.names import FLOOR
 from vidprompt.pipeline.matrix import read_pipeline
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
+from vidprompt.system.suggestions import suggestion
 
 # Kinds of stages in the order of the graph: `dvc repro -s` does not look at what a stage depends on.
 ORDER = (
@@ -82,11 +82,7 @@ def check_methods(methods: Sequence[str]) -> None:
     trained = [str(name) for name in read_pipeline()["trained"]]
     for name in methods:
         if name not in trained:
-            near = difflib.get_close_matches(name, trained, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(
-                f"unknown method {name!r}: {hint}params/pipeline.yaml trains {', '.join(trained)}"
-            )
+            raise UserError(f"unknown method {name!r}: {suggestion(name, trained)}")
 
 
 def stages_of(

@@ -113,7 +113,10 @@ def test_probability_and_layers_are_followed() -> None:
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
-        ({"layer": 4}, "rand_augment has no 'layer'; it has layers, magnitude, std, probability"),
+        (
+            {"layer": 4},
+            "rand_augment has no 'layer': did you mean layers\\? valid: layers, magnitude, std, probability",
+        ),
         ({"magnitude": 11}, "a magnitude in \\[0, 10\\]"),
         ({"probability": 1.5}, "a probability in \\[0, 1\\]"),
     ],

@@ -85,7 +85,7 @@ def test_a_cluster_that_loses_a_worker_builds_the_same_bytes(
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"name": "slurm"}, "runner.name=slurm: choose one of local, dask, ray"),
+        ({"name": "slurm"}, "runner.name=slurm: valid: local, dask, ray"),
         ({"name": "ray"}, "runner=ray needs `pip install 'vidprompt.ray.'`"),
     ],
 )

@@ -62,7 +62,7 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
         "clean_names": True,
     }
     with pytest.raises(
-        UserError, match="prompts.context has no size; valid: kind, length, position"
+        UserError, match="prompts.context has no 'size': valid: kind, length, position"
     ):
         context_options({"context": {"size": 3}})
 
@@ -186,8 +186,8 @@ def test_a_class_is_known_by_its_words_and_two_of_one_name_keep_their_own_contex
 
 def test_context_options_are_checked() -> None:
     for options, said in (
-        ({"context": "own"}, "context is 'own'; choose one of none, class, shared"),
-        ({"context": "shared", "context_position": "back"}, "choose one of end, middle, front"),
+        ({"context": "own"}, "context=own: .*valid: none, class, shared"),
+        ({"context": "shared", "context_position": "back"}, "valid: end, middle, front"),
         ({"context": "class"}, "give class_names"),
     ):
         with pytest.raises(UserError, match=said):

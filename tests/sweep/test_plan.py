@@ -104,7 +104,7 @@ def test_the_command_line_narrows_an_experiment_and_has_a_folder_where_it_adds(
         (["seed=abc", "method=frozen_clip"], "seed=abc is no whole number from 0 on"),
         (
             ["multirun.protocols=[few_shot]"],
-            "no split of 'few_shot'; it has reid, supervised, zero_shot",
+            "no split of 'few_shot': did you mean zero_shot? valid: reid, supervised, zero_shot",
         ),
     ],
 )

@@ -109,10 +109,13 @@ def test_lengths_are_steps_or_epochs() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"schedule": "cosin"}, "trainer.schedule=cosin: choose cosine, multistep or constant"),
-        ({"dtype": "half"}, "choose float16, bfloat16 or float32"),
-        ({"precision": "fp8"}, "choose no, bf16 or fp16"),
-        ({"select": "test"}, "choose last or best"),
+        (
+            {"schedule": "cosin"},
+            "trainer.schedule=cosin: did you mean cosine\\? valid: cosine, multistep, constant",
+        ),
+        ({"dtype": "half"}, "valid: float16, bfloat16, float32"),
+        ({"precision": "fp8"}, "valid: no, bf16, fp16"),
+        ({"select": "test"}, "valid: last, best"),
         ({"ema": 1.5}, "a number from 0 to 1"),
         ({"ema": 1.0}, "would never leave the start"),
         ({"micro_batches": 0}, "at least 1"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import subprocess
@@ -17,6 +16,7 @@ import pyarrow as pa
 from vidprompt.comparison.per_video import measured, read_per_video
 from vidprompt.config import paths
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import suggestion
 
 _NAME = re.compile(
     r"(?:(?P<root>(?:.*/)?)results/)?"
@@ -104,7 +104,7 @@ def find_result(text: str) -> Result:
 def _on_disk(text: str, address: Address) -> Result:
     path = address.root / address.metrics
     if not path.is_file():
-        raise UserError(f"{path} is not there: run `dvc repro`{_similar(address)}")
+        raise UserError(f"{path} is not there: run `dvc repro` ({_similar(address)})")
     metrics = _parsed(path.read_bytes(), str(path))
     predictions = address.root / address.predictions
     if not predictions.is_file():
@@ -115,12 +115,11 @@ def _on_disk(text: str, address: Address) -> Result:
 
 
 def _similar(address: Address) -> str:
-    """`, or did you mean demo/ez_clip/few_shot?`, or nothing."""
+    """`did you mean demo/ez_clip/few_shot? valid: …`: the results that are there."""
     folder = address.root / "results"
     there = [path.parent.relative_to(folder) for path in folder.glob("*/*/*/metrics.json")]
     asked = f"{address.dataset}/{address.method}/{address.protocol}"
-    close = difflib.get_close_matches(asked, sorted(path.as_posix() for path in there), n=1)
-    return f", or did you mean {close[0]}?" if close else ""
+    return suggestion(asked, sorted(path.as_posix() for path in there))
 
 
 def _of_revision(text: str, address: Address) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice, suggestion
 
 PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
@@ -63,7 +63,7 @@ def compose(overrides: Sequence[str] = ()) -> Any:
     }
     for group in {**experiment.choices, **implied}:
         if group not in groups:
-            raise UserError(f"unknown key {group!r}: {_choices(group, sorted(groups))}")
+            raise UserError(f"unknown key {group!r}: {suggestion(group, sorted(groups))}")
     chosen |= implied
     pairs = [(key, value) for key, value in chosen.items() if key in groups]
     _check_choices(pairs, groups)
@@ -159,7 +159,7 @@ def _merge_in(
 
     name = f"{inside}{key}"
     if key not in node.keys() and inside != "lr_scale.":  # noqa: SIM118
-        raise UserError(f"{where}: unknown {name!r}: {_choices(key, sorted(map(str, node)))}")
+        raise UserError(f"{where}: unknown {name!r}: {suggestion(key, sorted(map(str, node)))}")
     if isinstance(value, dict) and key in node and hasattr(node[key], "keys"):
         for below, deeper in value.items():
             _merge_in(node[key], str(below), deeper, f"{name}.", given, where)
@@ -186,7 +186,7 @@ def with_own_numbers(protocol: Any, dataset: Any, given: Collection[str] = ()) -
         if key not in protocol:
             where = f"dataset.protocols.{protocol.name}"
             valid = sorted(str(name) for name in protocol)
-            raise UserError(f"{where}: unknown {key!r}: {_choices(key, valid)}")
+            raise UserError(f"{where}: unknown {key!r}: {suggestion(key, valid)}")
         if key not in given:
             merged[key] = value
     return merged
@@ -194,8 +194,8 @@ def with_own_numbers(protocol: Any, dataset: Any, given: Collection[str] = ()) -
 
 def _check_choices(pairs: Sequence[tuple[str, str]], groups: Mapping[str, Sequence[str]]) -> None:
     for key, value in pairs:
-        if key in groups and value not in groups[key]:
-            raise UserError(f"{key}={value}: {_choices(value, groups[key])}")
+        if key in groups:
+            check_choice(key, value, groups[key])
 
 
 def _dataset_choices(folder: Path, dataset: str | None) -> dict[str, str]:
@@ -253,14 +253,8 @@ def _check_key(key: str, shape: Any) -> None:
         if part not in node.keys():  # which has those without a value (???) too  # noqa: SIM118
             inside = f"{walked}." if walked else ""
             valid = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
-            raise UserError(f"unknown key {key!r}: {_choices(f'{inside}{part}', valid)}")
+            raise UserError(f"unknown key {key!r}: {suggestion(f'{inside}{part}', valid)}")
         node, walked = node._get_node(part), f"{walked}.{part}".lstrip(".")
-
-
-def _choices(wrong: str, valid: Sequence[str]) -> str:
-    near = difflib.get_close_matches(wrong, valid, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{hint}valid: {', '.join(valid)}"
 
 
 def plain(config: Any) -> dict[str, Any]:

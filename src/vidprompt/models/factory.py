@@ -14,6 +14,7 @@ from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
 from vidprompt.models.text.prompts import context_options
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice, suggestion
 
 METHODS: dict[str, type[VideoCLIP]] = {
     "frozen_clip": FrozenCLIP,
@@ -41,13 +42,12 @@ def create_model(
 
     Raises UserError for an unknown method or option.
     """
-    if method not in METHODS:
-        raise UserError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    check_choice("method", method, METHODS)
     loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     unknown = sorted(set(options) - set(method_options(method)))
     if unknown:
-        valid = ", ".join(method_options(method)) or "none"
-        raise UserError(f"{method} does not take {', '.join(unknown)}; its options: {valid}")
+        valid = suggestion(unknown[0], method_options(method))
+        raise UserError(f"{method} does not take {unknown[0]}: {valid}")
     named: dict[str, Any] = {"class_names": list(class_names or ())}
     model = METHODS[method](
         loaded, num_frames, **options, **(named if METHODS[method] is not FrozenCLIP else {})

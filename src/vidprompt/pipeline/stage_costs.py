@@ -23,6 +23,7 @@ from typing import Any
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 Entries = dict[str, dict[str, Any]]  # stage → what cost.json says of it
 MEASURED = ("seconds", "peak_memory_mb", "gpu_memory_mb", "machine")
@@ -201,9 +202,7 @@ def _wanted(dataset: str, root: Path) -> dict[str, str]:
     found = current_inputs(lock, dataset)
     if not found:
         known = sorted({stage.partition("@")[2].split("-")[0] for stage in lock} - {""})
-        raise UserError(
-            f"{path} has no stage of dataset {dataset!r}; it has some of {', '.join(known) or 'none'}"
-        )
+        raise UserError(f"{path} has no stage of dataset {dataset!r}: {suggestion(dataset, known)}")
     return found
 
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import vidprompt
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 PACKAGE = "vidprompt"
 SOURCE_FOLDER = f"src/{PACKAGE}"  # of the package in a repository of ours
@@ -53,7 +54,7 @@ class SourceTree:
     def stage_files(self, stage: str) -> frozenset[str]:
         """The files that `vidprompt <stage>` runs. UserError for an unknown stage."""
         if stage not in self.stages():
-            raise UserError(f"there is no stage {stage!r}: choose {', '.join(self.stages())}")
+            raise UserError(f"there is no stage {stage!r}: {suggestion(stage, self.stages())}")
         return self.closure([f"{STAGE_FOLDER}/{stage}.py", COMPOSITION])
 
     def closure(self, files: Iterable[str]) -> frozenset[str]:

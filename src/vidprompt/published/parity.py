@@ -26,6 +26,7 @@ from vidprompt.published.checkpoints import import_published
 from vidprompt.published.files import KEYS, PREFIX
 from vidprompt.published.naming import to_published
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 from vidprompt.training.objectives import in_batch_kl, motion_loss
 
 OUTPUT_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
@@ -86,7 +87,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not isinstance(golden, dict) or needed - set(golden):
         raise UserError(f"{path} is no golden: it needs {', '.join(sorted(needed))}")
     if golden["model"] not in METHODS:
-        raise UserError(f"{path}: model {golden['model']!r} is none of {', '.join(METHODS)}")
+        raise UserError(
+            f"{path}: model {golden['model']!r}: {suggestion(golden['model'], METHODS)}"
+        )
     lacking = {"B", "T", "res"} - set(golden["config"])
     labels = golden["labels"]
     if lacking or len(labels) != golden["config"]["B"] or max(labels) >= len(golden["class_names"]):

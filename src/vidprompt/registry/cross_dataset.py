@@ -32,6 +32,7 @@ from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import rows_of
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
+from vidprompt.system.suggestions import suggestion
 
 HOME = Path("cache/registered")
 BACKBONE = "registered"  # its file in params/backbone of the folder
@@ -115,9 +116,7 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
     there = sorted({split.protocol for split in splits.values()})
     chosen = {name: split for name, split in splits.items() if split.protocol == protocol}
     if not chosen:
-        raise UserError(
-            f"{dataset} has no split of {protocol!r}: say protocol=…, one of {', '.join(there)}"
-        )
+        raise UserError(f"{dataset} has no split of {protocol!r}: {suggestion(protocol, there)}")
     return chosen
 
 

@@ -12,7 +12,7 @@ from vidprompt.config import paths
 from vidprompt.config.names import FLOOR
 from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import DataError, UserError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 _WEIGHTS = re.compile(r"models/([^/]+)/([^/]+)/([^/]+)/model\.safetensors")
 
@@ -82,7 +82,7 @@ def find_model(revision: Revision, name: str) -> Declared:
     models = declared_models(revision)
     if name not in models:
         raise UserError(
-            f"dvc.yaml of {revision.shown} declares no model {name!r} ({valid(name, models)}); to "
+            f"dvc.yaml of {revision.shown} declares no model {name!r} ({suggestion(name, models)}); to "
             f"declare it, add under artifacts: `{name}: {{path: "
             "models/DATASET/METHOD/RUN/model.safetensors, type: model, desc: …}`"
         )

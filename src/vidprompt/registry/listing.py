@@ -11,7 +11,7 @@ from vidprompt.registry.policy import read_policy
 from vidprompt.registry.versions import History, Version, histories
 from vidprompt.reporting.measures import Cell
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 HEADS = ("Model", "Version", "Stages", "Commit", "Date", "Measure", "Value in %")
 Entry = dict[str, Any]
@@ -30,7 +30,7 @@ def listed(name: str = "", project: Path | str = ".") -> list[Entry]:
     declared, tagged = declared_models(here), histories(root)
     names = sorted({*declared, *tagged})
     if name and name not in names:
-        raise UserError(f"no model {name!r} is declared or registered: {valid(name, names)}")
+        raise UserError(f"no model {name!r} is declared or registered: {suggestion(name, names)}")
     policy = read_policy(here)
     found = []
     for model in [name] if name else names:

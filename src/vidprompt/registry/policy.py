@@ -9,7 +9,7 @@ from typing import Any
 from vidprompt.config.names import PROTOCOLS
 from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 FILE = "params/registry.yaml"
 _TOP = ("stages", "defaults", "models", "licences")
@@ -46,7 +46,7 @@ class Policy:
     def check_stage(self, stage: str) -> None:
         """UserError for a stage that is none."""
         if stage not in self.stages:
-            raise UserError(f"{FILE} has no stage {stage!r}: {valid(stage, self.stages)}")
+            raise UserError(f"{FILE} has no stage {stage!r}: {suggestion(stage, self.stages)}")
 
     def gates(self, model: str, stage: str) -> Gates:
         """All that a stage asks of a model: its own and those of the stages before it, the stricter one
@@ -126,7 +126,7 @@ def _gates(content: Any, where: str, stages: list[str]) -> Gates:
         raise UserError(f"{FILE}: {where}.validation is {validation!r}: true or false")
     other = str(said.get("not_worse_than") or "")
     if other and other not in stages:
-        raise UserError(f"{FILE}: {where}.not_worse_than is {other!r}: {valid(other, stages)}")
+        raise UserError(f"{FILE}: {where}.not_worse_than is {other!r}: {suggestion(other, stages)}")
     return Gates(
         minimum=minimum,
         coverage=_share(said.get("coverage", 0), f"{where}.coverage"),
@@ -138,7 +138,9 @@ def _gates(content: Any, where: str, stages: list[str]) -> Gates:
 
 def _check_result(protocol: str, where: str) -> None:
     if protocol not in PROTOCOLS:
-        raise UserError(f"{FILE}: {where}: no protocol {protocol!r}: {valid(protocol, PROTOCOLS)}")
+        raise UserError(
+            f"{FILE}: {where}: no protocol {protocol!r}: {suggestion(protocol, PROTOCOLS)}"
+        )
 
 
 def _share(value: Any, where: str) -> float:
@@ -162,4 +164,6 @@ def _mapping(
 def _check_keys(content: Mapping[Any, Any], keys: list[str] | tuple[str, ...], inside: str) -> None:
     for key in content:
         if key not in keys:
-            raise UserError(f"{FILE}: unknown key {f'{inside}{key}'!r}: {valid(str(key), keys)}")
+            raise UserError(
+                f"{FILE}: unknown key {f'{inside}{key}'!r}: {suggestion(str(key), keys)}"
+            )

@@ -26,7 +26,7 @@ from vidprompt.registry.recompute import recount
 from vidprompt.registry.weights import Weights, find_weights
 from vidprompt.reporting.measures import Cell, percent
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 FIRST_FILES = 5
 ROUNDED = 1e-6  # of shares in metrics.json, and a little
@@ -290,11 +290,11 @@ def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Che
             about, wanted = f"{result} {measure}", f"lower end ≥ {percent(minimum)}"
             if one is None:
                 problem = f"{FILE} asks for {about}, and {model.name} has no such result: "
-                problem += valid(result, by_name)
+                problem += suggestion(result, by_name)
                 yield Check("minimum", about, "–", wanted, problem)
             elif measure not in there:
                 problem = f"{FILE} asks for {about}, and {result} has no such measure: "
-                yield Check("minimum", about, "–", wanted, problem + valid(measure, there))
+                yield Check("minimum", about, "–", wanted, problem + suggestion(measure, there))
             elif others := others_runs(one, measure):
                 problem = (
                     f"{about} is made of other trainings, too ({', '.join(others)}), and says nothing of "

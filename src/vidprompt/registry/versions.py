@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vidprompt.provenance.revision import Revision, check_repository, git
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 LATEST = "latest"
 BUMPS = ("major", "minor", "patch")
@@ -63,7 +63,7 @@ class History:
             if one.version == version:
                 return one
         there = [one.version for one in self.versions]
-        raise UserError(f"{self.name} has no version {version!r}: {valid(version, there)}")
+        raise UserError(f"{self.name} has no version {version!r}: {suggestion(version, there)}")
 
     def at(self, commit: str) -> Version | None:
         """The version that a commit is."""
@@ -84,7 +84,7 @@ class History:
         from gto.versions import SemVer
 
         if bump not in BUMPS:
-            raise UserError(f"a version cannot be bumped by {bump!r}: {valid(bump, BUMPS)}")
+            raise UserError(f"a version cannot be bumped by {bump!r}: {suggestion(bump, BUMPS)}")
         numbers = [*(one.version for one in self.versions), *self.withdrawn]
         if not numbers:
             return "v0.1.0"
@@ -181,7 +181,7 @@ def resolve(root: Path, selector: str) -> Version:
     found = histories(root)
     if name not in found:
         raise UserError(
-            f"no version of {name!r} is registered here ({valid(name, found)}): `vidprompt register "
+            f"no version of {name!r} is registered here ({suggestion(name, found)}): `vidprompt register "
             f"{name} --stage candidate` registers one, `git fetch --tags` brings those of others"
         )
     one = found[name]
@@ -198,7 +198,7 @@ def resolve(root: Path, selector: str) -> Version:
         return one.get(wanted)
     holder = one.holder(wanted)
     if holder is None:
-        choices = valid(wanted, [LATEST, *held, *there])
+        choices = suggestion(wanted, [LATEST, *held, *there])
         raise UserError(f"{name} has no version {wanted!r}, and none is in such a stage: {choices}")
     return holder
 

@@ -24,6 +24,7 @@ from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.provenance.code import code_hash
 from vidprompt.sweep.plan import Configurations, Job, Look
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import suggestion
 
 # Of a configuration, what changes no number, or what a step says itself
 APART = ("multirun", "processes", "runner", "split", "workers")
@@ -115,7 +116,9 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
     there = sorted({split.protocol for split in splits.values()})
     for protocol in protocols:
         if protocol not in there:
-            raise UserError(f"{dataset} has no split of {protocol!r}; it has {', '.join(there)}")
+            raise UserError(
+                f"{dataset} has no split of {protocol!r}: {suggestion(protocol, there)}"
+            )
     chosen = {name: split for name, split in splits.items() if split.protocol in protocols}
     for split in list(chosen.values()):
         if split.run not in splits:

@@ -17,6 +17,7 @@ from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.models.text.tower import text_ends
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 Terms = dict[str, torch.Tensor]
 TEXTS_AT_ONCE = 64
@@ -312,8 +313,7 @@ def create_objective(
     options: dict[str, float],
 ) -> Recognition:
     """An objective by name. Raises UserError for an unknown name or option."""
-    if name not in OBJECTIVES:
-        raise UserError(f"unknown objective {name!r}; choose one of {', '.join(OBJECTIVES)}")
+    check_choice("objective", name, OBJECTIVES)
     try:
         return OBJECTIVES[name](model, class_names, prompts, **options)
     except TypeError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?) *(steps?|epochs?)?")
 PRECISIONS = ("no", "bf16", "fp16")
@@ -106,7 +107,7 @@ def trainer_settings(
 def check_trainer(trainer: Mapping[str, Any]) -> None:
     """Raises UserError for what no run can be trained with."""
     for key, valid in _CHOICES.items():
-        _must(str(trainer[key]) in valid, trainer, key, f"choose {_either(valid)}")
+        check_choice(f"trainer.{key}", str(trainer[key]), valid)
     for key in _SWITCHES:
         _must(isinstance(trainer[key], bool), trainer, key, "choose true or false")
     for key, least in _WHOLE.items():
@@ -151,7 +152,3 @@ def in_steps(value: Any, name: str, videos: int, batch_size: int) -> int:
     if not number.is_integer():
         raise UserError(f"{name}={value}: steps are whole; only epochs may have parts")
     return int(number)
-
-
-def _either(valid: Sequence[str]) -> str:
-    return f"{', '.join(valid[:-1])} or {valid[-1]}"

@@ -11,7 +11,7 @@ from vidprompt.data.annotations.hmdb51 import read_hmdb51
 from vidprompt.data.annotations.kinetics import read_kinetics
 from vidprompt.data.annotations.ssv2 import read_ssv2
 from vidprompt.data.annotations.ucf101 import read_ucf101
-from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 READERS: dict[str, Reader] = {
     "ucf101": read_ucf101,
@@ -28,8 +28,7 @@ def read_annotations(reader: str, source: Source) -> Listing:
 
     Raises UserError for an unknown reader, DataError for annotations that cannot be read.
     """
-    if reader not in READERS:
-        raise UserError(f"unknown reader {reader!r}; choose one of {', '.join(READERS)}")
+    check_choice("reader", reader, READERS)
     listing = READERS[reader](source)
     return replace(listing, annotations=sorted(listing.annotations, key=lambda a: a.video_id))
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from vidprompt.data.checks import tables
 from vidprompt.system.errors import DataError
+from vidprompt.system.suggestions import suggestion
 
 SEVERITIES = ("warn", "error")
 EXAMPLES = 5
@@ -44,7 +45,7 @@ def _range_rules(ranges: Mapping[str, Sequence[float | None]]) -> list[Rule]:
     unknown = sorted(set(ranges) - set(MEASURED))
     if unknown:
         raise DataError(
-            f"validation.ranges: unknown {unknown[0]!r}; there are {', '.join(MEASURED)}."
+            f"validation.ranges: unknown {unknown[0]!r}: {suggestion(unknown[0], MEASURED)}"
         )
     rules = []
     for name, column in MEASURED.items():
@@ -169,7 +170,7 @@ def _severities(severity: Mapping[str, str], rules: Sequence[Rule]) -> dict[str,
     names = sorted(rule.name for rule in rules)
     for name, word in severity.items():
         if name not in names:
-            raise DataError(f"No expectation is called {name!r}; there are {', '.join(names)}.")
+            raise DataError(f"No expectation is called {name!r}: {suggestion(name, names)}")
         if word not in SEVERITIES:
             raise DataError(f"Severity of {name}: {word!r}; use {' or '.join(SEVERITIES)}.")
     return {name: severity.get(name, "error") for name in names}

@@ -15,6 +15,7 @@ from vidprompt.data.manifest.table import usable
 from vidprompt.data.probe.health import Health
 from vidprompt.data.splits.names import measure_of
 from vidprompt.system.errors import DataError
+from vidprompt.system.suggestions import suggestion
 
 REQUIRED = (
     *("video_id", "source", "path", "kind", "label", "group", "split1", "split2", "split3"),
@@ -277,7 +278,7 @@ def _is_due(name: str, splits: Mapping[str, Mapping[str, Any]]) -> bool:
         return True
     if measure_of(split) is None:
         raise DataError(
-            f"No split is called {split!r}, as the expected count {name!r} has it; "
-            f"there are {', '.join(sorted(splits)) or 'none'}."
+            f"No split is called {split!r}, as the expected count {name!r} has it: "
+            f"{suggestion(split, sorted(splits))}"
         )
     return False

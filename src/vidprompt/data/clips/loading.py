@@ -27,6 +27,7 @@ from vidprompt.data.frames.sampling import (
     training_frames,
 )
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import check_choice
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,7 @@ class Clips(Dataset):
         stride: int = 1,
         encoded: bool = False,
     ) -> None:
-        if sampling not in TRAINING_SAMPLINGS:
-            valid = ", ".join(TRAINING_SAMPLINGS)
-            raise UserError(f"unknown sampling {sampling!r}; choose one of {valid}")
+        check_choice("sampling", sampling, TRAINING_SAMPLINGS)
         self.cache = FrameCache(cache)
         self.rows = _cached_rows(self.cache, videos)
         self.labels = np.asarray(labels, np.int64)

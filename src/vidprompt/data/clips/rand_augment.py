@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as F
 from torchvision.transforms.v2.functional import InterpolationMode
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 LARGEST = 10.0  # magnitude
 GREY = [128.0, 128.0, 128.0]  # what comes in from beyond the border
@@ -52,7 +53,7 @@ class RandAugment:
         names = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(names))
         if unknown:
-            raise UserError(f"rand_augment has no {unknown[0]!r}; it has {', '.join(names)}")
+            raise UserError(f"rand_augment has no {unknown[0]!r}: {suggestion(unknown[0], names)}")
         return cls(**values)
 
 

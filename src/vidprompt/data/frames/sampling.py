@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 Positions = NDArray[np.int64]
 SAMPLINGS = ("segment", "dense")
@@ -86,8 +87,7 @@ class Views:
             ("order", self.order, ORDERS),
             ("precision", self.precision, PRECISIONS),
         ):
-            if value not in choices:
-                raise UserError(f"unknown {what} {value!r}; choose one of {', '.join(choices)}")
+            check_choice(what, value, choices)
         if self.crops not in (1, 3) or min(self.clips, self.stride) < 1:
             raise UserError(
                 f"views are 1 or more clips × 1 or 3 crops with a stride of at least 1, not {self}"

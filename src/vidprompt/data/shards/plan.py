@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from vidprompt.data.frames.cache import FORMAT_VERSION, FrameSettings
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import suggestion
 
 # Bytes a pixel of natural video at quality 90, roughly: it decides only where one shard ends.
 BYTES_A_PIXEL = 0.25
@@ -120,8 +121,8 @@ def settings_by_source(
         wrong = sorted(set(overrides) - known)
         if wrong:
             raise UserError(
-                f"frames of source {source!r}: {wrong[0]!r} cannot be set; choose from"
-                f" {', '.join(sorted(known))}"
+                f"frames of source {source!r}: {wrong[0]!r} cannot be set: "
+                f"{suggestion(wrong[0], sorted(known))}"
             )
         by_source[source] = replace(settings, **dict(overrides))
     return by_source

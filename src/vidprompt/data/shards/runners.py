@@ -15,6 +15,7 @@ from typing import Any
 from vidprompt.data.shards.cache_build import Runner
 from vidprompt.data.shards.plan import ShardPlan
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 RUNNERS = ("local", "dask", "ray")
 SERVER_START_S, DRAIN_S = 120, 30
@@ -28,8 +29,7 @@ def shard_runner(
     Raises UserError for an unknown name, and when the extra is not installed.
     """
     name = settings["name"]
-    if name not in RUNNERS:
-        raise UserError(f"runner.name={name}: choose one of {', '.join(RUNNERS)}")
+    check_choice("runner.name", name, RUNNERS)
     if name == "local":
         return None
     task_runner = {"dask": _dask, "ray": _ray}[name](settings)

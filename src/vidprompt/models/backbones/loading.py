@@ -18,6 +18,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 Spec = str | Mapping[str, Any]
 
@@ -187,9 +188,7 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
         known = dict(get_pretrained_cfg(name, pretrained))
         if not known and not weights:
             tags = open_clip.list_pretrained_tags_by_model(name)
-            raise UserError(
-                f"{name} has no weights {pretrained!r}; valid: {', '.join(tags) or 'none'}"
-            )
+            raise UserError(f"{name} has no weights {pretrained!r}: {suggestion(pretrained, tags)}")
     if weights:
         path = Path(weights)
         if not path.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vidprompt.models.choices import check_choice
+from vidprompt.system.suggestions import check_choice
 
 STARTS = ("released", "ramp")
 RESAMPLING = ("nearest", "linear")

@@ -15,12 +15,12 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.choices import check_choice
 from vidprompt.models.layers.attention import Maps, mix, project, project_keys
 from vidprompt.models.layers.stochastic_depth import drop_path
 from vidprompt.models.layers.temporal_code import RESAMPLING, check_start, ramp, resize_time
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 
 class Adapter(nn.Module):

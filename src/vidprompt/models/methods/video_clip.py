@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.choices import check_choice
 from vidprompt.models.explanation import Explanation, explain
 from vidprompt.models.layers.attention import Maps, mix, mlp, project
 from vidprompt.models.layers.stochastic_depth import drop_path
@@ -25,6 +24,7 @@ from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.models.text.tower import by_length, encode_embedded, text_ends, text_width
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 RECOMPUTE = ("nothing", "mlp", "layer")
 PLAIN_NAMES = PromptSet(("{}",))

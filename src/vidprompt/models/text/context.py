@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidprompt.models.choices import check_choice
 from vidprompt.models.text.prompts import class_words, tokenize, warn_cut
 from vidprompt.models.text.tower import text_ends
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 if TYPE_CHECKING:
     from vidprompt.models.methods.video_clip import VideoCLIP

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BRACKETS = str.maketrans({"[": None, "]": None, "_": " ", "-": " "})
@@ -105,7 +106,7 @@ def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
     names = {"kind": "context", "length": "context_length", "position": "context_position"}
     unknown = sorted(set(context) - set(names))
     if unknown:
-        raise UserError(f"prompts.context has no {', '.join(unknown)}; valid: {', '.join(names)}")
+        raise UserError(f"prompts.context has no {unknown[0]!r}: {suggestion(unknown[0], names)}")
     return {names[key]: value for key, value in context.items()} | {
         "clean_names": bool(config.get("clean_names", True))
     }

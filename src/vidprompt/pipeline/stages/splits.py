@@ -20,6 +20,7 @@ from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.published_lists import PARTS, split_from_lists
 from vidprompt.data.splits.split_file import Split, write_split
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
 
 RECOGNITION = ("supervised", "base_to_novel", "few_shot")
 ROLES = ("recognition", "zero_shot", "reid")
@@ -46,7 +47,7 @@ def build(
     roles = dataset.roles
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
-        raise UserError(f"dataset.roles: unknown {unknown[0]!r}; valid: {', '.join(ROLES)}")
+        raise UserError(f"dataset.roles: unknown {unknown[0]!r}: {suggestion(unknown[0], ROLES)}")
     _check_held_out(protocols)
     rows = {role: manifest[manifest["source"] == source] for role, source in roles.items()}
     if "recognition" in rows:
@@ -123,8 +124,8 @@ def protocols_of(config: Any) -> dict[str, Any]:
     own = config.dataset.protocols
     unknown = sorted(set(own) - set(PROTOCOLS))
     if unknown:
-        valid = ", ".join(PROTOCOLS)
-        raise UserError(f"dataset.protocols: unknown {unknown[0]!r}; valid: {valid}")
+        valid = suggestion(unknown[0], PROTOCOLS)
+        raise UserError(f"dataset.protocols: unknown {unknown[0]!r}: {valid}")
     found = {}
     for name in PROTOCOLS:
         if name not in own or own[name] is not None:
