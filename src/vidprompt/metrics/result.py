@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from vidprompt.data.splits.names import measure_of
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
-from vidprompt.system.suggestions import valid
+from vidprompt.system.suggestions import suggestion
 
 FILE = "metrics.json"
 VERSION = 1  # of the form; files from before it was counted have none and are read as 1
@@ -322,7 +322,7 @@ class _Value:
                 raise self.error(f"has no key {key!r}")
         for key in found:
             if key not in known:
-                raise self.error(f"has the unknown key {key[:_SHOWN]!r} ({valid(key, known)})")
+                raise self.error(f"has the unknown key {key[:_SHOWN]!r} ({suggestion(key, known)})")
         return found
 
     def text(self) -> str:
