@@ -18,8 +18,9 @@ from flows.dvc_stage import Children
 from flows.pictures import data_uri, loss_curves, measure_bars
 from flows.progress import artifact_key
 from vidprompt.config import paths
+from vidprompt.metrics.result import read_result
 from vidprompt.reporting.markdown import table
-from vidprompt.reporting.measures import percent, points, rows_of
+from vidprompt.reporting.measures import percent, points, table_rows
 from vidprompt.review.report import MARKS
 from vidprompt.review.result_diff import ResultDiff
 from vidprompt.system.errors import UserError
@@ -191,17 +192,17 @@ def at_end(dataset: str, base: str) -> None:
 @task(task_run_name="metrics of {model}", cache_policy=NO_CACHE)
 def unseen_metrics(model: str, dataset: str, folder: str) -> None:
     """The metrics of a registered model on a dataset it has not seen, from the folder they are in."""
-    found = json.loads((Path(folder) / "metrics.json").read_text())
-    rows = rows_of({found["method"]: {found["protocol"]: found}})
-    cells = [(row.measure, row.cells[found["method"]].text, row.coverage_text) for row in rows]
-    lines = [f"# {found['model']} on {dataset}", ""]
+    result = read_result(Path(folder) / "metrics.json")
+    rows = table_rows({result.method: {result.protocol: result}})
+    cells = [(row.measure, row.cells[result.method].text, row.coverage_text) for row in rows]
+    lines = [f"# {result.model} on {dataset}", ""]
     lines += table(("Measure", "Value in %", "Coverage"), cells, "lrr")
-    if seen := found.get("seen_classes"):
-        lines += ["", f"{len(seen['names'])} of {seen['tested']} tested classes were trained on."]
+    if seen := result.seen_classes:
+        lines += ["", f"{len(seen.names)} of {seen.tested} tested classes were trained on."]
     create_markdown_artifact(
         "\n".join([*lines, "", f"Everything: `{folder}`"]),
         key=artifact_key(f"{model} on {dataset}"),
-        description=f"{found['protocol']}, {found['n']:,} videos",
+        description=f"{result.protocol}, {result.n:,} videos",
     )
 
 

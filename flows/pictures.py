@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.config.names import METHODS
-from vidprompt.reporting.measures import PROTOCOL_TITLES, metrics_rows, order_methods
+from vidprompt.reporting.measures import PROTOCOL_TITLES, order_methods, read_rows
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # named, never fetched
 COLOURS = ("#8a8f98", "#2f6fde", "#d9601a", "#2a9d5c", "#9b59b6")
@@ -22,7 +22,7 @@ MOST_POINTS = 200  # of a curve
 
 def measure_bars(dataset: str, results: Path = Path("results")) -> bytes:
     """Every protocol's measures by method, with 95 % intervals. DataError when there is no result."""
-    rows = metrics_rows(dataset, results)
+    rows = read_rows(dataset, results)
     methods = order_methods([method for row in rows for method in row.cells])
     values = [
         {

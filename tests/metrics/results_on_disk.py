@@ -65,15 +65,18 @@ def write_reid(root: Path, name: str, queries: Sequence[tuple[str, str, float, b
 
 def _measure(value: Any) -> dict[str, Any]:
     value = round(float(value), 6)
-    return {"value": value, "ci95": [round(value - 0.1, 6), round(value + 0.1, 6)]}
+    return {
+        "value": value,
+        "ci95": [round(max(0.0, value - 0.1), 6), round(min(1.0, value + 0.1), 6)],
+    }
 
 
 def _write(root: Path, name: str, rows: list[Any], summary: Any, splits: Any) -> Path:
     dataset, method, protocol = name.split("/")
-    metrics = {"dataset": dataset, "method": method, "protocol": protocol, "hashes": {"data": "d"}}
+    metrics: dict[str, Any] = {"dataset": dataset, "method": method, "protocol": protocol}
     folder = root / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    metrics |= {"summary": summary, "splits": splits}
+    metrics = complete(metrics | {"summary": summary, "splits": splits})
     (folder / "metrics.json").write_text(json.dumps(metrics))
     predictions = root / "cache/predictions" / f"{name}.parquet"
     predictions.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from tests.registry.project import (
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
+from vidprompt.metrics.result import summary_measures
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
@@ -217,12 +218,14 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
 
     def second(metrics: dict[str, Any]) -> None:
         metrics["splits"]["supervised_split2"] = metrics["splits"][RUN] | {"run": "another"}
-        metrics["splits"]["few_shot_8shot_seed1"] = {"run": "third"}
+        metrics["splits"]["few_shot_8shot_seed1"] = metrics["splits"][RUN] | {"run": "third"}
+        metrics["summary"]["8shot"] = metrics["summary"]["supervised"]
 
     change_metrics(project, second)
     (judged,) = results_of(model, Revision(project))
-    assert others_runs(judged, "top1") == ["another"]
-    assert others_runs(judged, "8shot/top1") == ["third"]
+    named = summary_measures(judged.result)
+    assert others_runs(judged, named["top1"]) == ["another"]
+    assert others_runs(judged, named["8shot/top1"]) == ["third"]
     (gate,) = checks("minimum")
     assert "is made of other trainings, too (another)" in gate.problem
 
@@ -230,12 +233,13 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m["hashes"].update(checkpoints=None), "names no checkpoints"),
-        (lambda m: m.update(splits=None), "has no splits"),
-        (lambda m: m["splits"].update({RUN: 3}), "has no splits"),
-        (lambda m: m["summary"].update(supervised=0.9), "has no measures in summary.supervised"),
-        (lambda m: m["summary"]["supervised"]["top1"].update(value=math.nan), "supervised/top1"),
-        (lambda m: m["summary"]["supervised"]["top1"].update(ci95=[math.nan, 1]), "has no number"),
+        (lambda m: m["hashes"].update(checkpoints=None), "`hashes.checkpoints` is None"),
+        (lambda m: m.update(splits=None), "`splits` is None"),
+        (lambda m: m["splits"].update({RUN: 3}), f"`splits.{RUN}` is 3"),
+        (lambda m: m["summary"].update(supervised=0.9), "`summary.supervised` is 0.9"),
+        (lambda m: m["summary"]["supervised"]["top1"].update(value=math.nan), "top1.value` is nan"),
+        (lambda m: m["summary"]["supervised"]["top1"].update(ci95=[math.nan, 1]), "ci95` is nan"),
+        (lambda m: m.update(coverage="all"), "`coverage` is 'all', not a number"),
     ],
 )
 def test_metrics_of_another_form(
@@ -250,9 +254,12 @@ def test_metrics_of_another_form(
 
 
 def test_a_coverage_that_is_no_number_or_not_of_its_counts(project: Path) -> None:
-    for coverage in (math.nan, "all", None, 1.0):
+    for coverage in (math.nan, "all", None):
         change_metrics(project, lambda m, to=coverage: m.update(coverage=to))  # type: ignore[misc]
-        assert "coverage is not its n" in checks("coverage")[0].problem
+        with pytest.raises(DataError, match="`coverage` is "):
+            checks("coverage")
+    change_metrics(project, lambda m: m.update(coverage=1.0))
+    assert "coverage is not its n" in checks("coverage")[0].problem
     Path("results/demo/health.json").write_text('{"videos": "many", "usable": NaN}')
     assert "100.0% of demo's videos cannot be used" in checks("broken")[0].problem
 

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.metrics.results_on_disk import complete
 
 from vidprompt.data.manifest.table import SCHEMA
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.splits.split_file import Split, Subset, write_split
+from vidprompt.metrics.result import parse_result
 from vidprompt.reporting import charts
 from vidprompt.reporting.dataset_report import frame_strips as pictures
 from vidprompt.reporting.dataset_report.data import (
@@ -47,17 +49,18 @@ def _value(value: float) -> dict[str, Any]:
 
 def _metrics(method: str, protocol: str, summary: dict[str, Any], tests: dict[str, Any]) -> Any:
     name = f"{protocol}_split1"
-    return {
-        "protocol": protocol,
-        "dataset": "demo",
-        "method": method,
-        "n": 8,
-        "listed": 9,
-        "coverage": 8 / 9,
-        "hashes": {"config": "c0ffee", "data": "da7a", "checkpoints": {name: f"ab{method}"}},
-        "summary": summary,
-        "splits": {name: {"id": f"{protocol}/demo@1", "run": name, "tests": tests}},
-    }
+    return complete(
+        {
+            "protocol": protocol,
+            "method": method,
+            "n": 8,
+            "listed": 9,
+            "coverage": 8 / 9,
+            "hashes": {"config": "c0ffee", "data": "da7a", "checkpoints": {name: f"ab{method}"}},
+            "summary": summary,
+            "splits": {name: {"id": f"{protocol}/demo@1", "tests": tests}},
+        }
+    )
 
 
 def _recognition(root: Path, method: str, protocol: str, tests: list[str], summary: Any) -> None:
@@ -405,11 +408,14 @@ def test_bins_of_the_usual_splits_are_pooled_by_their_videos(tmp_path: Path) -> 
     assert list(found) == ["ez_clip"]
     assert found["ez_clip"] == [pytest.approx((0.63, 0.6, 40)), pytest.approx((0.84, 1.0, 5))]
     tests = {
-        f"zero_shot_{name}": {"tests": {"test": {"ece": {"value": value}}}}
+        f"zero_shot_{name}": {"tests": {"test": {"ece": {"value": value, "n": 1, "bins": 15}}}}
         for name, value in {"split1": 0.1, "split2": 0.3, "theirs": 0.9}.items()
     }
-    metrics: Any = {"ez_clip": {"zero_shot": {"splits": tests}}, "old": {"zero_shot": {}}}
-    errors = calibration_errors(metrics, "zero_shot", "test")
+    results = {
+        method: {"zero_shot": parse_result(complete({"splits": splits}))}
+        for method, splits in (("ez_clip", tests), ("old", {}))
+    }
+    errors = calibration_errors(results, "zero_shot", "test")
     assert errors == {"ez_clip": pytest.approx(0.2)}
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.metrics.results_on_disk import complete
 
 from vidprompt.reporting.dataset_report.data import headlines
-from vidprompt.reporting.measures import Cell, Row, metrics_rows, order_methods, points
+from vidprompt.reporting.measures import Cell, Row, order_methods, points, read_rows
 from vidprompt.reporting.table import drawn_table, markdown_table, print_table, update_readme
 from vidprompt.system.errors import DataError
 
@@ -24,9 +25,9 @@ def write_metrics(
     """A metrics.json of the form that the evaluate stage writes."""
     folder = results / "demo" / method / protocol
     folder.mkdir(parents=True, exist_ok=True)
-    found = {"protocol": protocol, "dataset": "demo", "method": method, "n": 98, "listed": 100}
-    found |= {"coverage": 0.98, "hashes": {}, "summary": summary, "splits": {}} | more
-    (folder / "metrics.json").write_text(json.dumps(found))
+    found = {"protocol": protocol, "method": method, "n": 98, "listed": 100, "coverage": 0.98}
+    found |= {"summary": summary} | more
+    (folder / "metrics.json").write_text(json.dumps(complete(found)))
 
 
 def _reid(general: float) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_rows_are_every_measure_in_order(results: Path) -> None:
-    keys = [(row.protocol, row.key) for row in metrics_rows("demo", results)]
+    keys = [(row.protocol, row.key) for row in read_rows("demo", results)]
     reid = [f"{name}/{m}" for name in ("general", "clothes-changing", "same-clothes")
             for m in ("R-1", "mAP")]  # fmt: skip
     assert keys == [
@@ -77,7 +78,7 @@ def test_rows_are_every_measure_in_order(results: Path) -> None:
 
 
 def test_values_are_those_of_the_file(results: Path) -> None:
-    rows = {(row.protocol, row.key): row for row in metrics_rows("demo", results)}
+    rows = {(row.protocol, row.key): row for row in read_rows("demo", results)}
     for (protocol, key), path in {
         ("zero_shot", "top1"): ("zero_shot", "top1"),
         ("base_to_novel", "novel"): ("novel", "top1"),
@@ -118,7 +119,7 @@ def test_published_lists_stand_below_the_draws_under_their_names(results: Path) 
         found = json.loads(file.read_text())
         found["summary"] = summary | found["summary"]
         file.write_text(json.dumps(found))
-    rows = [row for row in metrics_rows("demo", results) if row.protocol != "reid"]
+    rows = [row for row in read_rows("demo", results) if row.protocol != "reid"]
     assert [row.measure.partition(" (")[0] for row in rows] == [
         *("top-1", "half, top-1", "k600-minus-k400, top-1"),
         *("base, top-1", "novel, top-1", "harmonic mean"),
@@ -152,13 +153,13 @@ def test_a_protocol_of_published_lists_alone_has_rows(results: Path) -> None:
     top = {"top1": _value(0.9), "top5": _value(0.9)}
     for method in ("ez_clip", "vita_clip", "another", "frozen_clip"):
         write_metrics(results, method, "few_shot", {"few_shot_theirs": top})
-    rows = [row for row in metrics_rows("demo", results) if row.protocol == "few_shot"]
+    rows = [row for row in read_rows("demo", results) if row.protocol == "few_shot"]
     assert [row.measure for row in rows] == ["theirs, top-1"]
     assert [headline.row for headline in headlines(rows)] == rows
 
 
 def test_all_best_methods_are_bold_and_gain_is_to_the_floor(results: Path) -> None:
-    row = metrics_rows("demo", results)[0]
+    row = read_rows("demo", results)[0]
     assert row.best == ["ez_clip", "vita_clip"]
     assert row.gain == ("ez_clip", pytest.approx(0.4))
     lines = markdown_table([row]).splitlines()
@@ -178,17 +179,24 @@ def test_a_method_below_the_floor_is_said_to_be() -> None:
 
 def test_missing_files_and_numbers_are_absent(results: Path) -> None:
     (results / "demo/ez_clip/supervised/metrics.json").unlink()
-    write_metrics(results, "vita_clip", "zero_shot", {"zero_shot": {"top1": {"value": None}}})
-    write_metrics(results, "another", "zero_shot", {"zero_shot": {"top1": {"value": float("nan")}}})
-    rows = {(row.protocol, row.key): row for row in metrics_rows("demo", results)}
+    write_metrics(results, "vita_clip", "zero_shot", {"zero_shot": {"top5": _value(0.9)}})
+    write_metrics(results, "another", "zero_shot", {})
+    rows = {(row.protocol, row.key): row for row in read_rows("demo", results)}
     assert list(rows["supervised", "top1"].cells) == ["frozen_clip", "vita_clip", "another"]
     assert list(rows["zero_shot", "top1"].cells) == ["frozen_clip", "ez_clip"]
     assert " – |" in markdown_table(list(rows.values()))
 
 
+@pytest.mark.parametrize("value", [None, float("nan"), 1.2])
+def test_a_wrong_number_is_named(results: Path, value: float | None) -> None:
+    write_metrics(results, "vita_clip", "zero_shot", {"zero_shot": {"top1": {"value": value}}})
+    with pytest.raises(DataError, match=r"vita_clip.zero_shot.metrics\.json .*top1\.value` is"):
+        read_rows("demo", results)
+
+
 def test_coverage_shows_a_range_where_methods_differ(results: Path) -> None:
     write_metrics(results, "ez_clip", "reid", _reid(0.3), coverage=0.5)
-    rows = {row.protocol: row.coverage_text for row in metrics_rows("demo", results)}
+    rows = {row.protocol: row.coverage_text for row in read_rows("demo", results)}
     assert (rows["zero_shot"], rows["reid"]) == ("98.0%", "50.0–98.0%")
 
 
@@ -201,7 +209,7 @@ def test_cells_say_what_is_known_of_their_spread() -> None:
 
 def test_nothing_to_show_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="make repro"):
-        metrics_rows("demo", tmp_path)
+        read_rows("demo", tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"summary": 3}'])
@@ -210,7 +218,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(DataError, match=r"ez_clip.reid.metrics\.json"):
-        metrics_rows("demo", tmp_path)
+        read_rows("demo", tmp_path)
 
 
 def test_printing_both_ways(
@@ -219,12 +227,12 @@ def test_printing_both_ways(
     monkeypatch.setenv("COLUMNS", "120")
     print_table("demo", markdown=True, results=results)
     printed = capsys.readouterr().out
-    assert printed.strip() == markdown_table(metrics_rows("demo", results))
+    assert printed.strip() == markdown_table(read_rows("demo", results))
     print_table("demo", results=results)
     printed = capsys.readouterr().out
     for word in ("Zero-shot", "harmonic mean", "clothes-changing", "55.0–65.0", "98.0%"):
         assert word in printed
-    assert drawn_table(metrics_rows("demo", results), "demo").row_count == 16 + 5
+    assert drawn_table(read_rows("demo", results), "demo").row_count == 16 + 5
 
 
 def test_readme_is_replaced_between_its_markers(results: Path, tmp_path: Path) -> None:
@@ -259,5 +267,5 @@ def test_the_command_writes_the_readme(
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- results:begin -->\nstale\n<!-- results:end -->\n")
     assert CliRunner().invoke(app, ["table", "demo", "--readme"]).exit_code == 0
-    assert markdown_table(metrics_rows("demo", results)) in readme.read_text()
+    assert markdown_table(read_rows("demo", results)) in readme.read_text()
     assert "stale" not in readme.read_text()

@@ -111,7 +111,8 @@ def write_result(folder: Path, method: str, right: Collection[int], videos: int)
     table = pa.concat_tables([without_lists(part)]).to_pandas()
     tests, summary = recognition.metrics_of(table)
     tests["supervised_split1"]["test"] |= {"listed": videos, "coverage": 1.0}
-    about = {"dataset": "toy", "method": method, "protocol": "supervised", "hashes": {"data": "d"}}
+    about = {"dataset": "toy", "method": method, "protocol": "supervised"}
+    about |= {"hashes": {"config": "c", "data": "d", "checkpoints": {}}}
     counts = {"n": videos, "listed": videos, "coverage": 1.0, "summary": summary}
     splits = {"supervised_split1": {"id": "supervised/toy@split1", **_tests(tests)}}
     out = folder / f"results/toy/{method}/supervised"

@@ -201,6 +201,11 @@ def measures(result: ProtocolResult) -> Iterator[Measure]:
                 yield Measure(result.protocol, name, title, "ece", value, None, n)
 
 
+def summary_measures(result: ProtocolResult) -> dict[str, Measure]:
+    """The summary's numbers by name: `top1`, `base/top1`, `hm`, `within/pair`, `general/mAP`."""
+    return {one.name: one for one in measures(result) if not one.split}
+
+
 def _estimates(
     plain: Mapping[str, Estimate], within: Mapping[str, Estimate]
 ) -> Iterator[tuple[str, Estimate]]:

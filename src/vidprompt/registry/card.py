@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -85,7 +84,7 @@ text = model.encode_classes(["walking", "running"])
 def _limits(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
     about = weights.metadata
     protocols = ", ".join(one.shown(model.dataset) for one in judged) or "nothing"
-    few = min((int(one.metrics.get("n") or 0) for one in judged), default=0)
+    few = min((one.result.n for one in judged), default=0)
     text = (
         f"For clips like those of {model.dataset}, seen {about.num_frames} frames at a time by the "
         f"backbone {about.backbone}, and for research on them. It was measured on {protocols}, and "
@@ -100,20 +99,20 @@ def _limits(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
 
 
 def _results(model: Declared, judged: Sequence[Judged], revision: Revision) -> str:
-    from vidprompt.reporting.measures import rows_of
+    from vidprompt.reporting.measures import Results, table_rows
     from vidprompt.reporting.table import markdown_table
 
     parts = ["## Results"]
     for dataset in sorted({one.dataset for one in judged}, key=lambda d: (d != model.dataset, d)):
-        by_method: dict[str, dict[str, Any]] = {FLOOR: {}, model.method: {}}
+        by_method: Results = {FLOOR: {}, model.method: {}}
         for one in judged:
             if one.dataset == dataset:
-                by_method[model.method][one.protocol] = one.metrics
+                by_method[model.method][one.protocol] = one.result
                 if floor := floor_of(one, revision):
                     by_method[FLOOR][one.protocol] = floor
         if dataset != model.dataset:
             parts.append(f"On {dataset}:")
-        parts.append(markdown_table(rows_of(by_method)))
+        parts.append(markdown_table(table_rows(by_method)))
     return "\n\n".join(parts if judged else [*parts, "None."])
 
 
@@ -218,7 +217,9 @@ def _hashes(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
     lines.append(f"| training's code | `{about.version}` |")
     lines.append(f"| training's configuration | `{about.config_hash}` |")
     for one in judged:
-        hashes = one.metrics.get("hashes") or {}
-        said = ", ".join(f"{k} `{hashes[k]}`" for k in ("config", "data") if k in hashes)
-        lines.append(f"| {one.shown(model.dataset)} | {said}, checkpoint `{one.digest}` |")
+        hashes = one.result.hashes
+        lines.append(
+            f"| {one.shown(model.dataset)} | config `{hashes.config}`, data `{hashes.data}`, "
+            f"checkpoint `{one.digest}` |"
+        )
     return "\n".join(lines)

@@ -24,12 +24,13 @@ from vidprompt.data.splits.split_file import Split, read_split, write_split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
+from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.models.text.prompts import clean_class_name
 from vidprompt.provenance.code import code_hash
 from vidprompt.registry.fetching import Fetched, fetched
 from vidprompt.registry.versions import resolve
-from vidprompt.reporting.measures import rows_of
+from vidprompt.reporting.measures import table_rows
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.suggestions import suggestion
@@ -197,26 +198,25 @@ def _kept() -> Any:
 def _finish(job: _Job, splits: dict[str, Split]) -> Path:
     """Say in metrics.json whose result it is, and which classes were no news to the model."""
     results = paths.results(job.dataset, job.metadata.method, job.protocol)
-    metrics = json.loads((results / "metrics.json").read_text("utf-8"))
-    metrics["model"] = job.model.version.shown
+    seen = None
     if job.protocol != "reid":  # persons are nobody's classes, whatever their numbers are
         known = {clean_class_name(name) for name in job.metadata.class_names}
         tested = sorted({c for s in splits.values() for t in s.tests.values() for c in t.classes})
-        names = [name for name in tested if clean_class_name(name) in known]
-        metrics["seen_classes"] = {"names": names, "tested": len(tested)}
-    write_json(results / "metrics.json", metrics)
-    rows = rows_of({job.metadata.method: {job.protocol: metrics}})
+        names = tuple(name for name in tested if clean_class_name(name) in known)
+        seen = SeenClasses(names, len(tested))
+    result = read_result(results / "metrics.json")
+    result = replace(result, model=job.model.version.shown, seen_classes=seen)
+    write_result(results / "metrics.json", result)
+    rows = table_rows({job.metadata.method: {job.protocol: result}})
     cells = [
         (row.measure, cell.text, row.coverage_text) for row in rows for cell in row.cells.values()
     ]
     title = f"{job.model.version.shown} on {job.dataset}, {job.protocol}"
     print_table(title, ("Measure", "Value in %", "Coverage"), cells)
-    if seen := metrics.get("seen_classes"):
-        count, few = len(seen["names"]), ", ".join(seen["names"][:5])
+    if seen:
+        count, few = len(seen.names), ", ".join(seen.names[:5])
         named = f" ({few}{', …' if count > 5 else ''})" if count else ""
-        print(
-            f"{count} of {seen['tested']} tested classes have the name of a training class{named}"
-        )
+        print(f"{count} of {seen.tested} tested classes have the name of a training class{named}")
     folder = job.folder / results
     print(folder.relative_to(job.root))
     return folder

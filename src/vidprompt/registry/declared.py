@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vidprompt.config import paths
 from vidprompt.config.names import FLOOR
+from vidprompt.metrics.result import Measure, ProtocolResult, load_result, source_tests
 from vidprompt.provenance.revision import Revision
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 _WEIGHTS = re.compile(r"models/([^/]+)/([^/]+)/([^/]+)/model\.safetensors")
@@ -32,12 +30,12 @@ class Declared:
 
 @dataclass(frozen=True)
 class Judged:
-    """One result made with a model's weights: `metrics` as in metrics.json, `digest` of the checkpoint that
-    it calls `run`. Other splits of it may be of other runs."""
+    """One result made with a model's weights: `digest` of the checkpoint that it calls `run`. Other splits
+    of it may be of other runs."""
 
     dataset: str
     protocol: str
-    metrics: Mapping[str, Any]
+    result: ProtocolResult
     digest: str
     run: str
 
@@ -105,88 +103,23 @@ def results_of(model: Declared, revision: Revision) -> list[Judged]:
         ):
             continue
         dataset, protocol = parts[1], parts[3]
-        metrics = revision.json(path) or {}
+        result = load_result(revision.read(path) or b"", f"{path} of {revision.shown}")
         run = model.run if dataset == model.dataset else f"{model.dataset}/{model.run}"
-        hashes = metrics.get("hashes", {})
-        checkpoints = hashes.get("checkpoints", {}) if isinstance(hashes, Mapping) else None
-        if not isinstance(checkpoints, Mapping):
-            raise DataError(f"{path} of {revision.shown} names no checkpoints: run `dvc repro`")
-        if run not in checkpoints:
-            continue
-        if problem := _misshapen(metrics):
-            raise DataError(f"{path} of {revision.shown} {problem}: run `dvc repro`")
-        found.append(Judged(dataset, protocol, metrics, str(checkpoints[run]), run))
+        digest = result.hashes.checkpoints.get(run)
+        if digest is not None:
+            found.append(Judged(dataset, protocol, result, digest, run))
     return sorted(found, key=lambda one: (one.dataset != model.dataset, one.dataset, one.protocol))
 
 
-def _misshapen(metrics: Mapping[str, Any]) -> str:
-    """What of a metrics.json is not as the evaluation writes it, empty where nothing is."""
-    splits, summary = metrics.get("splits"), metrics.get("summary")
-    if not isinstance(summary, Mapping):
-        return "has no summary"
-    if not isinstance(splits, Mapping) or not all(isinstance(s, Mapping) for s in splits.values()):
-        return "has no splits"
-    for name, entry in summary.items():
-        if not isinstance(entry, Mapping) or not isinstance(entry.get("within") or {}, Mapping):
-            return f"has no measures in summary.{name}"
-    for measure, entry in _measures("", summary):
-        if not isinstance(entry, Mapping) or not _is_measured(entry):
-            return f"has no number with its interval as summary's {measure}"
-    return ""
+def others_runs(one: Judged, measure: Measure) -> list[str]:
+    """The other trainings that a measure of a result's summary is made of, too; sorted."""
+    splits = {split for split, _ in source_tests(one.result, measure.test)}
+    runs = {one.result.splits[name].run for name in splits or one.result.splits}
+    return sorted(runs - {one.run})
 
 
-def _is_measured(entry: Mapping[str, Any]) -> bool:
-    ends = entry.get("ci95", [])
-    if not isinstance(ends, list) or len(ends) not in (0, 2):
-        return False
-    return not any(math.isnan(number(one)) for one in (entry.get("value"), *ends))
-
-
-def number(value: Any) -> float:
-    """A number as it is, NaN for anything else; nothing is above or below that."""
-    return (
-        float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    )
-
-
-def others_runs(one: Judged, measure: str) -> list[str]:
-    """The other trainings that a measure of a result is made of, too; sorted."""
-    from vidprompt.data.splits.names import measure_of
-
-    of: dict[str, list[str]] = {}
-    for name, split in one.metrics["splits"].items():
-        of.setdefault(measure_of(name) or name, []).append(str(split.get("run")))
-    named = [name for name in of if measure.startswith(f"{name}/")]
-    runs = of.get(max(named, key=len) if named else one.protocol)
-    if runs is None:  # of no split's name: whatever the result has
-        runs = [run for some in of.values() for run in some]
-    return sorted({*runs} - {one.run})
-
-
-def floor_of(judged: Judged, revision: Revision) -> Mapping[str, Any] | None:
-    """The frozen CLIP's metrics of the same protocol, None where there are none."""
-    return revision.json(
-        (paths.results(judged.dataset, FLOOR, judged.protocol) / "metrics.json").as_posix()
-    )
-
-
-def measures(protocol: str, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Measure → its entry of the summary (`value` and, mostly, `ci95`).
-
-    Named `top1` in a protocol's own entry, `base/top1` in another, `hm` where an entry is a number,
-    `within/pair` of classes in groups.
-    """
-    return dict(_measures(protocol, metrics["summary"]))
-
-
-def _measures(protocol: str, summary: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, entry in sorted(summary.items()):
-        if "value" in entry:
-            yield name, entry
-            continue
-        before = "" if name == protocol else f"{name}/"
-        for metric, found in sorted(entry.items()):
-            if isinstance(found, Mapping) and "value" in found:
-                yield f"{before}{metric}", found
-        for group, found in sorted((entry.get("within") or {}).items()):
-            yield f"{before}within/{group}", found
+def floor_of(judged: Judged, revision: Revision) -> ProtocolResult | None:
+    """The frozen CLIP's result of the same protocol, None where there is none."""
+    path = (paths.results(judged.dataset, FLOOR, judged.protocol) / "metrics.json").as_posix()
+    content = revision.read(path)
+    return None if content is None else load_result(content, f"{path} of {revision.shown}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vidprompt.metrics.result import Measure, summary_measures
 from vidprompt.provenance.revision import Revision, check_repository
-from vidprompt.registry.declared import declared_models, find_model, measures, results_of
+from vidprompt.registry.declared import declared_models, find_model, results_of
 from vidprompt.registry.policy import read_policy
 from vidprompt.registry.versions import History, Version, histories
 from vidprompt.reporting.measures import Cell
@@ -49,22 +50,21 @@ def _entry(name: str, version: Version | None, measure: str, revision: Revision)
         entry |= {"version": version.version, "stages": list(version.stages)}
         entry |= {"commit": version.commit, "date": version.date}
     value = _value(name, measure, revision) if measure else None
-    ends = value.get("ci95") if value else None
     return entry | {
         "measure": measure,
-        "value": value["value"] if value else None,
-        "ci95": list(ends) if ends else None,
+        "value": value.value if value else None,
+        "ci95": list(value.ci95) if value and value.ci95 else None,
     }
 
 
-def _value(name: str, measure: str, revision: Revision) -> Any:
-    """The entry of a revision's results, None where there is none."""
+def _value(name: str, measure: str, revision: Revision) -> Measure | None:
+    """The measure of a revision's results, None where there is none."""
     try:
         model = find_model(revision, name)
         for one in results_of(model, revision):
             result = f"{one.shown(model.dataset)}/"
             if measure.startswith(result):
-                return measures(one.protocol, one.metrics).get(measure.removeprefix(result))
+                return summary_measures(one.result).get(measure.removeprefix(result))
     except UserError:  # of another time, when it was not declared or results had another form
         return None
     return None

@@ -32,7 +32,7 @@ def recount(one: Judged, model: Declared, project: DvcProject) -> Check:
     file = project.find(md5, path)
     if file is None:
         return Check("recount", about, "not computed again", WANTED, done=False)
-    differing = _differing(file, one.metrics)
+    differing = _differing(file, one.result.to_json())
     if differing:
         problem = (
             f"{metrics.as_posix()} does not follow from its predictions: {differing}; `dvc repro`, and "

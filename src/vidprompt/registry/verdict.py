@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vidprompt.metrics.result import Measure, summary_measures
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.dvc_remotes import Remotes
 from vidprompt.provenance.revision import Revision, changed_files, try_git
@@ -15,8 +15,6 @@ from vidprompt.registry.declared import (
     Declared,
     Judged,
     find_model,
-    measures,
-    number,
     others_runs,
     results_of,
 )
@@ -268,16 +266,14 @@ def _broken(health: Mapping[str, Any]) -> float:
 
 
 def _coverage(one: Judged, gates: Gates, model: Declared) -> Check:
-    about, share = one.shown(model.dataset), number(one.metrics.get("coverage"))
+    about, share = one.shown(model.dataset), one.result.coverage
     wanted = f"≥ {percent(gates.coverage)}%"
-    tested, listed = (number(one.metrics.get(key)) for key in ("n", "listed"))
     problem = ""
-    if not abs(share * listed - tested) <= ROUNDED * listed:
+    if not abs(share * one.result.listed - one.result.n) <= ROUNDED * one.result.listed:
         problem = f"{about}'s coverage is not its n of its listed videos: `dvc repro`"
     elif not share >= gates.coverage:
         problem = f"{about} tested {percent(share)}% of what it lists, and {wanted} is asked for"
-    said = "none" if math.isnan(share) else f"{percent(share)}%"
-    return Check("coverage", about, said, wanted, problem)
+    return Check("coverage", about, f"{percent(share)}%", wanted, problem)
 
 
 def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Check]:
@@ -285,7 +281,7 @@ def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Che
     by_name = {one.shown(model.dataset): one for one in judged}
     for result, minima in sorted(gates.minimum.items()):
         one = by_name.get(result)
-        there = measures(one.protocol, one.metrics) if one else {}
+        there = summary_measures(one.result) if one else {}
         for measure, minimum in sorted(minima.items()):
             about, wanted = f"{result} {measure}", f"lower end ≥ {percent(minimum)}"
             if one is None:
@@ -294,8 +290,9 @@ def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Che
                 yield Check("minimum", about, "–", wanted, problem)
             elif measure not in there:
                 problem = f"{FILE} asks for {about}, and {result} has no such measure: "
-                yield Check("minimum", about, "–", wanted, problem + suggestion(measure, there))
-            elif others := others_runs(one, measure):
+                problem += suggestion(measure, sorted(there))
+                yield Check("minimum", about, "–", wanted, problem)
+            elif others := others_runs(one, there[measure]):
                 problem = (
                     f"{about} is made of other trainings, too ({', '.join(others)}), and says nothing of "
                     f"{model.name} alone: take it out of {FILE}, or gate a result of {model.run} alone"
@@ -305,12 +302,11 @@ def _minima(judged: list[Judged], gates: Gates, model: Declared) -> Iterator[Che
                 yield _minimum(about, there[measure], minimum, wanted)
 
 
-def _minimum(about: str, entry: Mapping[str, Any], minimum: float, wanted: str) -> Check:
-    low, high = entry.get("ci95") or (None, None)
-    cell = Cell(float(entry["value"]), low, high)
-    if low is None:
+def _minimum(about: str, found: Measure, minimum: float, wanted: str) -> Check:
+    cell = Cell.of(found)
+    if cell.low is None:
         problem = f"{about} is {cell.text}% and has no interval whose lower end could be judged"
-    elif not (low >= minimum and cell.value >= minimum):  # NaN is neither
+    elif cell.low < minimum or cell.value < minimum:
         problem = f"{about} is {cell.text}%, and its lower end must be at least {percent(minimum)}"
     else:
         problem = ""

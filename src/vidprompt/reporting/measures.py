@@ -1,16 +1,21 @@
-"""What a table of results shows: every protocol's measures by method, from metrics.json."""
+"""The rows of a table of results: each protocol's measures, with a cell for every method."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config.names import FLOOR, METHODS, PROTOCOLS
+from vidprompt.metrics.result import (
+    WITHIN,
+    Estimate,
+    Measure,
+    ProtocolResult,
+    measures,
+    read_result,
+)
 from vidprompt.system.errors import DataError
 
 PROTOCOL_TITLES = {
@@ -24,7 +29,8 @@ GROUP_TITLES = {  # classes grouped by an attribute: in a table, under a bar
     "object": ("motion given object", "given object"),
     "pair": ("direction in a pair", "within pair"),
 }
-Metrics = dict[str, dict[str, dict[str, Any]]]  # method -> protocol -> metrics.json
+MEASURE_TITLES = {"top1": "top-1", "top5": "top-5", "hm": "harmonic mean"}
+Results = dict[str, dict[str, ProtocolResult]]  # method -> protocol -> metrics.json
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ class Cell:
     low: float | None = None
     high: float | None = None
     std: float | None = None
+
+    @classmethod
+    def of(cls, found: Estimate | Measure) -> Cell:
+        """The cell of a number of metrics.json."""
+        low, high = found.ci95 or (None, None)
+        return cls(found.value, low, high, found.std)
 
     @property
     def text(self) -> str:
@@ -65,8 +77,8 @@ class Row:
     chance: float | None = None
 
     @property
-    def named(self) -> bool:
-        """Has it a name of its own: a published list's, or draws beside the protocol's usual ones?"""
+    def has_own_name(self) -> bool:
+        """True for a published list, and for draws beside the protocol's usual ones."""
         return self.key.startswith(f"{self.protocol}_")
 
     @property
@@ -111,59 +123,47 @@ def order_methods(names: Sequence[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (known.get(name, len(known)), name))
 
 
-def read_metrics(dataset: str, results: Path = Path("results")) -> Metrics:
+def read_results(dataset: str, results: Path = Path("results")) -> Results:
     """Every metrics.json of a dataset, methods and protocols in order. DataError when none is."""
-    found: dict[str, dict[str, Any]] = {}
+    by_method: Results = {}
     for path in sorted((results / dataset).glob("*/*/metrics.json")):
-        try:
-            value = json.loads(path.read_text("utf-8"))
-            if not isinstance(value["summary"], dict):
-                raise TypeError("summary is not a mapping")
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} cannot be read ({error!r}): run `dvc repro` to write it again"
-            ) from error
-        found.setdefault(path.parent.parent.name, {})[path.parent.name] = value
-    if not found:
+        by_method.setdefault(path.parent.parent.name, {})[path.parent.name] = read_result(path)
+    if not by_method:
         raise DataError(
             f"{results / dataset} has no metrics.json: run `make repro` (or `dvc repro`) first"
         )
     known = {name: i for i, name in enumerate(PROTOCOLS)}
     return {
         method: dict(
-            sorted(found[method].items(), key=lambda item: (known.get(item[0], len(known)), item))
+            sorted(
+                by_method[method].items(), key=lambda one: (known.get(one[0], len(known)), one[0])
+            )
         )
-        for method in order_methods(list(found))
+        for method in order_methods(list(by_method))
     }
 
 
-def metrics_rows(dataset: str, results: Path = Path("results")) -> list[Row]:
-    """The rows of the table. Missing files are absent cells; DataError when there is no file."""
-    return rows_of(read_metrics(dataset, results))
+def read_rows(dataset: str, results: Path = Path("results")) -> list[Row]:
+    """The rows of a dataset's table. Missing files are absent cells; DataError without any file."""
+    return table_rows(read_results(dataset, results))
 
 
-def rows_of(metrics: Metrics) -> list[Row]:
-    """The rows of the table from metrics that were read."""
+def table_rows(results: Results) -> list[Row]:
+    """The rows of a table, in order."""
     rows: dict[tuple[str, str], Row] = {}
-    for method, by_protocol in metrics.items():
-        for protocol in PROTOCOLS:
-            if protocol not in by_protocol:
+    for method, by_protocol in results.items():
+        for protocol, result in by_protocol.items():
+            if protocol not in PROTOCOLS:
                 continue
-            values = by_protocol[protocol]
-            for row, found in _measures(protocol, values):
-                cell = _cell(found)
-                if cell is None:
-                    continue
+            for row, measure in _shown(protocol, result):
                 row = rows.setdefault((protocol, row.key), row)
-                row.cells[method] = cell
-                if values.get("coverage") is not None:
-                    row.coverage[method] = float(values["coverage"])
-    return sorted(rows.values(), key=_place)
+                row.cells[method] = Cell.of(measure)
+                row.coverage[method] = result.coverage
+    return sorted(rows.values(), key=_sort_key)
 
 
-def _place(row: Row) -> tuple[int, bool, str, int, str]:
-    """Where a row stands: protocols in order, measures as they are listed, shots by number, then
-    those with names of their own."""
+def _sort_key(row: Row) -> tuple[int, bool, str, int, str]:
+    """Protocols in order, measures as they are listed, shots by number, then rows with own names."""
     keys = ("top1", "base", "novel", "hm", "object", "pair")
     name, _, part = row.key.rpartition("/")
     shots = re.match(r"\d+", row.key)
@@ -171,31 +171,33 @@ def _place(row: Row) -> tuple[int, bool, str, int, str]:
     if row.protocol == "reid":
         order = ("general", "clothes-changing", "same-clothes")
         rank = 2 * (order.index(name) if name in order else len(order)) + (part == "mAP")
-    return PROTOCOLS.index(row.protocol), row.named, name if row.named else "", rank, row.key
+    return (
+        PROTOCOLS.index(row.protocol),
+        row.has_own_name,
+        name if row.has_own_name else "",
+        rank,
+        row.key,
+    )
 
 
-def _measures(protocol: str, metrics: Mapping[str, Any]) -> Iterator[tuple[Row, Any]]:
-    """Each measure of a protocol: an empty row, and what metrics.json says of it."""
-    summary = metrics["summary"]
+def _shown(protocol: str, result: ProtocolResult) -> Iterator[tuple[Row, Measure]]:
+    """Each measure of the summary that a table shows, with an empty row for it."""
     facet = PROTOCOL_TITLES[protocol]
-    if protocol == "reid":
-        for name in summary:
-            for measure in ("R-1", "mAP"):
-                title, key = f"{name} {measure}", f"{name}/{measure}"
-                row = Row(protocol, key, title, name, f"{facet}, {measure}")
-                yield row, summary[name].get(measure)
-        return
-    for name, found in summary.items():
-        key, short = "top1" if name == protocol else name, _short(protocol, name)
-        harmonic = name.rpartition("/")[2] == "hm"
-        title = short if harmonic or key == "top1" else f"{short}, top-1"
-        yield Row(protocol, key, title, short, facet), found if harmonic else _get(found, "top1")
-    within = _get(summary, "supervised", "within") if protocol == "supervised" else None
-    for group, found in sorted((within or {}).items()):
-        title, short = GROUP_TITLES.get(group, (f"within {group}", f"within {group}"))
-        chance = _number(found.get("chance"))
-        suffix = f" (chance {percent(chance)})" if chance is not None else ""
-        yield Row(protocol, group, f"{title}{suffix}", short, facet, chance=chance), found
+    for one in measures(result):
+        if one.split:
+            continue
+        if one.measure in ("R-1", "mAP"):
+            key, title = f"{one.test}/{one.measure}", f"{one.test} {one.measure}"
+            yield Row(protocol, key, title, one.test, f"{facet}, {one.measure}"), one
+        elif one.measure in ("top1", "hm"):
+            key, short = "top1" if one.test == protocol else one.test, _short(protocol, one.test)
+            title = short if one.measure == "hm" or key == "top1" else f"{short}, top-1"
+            yield Row(protocol, key, title, short, facet), one
+        elif one.measure.startswith(WITHIN) and one.test == protocol == "supervised":
+            group = one.measure.removeprefix(WITHIN)
+            title, short = GROUP_TITLES.get(group, (f"within {group}", f"within {group}"))
+            suffix = f" (chance {percent(one.chance)})" if one.chance is not None else ""
+            yield Row(protocol, group, f"{title}{suffix}", short, facet, chance=one.chance), one
 
 
 def _short(protocol: str, name: str) -> str:
@@ -205,28 +207,3 @@ def _short(protocol: str, name: str) -> str:
     words = name.removeprefix(f"{protocol}_").replace("/", " ").replace("_", "-")
     words = re.sub(r"\bhm$", "harmonic mean", words)
     return re.sub(r"^(\d+)shot\b", r"\1-shot", words)
-
-
-def _get(values: Mapping[str, Any], *keys: str) -> Any:
-    """Follow keys as far as they are there."""
-    found: Any = values
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def _cell(found: Any) -> Cell | None:
-    """A cell, or None for a number that is missing or not a number."""
-    if not isinstance(found, Mapping):
-        found = {"value": found}
-    value = _number(found.get("value"))
-    if value is None:
-        return None
-    interval = [_number(end) for end in found.get("ci95") or (None, None)]
-    return Cell(value, interval[0], interval[1], _number(found.get("std")))
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None

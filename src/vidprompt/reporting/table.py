@@ -11,14 +11,12 @@ from vidprompt.files.atomic import write_text
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
     Row,
-    metrics_rows,
     order_methods,
     percent,
     points,
+    read_rows,
 )
 from vidprompt.system.errors import DataError
-
-__all__ = ["Row", "drawn_table", "markdown_table", "metrics_rows", "print_table", "update_readme"]
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NOTE = (
@@ -62,7 +60,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 def print_table(dataset: str, markdown: bool = False, results: Path = Path("results")) -> None:
     """Print the table: drawn, or in Markdown."""
-    rows = metrics_rows(dataset, results)
+    rows = read_rows(dataset, results)
     if markdown:
         print(markdown_table(rows))
         return
@@ -116,7 +114,7 @@ def update_readme(
     path: Path = Path("README.md"), dataset: str = "demo", results: Path = Path("results")
 ) -> None:
     """Replace what stands between the markers of README.md. DataError when they are not there."""
-    table = markdown_table(metrics_rows(dataset, results))
+    table = markdown_table(read_rows(dataset, results))
     text = path.read_text("utf-8") if path.is_file() else ""
     begin, end = text.find(BEGIN), text.find(END)
     if begin < 0 or end < begin:

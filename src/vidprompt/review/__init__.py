@@ -166,7 +166,7 @@ def _stale_stages(head: Side) -> Iterator[Finding]:
 
 def _old_table(head: Side) -> Iterator[Finding]:
     """README.md's table has to be that of the results."""
-    from vidprompt.reporting.measures import metrics_rows
+    from vidprompt.reporting.measures import read_rows
     from vidprompt.reporting.table import BEGIN, END, markdown_table
 
     text = (head.read(README) or b"").decode("utf-8", "replace")
@@ -174,7 +174,7 @@ def _old_table(head: Side) -> Iterator[Finding]:
         return
     shown = text.partition(BEGIN)[2].partition(END)[0].strip()
     try:
-        wanted = markdown_table(metrics_rows("demo", head.root / "results")).strip()
+        wanted = markdown_table(read_rows("demo", head.root / "results")).strip()
     except UserError as error:
         yield Finding(README, f"its table cannot be compared: {error}")
         return

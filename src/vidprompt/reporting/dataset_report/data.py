@@ -18,7 +18,7 @@ from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import read_split
 from vidprompt.files.hashes import sha256
-from vidprompt.reporting.measures import Metrics, Row
+from vidprompt.reporting.measures import Results, Row
 from vidprompt.system.errors import DataError
 
 PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
@@ -63,7 +63,7 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
     chosen: dict[str, Row] = {}
     for row in rows:
         wanted = _HEADLINE.get(row.protocol)
-        if row.protocol not in chosen or (wanted in (None, row.key) and not row.named):
+        if row.protocol not in chosen or (wanted in (None, row.key) and not row.has_own_name):
             chosen[row.protocol] = row
     return [Headline(row, _verdict(row)) for row in chosen.values()]
 
@@ -163,27 +163,28 @@ def reliability_bins(
     return found
 
 
-def calibration_errors(metrics: Metrics, protocol: str, test: str) -> dict[str, float]:
+def calibration_errors(metrics: Results, protocol: str, test: str) -> dict[str, float]:
     """Method -> expected calibration error, mean over the usual splits of a test."""
     found = {}
     for method, by_protocol in metrics.items():
-        splits = by_protocol.get(protocol, {}).get("splits", {})
+        splits = by_protocol[protocol].splits if protocol in by_protocol else {}
         usual = [name for name in splits if measure_of(name) == protocol] or list(splits)
-        tests = [splits[name].get("tests", {}).get(test, {}) for name in usual]
-        errors = [one["ece"]["value"] for one in tests if "ece" in one]
+        tests = [splits[name].tests.get(test) for name in usual]
+        errors = [one.ece.value for one in tests if one and one.ece]
         if errors:
             found[method] = sum(errors) / len(errors)
     return found
 
 
-def tests_of(metrics: Metrics, protocol: str) -> list[str]:
+def tests_of(metrics: Results, protocol: str) -> list[str]:
     """The names of a protocol's tests, over its splits and methods."""
     return sorted(
         {
             test
             for by_protocol in metrics.values()
-            for split in by_protocol.get(protocol, {}).get("splits", {}).values()
-            for test in split.get("tests", {})
+            if protocol in by_protocol
+            for split in by_protocol[protocol].splits.values()
+            for test in split.tests
         }
     )
 
@@ -258,18 +259,18 @@ def split_files(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def provenance(metrics: Metrics, manifest_path: Path) -> dict[str, Any]:
+def provenance(metrics: Results, manifest_path: Path) -> dict[str, Any]:
     """Hashes of every result, of the manifest, and the versions this page was written with."""
     results = [
         {
             "method": method,
             "protocol": protocol,
-            "n": values.get("n"),
-            "listed": values.get("listed"),
-            "hashes": values.get("hashes") or {},
+            "n": result.n,
+            "listed": result.listed,
+            "hashes": result.hashes,
         }
         for method, by_protocol in metrics.items()
-        for protocol, values in by_protocol.items()
+        for protocol, result in by_protocol.items()
     ]
     manifest = sha256(manifest_path)[:12] if manifest_path.is_file() else ""
     return {"results": results, "manifest": manifest, "versions": _versions()}

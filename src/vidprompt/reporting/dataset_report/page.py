@@ -18,13 +18,13 @@ from vidprompt.reporting.dataset_report import data
 from vidprompt.reporting.dataset_report import frame_strips as pictures
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
-    Metrics,
+    Results,
     Row,
     order_methods,
     percent,
     points,
-    read_metrics,
-    rows_of,
+    read_results,
+    table_rows,
 )
 from vidprompt.system.errors import DataError
 
@@ -51,10 +51,10 @@ def write_report(
     dataset's own. `mosaic` pixelates the upper third of re-identification pictures (faces).
     What is missing (a method, frames, predictions) is left out. DataError without any metrics.
     """
-    metrics = read_metrics(dataset, results_root)
+    metrics = read_results(dataset, results_root)
     results, predictions = results_root / dataset, predictions_root / dataset
     methods = order_methods([*metrics, *(run.parent.name for run in results.glob("*/runs"))])
-    rows = rows_of(metrics)
+    rows = table_rows(metrics)
     cache = _cache(frames_folder)
     context = {
         "dataset": dataset,
@@ -133,7 +133,7 @@ def _test_title(protocol: str, test: str) -> str:
     return title if test == "test" else f"{title}: {test} classes"
 
 
-def _matrices(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+def _matrices(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Confusion matrices of the supervised and the base and novel tests, a panel a method."""
     found = []
     for protocol in ("supervised", "base_to_novel"):
@@ -184,7 +184,7 @@ def _xy(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
 
 
-def _classes(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+def _classes(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Accuracy by class, a chart a test."""
     found = []
     for protocol in ("supervised", "zero_shot", "base_to_novel"):
@@ -202,7 +202,7 @@ def _classes(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[di
     return found
 
 
-def _calibration(metrics: Metrics, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+def _calibration(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Reliability diagrams and calibration errors, one of each a test."""
     found = []
     for protocol in ("supervised", "zero_shot", "base_to_novel"):
