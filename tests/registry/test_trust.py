@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.pipeline.project import edit, run
+from tests.provenance.small_package import COMPOSE, STAGE, add_package, drop_dependency
 from tests.registry.project import (
     METRICS,
     NAME,
@@ -43,9 +44,9 @@ from vidprompt.system.errors import DataError, UserError
 BACKBONE = "data/backbone/tiny.safetensors"
 
 
-def checks(kind: str, stage: str = "candidate") -> list[Check]:
+def checks(kind: str, stage: str = "candidate", version: str = "") -> list[Check]:
     """As `register --check` has them, the clean tree aside."""
-    return [one for one in examine(NAME, stage).checks if one.kind == kind]
+    return [one for one in examine(NAME, stage, version).checks if one.kind == kind]
 
 
 def objects(root: Path, path: str) -> tuple[str, ...]:
@@ -97,6 +98,36 @@ def test_a_dependency_that_was_taken_out_of_the_pipeline(project: Path) -> None:
     commit(project, "nobody looks at the parameters")
     with pytest.raises(UserError, match=r"out of date are train \(.*is in dvc.lock and not in"):
         register(NAME, "candidate")
+
+
+@pytest.mark.parametrize("at_a_commit", [False, True])
+def test_code_that_is_no_dependency(project: Path, at_a_commit: bool) -> None:
+    add_package(project, "train", "train")
+    commit_outputs(project)
+    commit(project, "with the package's sources")
+    version = register(NAME, "candidate").version.version if at_a_commit else ""
+    assert all(one.passed for one in checks("pipeline", version=version))
+    drop_dependency(project, "train", COMPOSE)
+    commit(project, "an edit of the composition is seen by nobody")
+    if at_a_commit:
+        version = register_unchecked(project)
+    said = checks("pipeline", version=version)[0].problem
+    assert f"train (`{COMPOSE}` is run by it and is no dependency)" in said
+    if not at_a_commit:
+        with pytest.raises(UserError, match="compose.py` is run by it and is no dependency"):
+            register(NAME, "candidate")
+    (project / COMPOSE).write_text("def (")
+    commit(project, "it cannot be parsed")
+    assert "the imports of `vidprompt train` cannot be read" in checks("pipeline")[0].problem
+    (project / STAGE.format("train")).unlink()
+    commit(project, "the stage is not where stages are")
+    assert "the code of `vidprompt train` is not known" in checks("pipeline")[0].problem
+
+
+def register_unchecked(project: Path) -> str:
+    """A version that someone tagged by hand."""
+    run("git", "tag", "-a", f"{NAME}@v9.0.0", "-m", "by hand", folder=project)
+    return "v9.0.0"
 
 
 def test_a_file_in_a_folder_that_another_stage_wrote(project: Path) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from dvc.repo import Repo
 from tests.pipeline.project import run
+from tests.provenance.small_package import COMPOSE, NETWORK, add_package, drop_dependency
 from tests.review import project
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
-from vidprompt.provenance.proof import Finding, undeclared
+from vidprompt.provenance.lock_check import undeclared
+from vidprompt.provenance.lock_report import Finding
 from vidprompt.provenance.revision import Revision, is_well_formed
 from vidprompt.recompute.lists import Known, of_result
 from vidprompt.recompute.results import _computed, _same_rows
@@ -82,6 +84,22 @@ def test_a_dependency_is_dropped(folder: Path) -> None:
     found = _found(folder)
     assert not any(f.subject == "evaluate@ez_clip" for f in found.findings)
     assert "- `src/model.py`: no longer an input, 1 stage" in as_markdown(found)
+
+
+def test_code_that_is_no_dependency(folder: Path) -> None:
+    add_package(folder, "evaluate", "evaluate")
+    project.commit(folder, "With the package's sources")
+    assert _said(folder) == ""
+    (folder / ".dvcignore").write_text("network.py\n")
+    assert f"{NETWORK}: stages run it and .dvcignore hides it from DVC" in _said(folder)
+    (folder / ".dvcignore").unlink()
+    drop_dependency(folder, "evaluate", COMPOSE)
+    drop_dependency(folder, "evaluate", "src/vidprompt/models")
+    project.commit(folder, "Without two of them")
+    assert _said(folder) == (
+        f"evaluate@ez_clip: `{COMPOSE}` and 1 more are run by it and are no dependencies: "
+        "run `vidprompt activate`, then `dvc repro`"
+    )
 
 
 @pytest.mark.parametrize(

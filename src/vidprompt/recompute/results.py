@@ -11,7 +11,7 @@ from typing import Any
 
 from vidprompt.config import paths
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.proof import Finding
+from vidprompt.provenance.lock_report import Finding
 from vidprompt.provenance.revision import Revision
 from vidprompt.recompute import lists as recount_lists
 from vidprompt.reporting.markdown import plain, several
@@ -143,7 +143,7 @@ def _tables(head: Revision, file: Path, folder: Path) -> Iterator[Finding]:
         path = (folder / name).as_posix()
         content = head.read(path)
         if content is None:
-            continue  # `proof` misses it
+            continue  # the check of dvc.lock reports it
         try:
             words = dict.fromkeys(_WORDS, str)
             same = _same_rows(

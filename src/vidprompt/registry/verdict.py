@@ -123,13 +123,13 @@ def check_tree(root: Path) -> Check:
 def _pipeline(model: Declared, judged: list[Judged], project: DvcProject) -> Iterator[Check]:
     """Is all that the results follow from as dvc.lock has it, and of one piece?"""
     from vidprompt.config import paths
-    from vidprompt.provenance.lock_check import follow
+    from vidprompt.provenance.lock_check import check_upstream
 
     results = {paths.results(j.dataset, model.method, j.protocol) / "metrics.json" for j in judged}
     validations = {paths.validation(dataset) for dataset in {model.dataset, *_datasets(judged)}}
     outputs = sorted(path.as_posix() for path in {*results, *validations})
     try:
-        found = follow(project, [model.path, *outputs])
+        found = check_upstream(project, [model.path, *outputs])
     except UserError as error:
         yield Check("pipeline", "dvc.lock", "–", "up to date", str(error))
         return
@@ -143,7 +143,7 @@ def _pipeline(model: Declared, judged: list[Judged], project: DvcProject) -> Ite
     said = f"{len(stages)} stages out of date" if stages else "up to date"
     yield Check("pipeline", "dvc.lock", said, "up to date", problem)
     if found.unlinked:
-        said = f"{len(found.unlinked)} of {found.links} not followed"
+        said = f"{found.unlinked} of {found.links} not followed"
         yield Check("links", "dvc.lock", said, "all", done=False)
     else:
         yield Check("links", "dvc.lock", f"{found.links} followed", "all")

@@ -9,7 +9,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
-from vidprompt.provenance.proof import Finding
+from vidprompt.provenance.lock_report import Finding
 from vidprompt.review.findings import Review
 from vidprompt.review.sides import Side, find_sides
 from vidprompt.system.errors import UserError
@@ -39,8 +39,8 @@ def review(
 
 
 def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) -> Review:
-    from vidprompt.provenance import proof
     from vidprompt.provenance.dvc_project import DvcProject
+    from vidprompt.provenance.lock_check import check_project
     from vidprompt.recompute import results as recount
     from vidprompt.review import (
         cost_diff,
@@ -53,7 +53,7 @@ def _review(base: str, remotes: bool, draw: bool, root: Path, out: Path | None) 
 
     one, two = find_sides(root, base, out)
     with DvcProject(two, remotes=remotes) as store:
-        pipeline = proof.pipeline(two, store)
+        pipeline = check_project(store)
         again = recount.recount(two, store)
         results, unchanged = result_diff.differences(one, two, store)
         data = data_diff.data(one, two, store)

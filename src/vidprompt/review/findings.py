@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vidprompt.provenance.proof import Finding, Pipeline
+from vidprompt.provenance.lock_report import Finding, LockReport
 from vidprompt.provenance.revision import Result
 from vidprompt.recompute.results import Recount
 from vidprompt.reporting.markdown import plain, several
@@ -27,7 +27,7 @@ class Review:
 
     base: Side
     head: Side
-    pipeline: Pipeline
+    pipeline: LockReport
     recount: Recount
     others: tuple[Finding, ...]
     results: Sequence[ResultDiff]
