@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import pyarrow as pa
 
 from vidprompt.comparison.per_video import measured, read_per_video
 from vidprompt.config import paths
+from vidprompt.provenance.dvc_project import DvcProject
+from vidprompt.provenance.revision import Revision, find_commit, try_git
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -123,85 +124,46 @@ def _similar(address: Address) -> str:
 
 
 def _of_revision(text: str, address: Address) -> Result:
-    revision = address.revision
-    names = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    found = _git(address.root, *names)
-    if found is None:
-        if _git(address.root, "rev-parse", "--git-dir") is None:
+    name = address.revision
+    commit = find_commit(address.root, name)
+    if commit is None:
+        root = address.root.absolute()
+        if try_git(root, "rev-parse", "--git-dir") is None:
             raise UserError(
-                f"{text}: {address.root.absolute()} is no git repository, so it has no revisions: leave "
-                f"@{revision} out, or run this in a clone"
+                f"{text}: {root} is no git repository, so it has no revisions: leave @{name} out, or run "
+                "this in a clone"
             )
-        raise UserError(f"{text}: git knows no revision {revision!r} in {address.root.absolute()}")
-    commit = found.decode().strip()
-    content = _git(address.root, "show", f"{commit}:./{address.metrics.as_posix()}")
+        raise UserError(f"{text}: git knows no revision {name!r} in {root}")
+    revision = Revision(address.root, commit)
+    content = revision.read(address.metrics.as_posix())
     if content is None:
-        raise UserError(f"Revision {revision} ({commit[:7]}) has no {address.metrics}")
-    metrics = _parsed(content, f"{address.metrics} of {revision}")
-    tracked, failed = _tracked(address, commit)
-    if tracked is None:
+        raise UserError(f"Revision {name} ({revision.shown}) has no {address.metrics}")
+    metrics = _parsed(content, f"{address.metrics} of {name}")
+    predictions, searched = _predictions(revision, address)
+    if predictions is None:
         missing = (
             f"The predictions of {text} are neither in DVC's cache nor in a remote that is configured "
-            f"here: check {revision} out where they were made and `dvc push`, or `git worktree add "
-            f"FOLDER {revision}`, `dvc repro` there and compare with FOLDER/{address.metrics.parent}"
-            + (f" ({'; '.join(failed)})" if failed else "")
+            f"here{searched}: check {name} out where they were made and `dvc push`, or `git worktree add "
+            f"FOLDER {name}`, `dvc repro` there and compare with FOLDER/{address.metrics.parent}"
         )
         return Result(text, metrics, None, missing, commit)
-    name = f"{address.predictions} of {revision}"
-    videos = read_per_video(pa.BufferReader(tracked), address.protocol, name)
+    source = pa.BufferReader(predictions)
+    videos = read_per_video(source, address.protocol, f"{address.predictions} of {name}")
     return Result(text, metrics, videos, commit=commit)
 
 
-def _git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints, None when it fails. UserError without git."""
+def _predictions(revision: Revision, address: Address) -> tuple[bytes | None, str]:
+    """The bytes of a revision's predictions, or None and where they were looked for."""
+    path = address.predictions.as_posix()
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True)
-    except FileNotFoundError as error:
-        raise UserError("git is not installed: a revision cannot be read without it") from error
-    return done.stdout if done.returncode == 0 else None
-
-
-def _tracked(address: Address, commit: str) -> tuple[bytes | None, list[str]]:
-    """The predictions as that revision's dvc.lock names them, or None; and which remotes failed, how."""
-    import dvc.api
-    from dvc.exceptions import PathMissingError
-
-    failed = []
-    for remote, settings in _stores(address.root):
-        try:
-            content: bytes = dvc.api.read(
-                address.predictions.as_posix(),
-                repo=str(address.root),
-                rev=commit,
-                remote=remote,
-                mode="rb",
-                config=settings,
-            )
-        except PathMissingError:
-            continue
-        except Exception as error:  # each kind of storage has its own: the next one may have them
-            failed.append(f"{remote or 'the default remote'}: {error}".splitlines()[0])
-            continue
-        return content, []
-    return None, failed
-
-
-def _stores(root: Path) -> Iterator[tuple[str | None, dict[str, Any]]]:
-    """Where DVC may have them: its cache and the default remote (None), then every other remote.
-
-    With the settings of today, `.dvc/config.local` too: DVC would take those of the revision.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(str(root)) as repo:
-            cache, remotes = dict(repo.config["cache"]), dict(repo.config["remote"])
-    except DvcException:  # no project of DVC's
-        return
-    yield None, {"cache": cache}
-    for name in sorted(remotes):
-        yield name, {"cache": cache, "remote": {name: dict(remotes[name])}}
+        with DvcProject(revision) as project:
+            md5 = project.tracked_md5(path)
+            if md5 is None:
+                return revision.read(path), ""
+            file = project.find(md5)
+            return (file.read_bytes(), "") if file else (None, f" ({project.searched(md5)})")
+    except UserError as error:  # no DVC project
+        return None, f" ({error})"
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:

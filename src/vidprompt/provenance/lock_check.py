@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -188,7 +189,8 @@ class _Code:
     def __init__(self, project: DvcProject) -> None:
         revision, start = project.revision, f"{SOURCE_FOLDER}/"
         names = (path.removeprefix(start) for path in revision.files if path.startswith(start))
-        self._tree = SourceTree(frozenset(names), lambda name: revision.read(start + name) or b"")
+        read = cache(lambda name: revision.read(start + name) or b"")
+        self._tree = SourceTree(frozenset(names), read)
         self._repo = project.repo
         self._files: dict[str, list[str]] = {}
 
