@@ -9,12 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from tests.reference.accuracy import (
+    mean_class_accuracy,
+    per_class_accuracy,
+    within_group_accuracy,
+)
 
 from vidprompt.comparison.per_video import read_per_video
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features
-from vidprompt.metrics import classification as c
 from vidprompt.metrics import predictions
+from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.metrics.predictions import (
     PredictionsFile,
     predict,
@@ -23,6 +28,7 @@ from vidprompt.metrics.predictions import (
     without_lists,
 )
 from vidprompt.metrics.recognition import metrics_of, per_class, reliabilities
+from vidprompt.metrics.scores import Ensemble
 from vidprompt.system.errors import DataError
 
 NAMES = [f"class {i}" for i in range(8)]
@@ -52,14 +58,14 @@ def test_metrics_of_the_file_are_those_of_the_scores(tmp_path: Path) -> None:
         file.write_table(table)
     tests, summary = metrics_of(read_predictions(path))
     found, labels = tests["supervised_split1"]["test"], np.array(subset.labels)
-    assert found["top1"]["value"] == round(c.top1(scores, labels), 6)
-    assert found["top5"]["value"] == round(c.top5(scores, labels), 6)
-    assert found["mean_class"]["value"] == round(c.mean_class_accuracy(scores, labels), 6)
-    accuracy, chance = c.within_group_accuracy(scores, labels, [GROUPS["pair"][n] for n in NAMES])
+    assert found["top1"]["value"] == round(top_k_accuracy(scores, labels), 6)
+    assert found["top5"]["value"] == round(top_k_accuracy(scores, labels, 5), 6)
+    assert found["mean_class"]["value"] == round(mean_class_accuracy(scores, labels), 6)
+    accuracy, chance = within_group_accuracy(scores, labels, [GROUPS["pair"][n] for n in NAMES])
     assert found["within"]["pair"]["value"] == round(accuracy, 6)
     assert found["within"]["pair"]["chance"] == chance == 0.5
     assert list(found["within"]) == ["pair"]  # the other groups are of other classes
-    gap = abs(c.top1(scores, labels) - scores.max(axis=1).mean(dtype=np.float64))
+    gap = abs(top_k_accuracy(scores, labels) - scores.max(axis=1).mean(dtype=np.float64))
     assert found["ece"] == {"value": round(gap, 6), "n": 120, "bins": 15}  # all in one bin
     for name in ("top1", "top5", "mean_class"):
         low, high = found[name]["ci95"]
@@ -67,7 +73,7 @@ def test_metrics_of_the_file_are_those_of_the_scores(tmp_path: Path) -> None:
         assert summary["supervised"][name] == found[name]
     kept = np.stack(pq.read_table(path, columns=["scores"])["scores"].to_pylist())
     assert (kept == scores.astype(np.float16)).all()
-    assert c.top1(kept, labels) != c.top1(scores, labels)  # why ranks are kept
+    assert top_k_accuracy(kept, labels) != top_k_accuracy(scores, labels)  # why ranks are kept
 
 
 def test_columns_are_those_of_a_plain_loop() -> None:
@@ -106,7 +112,7 @@ def _encoded(n: int, missing: set[int]) -> tuple[Split, Features]:
 
 
 @pytest.mark.parametrize("ensemble", ["softmax_sum", "mean_feature"])
-def test_blocks_make_no_difference(ensemble: c.Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_make_no_difference(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
     split, features = _encoded(23, {4, 22})
     whole = pa.concat_tables(predict("s", split, features, ensemble, GROUPS))
     assert whole["video_id"].to_pylist() == features.videos
@@ -177,7 +183,7 @@ def test_plots_data_are_of_every_test_in_the_order_of_its_classes() -> None:
     for test, n, names in (("one", 40, NAMES), ("two", 20, NAMES[::-1])):
         rows = found[found["test"] == test]
         labels = np.array(subset.labels[:n])
-        shares = c.per_class_accuracy(scores[:n], labels)
+        shares = per_class_accuracy(scores[:n], labels)
         there = [name for name in names if name in {NAMES[x] for x in labels}]
         assert rows["class"].tolist() == there
         assert rows["n"].sum() == n

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vidprompt.metrics.bootstrap import VideoValues, percentile_interval, resample_tests
 from vidprompt.metrics.recognition import metrics_of
-from vidprompt.metrics.resampling import Outcomes, percentiles, resampled
 
 Hits = dict[tuple[str, str], list[bool]]
 
@@ -112,15 +112,17 @@ def test_the_interval_of_the_harmonic_mean_is_of_joint_draws() -> None:
     for half in ("base", "novel"):
         assert summary[half]["top1"] == tests["base_to_novel_full"][half]["top1"]
     base, novel = (
-        Outcomes(
+        VideoValues(
             np.array([f"{half}/{i}" for i in range(len(right))]),
             np.array(right, float)[:, None],
             np.zeros(len(right), np.int64),
         )
         for (_, half), right in hits.items()
     )
-    b, n = (samples[:, 0] for samples in resampled([base, novel]))
-    assert summary["hm"]["ci95"] == pytest.approx(percentiles(2 * b * n / (b + n)), abs=1e-6)
+    b, n = (samples[:, 0] for samples in resample_tests([base, novel]))
+    assert summary["hm"]["ci95"] == pytest.approx(
+        percentile_interval(2 * b * n / (b + n)), abs=1e-6
+    )
     assert summary["hm"]["value"] == pytest.approx(2 * 0.7 * 0.4 / 1.1, abs=1e-6)
 
 

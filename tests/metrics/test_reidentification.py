@@ -12,8 +12,8 @@ import pytest
 
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features
+from vidprompt.metrics.bootstrap import percentile_interval, resampled_means
 from vidprompt.metrics.reidentification import evaluate_reid
-from vidprompt.metrics.uncertainty import bootstrap_interval
 from vidprompt.recompute.metrics import recomputed
 from vidprompt.system.errors import DataError
 
@@ -58,8 +58,8 @@ def test_metrics_come_from_the_predictions_alone(tmp_path: Path) -> None:
         curve = curves[curves["protocol"] == protocol].set_index("rank")["value"]
         for k in (1, 5, 10):
             assert found[f"R-{k}"]["value"] == curve[k] == round((rows["rank"] < k).mean(), 6)
-        low, high = bootstrap_interval(
-            rows["average_precision"], clusters=rows["label"].tolist(), seed=0
+        low, high = percentile_interval(
+            resampled_means(rows["average_precision"], rows["label"].tolist(), seed=0)
         )
         assert found["mAP"]["ci95"] == [round(low, 6), round(high, 6)]
 

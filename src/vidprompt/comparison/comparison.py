@@ -21,7 +21,7 @@ from vidprompt.comparison.pairing import Coverage, pair
 from vidprompt.comparison.per_video import HITS, KEYS, RETRIEVAL, measured
 from vidprompt.comparison.results import Result
 from vidprompt.data.splits.names import measure_of
-from vidprompt.metrics.uncertainty import mcnemar_exact, paired_bootstrap, resampled_sums
+from vidprompt.metrics.bootstrap import mcnemar_exact, paired_bootstrap, resampled_sums
 from vidprompt.system.errors import UserError
 
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95

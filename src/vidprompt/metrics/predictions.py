@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features, takes_all_frames
 from vidprompt.metrics import classification as c
+from vidprompt.metrics.scores import Ensemble, class_probabilities
 from vidprompt.system.errors import DataError
 
 MAX_SCORES = 1000  # classes up to which all scores are kept
@@ -45,7 +46,7 @@ def schema(groupings: Iterable[str]) -> pa.Schema:
 
 
 def predict(
-    name: str, split: Split, features: Features, ensemble: c.Mode, groups: Groups
+    name: str, split: Split, features: Features, ensemble: Ensemble, groups: Groups
 ) -> Iterator[pa.Table]:
     """Predictions for every test of the split file `name`, some videos at a time.
 
@@ -61,7 +62,7 @@ def predict(
         text = features.text[f"{name}/{test}"]
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            scores = c.class_probabilities(
+            scores = class_probabilities(
                 features.video[rows[part]], text, features.logit_scale, ensemble
             )
             yield tabulate(name, test, subset, positions[part], scores, groups)

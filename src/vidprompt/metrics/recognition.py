@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from vidprompt.data.splits.names import measure_of
 from vidprompt.metrics import classification as c
+from vidprompt.metrics.bootstrap import VideoValues, percentile_interval, resample_tests
 from vidprompt.metrics.calibration import BINS, reliability
 from vidprompt.metrics.predictions import COUNT, RANK
-from vidprompt.metrics.resampling import Outcomes, percentiles, resampled
 
 Key = tuple[str, str]  # split, test
 
@@ -28,7 +28,7 @@ def rounded(value: float) -> float:
 
 def with_interval(value: float, samples: NDArray[np.float64]) -> dict[str, Any]:
     """A number with the 95 % interval of its bootstrap samples (R,)."""
-    return {"value": rounded(value), "ci95": [rounded(end) for end in percentiles(samples)]}
+    return {"value": rounded(value), "ci95": [rounded(end) for end in percentile_interval(samples)]}
 
 
 class Bootstrap:
@@ -45,13 +45,13 @@ class Bootstrap:
         self.numbers = ["top1", "top5", *self.groupings, "mean_class"]
         self._own: dict[Key, NDArray[np.float64]] = {}
 
-    def outcomes(self, key: Key) -> Outcomes:
+    def outcomes(self, key: Key) -> VideoValues:
         """Hits of every video, in the order of `numbers`: 0 or 1 (0 where no such group is known)."""
         rows = self.tests[key]
         hits = [rows["rank"] < 1, rows["rank"] < 5]
         hits += [rows[f"{RANK}{name}"] < 1 for name in self.groupings]
         values = np.stack([hit.to_numpy() for hit in hits], axis=1).astype(np.float64)
-        return Outcomes(rows["video_id"].to_numpy(), values, pd.factorize(rows["label"])[0])
+        return VideoValues(rows["video_id"].to_numpy(), values, pd.factorize(rows["label"])[0])
 
     def samples(self, keys: Sequence[Key]) -> list[NDArray[np.float64]]:
         """A test: (R, len(numbers)), from draws that the tests share."""
@@ -59,9 +59,9 @@ class Bootstrap:
         if all(np.array_equal(first, self.tests[key]["video_id"]) for key in keys[1:]):
             for key in keys:  # the draws are then those of each test alone
                 if key not in self._own:
-                    self._own[key] = resampled([self.outcomes(key)])[0]
+                    self._own[key] = resample_tests([self.outcomes(key)])[0]
             return [self._own[key] for key in keys]
-        return resampled([self.outcomes(key) for key in keys])
+        return resample_tests([self.outcomes(key) for key in keys])
 
     def mean(self, keys: Sequence[Key], number: str) -> NDArray[np.float64]:
         """(R,) samples of the mean over tests of one of the `numbers`."""

@@ -10,10 +10,9 @@ import pandas as pd
 
 from vidprompt.data.splits.split_file import Split
 from vidprompt.inference.feature_store import Features, takes_all_frames
-from vidprompt.metrics.recognition import rounded
-from vidprompt.metrics.resampling import SEED
+from vidprompt.metrics.bootstrap import resampled_means
+from vidprompt.metrics.recognition import rounded, with_interval
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval, ranked_gallery
-from vidprompt.metrics.uncertainty import bootstrap_interval
 from vidprompt.system.errors import DataError
 
 RANKS = (1, 5, 10)
@@ -51,13 +50,7 @@ def retrieval_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         values = {f"R-{k}": (rows["rank"] < k).to_numpy(np.float64) for k in RANKS}
         values["mAP"] = rows["average_precision"].to_numpy(np.float64)
         metrics[str(protocol)] = {"n": len(rows)} | {
-            name: {
-                "value": rounded(value.mean()),
-                "ci95": [
-                    rounded(end)
-                    for end in bootstrap_interval(value, clusters=rows["label"], seed=SEED)
-                ],
-            }
+            name: with_interval(value.mean(), resampled_means(value, rows["label"]))
             for name, value in values.items()
         }
     return metrics

@@ -22,14 +22,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
+from vidprompt.metrics.scores import unit_vectors
 from vidprompt.system.errors import DataError
 
 PROTOCOLS: tuple[str, ...] = ("general", "clothes-changing", "same-clothes")
-PAIRS = (
-    16_000_000  # compared at a time: 64 MB of distances, and as much again of what goes with them
-)
+PAIRS = 16_000_000  # compared at a time: 128 MB of cosines, then 64 MB of distances and as much of masks
 Array = npt.NDArray[Any]
 
 
@@ -117,7 +115,7 @@ def evaluate_retrieval(
     """CMC and mAP of (Q, E) query features against (G, E) gallery features.
 
     Features need not be normalised. `chunk` queries are compared at a time, in O(chunk · G) memory;
-    as many as fit in about 200 MB unless given.
+    as many as fit in about 250 MB unless given. The same on every processor (see `metrics.scores`).
     """
     if not ranks or min(ranks) < 1:
         raise ValueError(f"ranks count from 1, got {ranks}")
@@ -201,20 +199,14 @@ def removed(query: RetrievalSet, gallery: RetrievalSet, protocol: str) -> Array:
 
 
 def _unit(features: Array, rows: int, name: str) -> Array:
-    """Rows divided by their length, (rows, E) float32; a zero row stays zero."""
+    """Unit vectors (rows, E), checked. Raises DataError for features that are not finite."""
     features = np.asarray(features)
     if features.ndim != 2 or len(features) != rows:
         raise ValueError(f"{name} features are {features.shape}, expected ({rows}, E)")
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
         raise DataError(f"The {name} features hold nan or inf, first in row {bad}.")
-    # divide by the largest entry first: squares of large or small float32 leave their range
-    features = features.astype(np.float32)
-    tiny = np.finfo(np.float32).tiny
-    features /= np.abs(features).max(1, keepdims=True, initial=tiny)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: Array = features / np.maximum(length, tiny)
-    return unit
+    return unit_vectors(features)
 
 
 def _blocks(
@@ -239,9 +231,7 @@ def _blocks(
     for start in range(0, len(query), chunk):
         rows = slice(start, start + chunk)
         part = RetrievalSet(query.person[rows], query.camera[rows], query.clothes[rows])
-        with threadpool_limits(1, "blas"):  # more would change the last digits with their number
-            distance = left[rows] @ right.T
-        np.negative(distance, out=distance)
+        distance = -(left[rows] @ right.T).astype(np.float32)
         gone = removed(part, gallery, protocol)
         distance[gone] = np.inf
         same = part.person[:, None] == gallery.person

@@ -10,8 +10,9 @@ import torch.distributed as dist
 
 from vidprompt.data.clips.loading import TestClips
 from vidprompt.inference.encoding import encode_videos
-from vidprompt.metrics.classification import Mode, class_probabilities, top1
+from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
+from vidprompt.metrics.scores import Ensemble, class_probabilities
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.progress import Progress
@@ -36,7 +37,7 @@ class Validator:
         *,
         classes: Sequence[str] | None,
         prompts: PromptSet,
-        ensemble: Mode,
+        ensemble: Ensemble,
         rank: int = 0,
         count: int = 1,
     ) -> None:
@@ -57,7 +58,7 @@ class Validator:
         text = self.model.encode_classes(self.classes, self.prompts).float().cpu().numpy()
         scale = float(self.model.logit_scale)
         scores = class_probabilities(features, text, scale, self.ensemble)
-        return top1(scores, self.labels)
+        return top_k_accuracy(scores, self.labels)
 
     def _features(self) -> np.ndarray:
         """(N, views, E), in the order of the videos."""

@@ -18,11 +18,11 @@ from vidprompt.files.atomic import replacing, write_text
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
 from vidprompt.metrics import recognition
-from vidprompt.metrics.classification import ensemble_mode
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
 from vidprompt.metrics.result import VERSION, parse_result, write_result
+from vidprompt.metrics.scores import ensemble_mode
 from vidprompt.pipeline.lineage import check_lineage, lineage
 from vidprompt.system.errors import DataError
 

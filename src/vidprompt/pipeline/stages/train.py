@@ -20,7 +20,7 @@ from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, Subset, read_split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.metrics.classification import ensemble_mode
+from vidprompt.metrics.scores import ensemble_mode
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import configured_model

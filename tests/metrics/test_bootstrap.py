@@ -1,4 +1,4 @@
-"""Intervals cover what they should; the paired test agrees with sums of binomials."""
+"""Intervals cover what they should, tests share draws, and paired tests are sums of binomials."""
 
 from __future__ import annotations
 
@@ -8,14 +8,31 @@ from math import comb
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike, NDArray
 
-from vidprompt.metrics import uncertainty
-from vidprompt.metrics.uncertainty import (
-    bootstrap_interval,
+from vidprompt.metrics import bootstrap
+from vidprompt.metrics.bootstrap import (
+    RESAMPLES,
+    VideoValues,
+    draw_counts,
     mcnemar_exact,
     paired_bootstrap,
+    percentile_interval,
+    resample_tests,
+    resampled_means,
     resampled_sums,
 )
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    return percentile_interval(resampled_means(values, clusters, resamples, seed), level)
 
 
 def test_seeded_and_around_the_mean() -> None:
@@ -39,7 +56,7 @@ def test_is_the_plain_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [values[people == "abcd"[unit]] for unit in drawn]
         means.append(np.concatenate(rows).mean())
     low, high = np.quantile(means, [0.025, 0.975])
-    monkeypatch.setattr(uncertainty, "_CHUNK_DRAWS", 200 * 4)
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 200 * 4)
     found = bootstrap_interval(values, clusters=people, resamples=200, seed=7)
     assert found == pytest.approx((low, high))
 
@@ -138,7 +155,7 @@ def test_resampled_sums_are_seeded_and_know_no_order(monkeypatch: pytest.MonkeyP
     sums = resampled_sums(rows, resamples=50, seed=1)
     assert (sums == resampled_sums(rows[::-1], resamples=50, seed=1)).all()
     assert (sums != resampled_sums(rows, resamples=50, seed=2)).any()
-    monkeypatch.setattr(uncertainty, "_CHUNK_DRAWS", 30 * 7)
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 30 * 7)
     assert resampled_sums(rows, resamples=50, seed=1) == pytest.approx(sums)
     for bad in (np.zeros((0, 2)), np.zeros(3), np.full((2, 1), np.nan)):
         with pytest.raises(ValueError, match="rows"):
@@ -166,3 +183,104 @@ def test_paired_bootstrap_rejects_as_often_as_it_says() -> None:
         sums = resampled_sums(gain[:, None], resamples=400, seed=trial)
         rejected += paired_bootstrap(sums[:, 0] / 60, changed=60)[2] < 0.05
     assert 0.02 <= rejected / trials <= 0.09
+
+
+def _values(n: int, seed: int, first: int = 0, classes: int = 4) -> VideoValues:
+    """Hits of n videos, numbered from `first`."""
+    generator = np.random.default_rng(seed)
+    hits = generator.random((n, 2)) < (0.4, 0.8)
+    names = np.array([f"v{i}" for i in range(first, first + n)], dtype=object)
+    return VideoValues(names, hits.astype(np.float64), generator.integers(classes, size=n))
+
+
+def _naive(tests: list[VideoValues], resamples: int, seed: int) -> list[NDArray[np.float64]]:
+    """Draw by draw, video by video; NaN where nothing is drawn."""
+    names = list(dict.fromkeys(name for test in tests for name in test.videos))
+    generator = np.random.default_rng(seed)
+    found: list[list[list[float]]] = [[] for _ in tests]
+    for _ in range(resamples):
+        drawn = [names[i] for i in generator.integers(0, len(names), size=len(names))]
+        for test, rows in zip(tests, found, strict=True):
+            place = {name: i for i, name in enumerate(test.videos)}
+            chosen = [place[name] for name in drawn if name in place]
+            if not chosen:
+                rows.append([np.nan] * 3)
+                continue
+            by_class: dict[int, list[float]] = {}
+            for i in chosen:
+                by_class.setdefault(int(test.classes[i]), []).append(test.values[i, 0])
+            means = [float(np.mean([test.values[i, k] for i in chosen])) for k in (0, 1)]
+            rows.append([*means, float(np.mean([np.mean(v) for v in by_class.values()]))])
+    return [np.array(rows) for rows in found]
+
+
+def test_of_one_test_they_are_the_bootstrap_by_video() -> None:
+    test = _values(83, seed=1)
+    (samples,) = resample_tests([test], seed=5)
+    for column in (0, 1):
+        plain = bootstrap_interval(test.values[:, column], seed=5)
+        assert percentile_interval(samples[:, column]) == plain
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 100])
+def test_is_the_loop_for_tests_that_share_videos(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", chunk)
+    tests = [_values(9, seed=1), _values(7, seed=2, first=5), _values(1, seed=3, first=3)]
+    found = resample_tests(tests, resamples=60, seed=4)
+    naive = _naive(tests, resamples=60, seed=4)
+    assert np.isnan(naive[2]).any()  # its one video is not in every draw
+    for one, other in zip(found, naive, strict=True):
+        np.testing.assert_allclose(one, other, equal_nan=True)
+    low, high = percentile_interval(found[2][:, 0])
+    assert low == high == tests[2].values[0, 0]
+
+
+def test_a_video_in_two_lists_is_drawn_for_both_at_once() -> None:
+    same, other = _values(100, seed=1), _values(100, seed=1, first=100)
+
+    def width(tests: list[VideoValues]) -> float:
+        low, high = percentile_interval(np.mean([s[:, 0] for s in resample_tests(tests)], axis=0))
+        return high - low
+
+    alone = width([same])
+    assert width([same, same]) == alone  # the mean over two seeds knows no more videos
+    assert width([same, other]) == pytest.approx(alone / 2**0.5, rel=0.12)
+
+
+def test_coverage_of_the_mean_over_small_classes_of_unequal_size() -> None:
+    generator = np.random.default_rng(8)
+    sizes, trials = np.repeat([2, 3, 6, 20], 6), 200
+    skill = generator.permutation(np.linspace(0.2, 0.9, len(sizes)))
+    classes = np.repeat(np.arange(len(sizes)), sizes)
+    names = np.arange(len(classes))
+    inside = {"by video": 0, "by class": 0}
+    for trial in range(trials):
+        hits = (generator.random(len(classes)) < skill[classes]).astype(np.float64)
+        (samples,) = resample_tests([VideoValues(names, hits[:, None], classes)], 300, seed=trial)
+        right = np.bincount(classes, hits) / sizes
+        by_class = (generator.binomial(sizes, right, (300, len(sizes))) / sizes).mean(axis=1)
+        for name, drawn in (("by video", samples[:, -1]), ("by class", by_class)):
+            low, high = percentile_interval(drawn)
+            inside[name] += low <= skill.mean() <= high
+    assert 0.92 <= inside["by video"] / trials <= 0.99
+    assert inside["by class"] / trials < 0.92  # too narrow: why videos are drawn
+
+
+def test_counts_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.concatenate(list(draw_counts(30, 50, seed=2)))
+    assert whole.shape == (50, 30)
+    assert (whole.sum(axis=1) == 30).all()
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 70)
+    assert (np.concatenate(list(draw_counts(30, 50, seed=2))) == whole).all()
+
+
+def test_refuses_what_is_no_value() -> None:
+    names, classes = np.array(["a", "b"]), np.array([0, 1])
+    with pytest.raises(ValueError, match="for 2 videos"):
+        VideoValues(names, np.ones((3, 1)), classes)
+    with pytest.raises(ValueError, match="finite"):
+        VideoValues(names, np.array([[1.0], [np.nan]]), classes)
+    with pytest.raises(ValueError, match="at least one video"):
+        VideoValues(names[:0], np.ones((0, 1)), classes[:0])
