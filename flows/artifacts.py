@@ -15,10 +15,11 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.dvc_stage import Children
-from flows.pictures import data_uri, loss_curves, measure_bars
+from flows.pictures import loss_curves, measure_bars
 from flows.progress import artifact_key
 from vidprompt.config import paths
 from vidprompt.metrics.result import read_result
+from vidprompt.reporting.charts import data_uri
 from vidprompt.reporting.markdown import table
 from vidprompt.reporting.measures import percent, points, table_rows
 from vidprompt.review.report import MARKS

@@ -448,4 +448,4 @@ def test_charts_follow_the_theme_and_explain_their_marks() -> None:
     assert 'role="img" aria-label="label"' in drawn
     known = {f"var(--{name})" for name in charts.COLOURS}
     assert set(re.findall(r"var\(--\w+\)", drawn)) <= known
-    assert charts.png(charts.bars([row], ["m", "n"]), "t").startswith(b"\x89PNG")
+    assert charts.png(charts.bars([row], ["m", "n"]), title="t").startswith(b"\x89PNG")

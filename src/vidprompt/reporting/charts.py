@@ -50,7 +50,7 @@ DASHES = ([1, 0], [5, 3], [1.5, 3], [7, 3, 1.5, 3])
 LABELLED = 64  # classes that can still be named along an axis
 LONGEST_NAME = 28  # characters of a class name on an axis
 MOST_POINTS = 240  # of a line
-PNG_COLOURS = 64
+PNG_COLOURS = 128
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # names the format, is never fetched
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
 
@@ -120,8 +120,17 @@ class Series(NamedTuple):
 # --- charts
 
 
-def bars(rows: Sequence[Row], methods: Sequence[str], width: float = 308) -> Spec:
-    """Bars with 95% intervals from 0 to 100%: a group a measure, a bar a method, a dashed line at chance."""
+def bars(
+    rows: Sequence[Row],
+    methods: Sequence[str],
+    *,
+    legend: Mapping[str, int] | None = None,
+    width: float = 308,
+) -> Spec:
+    """Bars with 95% intervals from 0 to 100%: a group a measure, a bar a method, a dashed line at chance.
+
+    `methods`: in the order of their colours; `legend`: names and colours, with those of charts beside.
+    """
     values = [
         {
             "row": row.short,
@@ -148,8 +157,9 @@ def bars(rows: Sequence[Row], methods: Sequence[str], width: float = 308) -> Spe
         "paddingOuter": gap / 2,
     }
     offset = {"field": "method", "type": "nominal", "scale": {"domain": shown}}
-    ranges = [method_colour(methods.index(m)) for m in shown]
-    fill = {"field": "method", "scale": {"domain": shown, "range": ranges}, "legend": None}
+    colours = {method: methods.index(method) for method in shown}
+    fill = {"field": "method", "type": "nominal"}
+    fill |= _colour_key(colours, legend, "square")
 
     def layer(mark: Spec, y: str, **channels: Spec) -> Spec:
         return _layer(values, mark, {"x": x, "y": _share(y), "xOffset": offset, **channels})
@@ -157,12 +167,13 @@ def bars(rows: Sequence[Row], methods: Sequence[str], width: float = 308) -> Spe
     bar = {"type": "bar", "width": {"band": 0.9}}
     cap = {"type": "tick", "size": 6}
     halo = {"stroke": colour("page"), "strokeWidth": 3}
-    number = {"type": "text", "dy": -8, "fontWeight": 600, **halo}
+    number = {"type": "text", "dy": -8, "fontWeight": 600}
     layers = [
         layer(bar, "value", color=fill, description={"field": "title"}),
         layer({"type": "rule"}, "low", y2={"field": "high"}),
         layer(cap, "low"),
         layer(cap, "high"),
+        layer(number | halo, "top", text={"field": "text"}),
         layer(number, "top", text={"field": "text"}),
     ]
     chances = [{"row": row.short, "chance": row.chance} for row in rows if row.chance is not None]
@@ -179,30 +190,27 @@ def lines(
     *,
     share: bool = False,
     last: bool = False,
-    legend: int = 0,
-    top: float | None = None,
+    legend: Mapping[str, int] | None = None,
+    limits: tuple[float, float] | None = None,
     size: tuple[float, float] | None = None,
 ) -> Spec:
     """Lines over x. `share`: y from 0 to 100%; `last`: the value at a line's end is written beside it.
 
-    `legend`: a legend of so many columns; `top`: the end of the y axis; `size`: of the plot.
+    `legend`: names and their colours, with those of charts beside this one; `limits`: the ends of both axes,
+    without them those of the points; `size`: of the plot.
     """
     ys = [y for one in series for _, y in one.points] or [0.0]
-    low, high = (0.0, 1.0) if share else (min(0.0, *ys), top or max(*ys, 1e-9))
+    low, high = (0.0, 1.0) if share else (min(0.0, *ys), limits[1] if limits else max(*ys, 1e-9))
     axis = {"tickCount": 4, "title": x_title, "grid": False, **BASELINE}
-    x = {"field": "x", "type": "quantitative", "axis": axis}
+    x: Spec = {"field": "x", "type": "quantitative", "axis": axis}
     x["scale"] = {"nice": False, "zero": False}
+    if limits:
+        x["scale"]["domainMax"] = limits[0]
     y: Spec = {"field": "y", "type": "quantitative", "axis": {"tickCount": 4, "title": None}}
     y["scale"] = {"domain": [low, high], "nice": False}
     if share:
         y = _share("y")
-    named = list(dict.fromkeys(one.name for one in series))
-    key: Spec = {"scale": {"domain": named, "range": []}, "legend": None}
-    key["scale"]["range"] = [
-        next(method_colour(one.colour) for one in series if one.name == name) for name in named
-    ]
-    if legend:
-        key["legend"] = {"columns": legend, "symbolType": "stroke"}
+    key = _colour_key({one.name: one.colour for one in series}, legend, "stroke")
     layers = []
     for one in sorted(series, key=lambda one: not one.thin):
         points = _thinned(one.points)
@@ -229,13 +237,17 @@ def reliability(
     curves: Mapping[int, Sequence[Bin]],
     *,
     connected: bool = True,
+    y_title: str | None = None,
     size: tuple[float, float] = (292, 254),
 ) -> Spec:
     """Accuracy over confidence, both from 0 to 100%; the bins of a method by its number.
 
     A mark's area grows with its videos. On the dashed diagonal a method is right as often as it is sure.
     """
-    encoding = {"x": _share("confidence", "confidence", grid=False), "y": _share("accuracy")}
+    encoding = {
+        "x": _share("confidence", "confidence", grid=False),
+        "y": _share("accuracy", y_title),
+    }
     encoding["x"]["axis"] |= BASELINE
     ends = [{"confidence": i, "accuracy": i} for i in (0, 1)]
     layers = [_layer(ends, CHANCE | {"type": "line"}, encoding)]
@@ -314,7 +326,9 @@ def dots(
         encoding["yOffset"] = offset
     layers.append(_layer(values, _marker(0, 3.4, shape=False), encoding))
     plot = width - left - 20
-    return _sized({"layer": layers}, plot, 18 * len(rows), left=left, top=26, bottom=6, right=20)
+    bottom = 40 if changes else 6  # with the legend
+    height = 18 * len(rows)
+    return _sized({"layer": layers}, plot, height, left=left, top=26, bottom=bottom, right=20)
 
 
 def confusion(
@@ -392,17 +406,10 @@ def confusion_chart(title: str, pairs: Pairs, classes: Sequence[str]) -> Markup:
     ).format(title, count, data_uri(png(spec, scale=1, background=None)))
 
 
-def beside(panels: Mapping[str, Spec]) -> Spec:
-    """Charts beside each other, each under its title."""
-    shown = [_view(panel) | {"title": title} for title, panel in panels.items()]
-    return {"hconcat": shown, "spacing": 12}
-
-
 def grid(panels: Mapping[str, Spec], columns: int) -> Spec:
-    """Charts in rows of so many, each under its title, with axes and colours of its own."""
+    """Charts beside each other, so many a row, each under its title; one legend for all."""
     shown = [_view(panel) | {"title": title} for title, panel in panels.items()]
-    apart = {"scale": {"x": "independent", "y": "independent", "color": "independent"}}
-    return {"concat": shown, "columns": columns, "resolve": apart}
+    return {"concat": shown, "columns": columns, "spacing": 12}
 
 
 # --- pieces of specifications
@@ -413,9 +420,20 @@ def _share(
 ) -> dict[str, Any]:
     """An axis from 0 to 100% for fractions."""
     text = f"100 * datum.value + '{suffix}'"
-    axis = {"values": QUARTERS, "labelExpr": text, "title": title, "grid": grid}
+    axis: Spec = {"values": QUARTERS, "labelExpr": text, "title": title, "grid": grid}
     scale = {"domain": [0, 1], "nice": False}
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def _colour_key(colours: Mapping[str, int], legend: Mapping[str, int] | None, symbol: str) -> Spec:
+    """The colours of names, or those of a legend and the legend."""
+    names = legend or colours
+    scale = {"domain": list(names), "range": [method_colour(k) for k in names.values()]}
+    columns = max(1, 360 // (30 + 7 * max(map(len, names), default=1)))
+    return {
+        "scale": scale,
+        "legend": {"columns": columns, "symbolType": symbol} if legend else None,
+    }
 
 
 def _marker(k: int, radius: float, *, shape: bool = True) -> Spec:
@@ -463,23 +481,36 @@ def label_width(names: Sequence[str]) -> float:
 # --- rendering
 
 
-def png(
-    spec: Spec, title: str = "", *, scale: float = 2.0, background: str | None = "page"
-) -> bytes:
-    """The chart as PNG in the light theme, of few colours; transparent without a `background`."""
+def png(*rows: Spec, title: str = "", scale: float = 2.0, background: str | None = "page") -> bytes:
+    """Charts below each other as PNG in the light theme, of few colours; transparent without `background`."""
+    from PIL import Image
+
+    images = []
+    for i, row in enumerate(rows):
+        named = {"title": {"text": title, "fontSize": 13, "anchor": "start"}}
+        spec = row | (named if title and i == 0 else {})
+        images.append(_image(spec, scale, colour(background) if background else None))
+    size = max(image.width for image in images), sum(image.height for image in images)
+    whole, top = Image.new("RGBA", size), 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    out = io.BytesIO()
+    if background:
+        paper = Image.new("RGBA", size, COLOURS[background][0])
+        whole = Image.alpha_composite(paper, whole).convert("RGB")
+        whole = whole.quantize(PNG_COLOURS, dither=Image.Dither.NONE)
+    whole.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def _image(spec: Spec, scale: float, background: str | None) -> Any:
     import vl_convert
     from PIL import Image
 
-    named = {"title": {"text": title, "fontSize": 13, "anchor": "start"}} if title else {}
-    whole = _document(spec | named, colour(background) if background else None)
-    light = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS[match[1]][0], json.dumps(whole))
-    drawn = vl_convert.vegalite_to_png(light, scale=scale)
-    image: Image.Image = Image.open(io.BytesIO(drawn))
-    out = io.BytesIO()
-    if background:
-        image = image.convert("RGB").quantize(PNG_COLOURS, dither=Image.Dither.NONE)
-    image.save(out, "PNG", optimize=True)
-    return out.getvalue()
+    text = json.dumps(_document(spec, background))
+    light = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS[match[1]][0], text)
+    return Image.open(io.BytesIO(vl_convert.vegalite_to_png(light, scale=scale))).convert("RGBA")
 
 
 def data_uri(image: bytes) -> str:

@@ -81,6 +81,14 @@ def _verdict(row: Row) -> str:
     return "intervals apart" if best.low > floor.high else "intervals overlap"
 
 
+def facets(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows by the bar chart that they belong to."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.facet, []).append(row)
+    return found
+
+
 def read_table(path: Path) -> pd.DataFrame | None:
     """A CSV with text columns kept as text (a class may be called `nan`); None when missing."""
     if not path.is_file():
@@ -91,6 +99,12 @@ def read_table(path: Path) -> pd.DataFrame | None:
 def numbers(values: pd.Series) -> pd.Series:
     """A column as numbers; what is none becomes NaN."""
     return pd.to_numeric(values, errors="coerce")
+
+
+def points_of(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
+    """Two columns as points, without what is not a number."""
+    part = table[[x, y]].apply(numbers).dropna()
+    return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
 
 
 def _usual(table: pd.DataFrame, protocol: str) -> pd.DataFrame:

@@ -109,12 +109,9 @@ def _cache(folder: Path) -> FrameCache | None:
 
 
 def _facets(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Any]]:
-    facets: dict[str, list[Row]] = {}
-    for row in rows:
-        facets.setdefault(row.facet, []).append(row)
     return [
         (title, charts.svg(charts.bars(part, methods), f"{title}: {_values(part, methods)}"))
-        for title, part in facets.items()
+        for title, part in data.facets(rows).items()
     ]
 
 
@@ -166,9 +163,9 @@ def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
         runs = []
         for run, table in data.loss_tables(results, method):
             names = [name for name in table.columns if name not in ("step", "loss", "lr")]
-            series = [charts.Series("loss", _xy(table, "step", "loss"), colour)]
+            series = [charts.Series("loss", data.points_of(table, "step", "loss"), colour)]
             for dash, name in enumerate(names, 1):
-                term = _xy(table, "step", name)
+                term = data.points_of(table, "step", name)
                 series.append(charts.Series(name, term, colour, thin=True, dash=dash))
             spec = charts.lines(series, "step", last=True)
             chart = charts.svg(spec, f"Loss of {method} in {run}")
@@ -176,12 +173,6 @@ def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
         if runs:
             found.append({"method": method, "runs": runs})
     return found
-
-
-def _xy(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
-    """Two columns as points, without what is not a number."""
-    part = table[[x, y]].apply(data.numbers).dropna()
-    return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
 
 
 def _classes(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
@@ -226,7 +217,9 @@ def _cmc(results: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
         if table is None:
             continue
         for protocol, rows in table.groupby("protocol"):
-            one = charts.Series(method, _xy(rows.sort_values("rank"), "rank", "value"), k)
+            one = charts.Series(
+                method, data.points_of(rows.sort_values("rank"), "rank", "value"), k
+            )
             series.setdefault(str(protocol), []).append(one)
     return [
         (
