@@ -35,7 +35,6 @@ from benchmarks.machine import ROOT, provenance
 from benchmarks.training_runs import METHODS, Clock, Setting, trained, watched
 from benchmarks.video import CODECS, HEIGHT, WIDTH, T, blown_up, write_video
 
-from vidprompt.config.compose import plain
 from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.loading import Augmentation, Clips, batches
 from vidprompt.data.probe.videos import probe_video
@@ -110,7 +109,7 @@ def run(cache: Path, size: Size, method: str, whole_recipe: bool) -> dict[str, A
     setting, clock = replace(size.setting, method=method), Clock()
     config = setting.config()
     settings, objective = setting.settings(config), setting.objective(config)
-    recipe, mirror = plain(config.trainer.augmentation), bool(config.dataset.mirror)
+    recipe, mirror = dict(vars(config.trainer.augmentation)), config.dataset.mirror
     recipe |= {"flip": recipe["flip"] and mirror}
     clips = Clips(
         cache,

@@ -21,7 +21,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from vidprompt.config.compose import compose, plain
+from vidprompt.config.compose import compose
+from vidprompt.config.schema import Config
 from vidprompt.models.factory import configured_model
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.system.progress import Progress
@@ -51,29 +52,32 @@ class Setting:
     save_every: int = 0  # steps; 0: the trainer's own
     precision: str = "no"
 
-    def config(self) -> Any:
+    def config(self) -> Config:
         """The composed configuration; the working directory is the project's root."""
         demo = [f"method={self.method}"]
         released = [f"experiment={self.method}_k400", "backbone.pretrained=null"]
         return compose(demo if self.backbone == "demo" else released)
 
-    def settings(self, config: Any) -> TrainerSettings:
+    def settings(self, config: Config) -> TrainerSettings:
         """The recipe's numbers for so many steps of this batch."""
-        trainer = plain(config.trainer)
-        trainer |= {"precision": self.precision, "micro_batches": self.micro_batches}
-        trainer |= {"save_every": self.save_every or trainer["save_every"]}
+        trainer = replace(
+            config.trainer,
+            precision=self.precision,
+            micro_batches=self.micro_batches,
+            save_every=self.save_every or config.trainer.save_every,
+        )
         videos = 100 * self.batch
         full = trainer_settings(trainer, videos=videos, batch_size=self.batch, seed=1)
         return replace(full, steps=self.steps)
 
-    def objective(self, config: Any) -> Objective:
+    def objective(self, config: Config) -> Objective:
         """The model with its loss, from a fixed seed."""
         torch.manual_seed(0)
         names = class_names(self.classes)
         model = configured_model(config, names)
         model.recompute = self.recompute
-        options = plain(config.method.objective_options)
-        prompts = prompt_set(plain(config.prompts))
+        options = dict(config.method.objective_options)
+        prompts = prompt_set(vars(config.prompts))
         return create_objective(config.method.objective, model, names, prompts, options)
 
 

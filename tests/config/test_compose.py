@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 from tests.pipeline.project import edit
 
-from vidprompt.config.compose import compose, config_hash, for_protocol
+from vidprompt.config.compose import compose, config_hash
 from vidprompt.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -80,18 +79,29 @@ def test_a_protocols_own_numbers_replace_the_trainers_unless_given() -> None:
     assert own.augmentation.flip is table["augmentation"]["flip"] is True
     assert own.augmentation.jitter == table["augmentation"]["jitter"]
     assert own.lr == compose([]).trainer.lr / 2
-    assert "by_protocol" not in own
+    assert "by_protocol" not in compose(["split=reid"]).values["trainer"]
     told = compose(["split=reid", "trainer.lr=0.5", "trainer.augmentation.flip=false"]).trainer
     assert (told.lr, told.augmentation.flip, told.length) == (0.5, False, own.length)
-    wrong = OmegaConf.create({"lr": 1, "by_protocol": {"reid": {"lrr": 2}}})
+
+
+def test_a_typo_in_a_protocols_own_numbers_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "params/recipe/demo/ez_clip.yaml", trainer__by_protocol={"reid": {"lrr": 2}})
     with pytest.raises(
         UserError, match=r"trainer.by_protocol.reid: unknown 'lrr': did you mean lr"
     ):
-        for_protocol(wrong, "reid")
+        compose(["split=reid"])
 
 
 def test_a_number_that_only_a_recipe_gives_may_be_given_without_one() -> None:
-    assert compose(["method=frozen_clip", "trainer.lr=1"]).trainer.lr == 1
+    config = compose(["method=frozen_clip", "trainer.lr=1"])
+    assert config.values["trainer"]["lr"] == 1
+    with pytest.raises(UserError, match="trainer.length: no value"):
+        _ = config.trainer
+    assert compose(["method=frozen_clip", "trainer.lr=1", "trainer.length=2"]).trainer.lr == 1
 
 
 def test_an_experiment_chooses_groups_and_wins_over_own_numbers(

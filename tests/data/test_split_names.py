@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vidprompt.config.compose import compose
+from vidprompt.config.protocols import protocols_of
 from vidprompt.data.splits.names import measure_of
 from vidprompt.pipeline.matrix import training_runs
-from vidprompt.pipeline.stages.splits import protocols_of
 
 ROOT = Path(__file__).parents[2]
 

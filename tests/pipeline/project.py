@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import yaml
+
+from vidprompt.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +44,18 @@ def edit(path: Path, **changes: object) -> None:
             node = node[parent]
         node[last] = value
     path.write_text(head + yaml.safe_dump(content, sort_keys=False))
+
+
+def changed(config: Config, **changes: object) -> Config:
+    """A configuration with other values; `a__b` is b in a."""
+    values = copy.deepcopy(dict(config.values))
+    for key, value in changes.items():
+        node = values
+        *parents, last = key.split("__")
+        for parent in parents:
+            node = node[parent]
+        node[last] = value
+    return Config.of(values)
 
 
 def copy_project(folder: Path) -> None:

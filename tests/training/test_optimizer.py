@@ -10,7 +10,9 @@ import yaml
 from tests.models.small import small_backbone
 from tests.training.small_run import SETTINGS, objective
 
+from vidprompt.config.build import build
 from vidprompt.config.compose import compose
+from vidprompt.config.schema import TrainerConfig
 from vidprompt.models import create_model
 from vidprompt.system.errors import UserError
 from vidprompt.training.optimizer import build_optimizer, kind_of, rate_factor, set_rates
@@ -21,11 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 def trainer(**changes: Any) -> dict[str, Any]:
     content = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())
+    del content["by_protocol"]
     return content | {"length": 40, "lr": 1e-3} | changes
 
 
 def settings(**changes: Any) -> Any:
-    return trainer_settings(trainer(**changes), videos=100, batch_size=8, seed=1)
+    chosen = build(TrainerConfig, trainer(**changes), "trainer")
+    return trainer_settings(chosen, videos=100, batch_size=8, seed=1)
 
 
 def test_every_kind_of_parameter_is_told_apart() -> None:
@@ -79,7 +83,7 @@ def test_a_part_of_the_model_may_be_given_on_the_command_line(
 ) -> None:
     monkeypatch.chdir(ROOT)
     scales = compose(["trainer.lr_scale.vision_adapters=0.5", "trainer.lr_scale.biases=2"]).trainer
-    assert (scales.lr_scale.vision_adapters, scales.lr_scale.biases) == (0.5, 2)
+    assert (scales.lr_scale["vision_adapters"], scales.lr_scale["biases"]) == (0.5, 2)
 
 
 def test_schedules_by_step() -> None:

@@ -258,13 +258,13 @@ def parameters(
     from rich.console import Console
     from rich.table import Table
 
-    from vidprompt.config.compose import compose, plain
+    from vidprompt.config.compose import compose
     from vidprompt.models.backbones.loading import load_backbone
     from vidprompt.models.factory import configured_model
     from vidprompt.pipeline.parameter_table import parameter_table
 
     config = compose(overrides or [])
-    shape = plain(config.backbone) | {"weights": None, "pretrained": None}
+    shape = {**vars(config.backbone), "weights": None, "pretrained": None}
     with torch.device("meta"):  # shapes alone: nothing is downloaded or filled
         names = [f"class {i}" for i in range(classes)]
         model = configured_model(config, names, load_backbone(shape))

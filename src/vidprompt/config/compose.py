@@ -1,47 +1,54 @@
-"""Configuration: Hydra composes `params/`, and a typo is an error that lists the valid choices."""
+"""Configuration: Hydra chooses the files of `params/`, which are merged once, each value with its source.
+
+Later layers win: the chosen files in the order of Hydra's defaults list (config.yaml's groups, the recipe,
+the experiment), then a dataset's own numbers of its protocol (`dataset.protocols`) and the trainer's
+(`by_protocol`), except for keys that the experiment or the command line sets, and the command line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
 OPEN = (
     "trainer.lr_scale",
-)  # mappings that take names of the user's (a part of the model), checked later
-STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # that a dataset goes with
+)  # mappings with keys of the user's (a part of the model), checked later
+STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # in a dataset's `pipeline`
+COMMAND_LINE = "command line"
+
+Override = tuple[str, str]  # key, value
 
 
-def params_folder() -> Path:
-    """`params/` of the project stood in. Raises UserError elsewhere."""
-    folder = Path.cwd() / PARAMS
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root"
-        )
-    return folder
+def compose(overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a command with `key=value` overrides.
 
-
-def compose(overrides: Sequence[str] = ()) -> Any:
-    """The configuration (an OmegaConf DictConfig, struct mode) with `key=value` overrides.
-
-    Of the trainer's and the protocol's numbers, the command line has the last word, before it the
-    experiment, before that the protocol's own numbers in the trainer (`by_protocol`) and the dataset's
-    own numbers of the protocol. Raises UserError for an unknown key, an unknown choice of a group, or
-    a value of the wrong form.
+    Raises UserError, one line, for an unknown key, an unknown file of a group, or a wrong value.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    return Config.of(compose_values(overrides).values)
 
+
+@dataclass(frozen=True)
+class Composition:
+    """Resolved values, and the source of each: dotted name → a file of params/, or the command line."""
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+
+
+def compose_values(overrides: Sequence[str] = ()) -> Composition:
+    """As `compose`, before types are checked, with the source of every value."""
     folder = params_folder()
     groups = {
         path.name: sorted(file.stem for file in path.glob("*.yaml"))
@@ -51,49 +58,59 @@ def compose(overrides: Sequence[str] = ()) -> Any:
     given = [_split(override) for override in overrides]
     _check_choices(given, groups)
     experiment = _Experiment.read(folder, dict(given).get("experiment"))
+    chosen = _chosen_files(folder, groups, given, experiment)
+    assigned = [(key, value) for key, value in given if key not in groups]
+    return _merge(folder, chosen, assigned, experiment.keys)
+
+
+def params_folder() -> Path:
+    """`params/` of the current directory, which has to be a project's root. Raises UserError."""
+    folder = Path.cwd() / PARAMS
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root"
+        )
+    return folder
+
+
+def config_hash(config: Config, *groups: str) -> str:
+    """Short hash of the named groups of a configuration: what a result was made with."""
+    return digest({group: config.values[group] for group in groups})
+
+
+# -- which files ----------------------------------------------------------------------------------
+
+
+def _chosen_files(
+    folder: Path,
+    groups: Mapping[str, Sequence[str]],
+    given: Sequence[Override],
+    experiment: _Experiment,
+) -> list[Override]:
+    """Group → file, where it is not config.yaml's: of the command line, else of the experiment, else the
+    protocol that the split's name begins with, else of the dataset's `pipeline`."""
     chosen = experiment.choices | dict(given)
     if "protocol" not in chosen:
-        chosen |= _implied_protocol(
-            chosen.get("split", experiment.split), groups.get("protocol", [])
-        )
-    implied = {
-        group: choice
-        for group, choice in _dataset_choices(folder, chosen.get("dataset")).items()
-        if group not in chosen
-    }
-    for group in {**experiment.choices, **implied}:
+        split = chosen.get("split", experiment.split)
+        names = [name for name in groups.get("protocol", []) if split.startswith(name)]
+        chosen |= {"protocol": names[-1]} if names else {}
+    pipeline = {}
+    if "dataset" in chosen:
+        content = read_yaml(folder / "dataset" / f"{chosen['dataset']}.yaml")
+        pipeline = {
+            str(group): str(name) for group, name in (content.get("pipeline") or {}).items()
+        }
+    for group in {**experiment.choices, **pipeline}:
         if group not in groups:
             raise UserError(f"unknown key {group!r}: {suggestion(group, sorted(groups))}")
-    chosen |= implied
-    pairs = [(key, value) for key, value in chosen.items() if key in groups]
+    pairs = [(key, value) for key, value in (pipeline | chosen).items() if key in groups]
     _check_choices(pairs, groups)
-    choices = [f"{key}={value}" for key, value in pairs]
-    with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
-        try:
-            shape = hydra_compose("config", overrides=choices)
-            values = [(key, value) for key, value in given if key not in groups]
-            for key, _ in values:
-                if key.rpartition(".")[0] not in OPEN:
-                    _check_key(key, shape)
-            config = hydra_compose(
-                "config", overrides=[*choices, *(_assigned(key, value) for key, value in values)]
-            )
-        except (HydraException, OmegaConfBaseException) as error:
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"configuration: {first}") from error
-    set_here = {key for key, _ in values} | experiment.keys
-    config.protocol = with_own_numbers(
-        config.protocol, config.dataset, _below("protocol", set_here)
-    )
-    config.trainer = for_protocol(
-        config.trainer, str(config.protocol.name), _below("trainer", set_here)
-    )
-    return config
+    return pairs
 
 
 @dataclass(frozen=True)
 class _Experiment:
-    """What a file of params/experiment says: choices of groups, and which keys it sets."""
+    """A file of params/experiment: the files it chooses, the keys it sets, and its split."""
 
     choices: dict[str, str] = field(default_factory=dict)
     keys: frozenset[str] = frozenset()
@@ -102,14 +119,9 @@ class _Experiment:
     @classmethod
     def read(cls, folder: Path, name: str | None) -> _Experiment:
         """Raises UserError when the file is not a mapping."""
-        import yaml
-
         if name in (None, "null"):
             return cls()
-        file = folder / "experiment" / f"{name}.yaml"
-        content = yaml.safe_load(file.read_text()) or {}
-        if not isinstance(content, dict):
-            raise UserError(f"{file} is not a mapping")
+        content = read_yaml(folder / "experiment" / f"{name}.yaml")
         choices = {
             str(group).removeprefix("override ").lstrip("/"): str(choice)
             for one in content.pop("defaults", [])
@@ -120,154 +132,216 @@ class _Experiment:
         return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
 
 
-def _leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
-    """Dotted names of all values of a mapping."""
-    for key, value in node.items():
-        name = f"{inside}{key}"
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name
-
-
-def _below(part: str, keys: Collection[str]) -> set[str]:
-    """Of dotted keys, those in a part, without its name."""
-    return {key.removeprefix(f"{part}.") for key in keys if key.startswith(f"{part}.")}
-
-
-def for_protocol(trainer: Any, protocol: str, given: Collection[str] = ()) -> Any:
-    """A trainer's numbers for a protocol: its `by_protocol` merged in, the dotted keys `given` excepted.
-
-    What comes back has no `by_protocol`. Raises UserError for a key that the trainer has not.
-    """
-    from omegaconf import OmegaConf
-
-    merged = trainer.copy()
-    OmegaConf.set_struct(merged, False)
-    own = merged.pop("by_protocol", None) or {}
-    OmegaConf.set_struct(merged, True)
-    for key, value in plain(own.get(protocol) or OmegaConf.create()).items():
-        _merge_in(merged, str(key), value, "", given, f"trainer.by_protocol.{protocol}")
-    return merged
-
-
-def _merge_in(
-    node: Any, key: str, value: Any, inside: str, given: Collection[str], where: str
-) -> None:
-    """Set `node.key`, mappings key by key; what is `given` stays."""
-    from omegaconf import open_dict
-
-    name = f"{inside}{key}"
-    if key not in node.keys() and inside != "lr_scale.":  # noqa: SIM118
-        raise UserError(f"{where}: unknown {name!r}: {suggestion(key, sorted(map(str, node)))}")
-    if isinstance(value, dict) and key in node and hasattr(node[key], "keys"):
-        for below, deeper in value.items():
-            _merge_in(node[key], str(below), deeper, f"{name}.", given, where)
-    elif not any(name == one or name.startswith(f"{one}.") for one in given):
-        with open_dict(node):
-            node[key] = value
-
-
-def usual_protocol(name: str) -> Any:
-    """A protocol's parameters as params/protocol has them, whatever the dataset."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.load(params_folder() / "protocol" / f"{name}.yaml")
-
-
-def with_own_numbers(protocol: Any, dataset: Any, given: Collection[str] = ()) -> Any:
-    """A protocol's parameters with those that `dataset.protocols` sets, the keys `given` excepted.
-
-    Raises UserError for a key that the protocol has not.
-    """
-    own = dataset.protocols.get(protocol.name) or {}
-    merged = protocol.copy()
-    for key, value in own.items():
-        if key not in protocol:
-            where = f"dataset.protocols.{protocol.name}"
-            valid = sorted(str(name) for name in protocol)
-            raise UserError(f"{where}: unknown {key!r}: {suggestion(key, valid)}")
-        if key not in given:
-            merged[key] = value
-    return merged
-
-
-def _check_choices(pairs: Sequence[tuple[str, str]], groups: Mapping[str, Sequence[str]]) -> None:
-    for key, value in pairs:
-        if key in groups:
-            check_choice(key, value, groups[key])
-
-
-def _dataset_choices(folder: Path, dataset: str | None) -> dict[str, str]:
-    """Group → file that a dataset goes with, as its `pipeline` says; the default dataset's are those
-    of config.yaml."""
-    import yaml
-
-    if dataset is None:
-        return {}
-    content = yaml.safe_load((folder / "dataset" / f"{dataset}.yaml").read_text())
-    choices = content.get("pipeline") or {} if isinstance(content, dict) else {}
-    return {str(group): str(choice) for group, choice in choices.items()}
-
-
-def stage_choices(dataset: Any) -> dict[str, str]:
+def stage_choices(dataset: DatasetConfig) -> dict[str, str]:
     """Group → file that a dataset's stages read: its `pipeline`, else what config.yaml chooses."""
-    import yaml
-
-    defaults = yaml.safe_load((params_folder() / "config.yaml").read_text())["defaults"]
+    defaults = read_yaml(params_folder() / "config.yaml")["defaults"]
     usual = {
         group: str(choice)
         for one in defaults
         if isinstance(one, dict)
         for group, choice in one.items()
     }
-    own = plain(dataset.pipeline)
-    return {group: str(own.get(group, usual[group])) for group in STAGE_GROUPS}
+    return {group: dataset.pipeline.get(group, usual[group]) for group in STAGE_GROUPS}
 
 
-def _implied_protocol(split: str, protocols: Sequence[str]) -> dict[str, str]:
-    """`split=few_shot_2shot_seed1` implies `protocol=few_shot`: split files are named after theirs."""
-    found = [name for name in protocols if split.startswith(name)]
-    return {"protocol": found[-1]} if found else {}
+def read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    content = yaml.safe_load(file.read_text()) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is not a mapping")
+    return content
 
 
-def _split(override: str) -> tuple[str, str]:
+def _check_choices(pairs: Sequence[Override], groups: Mapping[str, Sequence[str]]) -> None:
+    for key, value in pairs:
+        if key in groups:
+            check_choice(key, value, groups[key])
+
+
+def _split(override: str) -> Override:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"{override!r} is not of the form key=value")
     return key, value
 
 
-def _assigned(key: str, value: str) -> str:
-    """In Hydra's form; `++` also sets a key that is not there yet."""
-    return f"{'++' if key.rpartition('.')[0] in OPEN else ''}{key}={value}"
+# -- merging --------------------------------------------------------------------------------------
 
 
-def _check_key(key: str, shape: Any) -> None:
+def _merge(
+    folder: Path,
+    chosen: Sequence[Override],
+    assigned: Sequence[Override],
+    experiment_keys: Collection[str],
+) -> Composition:
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    layers = _Layers()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            loader = GlobalHydra.instance().config_loader()
+            choices = [f"{key}={value}" for key, value in chosen if value != "null"]
+            for one in loader.compute_defaults_list("config", choices, RunMode.RUN).defaults:
+                path = str(one.config_path)
+                if not path.startswith("hydra/"):
+                    layers.add_file(folder / f"{path}.yaml", f"{PARAMS}/{path}.yaml", one.package)
+        for key, _ in assigned:
+            if key.rpartition(".")[0] not in OPEN:
+                _check_key(key, layers.tree)
+        OmegaConf.set_struct(layers.tree, True)
+        for key, value in assigned:
+            layers.assign(key, value)
+    except (HydraException, OmegaConfBaseException) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"configuration: {first}") from error
+    kept = {key for key, _ in assigned} | set(experiment_keys)
+    protocol = str(layers.tree.protocol.name)
+    own = f"dataset.protocols.{protocol}"
+    layers.merge_own("protocol", own, f"protocols.{protocol}", kept)
+    own = f"trainer.by_protocol.{protocol}"
+    layers.merge_own("trainer", own, f"by_protocol.{protocol}", kept)
+    layers.remove("trainer.by_protocol")
+    return layers.composition()
+
+
+class _Layers:
+    """The tree under construction, and the source of each of its leaves by dotted name."""
+
+    def __init__(self) -> None:
+        from omegaconf import OmegaConf
+
+        self.tree: DictConfig = OmegaConf.create()
+        self.sources: dict[str, str] = {}
+
+    def add_file(self, file: Path, name: str, package: str | None) -> None:
+        """Merge a file of params/ into the part of the tree that `package` names ("": all of it)."""
+        from omegaconf import DictConfig, OmegaConf
+
+        content = OmegaConf.load(file)
+        if not isinstance(content, DictConfig):
+            raise UserError(f"{file} is not a mapping")
+        content.pop("defaults", None)
+        self.tree.merge_with(OmegaConf.create({package: content}) if package else content)
+        self._note(OmegaConf.to_container(content), package or "", name)
+
+    def assign(self, key: str, value: str) -> None:
+        """Set a key as the command line does, in Hydra's grammar of values."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from omegaconf import OmegaConf
+
+        override = OverridesParser.create().parse_override(f"{key}={value}")
+        if override.is_sweep_override():
+            raise UserError(
+                f"{key}={value}: one value is needed. A list is written {key}=[1,2]; "
+                "`vidprompt multirun` runs several values"
+            )
+        parsed = override.value()
+        force = key.rpartition(".")[0] in OPEN
+        OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
+        self._note(parsed, key, COMMAND_LINE)
+
+    def merge_own(self, part: str, own: str, label: str, kept: Collection[str]) -> None:
+        """Merge the mapping at the key `own` into the tree's `part`, except for the keys in `kept`.
+
+        Raises UserError for a key that the part does not have.
+        """
+        from omegaconf import OmegaConf
+
+        values = OmegaConf.select(self.tree, own)
+        for key, value in _plain(values).items() if values is not None else ():
+            self._merge_one(part, str(key), value, own, label, kept)
+
+    def _merge_one(
+        self, parent: str, key: str, value: Any, own: str, label: str, kept: Collection[str]
+    ) -> None:
+        from omegaconf import DictConfig, OmegaConf
+
+        node, name = OmegaConf.select(self.tree, parent), f"{parent}.{key}"
+        inside = name.partition(".")[2]  # of the part
+        if key not in node.keys() and parent not in OPEN:  # noqa: SIM118
+            raise UserError(f"{own}: unknown {inside!r}: {suggestion(key, sorted(map(str, node)))}")
+        if isinstance(value, dict) and isinstance(node.get(key), DictConfig):
+            for below, deeper in value.items():
+                self._merge_one(name, str(below), deeper, own, label, kept)
+        elif not any(name == one or name.startswith(f"{one}.") for one in kept):
+            OmegaConf.update(self.tree, name, value, merge=False, force_add=True)
+            source = self.source(f"{own}.{inside}")
+            for leaf in _leaves(value, f"{name}.") if isinstance(value, dict) else [name]:
+                self._note_leaf(leaf, f"{source} ({label})")
+
+    def remove(self, key: str) -> None:
+        """Take a mapping out of the tree, where it is there."""
+        from omegaconf import OmegaConf, open_dict
+
+        parent, _, last = key.rpartition(".")
+        with open_dict(self.tree):
+            OmegaConf.select(self.tree, parent).pop(last, None)
+
+    def source(self, name: str) -> str:
+        """Of a leaf: its own, or that of the mapping or list it is in."""
+        while name not in self.sources and "." in name:
+            name = name.rpartition(".")[0]
+        return self.sources.get(name, "")
+
+    def composition(self) -> Composition:
+        """Raises UserError for an interpolation that leads nowhere."""
+        values = _plain(self.tree)
+        return Composition(values, {name: self.source(name) for name in _leaves(values)})
+
+    def _note(self, value: Any, key: str, source: str) -> None:
+        """Write down that `value`, merged in at `key`, comes from `source`."""
+        if not isinstance(value, dict):
+            self._note_leaf(key, source)
+            return
+        prefix = f"{key}." if key else ""
+        for leaf in _leaves(value, prefix):
+            self._note_leaf(leaf, source)
+        if not value and key and not any(name.startswith(prefix) for name in self.sources):
+            self._note_leaf(key, source)
+
+    def _note_leaf(self, name: str, source: str) -> None:
+        parts = name.split(".")
+        for count in range(1, len(parts)):  # a mapping takes the place of a value
+            self.sources.pop(".".join(parts[:count]), None)
+        self.sources[name] = source
+
+
+def _plain(node: Any) -> dict[str, Any]:
+    """A resolved mapping of OmegaConf's as plain dicts and lists."""
+    from omegaconf import OmegaConf
+
+    value = OmegaConf.to_container(node, resolve=True)
+    if not isinstance(value, dict):
+        raise UserError(f"the configuration has {value} where a mapping is needed")
+    return {str(key): item for key, item in value.items()}
+
+
+def _leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
+    """Dotted names of all values of a mapping; an empty mapping is a value."""
+    for key, value in node.items():
+        name = f"{inside}{key}"
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name
+
+
+def _check_key(key: str, tree: DictConfig) -> None:
     from omegaconf import DictConfig
 
-    node, walked = shape, ""
+    node: Any = tree
+    walked = ""
     for part in key.split("."):
         if not isinstance(node, DictConfig):
             raise UserError(f"{key}: {walked} is a value, it has no {part!r} in it")
         if part not in node.keys():  # which has those without a value (???) too  # noqa: SIM118
             inside = f"{walked}." if walked else ""
-            valid = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
-            raise UserError(f"unknown key {key!r}: {suggestion(f'{inside}{part}', valid)}")
+            names = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
+            raise UserError(f"unknown key {key!r}: {suggestion(f'{inside}{part}', names)}")
         node, walked = node._get_node(part), f"{walked}.{part}".lstrip(".")
-
-
-def plain(config: Any) -> dict[str, Any]:
-    """A resolved configuration as plain dicts and lists."""
-    from omegaconf import OmegaConf
-
-    value = OmegaConf.to_container(config, resolve=True)
-    if not isinstance(value, dict):
-        raise UserError("the configuration is not a mapping")
-    return {str(key): item for key, item in value.items()}
-
-
-def config_hash(config: Any, *parts: str) -> str:
-    """Short hash of the named parts of a configuration: what a result was made with."""
-    whole = plain(config)
-    return digest({part: whole[part] for part in parts})

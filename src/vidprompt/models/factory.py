@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidprompt.config.compose import plain
+from vidprompt.config.schema import Config
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.frozen_clip import FrozenCLIP
@@ -57,16 +57,16 @@ def create_model(
 
 
 def configured_model(
-    config: Any, class_names: Sequence[str], backbone: Backbone | None = None
+    config: Config, class_names: Sequence[str], backbone: Backbone | None = None
 ) -> VideoCLIP:
     """The model of a composed configuration: its method and backbone, with its prompts' context."""
     method = config.method
     return create_model(
         method.name,
-        backbone or load_backbone(plain(config.backbone)),
+        backbone or load_backbone(vars(config.backbone)),
         num_frames=method.num_frames,
         class_names=class_names,
-        **(plain(method.options) | context_options(plain(config.prompts))),
+        **{**method.options, **context_options(vars(config.prompts))},
     )
 
 

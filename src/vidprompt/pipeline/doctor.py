@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.protocols import protocols_of
+from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.manifest.listing_report import report_presence
-from vidprompt.pipeline.stages.manifest import sources
 from vidprompt.system.errors import UserError
 
 
@@ -36,7 +35,7 @@ class Finding:
     sentence: str
 
 
-def examine(config: Any, measure: bool = True) -> Iterator[Finding]:
+def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
     """Findings about a dataset, in the order in which a user meets them.
 
     `measure`: decode a few videos and train a step, to estimate disk and time on this machine.
@@ -50,10 +49,11 @@ def examine(config: Any, measure: bool = True) -> Iterator[Finding]:
         yield Finding("videos", State.MISSING, sentence)
         return
     annotations: list[Annotation] = []
-    for name, folder, options in sources(config.dataset):
-        reader = options.pop("reader")
+    for name, source in config.dataset.sources.items():
         try:
-            listing = read_annotations(reader, Source(name, root / folder, options))
+            listing = read_annotations(
+                source.reader, Source(name, root / source.folder, source.options)
+            )
         except UserError as error:
             yield Finding("annotations", State.MISSING, str(error))
             continue
@@ -79,20 +79,18 @@ def _machine() -> Finding:
     return Finding("machine", State.OK if gpus else State.NOTE, sentence)
 
 
-def _backbone(config: Any) -> Iterator[Finding]:
+def _backbone(config: Config) -> Iterator[Finding]:
     from vidprompt.models.backbones.loading import weights_at_hand
 
-    spec = plain(config.backbone)
-    name = f"{spec['name']}:{spec['pretrained']}" if spec["pretrained"] else str(spec["name"])
-    file = weights_at_hand(spec)
+    spec = config.backbone
+    name = f"{spec.name}:{spec.pretrained}" if spec.pretrained else spec.name
+    file = weights_at_hand(vars(spec))
     if file is not None:
         yield Finding("backbone", State.OK, f"{name}: {file.stat().st_size / 1e6:,.0f} MB are here")
-    elif spec["weights"]:
-        sentence = (
-            f"{name}: {spec['weights']} is not there (`dvc pull data.dvc` fetches the demo's)"
-        )
+    elif spec.weights:
+        sentence = f"{name}: {spec.weights} is not there (`dvc pull data.dvc` fetches the demo's)"
         yield Finding("backbone", State.MISSING, sentence)
-    elif spec["pretrained"]:
+    elif spec.pretrained:
         sentence = (
             f"{name} is not here yet and is downloaded by the first stage that needs it; without internet, "
             "set backbone.weights to a file"
@@ -102,7 +100,7 @@ def _backbone(config: Any) -> Iterator[Finding]:
         yield Finding("backbone", State.NOTE, f"{name} has random weights: for trying out only")
 
 
-def _pipeline(config: Any) -> Iterator[Finding]:
+def _pipeline(config: Config) -> Iterator[Finding]:
     from vidprompt.pipeline.matrix import read_pipeline, stale
 
     name = config.dataset.name
@@ -116,15 +114,13 @@ def _pipeline(config: Any) -> Iterator[Finding]:
         yield Finding("pipeline", State.OK, f"`dvc repro` runs {name}")
 
 
-def _files(config: Any, root: Path) -> Iterator[Finding]:
+def _files(config: Config, root: Path) -> Iterator[Finding]:
     """Files that the parameters name: class lists, partitions, published lists, class groups."""
-    from vidprompt.pipeline.stages.splits import protocols_of
-
-    zero_shot = plain(protocols_of(config).get("zero_shot") or {})
-    named = [zero_shot.get("known_classes"), zero_shot.get("renamed_classes")]
-    named += zero_shot.get("partitions") or []
-    for entry in plain(config.dataset)["published"]:
-        named += [*entry["lists"].values(), entry.get("label_map")]
+    named: list[str | None] = []
+    if zero_shot := protocols_of(config).zero_shot:
+        named += [zero_shot.known_classes, zero_shot.renamed_classes, *zero_shot.partitions]
+    for entry in config.dataset.published:
+        named += [*entry.lists.values(), entry.label_map]
     for file in named:
         if file and not (root / file).is_file():
             sentence = f"{root / file} is named in the parameters and is not there: you supply it"
@@ -140,14 +136,14 @@ def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
 
 
 def _cost(
-    config: Any, root: Path, annotations: Sequence[Annotation], measure: bool
+    config: Config, root: Path, annotations: Sequence[Annotation], measure: bool
 ) -> Iterator[Finding]:
     from vidprompt.pipeline import estimate as cost
 
     free = shutil.disk_usage(Path.cwd()).free
     files = [
-        (root / folder / a.path, a)
-        for name, folder, _ in sources(config.dataset)
+        (root / source.folder / a.path, a)
+        for name, source in config.dataset.sources.items()
         for a in annotations
         if a.source == name and a.found
     ]

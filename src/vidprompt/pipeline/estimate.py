@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.compose import compose, plain
+from vidprompt.config.compose import compose
+from vidprompt.config.protocols import protocols_of
+from vidprompt.config.schema import Config, DatasetConfig, ReidConfig
 from vidprompt.data.annotations import Annotation
 from vidprompt.data.probe.videos import Health
 
@@ -39,7 +41,7 @@ class FrameCost:
 
 
 def measure_frames(
-    config: Any, files: Sequence[tuple[Path, Annotation]], folder: Path
+    config: Config, files: Sequence[tuple[Path, Annotation]], folder: Path
 ) -> FrameCost | None:
     """Probe and cache a few videos spread over the dataset; None when none of them is intact."""
     from vidprompt.data.probe.videos import probe_many
@@ -59,8 +61,8 @@ def measure_frames(
     ]
     if not rows:
         return None
-    settings = plain(config.frames)
-    per_source = settings.pop("per_source") or {}
+    settings = dict(vars(config.frames))
+    per_source = settings.pop("per_source")
     cached = _Clock()
     built = build_frame_cache(rows, FrameSettings(**settings), per_source, folder, 1, cached.tick)
     return FrameCost(
@@ -94,10 +96,9 @@ def disk_needed(frames: FrameCost) -> float:
     return frames.videos * frames.cached_bytes * (1 if linked else 2)
 
 
-def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> dict[str, float]:
+def times(config: Config, annotations: Sequence[Annotation], frames: FrameCost) -> dict[str, float]:
     """Step of the pipeline → seconds."""
     from vidprompt.pipeline.matrix import read_pipeline, training_runs
-    from vidprompt.pipeline.stages.splits import protocols_of
 
     dataset, workers = config.dataset, max(1, config.workers)
     found = {
@@ -115,7 +116,7 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
         chosen = [f"dataset={dataset.name}", f"method={method}"]
         forward, step = clip_seconds(compose(chosen))
         clips = 0
-        for protocol in protocols:
+        for protocol in protocols.present():
             numbers = compose([*chosen, f"protocol={protocol}"])
             of_it = [run for run in runs if run.startswith(protocol)]
             clips += sum(_clips(numbers, run, annotations) for run in of_it)
@@ -125,19 +126,18 @@ def times(config: Any, annotations: Sequence[Annotation], frames: FrameCost) -> 
     return found
 
 
-def _clips(config: Any, run: str, annotations: Sequence[Annotation]) -> int:
+def _clips(config: Config, run: str, annotations: Sequence[Annotation]) -> int:
     """How many clips a training run sees; `config` is of its dataset, method and protocol."""
     from vidprompt.training.settings import in_steps
 
-    if run == "reid":
+    batch = config.trainer.batch_size
+    if isinstance(config.protocol, ReidConfig):
         batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
-    else:
-        batch = config.trainer.batch_size
     videos = _training_videos(config.dataset, run, annotations)
-    return in_steps(config.trainer.length, "trainer.length", videos, batch) * int(batch)
+    return in_steps(config.trainer.length, "trainer.length", videos, batch) * batch
 
 
-def _training_videos(dataset: Any, run: str, annotations: Sequence[Annotation]) -> int:
+def _training_videos(dataset: DatasetConfig, run: str, annotations: Sequence[Annotation]) -> int:
     """How many videos a run's training list will have, from its name and the official lists."""
     split = re.search(r"split([123])$", run)
     role = f"split{split[1]}" if split else "split1"
@@ -149,7 +149,7 @@ def _training_videos(dataset: Any, run: str, annotations: Sequence[Annotation]) 
     return half * int(shots[1]) if shots else len(listed) * half // max(1, classes)
 
 
-def clip_seconds(config: Any) -> tuple[float, float]:
+def clip_seconds(config: Config) -> tuple[float, float]:
     """Seconds a clip on this machine's device: encoded, and trained with. Weights are random."""
     import torch
 
@@ -157,7 +157,7 @@ def clip_seconds(config: Any) -> tuple[float, float]:
     from vidprompt.models.factory import configured_model
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = load_backbone(plain(config.backbone) | {"weights": None, "pretrained": None})
+    backbone = load_backbone({**vars(config.backbone), "weights": None, "pretrained": None})
     model = configured_model(config, ["a", "b"], backbone).to(device)
     size = backbone.image_size
     half = config.trainer.precision in ("bf16", "fp16") and device.type == "cuda"
@@ -179,7 +179,7 @@ def clip_seconds(config: Any) -> tuple[float, float]:
     clips = FEW_CLIPS
     forward, step = measured(clips)
     if step < QUICK_S:
-        clips = int(config.trainer.batch_size)
+        clips = config.trainer.batch_size
         forward, step = measured(clips)
     return forward / clips, step / clips
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
 from vidprompt.config.names import FLOOR
+from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.system.errors import DataError
@@ -15,16 +15,16 @@ from vidprompt.system.errors import DataError
 LISTS = "lists"
 
 
-def lineage(config: Any, run: str, splits: Mapping[str, Split]) -> dict[str, Any]:
+def lineage(config: Config, run: str, splits: Mapping[str, Split]) -> dict[str, Any]:
     """Of a model trained on `run` (of the floor: nothing) and the tests of `splits`: what its features
     follow from. `prompts` without how they are ensembled, which is evaluation's."""
     method = config.method.name
-    prompts = {k: v for k, v in plain(config.prompts).items() if k != "ensemble"}
+    prompts = {k: v for k, v in config.values["prompts"].items() if k != "ensemble"}
     checkpoint = paths.checkpoint(config.dataset.name, method, run)
     return {
         "checkpoint": FLOOR if method == FLOOR else sha256(checkpoint),
         "prompts": prompts,
-        "views": plain(config.views),
+        "views": config.values["views"],
         LISTS: {
             f"{name}/{test}": digest([subset.classes, subset.videos])
             for name, split in splits.items()

@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.compose import compose, params_folder, plain, stage_choices
+from vidprompt.config.compose import compose, params_folder, stage_choices
 from vidprompt.config.names import FLOOR
+from vidprompt.config.protocols import Protocols, protocols_of
+from vidprompt.config.schema import Config
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
 from vidprompt.system.errors import UserError
@@ -84,8 +86,6 @@ def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
 def _add_dataset(
     stages: Stages, name: str, active: Sequence[str], pipeline: dict[str, Any]
 ) -> None:
-    from vidprompt.pipeline.stages.splits import protocols_of
-
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
     groups = stage_choices(config.dataset)
@@ -96,8 +96,8 @@ def _add_dataset(
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
     tested = _tested(protocols, roles)
-    if "zero_shot" in tested:
-        models.setdefault("zero_shot", set()).add(str(protocols["zero_shot"].trained_on))
+    if "zero_shot" in tested and protocols.zero_shot:
+        models.setdefault("zero_shot", set()).add(protocols.zero_shot.trained_on)
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
@@ -151,43 +151,42 @@ def _base(file: Path) -> Path:
     return inside / f"{named[0].lstrip('/')}.yaml"
 
 
-def _published(config: Any, protocols: dict[str, Any]) -> tuple[list[str], dict[str, set[str]]]:
+def _published(config: Config, protocols: Protocols) -> tuple[list[str], dict[str, set[str]]]:
     """Of the published lists, the trainings they bring; and protocol → the models of those without."""
     from vidprompt.pipeline.stages.splits import model_of, published_stem
 
     runs: list[str] = []
     models: dict[str, set[str]] = {}
-    for entry in plain(config.dataset)["published"]:
-        stem = published_stem(entry["id"])
-        needed = models.setdefault(entry["id"].partition("/")[0], set())
-        if "train" in entry["lists"]:
+    for entry in config.dataset.published:
+        stem = published_stem(entry.id)
+        needed = models.setdefault(entry.id.partition("/")[0], set())
+        if "train" in entry.lists:
             runs.append(stem)
         else:
-            given = entry.get("trained_on") or ""
-            needed.add(model_of(given, config.dataset.name, protocols))
+            needed.add(model_of(entry.trained_on or "", config.dataset.name, protocols))
     return runs, models
 
 
-def training_runs(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+def training_runs(protocols: Protocols, roles: set[str]) -> list[str]:
     """The training lists that the splits stage will write: a function of the parameters alone."""
     runs: list[str] = []
     if "recognition" in roles:
-        if p := protocols.get("supervised"):
-            runs += [f"supervised_split{s}" for s in p.splits]
-        if p := protocols.get("base_to_novel"):
-            drawn = [f"base_to_novel_{p.shots}shot_seed{seed}" for seed in p.seeds]
-            runs += drawn if p.shots else ["base_to_novel_full"]
-        if p := protocols.get("few_shot"):
-            nested = "nested_" if p.nested else ""
-            runs += [f"few_shot_{k}shot_{nested}seed{s}" for k in p.shots for s in p.seeds]
-    if "reid" in roles and "reid" in protocols:
+        if supervised := protocols.supervised:
+            runs += [f"supervised_split{split}" for split in supervised.splits]
+        if novel := protocols.base_to_novel:
+            drawn = [f"base_to_novel_{novel.shots}shot_seed{seed}" for seed in novel.seeds]
+            runs += drawn if novel.shots else ["base_to_novel_full"]
+        if few := protocols.few_shot:
+            nested = "nested_" if few.nested else ""
+            runs += [f"few_shot_{k}shot_{nested}seed{s}" for k in few.shots for s in few.seeds]
+    if "reid" in roles and protocols.reid:
         runs.append("reid")
     return runs
 
 
-def _tested(protocols: dict[str, Any], roles: set[str]) -> list[str]:
+def _tested(protocols: Protocols, roles: set[str]) -> list[str]:
     part = {"zero_shot": "zero_shot", "reid": "reid"}
-    return [name for name in sorted(protocols) if part.get(name, "recognition") in roles]
+    return [name for name in sorted(protocols.present()) if part.get(name, "recognition") in roles]
 
 
 def read_pipeline(params: Path | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vidprompt.config.compose import PARAMS, compose, plain
+from vidprompt.config.compose import PARAMS, compose
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.loading import Backbone, load_backbone
@@ -80,5 +80,5 @@ def find_backbone(spec: str) -> Backbone:
             {"name": "published", "config": folder / "backbone.json", "weights": weights}
         )
     if (Path(PARAMS) / "backbone" / f"{spec}.yaml").is_file():
-        return load_backbone(plain(compose([f"backbone={spec}"]).backbone))
+        return load_backbone(vars(compose([f"backbone={spec}"]).backbone))
     return load_backbone(spec)

@@ -179,12 +179,12 @@ def _training(model: Declared, revision: Revision) -> str:
 
 def _configuration(model: Declared, revision: Revision) -> str:
     """As it is composed with today's code from the revision's parameters."""
-    from vidprompt.config.compose import compose, plain
+    from vidprompt.config.compose import compose
 
     said = [f"dataset={model.dataset}", f"method={model.method}", f"split={model.run}"]
     try:
         with _parameters(revision) as folder, contextlib.chdir(folder):
-            whole = plain(compose(said))
+            whole = compose(said).values
     except UserError as error:
         return f"## Configuration\n\nToday's code does not read it: {error}"
     shown = {part: whole[part] for part in SHOWN if part in whole} | {"seed": whole.get("seed")}

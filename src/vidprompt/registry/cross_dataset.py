@@ -19,7 +19,8 @@ import yaml
 
 from vidprompt.cli.tables import print_table
 from vidprompt.config import paths
-from vidprompt.config.compose import PARAMS, compose, plain
+from vidprompt.config.compose import PARAMS, compose
+from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, read_split, write_split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
@@ -121,7 +122,7 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
     return chosen
 
 
-def _prepare(job: _Job, config: Any, splits: dict[str, Split]) -> None:
+def _prepare(job: _Job, config: Config, splits: dict[str, Split]) -> None:
     """The folder as the stages want it."""
     roots = [Path(config.dataset.root)]
     links = {Path(root.parts[0]) for root in roots if not root.is_absolute()}
@@ -173,15 +174,17 @@ def _run(job: _Job, splits: dict[str, Split]) -> Path:
     return _finish(job, splits)
 
 
-def _made_with(job: _Job, config: Any) -> dict[str, str]:
+def _made_with(job: _Job, config: Config) -> dict[str, str]:
     """All that the features follow from."""
     files = sorted(paths.splits(job.dataset).glob("*.json"))
-    backbone = {k: v for k, v in plain(config.backbone).items() if k not in ("config", "weights")}
+    backbone = {
+        k: v for k, v in config.values["backbone"].items() if k not in ("config", "weights")
+    }
     return {
         "checkpoint": sha256(job.model.checkpoint),
         "backbone": digest([backbone, job.metadata.backbone_checksum]),
-        "prompts": digest(plain(config.prompts)),
-        "views": digest(plain(config.views)),
+        "prompts": digest(config.values["prompts"]),
+        "views": digest(config.values["views"]),
         "frames": sha256(paths.frames(job.dataset) / "frames.json"),
         "splits": digest({file.name: sha256(file) for file in files}),
         "code": code_hash("features"),

@@ -14,8 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.compose import compose, params_folder, plain
+from vidprompt.config.compose import compose, params_folder
 from vidprompt.config.names import FLOOR
+from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 
@@ -70,18 +71,17 @@ class Configurations:
     Those that differ by the seed are one.
     """
 
-    _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    _made: dict[tuple[str, ...], Config] = field(default_factory=dict)
 
-    def of(self, *overrides: str) -> Any:
+    def of(self, *overrides: str) -> Config:
         """`configuration.compose(overrides)`."""
         seeds = [one for one in overrides if one.startswith(f"{SEED}=")]
-        if len(seeds) != 1 or not WHOLE.fullmatch(seeds[0].removeprefix(f"{SEED}=")):
-            return self._once(overrides)
-        config = self._once(tuple(one for one in overrides if one not in seeds)).copy()
-        config[SEED] = int(seeds[0].removeprefix(f"{SEED}="))
-        return config
+        config = self._once(tuple(one for one in overrides if one not in seeds))
+        if not seeds:
+            return config
+        return Config.of({**config.values, SEED: _seed(seeds[-1].removeprefix(f"{SEED}="))})
 
-    def _once(self, overrides: tuple[str, ...]) -> Any:
+    def _once(self, overrides: tuple[str, ...]) -> Config:
         if overrides not in self._made:
             self._made[overrides] = compose(overrides)
         return self._made[overrides]
@@ -123,9 +123,9 @@ def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
     return Plan(folder, tuple(asked["protocols"]), tuple(jobs.values()))
 
 
-def _asked(config: Any) -> dict[str, Any]:
+def _asked(config: Config) -> dict[str, Any]:
     """`multirun` of a configuration. Raises UserError where its values are of another form."""
-    asked = plain(config)["multirun"]
+    asked = config.values["multirun"]
     if not isinstance(asked, dict):
         raise UserError(
             f"multirun={asked} is no mapping: set multirun.protocols, settings or sweep"

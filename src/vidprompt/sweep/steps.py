@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import PARAMS, plain
+from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR
+from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256
@@ -53,7 +54,7 @@ def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list
     runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
     steps, trained = [], {}
     for run in [] if job.method == FLOOR else runs:
-        about = plain(made.of(*job.overrides, f"protocol={splits[run].protocol}"))
+        about = made.of(*job.overrides, f"protocol={splits[run].protocol}").values
         apart = APART if _looks_at_views(about["trainer"]) else (*APART, "views")
         about = {key: value for key, value in about.items() if key not in apart}
         trained[run] = digest([about, inputs, run, splits[run].to_json()])
@@ -84,7 +85,7 @@ def _tests(
     before = f"{look.name}: " if look.name else ""
     configs = {protocol: made.of(*said, f"protocol={protocol}") for protocol in protocols}
     about = {
-        protocol: {k: v for k, v in plain(config).items() if k not in APART}
+        protocol: {k: v for k, v in config.values.items() if k not in APART}
         for protocol, config in configs.items()
     }
     dataset = str(next(iter(configs.values())).dataset.name)
@@ -130,9 +131,9 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
     return chosen
 
 
-def _inputs(config: Any) -> dict[str, str]:
+def _inputs(config: Config) -> dict[str, str]:
     """Hashes of what all steps read: manifest, frames, and the backbone's weights where they are a file."""
-    dataset, weights = config.dataset.name, config.backbone.get("weights")
+    dataset, weights = config.dataset.name, config.backbone.weights
     files = [paths.manifest(dataset), paths.frames(dataset) / "frames.json"]
     for file in files:
         if not file.is_file():
@@ -166,9 +167,9 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurat
             _link(folder / "models", place / "models")
 
 
-def _roots(config: Any) -> set[str]:
+def _roots(config: Config) -> set[str]:
     """Folders of the project in which a dataset and weights lie, where they are not in data/."""
-    given = [config.dataset.root, config.backbone.get("weights") or ""]
+    given = [config.dataset.root, config.backbone.weights or ""]
     found = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
     return found - {"cache", "models", "results", PARAMS}
 

@@ -1,40 +1,15 @@
-"""Numbers of a training run, from params/trainer and its recipe: typed and checked."""
+"""The numbers of one training run: `TrainerConfig` with lengths in steps, for its list of videos."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from vidprompt.config.schema import Length, TrainerConfig
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import check_choice
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?) *(steps?|epochs?)?")
-PRECISIONS = ("no", "bf16", "fp16")
-SCHEDULES = ("cosine", "multistep", "constant")
-SELECTIONS = ("last", "best")
-_CHOICES = {
-    "precision": PRECISIONS,
-    "schedule": SCHEDULES,
-    "select": SELECTIONS,
-    "order": ("random", "streaming"),
-    "decode": ("workers", "device"),
-    "dtype": ("float16", "bfloat16", "float32"),
-}
-_SWITCHES = ("compile", "best_on_test", "tensorboard")
-_WHOLE = {  # whole numbers: at least
-    **dict.fromkeys(("batch_size", "micro_batches", "log_every", "save_every", "stride"), 1),
-    **dict.fromkeys(("evaluate_every", "skip_non_finite", "workers"), 0),
-}
-_NUMBERS = {  # from, to
-    "lr": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf),
-    "gamma": (0.0, math.inf),
-    "ema": (0.0, 1.0),
-    "wise_ft": (0.0, 1.0),
-}
 
 
 @dataclass(frozen=True)
@@ -67,81 +42,47 @@ class TrainerSettings:
 
 
 def trainer_settings(
-    trainer: Mapping[str, Any], *, videos: int, batch_size: int, seed: int
+    trainer: TrainerConfig, *, videos: int, batch_size: int, seed: int
 ) -> TrainerSettings:
     """The settings of a run over `videos` videos, `batch_size` of them a step.
 
-    Raises UserError for a length without a number, an unknown choice, or a number out of its range.
+    Raises UserError for a length without a number, or a run without a step.
     """
-    check_trainer(trainer)
-    if not _is_number(seed, int) or seed < 0:
-        raise UserError(f"seed={seed}: a whole number of at least 0")
 
-    def steps(value: Any, name: str) -> int:
+    def steps(value: Length, name: str) -> int:
         return in_steps(value, f"trainer.{name}", videos, batch_size)
 
-    total = steps(trainer["length"], "length")
+    total = steps(trainer.length, "length")
     if total < 1:
-        raise UserError(f"trainer.length={trainer['length']}: a run has at least one step")
+        raise UserError(f"trainer.length={trainer.length}: a run has at least one step")
     return TrainerSettings(
         steps=total,
-        warmup=steps(trainer["warmup"], "warmup"),
-        milestones=tuple(steps(one, "milestones") for one in trainer["milestones"]),
+        warmup=steps(trainer.warmup, "warmup"),
+        schedule=trainer.schedule,
+        milestones=tuple(steps(one, "milestones") for one in trainer.milestones),
+        gamma=trainer.gamma,
         batch_size=batch_size,
-        lr_scale={str(k): float(v) for k, v in trainer["lr_scale"].items()},
-        no_decay=tuple(trainer["no_decay"]),
-        betas=(float(trainer["betas"][0]), float(trainer["betas"][1])),
-        evaluate_every=int(trainer["evaluate_every"]) or max(1, math.ceil(total / 10)),
+        micro_batches=trainer.micro_batches,
+        lr=trainer.lr,
+        lr_scale=dict(trainer.lr_scale),
+        weight_decay=trainer.weight_decay,
+        no_decay=trainer.no_decay,
+        betas=trainer.betas,
+        clip_grad=trainer.clip_grad,
+        precision=trainer.precision,
+        ema=trainer.ema,
+        wise_ft=trainer.wise_ft,
+        select=trainer.select,
+        evaluate_every=trainer.evaluate_every or max(1, math.ceil(total / 10)),
+        skip_non_finite=trainer.skip_non_finite,
+        log_every=trainer.log_every,
+        save_every=trainer.save_every,
+        tensorboard=trainer.tensorboard,
         seed=seed,
-        **{
-            key: trainer[key]
-            for key in (
-                "schedule", "gamma", "micro_batches", "lr", "weight_decay", "clip_grad",
-                "precision", "ema", "wise_ft", "select", "skip_non_finite", "log_every",
-                "save_every", "tensorboard",
-            )
-        },
-    )  # fmt: skip
+    )
 
 
-def check_trainer(trainer: Mapping[str, Any]) -> None:
-    """Raises UserError for what no run can be trained with."""
-    for key, valid in _CHOICES.items():
-        check_choice(f"trainer.{key}", str(trainer[key]), valid)
-    for key in _SWITCHES:
-        _must(isinstance(trainer[key], bool), trainer, key, "choose true or false")
-    for key, least in _WHOLE.items():
-        fine = _is_number(trainer[key], int) and trainer[key] >= least
-        _must(fine, trainer, key, f"a whole number of at least {least}")
-    for key, (low, high) in _NUMBERS.items():
-        fine = _is_number(trainer[key], int, float) and low <= trainer[key] <= high
-        what = f"a number from {low:g}" + (f" to {high:g}" if high < math.inf else "")
-        _must(fine, trainer, key, what)
-    _must(trainer["ema"] < 1, trainer, "ema", "1 would never leave the start; 0 is off")
-    clip = trainer["clip_grad"]
-    fine = clip is None or (_is_number(clip, int, float) and clip > 0)
-    _must(fine, trainer, "clip_grad", "a number above 0, or null to leave gradients as they are")
-    betas = trainer["betas"]
-    fine = isinstance(betas, list) and len(betas) == 2
-    fine = fine and all(_is_number(beta, int, float) and 0 <= beta < 1 for beta in betas)
-    _must(fine, trainer, "betas", "two numbers from 0 to below 1")
-    _must(isinstance(trainer["milestones"], list), trainer, "milestones", "a list of lengths")
-    _must(isinstance(trainer["no_decay"], list), trainer, "no_decay", "a list of names")
-    for name, scale in trainer["lr_scale"].items():
-        if not (_is_number(scale, int, float) and scale >= 0):
-            raise UserError(f"trainer.lr_scale.{name}={scale}: a number from 0")
-
-
-def _is_number(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and value == value
-
-
-def _must(fine: bool, trainer: Mapping[str, Any], key: str, what: str) -> None:
-    if not fine:
-        raise UserError(f"trainer.{key}={trainer[key]}: {what}")
-
-
-def in_steps(value: Any, name: str, videos: int, batch_size: int) -> int:
+def in_steps(value: Length, name: str, videos: int, batch_size: int) -> int:
     """`400`, `400 steps` or `1.5 epochs` of `videos` videos, in steps of `batch_size`."""
     match = _LENGTH.fullmatch(str(value).strip())
     if match is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import save_file
 from tests.models.small import small_backbone
+from tests.pipeline.project import ROOT, changed
 
+from vidprompt.config.compose import compose
+from vidprompt.config.schema import Config
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.inference.feature_blocks import BlockStore
@@ -66,25 +69,21 @@ def make_project(folder: Path, sizes: Sequence[int]) -> None:
         (folder / "cache/frames" / dataset).symlink_to(folder / "frames")
 
 
-def config(folder: Path, dataset: str) -> DictConfig:
-    """Frozen CLIP on a dataset."""
-    return OmegaConf.create(
-        {
-            "dataset": {"name": dataset},
-            "method": {"name": "frozen_clip", "num_frames": 4},
-            "backbone": {
-                "name": "small",
-                "config": str(folder / "clip.json"),
-                "weights": str(folder / "clip.safetensors"),
-            },
-            "prompts": {
-                "templates": ["{}", "a video of {}"], "clean_names": True, "ensemble": "softmax_sum",
-            },
-            "views": VIEWS,
-            "split": "supervised_split1",
-            "workers": 2,
-        }
-    )  # fmt: skip
+def config(folder: Path, dataset: str, **changes: object) -> Config:
+    """Frozen CLIP on a dataset; the rest as the project's params/ say."""
+    with contextlib.chdir(ROOT):
+        usual = compose(["method=frozen_clip", "method.num_frames=4", "split=supervised_split1"])
+    small = {
+        "dataset__name": dataset,
+        "backbone": {
+            "name": "small",
+            "config": str(folder / "clip.json"),
+            "weights": str(folder / "clip.safetensors"),
+        },
+        "prompts__templates": ["{}", "a video of {}"],
+        "views": VIEWS,
+    }
+    return changed(usual, **(small | changes))
 
 
 def encode(folder: Path, datasets: Sequence[str]) -> None:

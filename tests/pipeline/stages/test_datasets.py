@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from vidprompt.config.compose import compose
+from vidprompt.config.protocols import protocols_of
 from vidprompt.pipeline.stages import manifest, splits, validate
 from vidprompt.system.errors import UserError
 
@@ -142,10 +143,10 @@ def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
     ("own", "says"),
     [
         ({"supervised": {"held_out": 1}}, "supervised: held_out=1 is no share: give 0 "),
-        ({"supervised": {"held_out": "few"}}, "supervised: held_out=few is no share"),
+        ({"supervised": {"held_out": "few"}}, "held_out=few: a number"),
         ({"supervised": {"held_out_seed": -1}}, "supervised: held_out_seed=-1 is no seed"),
         ({"few_shot": {"held_out": 0.1}}, "few_shot: held_out=0.1 is no count: give 0 "),
-        ({"few_shot": {"held_out": True}}, "few_shot: held_out=True is no count"),
+        ({"few_shot": {"held_out": True}}, "held_out=True: a number"),
         ({"base_to_novel": {"held_out": 0.1}}, "base_to_novel: held_out=0.1 is no count"),
         ({"base_to_novel": {"shots": None, "held_out": 4}}, "held_out=4 is no share"),
         ({"reid": {"held_out": -0.2}}, "reid: held_out=-0.2 is no share"),
@@ -213,14 +214,12 @@ def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: P
 
 def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:
     del project
-    ours = splits.protocols_of(compose(["dataset=demo"]))
-    assert ours["few_shot"].shots == [2, 8]
-    usual = splits.protocols_of(compose(["dataset=ssv2"]))
-    assert (usual["few_shot"].shots, usual["base_to_novel"].seeds) == ([2, 4, 8, 16], [1, 2, 3])
-    given = splits.protocols_of(
-        compose(["dataset=demo", "protocol=few_shot", "protocol.seeds=[5]"])
-    )
-    assert (given["few_shot"].shots, given["few_shot"].seeds) == ([2, 8], [5])
+    ours = protocols_of(compose(["dataset=demo"]))
+    assert ours.few_shot.shots == (2, 8)
+    usual = protocols_of(compose(["dataset=ssv2"]))
+    assert (usual.few_shot.shots, usual.base_to_novel.seeds) == ((2, 4, 8, 16), (1, 2, 3))
+    given = protocols_of(compose(["dataset=demo", "protocol=few_shot", "protocol.seeds=[5]"]))
+    assert (given.few_shot.shots, given.few_shot.seeds) == ((2, 8), (5,))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +240,7 @@ def test_a_typo_in_a_datasets_numbers_is_a_sentence(
 ) -> None:
     _edit(project, "own", protocols=own)
     with pytest.raises(UserError) as caught:
-        splits.protocols_of(compose(["dataset=own"]))
+        protocols_of(compose(["dataset=own"]))
     assert says in str(caught.value)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.evaluation import make_project, same
+from tests.pipeline.project import changed
 
 from vidprompt.config.compose import compose
 from vidprompt.data.splits.split_file import Subset, read_split, write_split
@@ -61,13 +62,11 @@ def test_features_of_something_else_are_not_believed(project: Path) -> None:
         evaluate.run(config)
     assert not RESULTS.exists()
     file.with_name("few_shot_9shot_seed1.json").unlink()
-    config.prompts.ensemble = "mean_feature"  # evaluation's own
-    evaluate.run(config)
+    evaluate.run(changed(config, prompts__ensemble="mean_feature"))  # evaluation's own
 
 
 def test_an_unknown_ensemble_lists_the_choices_before_anything_is_written(project: Path) -> None:
-    config = compose(["method=frozen_clip", "protocol=few_shot"])
-    config.prompts.ensemble = "mean"
+    config = compose(["method=frozen_clip", "protocol=few_shot", "prompts.ensemble=mean"])
     with pytest.raises(UserError, match="'mean': choose softmax_sum or mean_feature"):
         evaluate.run(config)
     assert not RESULTS.exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.pipeline.project import changed
 from tests.pipeline.stages.encoding_project import (
     VIEWS,
     config,
@@ -158,9 +159,7 @@ def test_blocks_of_another_encoding_are_dropped_and_it_is_said(
         with pytest.raises(KeyboardInterrupt):
             stage.run(config(folder, "d7"))
     whole = sum(clips)
-    other = config(folder, "d7")
-    other.views = VIEWS | {"order": "reversed"}
-    stage.run(other)
+    stage.run(config(folder, "d7", views=VIEWS | {"order": "reversed"}))
     said = capsys.readouterr().out
     assert "6 blocks of an interrupted run are dropped, they are of other views\n" in said
     assert sum(clips) == 2 * whole
@@ -176,11 +175,10 @@ def test_what_cannot_be_encoded_is_a_sentence(
 ) -> None:
     folder = copy_of(project, tmp_path / "project")
     monkeypatch.chdir(folder)
-    wrong = config(folder, "d1")
-    wrong.method = {"name": "ez_clip", "num_frames": 4}
+    wrong = config(folder, "d1", method={"name": "ez_clip", "num_frames": 4})
     with pytest.raises(UserError, match="no checkpoint models/d1/ez_clip/supervised_split1"):
         stage.run(wrong)
-    wrong.split = "zero_shot"
+    wrong = changed(wrong, split="zero_shot")
     with pytest.raises(UserError, match="no split of d1 is tested with a model trained on zero_sh"):
         stage.run(wrong)
     for file in (folder / "cache/splits/d1").glob("*.json"):

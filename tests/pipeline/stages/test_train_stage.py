@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pipeline.project import changed
 from tests.pipeline.stages.encoding_project import BACKBONE, make_project
 
 from vidprompt.config.compose import compose
+from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.pipeline.stages import train as stage
 from vidprompt.system.errors import UserError
@@ -25,16 +27,19 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def config(project: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Any:
+def config(project: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Config:
     monkeypatch.chdir(ROOT)
-    small = compose(["trainer.length=2", "trainer.batch_size=2", "trainer.warmup=0", *overrides])
-    small.dataset.name = "d4"
-    small.method.num_frames = 4
-    small.backbone.name, small.backbone.weights = "small", str(project / "clip.safetensors")
+    usual = compose(["trainer.length=2", "trainer.batch_size=2", "trainer.warmup=0", *overrides])
     (project / "clip.json").write_text(json.dumps(BACKBONE))
-    small.backbone.config = str(project / "clip.json")
     monkeypatch.chdir(project)
-    return small
+    return changed(
+        usual,
+        dataset__name="d4",
+        method__num_frames=4,
+        backbone__name="small",
+        backbone__weights=str(project / "clip.safetensors"),
+        backbone__config=str(project / "clip.json"),
+    )
 
 
 @pytest.mark.parametrize("mirror", [True, False])
@@ -73,9 +78,8 @@ def test_what_cannot_be_trained_is_a_sentence(
         "prompts.ensemble=mean": "choose softmax_sum or mean_feature",
     }
     for override, says in cases.items():
-        small = config(project, monkeypatch, override)
         with pytest.raises(UserError, match=says):
-            stage.run(small)
+            stage.run(config(project, monkeypatch, override))
 
 
 def test_another_list_is_another_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

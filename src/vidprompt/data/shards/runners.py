@@ -7,11 +7,12 @@ shard that is there and intact is never built twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vidprompt.config.schema import RunnerConfig
 from vidprompt.data.shards.cache_build import Runner
 from vidprompt.data.shards.plan import ShardPlan
 from vidprompt.system.errors import UserError
@@ -22,13 +23,13 @@ SERVER_START_S, DRAIN_S = 120, 30
 
 
 def shard_runner(
-    settings: Mapping[str, Any], timeout_s: float, memory_mb: int | None = None
+    settings: RunnerConfig, timeout_s: float, memory_mb: int | None = None
 ) -> Runner | None:
     """What `build_frame_cache` is given; None for this machine's own processes.
 
     Raises UserError for an unknown name, and when the extra is not installed.
     """
-    name = settings["name"]
+    name = settings.name
     check_choice("runner.name", name, RUNNERS)
     if name == "local":
         return None
@@ -39,34 +40,34 @@ def shard_runner(
             return
         from vidprompt.data.shards import prefect_flow as shard_flow
 
-        work = shard_flow.Work(plans, advance, int(settings["retries"]), timeout_s, memory_mb)
+        work = shard_flow.Work(plans, advance, settings.retries, timeout_s, memory_mb)
         with _server():
             shard_flow.run_work(work, out, task_runner)
 
     return run
 
 
-def _dask(settings: Mapping[str, Any]) -> Any:
+def _dask(settings: RunnerConfig) -> Any:
     try:
         import dask
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise UserError("runner=dask needs `pip install 'vidprompt[dask]'`") from error
-    if settings["address"]:
-        return DaskTaskRunner(address=settings["address"])
+    if settings.address:
+        return DaskTaskRunner(address=settings.address)
     dask.config.set({"distributed.worker.daemon": False})  # decoders are processes of their own
-    workers = {"n_workers": int(settings["workers"]), "threads_per_worker": 1}
+    workers = {"n_workers": settings.workers, "threads_per_worker": 1}
     return DaskTaskRunner(cluster_kwargs=workers | {"dashboard_address": None})
 
 
-def _ray(settings: Mapping[str, Any]) -> Any:
+def _ray(settings: RunnerConfig) -> Any:
     try:
         from prefect_ray import RayTaskRunner
     except ImportError as error:
         raise UserError("runner=ray needs `pip install 'vidprompt[ray]'`") from error
-    if settings["address"]:
-        return RayTaskRunner(address=settings["address"])
-    return RayTaskRunner(init_kwargs={"num_cpus": int(settings["workers"])})
+    if settings.address:
+        return RayTaskRunner(address=settings.address)
+    return RayTaskRunner(init_kwargs={"num_cpus": settings.workers})
 
 
 @contextmanager

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.schema import Config
 from vidprompt.files.atomic import write_json
 from vidprompt.models.backbones.loading import load_backbone
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Load the dataset's backbone (a tag is downloaded once) and record its checksum."""
-    backbone = load_backbone(plain(config.backbone))
-    about = {"name": backbone.tag, "sha256": backbone.identity()}
-    write_json(paths.backbone(config.dataset.name), about)
-    print(f"{backbone.tag}: {about['sha256'][:16]}…")
+    backbone = load_backbone(vars(config.backbone))
+    found = {"name": backbone.tag, "sha256": backbone.identity()}
+    write_json(paths.backbone(config.dataset.name), found)
+    print(f"{backbone.tag}: {found['sha256'][:16]}…")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from vidprompt.config import paths
 from vidprompt.config.compose import config_hash
 from vidprompt.config.names import FLOOR
+from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import replacing, write_text
@@ -30,7 +31,7 @@ from vidprompt.system.errors import DataError
 PARTS = ("backbone", "frames", "method", "prompts", "protocol", "views")
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Write metrics.json, plots data and predictions of `config.protocol` for `config.method`."""
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
     files = sorted(paths.splits(dataset).glob("*.json"))
@@ -60,8 +61,8 @@ def run(config: Any) -> None:
             "checkpoints": {run: digest(_checkpoint(dataset, method, run)) for run in runs},
         },
     }
-    if protocol == "reid":
-        numbers = _reid(config, splits, features, manifest, out)
+    if isinstance(config.protocol, ReidConfig):
+        numbers = _reid(config, config.protocol, splits, features, manifest, out)
     else:
         numbers = _recognition(config, splits, features, out)
     result = parse_result(about | numbers, f"{dataset}/{method}/{protocol}")
@@ -79,7 +80,7 @@ def _checkpoint(dataset: str, method: str, run: str) -> str:
 
 
 def _recognition(
-    config: Any, splits: dict[str, Split], features: dict[str, Features], out: Path
+    config: Config, splits: dict[str, Split], features: dict[str, Features], out: Path
 ) -> dict[str, Any]:
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
     ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(config)
@@ -117,18 +118,19 @@ def _recognition(
 
 
 def _reid(
-    config: Any,
+    config: Config,
+    protocol: ReidConfig,
     splits: dict[str, Split],
     features: dict[str, Features],
     manifest: pd.DataFrame,
     out: Path,
 ) -> dict[str, Any]:
-    dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
     name, split = next(iter(splits.items()))
     result, table, curves = evaluate_reid(
-        split, features[split.run], manifest, list(config.protocol.protocols)
+        split, features[split.run], manifest, list(protocol.protocols)
     )
-    _write_predictions(table, paths.predictions(dataset, method, protocol))
+    predictions = paths.predictions(config.dataset.name, config.method.name, protocol.name)
+    _write_predictions(table, predictions)
     _write_csv(curves, out / "cmc.csv")
     tests: dict[str, dict[str, Any]] = {}
     for side, subset in split.tests.items():
@@ -145,7 +147,7 @@ def _reid(
     }
 
 
-def _class_groups(config: Any) -> dict[str, dict[str, str]]:
+def _class_groups(config: Config) -> dict[str, dict[str, str]]:
     """Column → class → group, over all sources that have such a file."""
     groups: dict[str, dict[str, str]] = {}
     for source in config.dataset.sources.values():

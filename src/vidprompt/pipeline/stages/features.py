@@ -16,8 +16,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
 from vidprompt.config.names import FLOOR
+from vidprompt.config.schema import Config
 from vidprompt.data.clips.loading import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views
@@ -45,7 +45,7 @@ WORTH_WORKERS = 5_000  # clips; for fewer, starting processes takes longer than 
 class _Job:
     """What this process needs to encode its blocks."""
 
-    config: Any
+    config: Config
     model: VideoCLIP
     cache: FrameCache
     views: Views
@@ -53,19 +53,19 @@ class _Job:
     title: str
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Encode with `config.method` as trained on `config.split` (the frozen floor: all splits).
 
     Processes launched together share the blocks. A run that was killed goes on after its last block.
     """
     dataset, method = config.dataset.name, config.method.name
     run_name = "frozen" if method == FLOOR else config.split
-    splits, views = _tested(config), Views(**plain(config.views))
+    splits, views = _tested(config), Views(**vars(config.views))
     state = _processes()
     with warnings.catch_warnings():
         if not state.is_main_process:
             warnings.simplefilter("ignore")  # one process says it
-        model = _model(config, load_backbone(plain(config.backbone)))
+        model = _model(config, load_backbone(vars(config.backbone)))
     _check_tracklets(splits, model.num_frames)
     cache = FrameCache(paths.frames(dataset))
     job = _Job(config, model, cache, views, state, f"features {method} {run_name}")
@@ -79,7 +79,7 @@ def run(config: Any) -> None:
         store.write(block, features)
     state.wait_for_everyone()
     if state.is_main_process:
-        text = _text(job, splits, prompt_set(plain(config.prompts)))
+        text = _text(job, splits, prompt_set(vars(config.prompts)))
         rows = BlockRows(store)
         videos = [video for block in blocks for video in block.videos]
         whole = [block.whole for block in blocks for _ in block.videos]
@@ -106,7 +106,7 @@ def _processes() -> PartialState:
     return state
 
 
-def _tested(config: Any) -> dict[str, Split]:
+def _tested(config: Config) -> dict[str, Split]:
     """Split file → split, of those tested with this model."""
     files = sorted(paths.splits(config.dataset.name).glob("*.json"))
     splits = {file.stem: read_split(file) for file in files}
@@ -186,7 +186,7 @@ def _encoded(job: _Job, own: Sequence[Block]) -> Iterator[tuple[Block, np.ndarra
             yield from zip(blocks, features, strict=True)
 
 
-def _model(config: Any, backbone: Backbone) -> VideoCLIP:
+def _model(config: Config, backbone: Backbone) -> VideoCLIP:
     method = config.method
     if method.name == FLOOR:
         return create_model(FLOOR, backbone, num_frames=method.num_frames)

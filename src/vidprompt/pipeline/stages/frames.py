@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.schema import Config
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.probe.health import Health
 from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
@@ -18,7 +17,7 @@ from vidprompt.system.progress import Progress
 VIDEO_LIMIT_S = 600.0  # to decode and encode one
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Build the dataset's frame cache."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
@@ -34,8 +33,8 @@ def run(config: Any) -> None:
         FrameRow(video, root / path, *rest)
         for video, path, *rest in healthy[list(FrameRow._fields)].to_numpy().tolist()
     ]
-    settings = plain(config.frames)
-    per_source = settings.pop("per_source") or {}
+    settings = dict(vars(config.frames))
+    per_source = settings.pop("per_source")
     with Progress(f"frames {dataset.name}", len(rows), unit="videos") as progress:
         summary = build_frame_cache(
             rows,
@@ -46,7 +45,7 @@ def run(config: Any) -> None:
             progress=progress.reach,
             timeout_s=VIDEO_LIMIT_S,
             memory_mb=dataset.probe_memory_mb,
-            runner=shard_runner(plain(config.runner), VIDEO_LIMIT_S, dataset.probe_memory_mb),
+            runner=shard_runner(config.runner, VIDEO_LIMIT_S, dataset.probe_memory_mb),
         )
     failed = sorted(summary.pop("failed"), key=lambda f: f["video_id"])
     write_json(paths.frames(dataset.name) / "failed.json", failed)

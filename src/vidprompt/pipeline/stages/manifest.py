@@ -6,10 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.manifest.build import build_manifest
 from vidprompt.data.manifest.listing_report import report_presence
@@ -18,13 +17,11 @@ from vidprompt.data.probe.cache import ProbeCache, probe_cached
 from vidprompt.data.probe.health import Health, Limits, Probe
 from vidprompt.data.probe.videos import probe_presence
 from vidprompt.files.atomic import write_json
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 from vidprompt.system.progress import Progress
 
-PROBES = ("decode", "stat")
 
-
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Probe every annotated video and write the manifest."""
     dataset = config.dataset
     root = Path(dataset.root)
@@ -33,13 +30,11 @@ def run(config: Any) -> None:
             f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
             f"belongs there (`vidprompt doctor dataset={dataset.name}` says what is expected)"
         )
-    if dataset.probe not in PROBES:
-        raise UserError(f"dataset.probe={dataset.probe}: choose {' or '.join(PROBES)}")
     listings = {
-        name: read_annotations(options.pop("reader"), Source(name, root / folder, options))
-        for name, folder, options in sources(dataset)
+        name: read_annotations(source.reader, Source(name, root / source.folder, source.options))
+        for name, source in dataset.sources.items()
     }
-    folders = {name: folder for name, folder, _ in sources(dataset)}
+    folders = {name: source.folder for name, source in dataset.sources.items()}
     annotations = [a for listing in listings.values() for a in listing.annotations]
     names = [str(Path(folders[a.source], a.path)) for a in annotations]
     probes = _probe(config, names, annotations)
@@ -57,20 +52,12 @@ def run(config: Any) -> None:
     print(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
 
 
-def sources(dataset: Any) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, folder, reader and its options) of each source of a dataset's configuration."""
-    found = []
-    for name, options in plain(dataset.sources).items():
-        found.append((name, str(options.pop("folder", ".")), options))
-    return found
-
-
-def limits(dataset: Any) -> Limits:
+def limits(dataset: DatasetConfig) -> Limits:
     """What probing one video of a dataset may take."""
     return Limits(dataset.probe_timeout_s, dataset.probe_memory_mb, dataset.probe_max_pixels)
 
 
-def _probe(config: Any, names: Sequence[str], annotations: Sequence[Annotation]) -> list[Probe]:
+def _probe(config: Config, names: Sequence[str], annotations: Sequence[Annotation]) -> list[Probe]:
     """A probe each, of files named below the root. What is not there needs no worker to find out."""
     dataset = config.dataset
     root = Path(dataset.root)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from vidprompt.config import paths
+from vidprompt.config.schema import Config
 from vidprompt.reporting.dataset_report.page import write_report
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Write the report of the dataset.
 
     Faces in re-identification pictures are pixelated unless the dataset says `mosaic: false`; the
@@ -24,6 +23,6 @@ def run(config: Any) -> None:
         predictions_root=paths.predictions(dataset, "any", "any").parents[2],
         results_root=out.parents[1],
         out=out,
-        mosaic=bool(config.dataset.get("mosaic", dataset != "demo")),
+        mosaic=dataset != "demo" if config.dataset.mosaic is None else config.dataset.mosaic,
     )
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
-from vidprompt.config.names import PROTOCOLS
+from vidprompt.config.protocols import Protocols, protocols_of
+from vidprompt.config.schema import Config, DatasetConfig, ZeroShotConfig
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits import class_lists
 from vidprompt.data.splits import protocols as splits
@@ -35,8 +34,8 @@ Named = Iterator[tuple[str, Split]]
 
 def build(
     manifest: pd.DataFrame,
-    dataset: Any,
-    protocols: Mapping[str, Any],
+    dataset: DatasetConfig,
+    protocols: Protocols,
     classes: Mapping[str, list[str]],
 ) -> Named:
     """All splits of a dataset as (file stem, split).
@@ -52,46 +51,51 @@ def build(
     rows = {role: manifest[manifest["source"] == source] for role, source in roles.items()}
     if "recognition" in rows:
         yield from _recognition(rows["recognition"], dataset.name, protocols)
-    if "zero_shot" in rows and "zero_shot" in protocols:
+    if "zero_shot" in rows and protocols.zero_shot:
         source = roles["zero_shot"]
         name = dataset.name if source == dataset.name else f"{dataset.name}_{source}"
         root = Path(dataset.root)
-        yield from _zero_shot(
-            rows["zero_shot"], name, protocols["zero_shot"], classes[source], root
-        )
-    if "reid" in rows and "reid" in protocols:
-        p = protocols["reid"]
+        yield from _zero_shot(rows["zero_shot"], name, protocols.zero_shot, classes[source], root)
+    if "reid" in rows and (p := protocols.reid):
         split = splits.reid(rows["reid"], dataset.name, p.tracklet, p.held_out, p.held_out_seed)
         yield "reid", split
 
 
-def _check_held_out(protocols: Mapping[str, Any]) -> None:
+def _check_held_out(protocols: Protocols) -> None:
     """Refuse a wrong number of any protocol before a file is written."""
-    for name, p in protocols.items():
-        if "held_out_seed" in p:
-            check_seed(p.held_out_seed, name)
-        if "held_out" in p:
-            check = check_count if p.get("shots") else check_share
-            check(p.held_out, name)
+    for p in (protocols.supervised, protocols.reid):
+        if p:
+            check_seed(p.held_out_seed, p.name)
+            check_share(p.held_out, p.name)
+    for q in (protocols.base_to_novel, protocols.few_shot):
+        if q:
+            check = check_count if q.shots else check_share
+            check(q.held_out, q.name)
 
 
-def _recognition(rows: pd.DataFrame, dataset: str, protocols: Mapping[str, Any]) -> Named:
-    if p := protocols.get("supervised"):
-        for s in p.splits:
-            split = splits.supervised(rows, dataset, s, p.held_out, p.held_out_seed)
+def _recognition(rows: pd.DataFrame, dataset: str, protocols: Protocols) -> Named:
+    if one := protocols.supervised:
+        for number in one.splits:
+            split = splits.supervised(rows, dataset, number, one.held_out, one.held_out_seed)
             yield split.run, split
-    if p := protocols.get("base_to_novel"):
-        for seed in p.seeds if p.shots else p.seeds[:1]:  # the whole base set needs no draw
-            split = splits.base_to_novel(rows, dataset, p.split, p.shots, seed, p.held_out)
+    if novel := protocols.base_to_novel:
+        for seed in novel.seeds if novel.shots else novel.seeds[:1]:  # the whole set needs no draw
+            split = splits.base_to_novel(
+                rows, dataset, novel.split, novel.shots, seed, novel.held_out
+            )
             yield split.run, split
-    if p := protocols.get("few_shot"):
-        for shots in p.shots:
-            for seed in p.seeds:
-                split = splits.few_shot(rows, dataset, p.split, shots, seed, p.nested, p.held_out)
+    if few := protocols.few_shot:
+        for shots in few.shots:
+            for seed in few.seeds:
+                split = splits.few_shot(
+                    rows, dataset, few.split, shots, seed, few.nested, int(few.held_out)
+                )
                 yield split.run, split
 
 
-def _zero_shot(rows: pd.DataFrame, name: str, p: Any, classes: list[str], root: Path) -> Named:
+def _zero_shot(
+    rows: pd.DataFrame, name: str, p: ZeroShotConfig, classes: list[str], root: Path
+) -> Named:
     for s in p.splits:
         yield f"zero_shot_split{s}", splits.zero_shot(rows, name, s, p.trained_on)
 
@@ -117,41 +121,24 @@ def _zero_shot(rows: pd.DataFrame, name: str, p: Any, classes: list[str], root: 
         yield among(f"seed{seed}", class_lists.draw_partition(new, p.test_classes, seed)[1])
 
 
-def protocols_of(config: Any) -> dict[str, Any]:
-    """Each protocol's parameters, the dataset's own numbers merged in; null leaves one out."""
-    from vidprompt.config.compose import usual_protocol, with_own_numbers
-
-    own = config.dataset.protocols
-    unknown = sorted(set(own) - set(PROTOCOLS))
-    if unknown:
-        valid = suggestion(unknown[0], PROTOCOLS)
-        raise UserError(f"dataset.protocols: unknown {unknown[0]!r}: {valid}")
-    found = {}
-    for name in PROTOCOLS:
-        if name not in own or own[name] is not None:
-            chosen = name == config.protocol.name  # with what the command line says about it
-            usual = usual_protocol(name)
-            found[name] = config.protocol if chosen else with_own_numbers(usual, config.dataset)
-    return found
-
-
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Write every split file of the dataset."""
     dataset = config.dataset.name
     manifest = read_manifest(paths.manifest(dataset))
     classes = read_classes(paths.classes(dataset))
     protocols = protocols_of(config)
+    held_out = {name: getattr(one, "held_out", 0) for name, one in protocols.present().items()}
     for stem, split in build(manifest, config.dataset, protocols, classes):
         _write(split, dataset, stem)
         if split.val:
-            wanted = max(1, int(protocols[split.protocol].held_out))  # a share: one at least
+            wanted = max(1, int(held_out[split.protocol]))  # a share: one at least
             if short := shortfall(split.val.classes, split.val.labels, wanted):
                 print(f"note: {split.id}: {short}")
     root = Path(config.dataset.root)
-    for entry in plain(config.dataset)["published"]:
-        parts = [f"{part}={root / file}" for part, file in entry["lists"].items()]
-        label_map = root / entry["label_map"] if entry.get("label_map") else None
-        take_lists(config, parts, entry["id"], label_map, entry.get("trained_on", ""))
+    for entry in config.dataset.published:
+        parts = [f"{part}={root / file}" for part, file in entry.lists.items()]
+        label_map = root / entry.label_map if entry.label_map else None
+        take_lists(config, parts, entry.id, label_map, entry.trained_on or "")
 
 
 def published_stem(id: str) -> str:
@@ -181,13 +168,13 @@ def published_stem(id: str) -> str:
     return stem
 
 
-def model_of(trained_on: str, dataset: str, protocols: Mapping[str, Any]) -> str:
+def model_of(trained_on: str, dataset: str, protocols: Protocols) -> str:
     """The training whose model a list without a training part is tested with: its split file's name.
 
     `<dataset>/<name>` is another dataset's; left out, it is what `zero_shot` is trained on. Raises
     UserError when nothing says it.
     """
-    zero_shot = protocols.get("zero_shot")
+    zero_shot = protocols.zero_shot
     named = trained_on or (zero_shot.trained_on if zero_shot else "")
     if not named:
         raise UserError(
@@ -197,7 +184,7 @@ def model_of(trained_on: str, dataset: str, protocols: Mapping[str, Any]) -> str
 
 
 def take_lists(
-    config: Any, given: Sequence[str], id: str, label_map: Path | None, trained_on: str
+    config: Config, given: Sequence[str], id: str, label_map: Path | None, trained_on: str
 ) -> None:
     """Write one split file from published lists (`[part=]file`), beside the others.
 

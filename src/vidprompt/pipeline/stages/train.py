@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.clips.batch_plan import BatchPlan, PersonBatches, SharedBatches, ShuffledBatches
 from vidprompt.data.clips.loading import Augmentation, Clips, TestClips, batches
 from vidprompt.data.frames.cache import FrameCache
@@ -41,14 +41,14 @@ PARTS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # a run'
 WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # of the trainer's numbers, on results
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Train `config.method` on the training list of `config.split`, or go on where that was stopped."""
     dataset, method, name = config.dataset.name, config.method, config.split
     lists = _lists(config)
-    accelerator = new_accelerator(str(config.trainer.precision))
+    accelerator = new_accelerator(config.trainer.precision)
     processes = Processes(accelerator)
     torch.manual_seed(config.seed)
-    backbone = load_backbone(plain(config.backbone))
+    backbone = load_backbone(vars(config.backbone))
     model = configured_model(config, lists.train.classes, backbone)
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
@@ -96,7 +96,7 @@ class _Lists:
     cache: FrameCache
 
 
-def _lists(config: Any) -> _Lists:
+def _lists(config: Config) -> _Lists:
     dataset, method = config.dataset.name, config.method
     split = read_split(paths.splits(dataset) / f"{config.split}.json")
     if split.train is None:
@@ -129,11 +129,10 @@ def _opening(method: str, lists: _Lists, model: VideoCLIP, processes: int) -> st
     )
 
 
-def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
+def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
     if split.train is None:
         raise UserError(f"{split.id} has no training list")
-    prompts = prompt_set(plain(config.prompts))
-    if split.protocol == "reid":
+    if isinstance(config.protocol, ReidConfig):
         return Identity(
             model,
             split.train.classes,
@@ -141,42 +140,35 @@ def _objective(config: Any, split: Split, model: VideoCLIP) -> Objective:
             margin=config.protocol.margin,
             triplet_weight=config.protocol.triplet_weight,
         )
-    options = plain(config.method.objective_options)
+    if config.method.objective is None:
+        raise UserError(f"{config.method.name} has nothing to train")
+    prompts, options = prompt_set(vars(config.prompts)), dict(config.method.objective_options)
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
 
 
-def _plan(config: Any, lists: _Lists) -> tuple[TrainerSettings, BatchPlan]:
+def _plan(config: Config, lists: _Lists) -> tuple[TrainerSettings, BatchPlan]:
     """The run's numbers, and which videos make each batch."""
-    if config.trainer.get("length", None) is None:
-        raise UserError(
-            f"how long is {config.method.name} trained? write params/recipe/<trainer>/"
-            f"{config.method.name}.yaml (length, lr) as of another method"
-        )
-    trainer, videos, cache = plain(config.trainer), lists.train, lists.cache
-    if lists.split.protocol == "reid":
+    trainer, videos, count = config.trainer, lists.train, len(lists.train.videos)
+    if isinstance(config.protocol, ReidConfig):
         people, tracklets = config.protocol.people_per_batch, config.protocol.tracklets_per_person
         size = min(people, len(set(videos.labels))) * tracklets
-    else:
-        size = min(trainer["batch_size"], len(videos.videos))
-    settings = trainer_settings(
-        trainer, videos=len(videos.videos), batch_size=size, seed=config.seed
-    )
-    if lists.split.protocol == "reid":
+        settings = trainer_settings(trainer, videos=count, batch_size=size, seed=config.seed)
         return settings, PersonBatches(
             videos.labels, people, tracklets, settings.steps, config.seed
         )
-    streaming = trainer["order"] == "streaming"
+    size = min(trainer.batch_size, count)
+    settings = trainer_settings(trainer, videos=count, batch_size=size, seed=config.seed)
+    cache, streaming = lists.cache, trainer.order == "streaming"
     shards = cache.shards(cache.rows(videos.videos)) if streaming else None
-    count = len(videos.videos)
     return settings, ShuffledBatches(count, size, settings.steps, config.seed, shards=shards)
 
 
 def _source(
-    config: Any, lists: _Lists, model: VideoCLIP, plan: BatchPlan, processes: Processes
+    config: Config, lists: _Lists, model: VideoCLIP, plan: BatchPlan, processes: Processes
 ) -> Source:
     trainer, videos = config.trainer, lists.train
-    augmentation = plain(trainer.augmentation)
-    augmentation["flip"] = augmentation["flip"] and bool(config.dataset.mirror)
+    augmentation = dict(vars(trainer.augmentation))
+    augmentation["flip"] = augmentation["flip"] and config.dataset.mirror
     clips = Clips(
         str(lists.cache.path),
         videos.videos,
@@ -202,8 +194,8 @@ def _source(
     )
 
 
-def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -> Looks | None:
-    prompts, ensemble = prompt_set(plain(config.prompts)), ensemble_mode(config.prompts.ensemble)
+def _looks(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes) -> Looks | None:
+    prompts, ensemble = prompt_set(vars(config.prompts)), ensemble_mode(config.prompts.ensemble)
     reid = lists.split.protocol == "reid"
 
     def clips(videos: Sequence[str]) -> TestClips:
@@ -212,7 +204,7 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
             videos,
             num_frames=model.num_frames,
             size=model.backbone.image_size,
-            views=Views(**plain(config.views)),
+            views=Views(**vars(config.views)),
         )
 
     def validator(part: Subset) -> Validator:
@@ -242,12 +234,12 @@ def _looks(config: Any, lists: _Lists, model: VideoCLIP, processes: Processes) -
     )
 
 
-def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
+def _about(config: Config, lists: _Lists, backbone: str) -> dict[str, Any]:
     """What a run's numbers follow from: a snapshot or checkpoint of another is another."""
-    whole = plain(config)
+    whole = config.values
     about = {part: whole[part] for part in PARTS}
     about["trainer"] = {k: v for k, v in about["trainer"].items() if k not in WITHOUT_EFFECT}
-    about["mirror"] = bool(config.dataset.mirror)
+    about["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
         about["protocol"] = whole["protocol"]
     if lists.val is not None or config.trainer.best_on_test:
@@ -263,7 +255,7 @@ def _about(config: Any, lists: _Lists, backbone: str) -> dict[str, Any]:
 
 
 def _write(
-    config: Any,
+    config: Config,
     lists: _Lists,
     model: VideoCLIP,
     log: TrainingLog,

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import plain
+from vidprompt.config.protocols import protocols_of
+from vidprompt.config.schema import Config
 from vidprompt.data.checks.expectations import first_failures, validate_dataset
 from vidprompt.data.checks.health import health_report
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.class_lists import read_classes_file
 from vidprompt.data.splits.split_file import read_split
 from vidprompt.files.atomic import write_json
-from vidprompt.pipeline.stages.splits import protocols_of
 from vidprompt.system.errors import DataError
 
 
-def run(config: Any) -> None:
+def run(config: Config) -> None:
     """Write health.json and validation.json; raise DataError when an expectation of severity error fails."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
     files = sorted(paths.splits(dataset.name).glob("*.json"))
-    settings = plain(dataset.validation)
     splits = {file.stem: read_split(file).to_json() for file in files}
     write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
@@ -30,10 +28,10 @@ def run(config: Any) -> None:
         splits,
         classes=read_classes(paths.classes(dataset.name)),
         min_frames=dataset.min_frames,
-        expected=settings["expected"],
-        severity=settings["severity"],
-        max_broken_share=settings["max_broken_share"],
-        ranges=settings["ranges"],
+        expected=dict(dataset.validation.expected),
+        severity=dict(dataset.validation.severity),
+        max_broken_share=dataset.validation.max_broken_share,
+        ranges=dataset.validation.ranges,
         known_classes=_known_classes(config),
         docs=Path("cache/data_docs") / dataset.name,
     )
@@ -47,6 +45,8 @@ def run(config: Any) -> None:
     print(f"{len(report['expectations'])} expectations met; videos: {health}")
 
 
-def _known_classes(config: Any) -> list[str]:
-    file = zero_shot.known_classes if (zero_shot := protocols_of(config).get("zero_shot")) else None
-    return read_classes_file(Path(config.dataset.root) / file) if file else []
+def _known_classes(config: Config) -> list[str]:
+    zero_shot = protocols_of(config).zero_shot
+    if zero_shot is None or not zero_shot.known_classes:
+        return []
+    return read_classes_file(Path(config.dataset.root) / zero_shot.known_classes)

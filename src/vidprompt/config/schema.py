@@ -1,0 +1,352 @@
+"""The types of the configuration: one dataclass for each group of params/, and `Config` for all of them.
+
+A composed configuration is checked once, where a command begins: names of keys, types and ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from vidprompt.config.build import REST, Range, build
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
+
+Whole = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1)]
+NotNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+BelowOne = Annotated[float, Range(0, 1, high_excluded=True)]
+Positive = Annotated[float, Range(0, low_excluded=True)]
+Length = int | float | str  # `400`, `400 steps` or `5 epochs`
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Videos with annotations of one kind: which reader reads them, in which folder below the root."""
+
+    reader: str
+    folder: str = "."
+    options: Mapping[str, Any] = field(default_factory=dict, metadata={REST: True})
+
+
+@dataclass(frozen=True)
+class PublishedList:
+    """A split that is taken from lists as they are: part (train, val or a test's name) → file."""
+
+    id: str
+    lists: Mapping[str, str]
+    trained_on: str | None = None
+    label_map: str | None = None
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """What a dataset is expected to be: counts, and ranges of its videos' measures."""
+
+    max_broken_share: Fraction
+    ranges: Mapping[str, tuple[float | None, ...]]
+    severity: Mapping[str, str]
+    expected: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """A dataset (params/dataset)."""
+
+    name: str
+    root: str
+    min_frames: Count
+    probe: Literal["decode", "stat"]
+    probe_timeout_s: Positive
+    probe_memory_mb: Count
+    probe_max_pixels: Count
+    sources: Mapping[str, SourceConfig]
+    mirror: bool  # may clips be mirrored in training?
+    roles: Mapping[str, str]  # part in the protocols → source
+    protocols: Mapping[str, Mapping[str, Any] | None]  # its own numbers; None: it takes no part
+    published: tuple[PublishedList, ...]
+    validation: ValidationConfig
+    pipeline: Mapping[str, str] = field(default_factory=dict)  # group → its file
+    class_groups: str | None = None  # a CSV of classes by attribute, in each source's folder
+    mosaic: bool | None = None  # pixelated faces in the report; None: unless it is the demo
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A CLIP (params/backbone), as `load_backbone` takes it."""
+
+    name: str
+    pretrained: str | None = None
+    config: str | None = None
+    weights: str | None = None
+    image_size: Count | None = None
+    quick_gelu: bool | None = None
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """A method (params/method): its options and its objective's; `objective` None: nothing to train."""
+
+    name: str
+    num_frames: Count
+    options: Mapping[str, Any] = field(default_factory=dict)
+    objective: str | None = None
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """How frames are stored (params/frames); `per_source` overrides the other keys by source."""
+
+    short_side: int
+    frames: int | None
+    format: Literal["jpeg", "webp"]
+    quality: int
+    shard_mb: int
+    stretch: tuple[int, int] | None = None
+    per_source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """Texts of the classes (params/prompts)."""
+
+    templates: tuple[str, ...]
+    descriptions: str | None = None
+    context: Mapping[str, Any] | None = None
+    clean_names: bool = True
+    ensemble: str = "softmax_sum"
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Clips and crops of a test video (params/views)."""
+
+    sampling: str
+    stride: int
+    clips: int
+    crops: int
+    order: str = "forward"
+    precision: str = "no"
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """Where frames are decoded (params/runner)."""
+
+    name: str
+    address: str | None = None
+    workers: Count = 2
+    retries: Whole = 2
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What training does to a clip (trainer.augmentation)."""
+
+    rand_augment: Mapping[str, Any] | None
+    scales: tuple[float, ...]
+    distort: Whole
+    fixed_places: bool
+    area: tuple[float, ...] | None
+    ratio: tuple[float, ...]
+    flip: bool
+    jitter: Fraction
+    jitter_strength: tuple[NotNegative, NotNegative, NotNegative, NotNegative]
+    jitter_by_frame: bool
+    channels: Fraction
+    greyscale: Fraction
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How a method is trained (params/trainer and its recipe); params/trainer/demo.yaml says what each is."""
+
+    length: Length
+    warmup: Length
+    schedule: Literal["cosine", "multistep", "constant"]
+    milestones: tuple[Length, ...]
+    gamma: NotNegative
+    batch_size: Count
+    micro_batches: Count
+    lr: NotNegative
+    lr_scale: Mapping[str, NotNegative]
+    weight_decay: NotNegative
+    no_decay: tuple[str, ...]
+    betas: tuple[BelowOne, BelowOne]
+    clip_grad: Positive | None
+    precision: Literal["no", "bf16", "fp16"]
+    recompute: str
+    compile: bool
+    ema: Fraction
+    wise_ft: Fraction
+    select: Literal["last", "best"]
+    evaluate_every: Whole
+    best_on_test: bool
+    skip_non_finite: Whole
+    dtype: Literal["float16", "bfloat16", "float32"]
+    log_every: Count
+    tensorboard: bool
+    save_every: Count
+    workers: Whole
+    sampling: str
+    stride: Count
+    order: Literal["random", "streaming"]
+    decode: Literal["workers", "device"]
+    augmentation: AugmentationConfig
+
+    def __post_init__(self) -> None:
+        if self.ema == 1:
+            raise UserError("trainer.ema=1: 1 would never leave the start; 0 is off")
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """Zero-shot: tests among classes that the model was not trained on."""
+
+    name: str
+    splits: tuple[int, ...]
+    trained_on: str
+    halves: Whole
+    known_classes: str | None
+    known_name: str
+    renamed_classes: str | None
+    partitions: tuple[str, ...]
+    partition_seeds: tuple[int, ...]
+    test_classes: Count
+
+
+@dataclass(frozen=True)
+class BaseToNovelConfig:
+    """Base to novel: trained on one half of the classes, tested on both."""
+
+    name: str
+    split: int
+    shots: Count | None  # None: the whole base set
+    seeds: tuple[int, ...]
+    held_out: float
+
+
+@dataclass(frozen=True)
+class FewShotConfig:
+    """Few-shot: trained on a few videos of each class."""
+
+    name: str
+    split: int
+    shots: tuple[Count, ...]
+    seeds: tuple[int, ...]
+    nested: bool
+    held_out: float
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Supervised: the official splits."""
+
+    name: str
+    splits: tuple[int, ...]
+    held_out: float
+    held_out_seed: int
+
+
+@dataclass(frozen=True)
+class ReidConfig:
+    """Person re-identification: batches, losses, and which gallery tracklets count."""
+
+    name: str
+    protocols: tuple[str, ...]
+    tracklet: str
+    held_out: float
+    held_out_seed: int
+    people_per_batch: Count
+    tracklets_per_person: Count
+    context_length: Count
+    margin: float
+    triplet_weight: float
+
+
+ProtocolConfig = ZeroShotConfig | BaseToNovelConfig | FewShotConfig | SupervisedConfig | ReidConfig
+_PROTOCOLS: dict[str, Callable[..., ProtocolConfig]] = {
+    "zero_shot": ZeroShotConfig,
+    "base_to_novel": BaseToNovelConfig,
+    "few_shot": FewShotConfig,
+    "supervised": SupervisedConfig,
+    "reid": ReidConfig,
+}
+
+
+def protocol_config(values: Mapping[str, Any], where: str = "protocol") -> ProtocolConfig:
+    """A protocol's parameters by their `name`. Raises UserError."""
+    name = str(values.get("name"))
+    if name not in _PROTOCOLS:
+        raise UserError(f"{where}.name={name}: {suggestion(name, _PROTOCOLS)}")
+    config: ProtocolConfig = build(_PROTOCOLS[name], values, where)
+    return config
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The keys of params/config.yaml that are in no group."""
+
+    split: str
+    seed: Whole
+    workers: Whole
+    processes: int | str
+
+
+_SINGLE = tuple(_Single.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration. `values` is what it was made of, as composed: hashes are of that."""
+
+    dataset: DatasetConfig
+    backbone: BackboneConfig
+    method: MethodConfig
+    protocol: ProtocolConfig
+    frames: FramesConfig
+    prompts: PromptsConfig
+    views: ViewsConfig
+    runner: RunnerConfig
+    split: str
+    seed: Whole
+    workers: Whole
+    processes: int | str
+    values: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Config:
+        """Check the values of a composition. Raises UserError, one line, for the first that is wrong."""
+        config = cls(
+            dataset=build(DatasetConfig, values["dataset"], "dataset"),
+            backbone=build(BackboneConfig, values["backbone"], "backbone"),
+            method=build(MethodConfig, values["method"], "method"),
+            protocol=protocol_config(values["protocol"]),
+            frames=build(FramesConfig, values["frames"], "frames"),
+            prompts=build(PromptsConfig, values["prompts"], "prompts"),
+            views=build(ViewsConfig, values["views"], "views"),
+            runner=build(RunnerConfig, values["runner"], "runner"),
+            values=values,
+            **vars(build(_Single, {key: values[key] for key in _SINGLE}, "")),
+        )
+        if not config._open_numbers():
+            _ = config.trainer
+        return config
+
+    @cached_property
+    def trainer(self) -> TrainerConfig:
+        """Raises UserError where the trainer and the recipe leave a number open (`???`)."""
+        if missing := self._open_numbers():
+            raise UserError(
+                f"{', '.join(missing)}: no value. Write params/recipe/<trainer>/{self.method.name}.yaml "
+                "as of another method, or set them on the command line"
+            )
+        return build(TrainerConfig, self.values["trainer"], "trainer")
+
+    def _open_numbers(self) -> list[str]:
+        trainer = self.values["trainer"]
+        return [f"trainer.{key}" for key, value in trainer.items() if value == "???"]
