@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from vidprompt.comparison.per_video import measured, read_per_video
 from vidprompt.config import paths
-from vidprompt.provenance.dvc_project import DvcProject
+from vidprompt.provenance.dvc_project import DvcProject, first_line
 from vidprompt.provenance.revision import Revision, find_commit, try_git
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
@@ -139,11 +139,11 @@ def _of_revision(text: str, address: Address) -> Result:
     if content is None:
         raise UserError(f"Revision {name} ({revision.shown}) has no {address.metrics}")
     metrics = _parsed(content, f"{address.metrics} of {name}")
-    predictions, searched = _predictions(revision, address)
+    predictions, errors = _predictions(revision, address)
     if predictions is None:
         missing = (
             f"The predictions of {text} are neither in DVC's cache nor in a remote that is configured "
-            f"here{searched}: check {name} out where they were made and `dvc push`, or `git worktree add "
+            f"here{errors}: check {name} out where they were made and `dvc push`, or `git worktree add "
             f"FOLDER {name}`, `dvc repro` there and compare with FOLDER/{address.metrics.parent}"
         )
         return Result(text, metrics, None, missing, commit)
@@ -153,7 +153,7 @@ def _of_revision(text: str, address: Address) -> Result:
 
 
 def _predictions(revision: Revision, address: Address) -> tuple[bytes | None, str]:
-    """The bytes of a revision's predictions, or None and where they were looked for."""
+    """The bytes of a revision's predictions, or None and why stores could not be read."""
     path = address.predictions.as_posix()
     try:
         with DvcProject(revision) as project:
@@ -161,7 +161,10 @@ def _predictions(revision: Revision, address: Address) -> tuple[bytes | None, st
             if md5 is None:
                 return revision.read(path), ""
             file = project.find(md5)
-            return (file.read_bytes(), "") if file else (None, f" ({project.searched(md5)})")
+            if file is not None:
+                return file.read_bytes(), ""
+            errors = [f"{name}: {first_line(error)}" for name, error in project.errors.items()]
+            return None, f" ({'; '.join(errors)})" if errors else ""
     except UserError as error:  # no DVC project
         return None, f" ({error})"
 
