@@ -302,7 +302,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_stage_writes_a_row_for_every_bad_file(
-    own: Path, whole: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    own: Path, whole: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = {
         "good.mp4": "ok",
@@ -336,7 +336,7 @@ def test_the_stage_writes_a_row_for_every_bad_file(
     assert (good["header_frames"], good["n_frames"], good["rotation"]) == (36, 36, 0)
     assert len(good["hash"]) == 64
     assert table.loc["linked.mp4", "hash"] == good["hash"]
-    said = capsys.readouterr().out
+    said = caplog.text
     assert "ok: 4" in said
     assert "ok, though FFmpeg complained: 1 (see `detail` in the manifest)" in said
     assert "first at frame" in table.loc["scratched.mp4", "detail"]

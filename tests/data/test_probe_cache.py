@@ -188,23 +188,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_stage_asks_each_file_once(
-    project: Path, video: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, video: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(3):
         shutil.copy(video, f"data/own/walk/{number}.mp4")
     config = compose(["dataset=own"])
     manifest.run(config)
     first = paths.manifest("own").read_bytes()
-    assert "were known" not in capsys.readouterr().out
+    assert "were known" not in caplog.text
+    caplog.clear()
     overwrite(Path("data/own/walk/1.mp4"), b"nothing that can be decoded")
     manifest.run(config)
     assert paths.manifest("own").read_bytes() == first
-    assert "3 of 3 videos were known from cache/probes/own.sqlite" in capsys.readouterr().out
+    assert "3 of 3 videos were known from cache/probes/own.sqlite" in caplog.text
+    caplog.clear()
     os.utime("data/own/walk/1.mp4")
     manifest.run(config)
     table = read_manifest(paths.manifest("own")).set_index("path")
     assert table.loc["walk/1.mp4", "health"] == "not_a_video"
-    assert "2 of 3 videos were known" in capsys.readouterr().out
+    assert "2 of 3 videos were known" in caplog.text
 
 
 def test_a_run_that_was_killed_is_resumed(project: Path, video: Path) -> None:
@@ -224,7 +226,7 @@ def test_a_run_that_was_killed_is_resumed(project: Path, video: Path) -> None:
     assert 0 < _rows() < 8
     assert not paths.manifest("own").exists()
     resumed = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "of 8 videos were known" in resumed.stdout
+    assert "of 8 videos were known" in resumed.stderr
     bytes_ = paths.manifest("own").read_bytes()
     paths.probes("own").unlink()
     manifest.run(compose(["dataset=own", "workers=2"]))

@@ -327,8 +327,10 @@ def test_a_failure_says_what_the_stage_said_and_whether_it_may_pass(
 
 
 def test_progress_is_read_off_the_lines_a_stage_says(capsys: pytest.CaptureFixture[str]) -> None:
+    from vidprompt.system.logging import configure
     from vidprompt.system.progress import Progress
 
+    configure()
     with Progress("train ez_clip reid", 250, unit="steps", every_s=0) as progress:
         progress.advance(120, "loss 1.2")
     first, last = capsys.readouterr().err.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import sys
 import warnings
@@ -15,6 +16,8 @@ import typer
 
 from vidprompt.cli import registry as registry_commands
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, transient
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +38,7 @@ STAGES: dict[str, str] = {
     "evaluate": "Metrics of a protocol from stored features.",
     "report": "One HTML page with everything.",
 }
+_MESSAGE_OPTIONS = ("-v", "--verbose", "-q", "--quiet")
 SHARED = ("train", "features")  # what several processes may do together
 
 
@@ -225,9 +229,15 @@ def multirun(
     into: Path = typer.Option(None, help="A page with marks NAME:begin, NAME:end for the table."),  # noqa: B008
 ) -> None:
     """Train and evaluate every combination of swept keys; one table of means over seeds."""
-    from vidprompt import sweep as command
+    from vidprompt import sweep
 
-    if not command.run(overrides or [], jobs=jobs, show=show, again=again, into=into):
+    if show:
+        for name, steps in sweep.pending(overrides or [], again=again).items():
+            print(f"{name}: {', '.join(steps) or 'done'}")
+        return
+    result = sweep.run(overrides or [], jobs=jobs, again=again, into=into)
+    print(f"\n{result.table}\n\n{result.page}")
+    if result.failed:
         raise typer.Exit(1)
 
 
@@ -333,33 +343,53 @@ def check_store(
 registry_commands.add_to(app)
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """A sentence of ours as a sentence; others with their kind."""
-    kind = "" if category is UserWarning else f" ({category.__name__})"
-    print(f"warning{kind}: {message}", file=sys.stderr)
+@app.callback()
+def _messages(
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show debug messages, too."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show errors only."),
+) -> None:
+    from vidprompt.system.logging import configure
+
+    configure("DEBUG" if verbose else "ERROR" if quiet else "")
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """-v and -q may stand behind the command's name; what is behind `--` stays as it is."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    moved = [word for word in arguments[:end] if word in _MESSAGE_OPTIONS]
+    return moved + [word for word in arguments[:end] if word not in moved] + arguments[end:]
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit 2."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.showwarning = _say_warning
+    logging.getLogger("vidprompt").propagate = False  # what other packages do to the root logger
     try:
-        app()
-    except UserError as error:
-        if not error.of_all or os.environ.get("RANK", "0") == "0":
-            print(f"vidprompt: {error}", file=sys.stderr)
-        code = TRANSIENT_EXIT if error.exit_code == 2 and transient(error) else error.exit_code
+        app(_options_first(sys.argv[1:]))
+    except (UserError, OSError) as error:
+        message, code = _failure(error)
+        logger.debug("traceback", exc_info=True)
+        if message:
+            logger.error(message)
         raise SystemExit(code) from None
-    except OSError as error:
-        if transient(error):
-            print(f"vidprompt: {error} (it may pass: run it again)", file=sys.stderr)
-            raise SystemExit(TRANSIENT_EXIT) from None
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"vidprompt: {where}{error.strerror}: make room or allow it", file=sys.stderr)
-        raise SystemExit(2) from None
+
+
+def _failure(error: UserError | OSError) -> tuple[str, int]:
+    """The message and the exit status of an error that is no defect; raises any other again.
+
+    Of several processes that all raise it, the first alone has a message.
+    """
+    if isinstance(error, UserError):
+        silent = error.of_all and os.environ.get("RANK", "0") != "0"
+        code = TRANSIENT_EXIT if error.exit_code == 2 and transient(error) else error.exit_code
+        return "" if silent else str(error), code
+    if transient(error):
+        return f"{error} (it may pass: run it again)", TRANSIENT_EXIT
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        raise error
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}: make room or allow it", 2
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from vidprompt.reporting.measures import table_rows
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.suggestions import suggestion
+
+logger = logging.getLogger(__name__)
 
 HOME = Path("cache/registered")
 BACKBONE = "registered"  # its file in params/backbone of the folder
@@ -219,7 +222,9 @@ def _finish(job: _Job, splits: dict[str, Split]) -> Path:
     if seen:
         count, few = len(seen.names), ", ".join(seen.names[:5])
         named = f" ({few}{', …' if count > 5 else ''})" if count else ""
-        print(f"{count} of {seen.tested} tested classes have the name of a training class{named}")
+        logger.info(
+            f"{count} of {seen.tested} tested classes have the name of a training class{named}"
+        )
     folder = job.folder / results
     print(folder.relative_to(job.root))
     return folder

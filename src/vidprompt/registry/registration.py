@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from vidprompt.registry.verdict import check_tree, judge
 from vidprompt.registry.versions import Version
 from vidprompt.registry.weights import find_weights
 from vidprompt.system.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 CARDS = Path("cache/cards")
 Say = Callable[[str], object]
@@ -54,7 +57,7 @@ def register(
     bump: str = "minor",
     push: bool = False,
     project: Path | str = ".",
-    say: Say = print,
+    say: Say = logger.info,
 ) -> Registered:
     """Give a stage to HEAD's version, which is made where there is none, or to a `version` there is.
 
@@ -130,7 +133,7 @@ def _facts(verdict: Verdict, revision: Revision) -> str:
 
 
 def rollback(
-    name: str, stage: str, *, push: bool = False, project: Path | str = ".", say: Say = print
+    name: str, stage: str, *, push: bool = False, project: Path | str = ".", say: Say = logger.info
 ) -> tuple[Version | None, Version]:
     """Give a stage back to the version that was in it before; (from, to).
 

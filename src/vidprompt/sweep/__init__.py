@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """The table of means over seeds (Markdown), the page with it, and why jobs failed, by job."""
+
+    table: str
+    page: Path
+    failed: dict[str, str]
+
+
+def pending(arguments: Sequence[str], *, again: bool = False) -> dict[str, list[str]]:
+    """Job → titles of the steps that `run` would run. Raises UserError for what cannot be planned."""
+    from vidprompt.sweep import launch
+    from vidprompt.sweep.plan import Configurations, make_plan
+
+    made = Configurations()
+    works = launch.work_of(make_plan(arguments, made), made, again=again)
+    return {work.job.name: [step.title for step in work.pending] for work in works}
 
 
 def run(
     arguments: Sequence[str],
     *,
     jobs: int = 1,
-    show: bool = False,
     again: bool = False,
     into: Path | None = None,
-) -> bool:
-    """What `vidprompt multirun` does. Did all jobs end well?
+) -> SweepResult:
+    """What `vidprompt multirun` does.
 
     Args:
         arguments: `key=value`, values with Hydra's sweeps; see `plan`.
         jobs: how many jobs run at once.
-        show: say what is to be done, and do nothing.
-        again: also what is done.
+        again: run finished steps, too.
         into: a page to write the table into, between its marks.
 
     Raises UserError for what cannot be planned or a page without marks, Interrupted when it was stopped.
@@ -33,22 +54,17 @@ def run(
     if into is not None:
         summary.around(into, plan.name)  # now, not after all jobs
     works = launch.work_of(plan, made, again=again)
-    for work in works if show else []:
-        left = ", ".join(step.title for step in work.pending) or "done"
-        print(f"{work.job.name}: {left}")
-    if show:
-        return True
     done = [work for work in works if not work.pending]
     old = [work.job.name for work in done if work.record.other_code(work.steps)]
     if old:
-        print(f"{len(old)} jobs were made with other code ({old[0]}, …): --again makes them new")
-    print(f"{plan.folder}: {len(works)} jobs, {len(done)} done before")
+        logger.warning(
+            f"{len(old)} jobs were made with other code ({old[0]}, …): --again makes them new"
+        )
+    logger.info(f"{plan.folder}: {len(works)} jobs, {len(done)} done before")
     failed = launch.Launcher(jobs, again=again).run(plan, works, made)
-    found = summary.summarise(plan, failed)
-    table = summary.write_summary(plan, found)
+    table = summary.write_summary(plan, summary.summarise(plan, failed))
     if into is not None:
         summary.write_between(into, plan.name, table)
-    print(f"\n{table}\n\n{plan.folder / 'summary.md'}")
     for name, why in failed.items():
-        print(f"failed: {name}: {why}")
-    return not failed
+        logger.error(f"failed: {name}: {why}")
+    return SweepResult(table, plan.folder / "summary.md", failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 LOG = "log.txt"
 VIDPROMPT = (
@@ -114,12 +117,12 @@ class Launcher:
                         progress.advance(len(work.pending) - done)
                     said = _last_line(work.folder / LOG) if status else f"it left no {step.output}"
                     why = f"{step.title}: {said} ({work.folder / LOG})"
-                    print(f"failed {name}: {why}", flush=True)
+                    logger.error(f"failed {name}: {why}")
                     return why
                 work.record.add(step, work.job)
                 with self._lock:
                     progress.advance()
-        print(f"done {name} ({time.monotonic() - began:.0f} s)", flush=True)
+        logger.info(f"done {name} ({time.monotonic() - began:.0f} s)")
         return ""
 
     def _step(self, work: Work, step: Step, lock: int) -> int:

@@ -1,16 +1,24 @@
-"""Progress of long work: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a log message now and then elsewhere."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
+from vidprompt.system.logging import console
+
+logger = logging.getLogger(__name__)
+
 
 class Progress:
-    """`with Progress("frames", total) as p: p.advance(1)`. Everything goes to stderr."""
+    """`with Progress("frames", total) as p: p.advance(1)`; `quiet`: shows nothing.
+
+    flows/progress.py reads the log messages.
+    """
 
     def __init__(
         self,
@@ -22,7 +30,7 @@ class Progress:
         quiet: bool = False,
     ) -> None:
         self.title, self.total, self.unit, self.every_s = title, total, unit, every_s
-        self.quiet = quiet  # of several processes one is shown
+        self.quiet = quiet or not logger.isEnabledFor(logging.INFO)
         self.done = 0
         self._before = 0
         self._notes = ""
@@ -30,9 +38,8 @@ class Progress:
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        self._began = self._spoke = time.monotonic()
+        self._began = self._logged = time.monotonic()
         if sys.stderr.isatty() and not self.quiet:
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
@@ -42,7 +49,7 @@ class Progress:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[notes]}"),
-                console=Console(stderr=True),
+                console=console(),
             )
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, notes="")
@@ -54,9 +61,9 @@ class Progress:
         self._notes = notes
         if self._bar is not None:
             self._bar.update(self._task, advance=amount, notes=notes)
-        elif not self.quiet and time.monotonic() - self._spoke > self.every_s:
-            self._spoke = time.monotonic()
-            self._say()
+        elif not self.quiet and time.monotonic() - self._logged > self.every_s:
+            self._logged = time.monotonic()
+            self._log()
 
     def reach(self, done: int, total: int) -> None:
         """`done` of `total` so far: the form callbacks use."""
@@ -68,16 +75,13 @@ class Progress:
         self._before = done
         self.advance(done)
 
-    def _say(self) -> None:
+    def _log(self) -> None:
         seconds = max(time.monotonic() - self._began, 1e-6)
         rate = (self.done - self._before) / seconds
         left = (self.total - self.done) / rate if rate else 0.0
         eta = f" {timedelta(seconds=round(left))} left" if 0 < left < 1e7 else ""
-        print(
-            f"{self.title}: {self.done}/{self.total} {rate:.1f} {self.unit}/s{eta} {self._notes}".strip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"{self.title}: {self.done}/{self.total} {rate:.1f} {self.unit}/s{eta} {self._notes}"
+        logger.info("%s", line.strip())
 
     def __exit__(
         self,
@@ -88,4 +92,4 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif not self.quiet:
-            self._say()
+            self._log()

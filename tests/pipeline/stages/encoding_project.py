@@ -26,6 +26,7 @@ from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_fra
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.inference.feature_blocks import BlockStore
 from vidprompt.pipeline.stages import features
+from vidprompt.system.logging import configure
 
 BACKBONE = {
     "embed_dim": 32,
@@ -114,14 +115,15 @@ def _process(
     os.environ.update(environment)
     os.chdir(folder)
     torch.set_num_threads(int(environment.get("THREADS", 1)))
-    sys.stdout = (folder / f"said-{environment.get('RANK', '0')}.txt").open("w", buffering=1)
+    sys.stderr = (folder / f"log-{environment.get('RANK', '0')}.txt").open("w", buffering=1)
+    configure()
     function(*arguments)
 
 
 def start(
     folder: Path, count: int, function: Callable[..., None], *arguments: Any, threads: int = 1
 ) -> list[Any]:
-    """Processes launched together in `folder`; what each prints is in `said-<rank>.txt`."""
+    """Processes launched together in `folder`; what each logs is in `log-<rank>.txt`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # torch is imported once
     with socket.socket() as free:

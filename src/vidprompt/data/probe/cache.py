@@ -12,6 +12,7 @@ on a limit (time, memory, pixels) holds for these limits only.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -26,6 +27,8 @@ from vidprompt.data.probe.health import PROBE_VERSION, Health, Limits, Probe
 from vidprompt.data.probe.on_disk import Stamp, stamp
 from vidprompt.data.probe.videos import probe_many
 from vidprompt.data.workers.isolated import Progress
+
+logger = logging.getLogger(__name__)
 
 _FORM = 1  # of the table; a file of another form is set aside
 _COMMIT_S = 1.0  # what was found out is written so long after: lost at most when killed
@@ -52,7 +55,9 @@ class ProbeCache:
     written is done without, and `say` is called with a sentence about it.
     """
 
-    def __init__(self, path: Path, limits: Limits, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, path: Path, limits: Limits, say: Callable[[str], None] = logger.info
+    ) -> None:
         self.path, self.limits = path, limits
         self._say = say
         self._version = probe_version()

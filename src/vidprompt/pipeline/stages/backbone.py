@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from vidprompt.config import paths
 from vidprompt.config.schema import Config
 from vidprompt.files.atomic import write_json
 from vidprompt.models.backbones.loading import load_backbone
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
@@ -13,4 +17,4 @@ def run(config: Config) -> None:
     backbone = load_backbone(vars(config.backbone))
     found = {"name": backbone.tag, "sha256": backbone.identity()}
     write_json(paths.backbone(config.dataset.name), found)
-    print(f"{backbone.tag}: {found['sha256'][:16]}…")
+    logger.info(f"{backbone.tag}: {found['sha256'][:16]}…")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from vidprompt.metrics.result import VERSION, parse_result, write_result
 from vidprompt.metrics.scores import ensemble_mode
 from vidprompt.pipeline.lineage import check_lineage, lineage
 from vidprompt.system.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # of a configuration, what a result of given checkpoints follows from
 PARTS = ("backbone", "frames", "method", "prompts", "protocol", "views")
@@ -68,7 +71,7 @@ def run(config: Config) -> None:
     result = parse_result(about | numbers, f"{dataset}/{method}/{protocol}")
     write_result(out / "metrics.json", result)
     for name, entry in result.summary.items():
-        print(f"{method} {protocol} {name}: {next(iter(entry.measures.values())).value:.3f}")
+        logger.info(f"{method} {protocol} {name}: {next(iter(entry.measures.values())).value:.3f}")
 
 
 def _checkpoint(dataset: str, method: str, run: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ from vidprompt.pipeline.lineage import lineage
 from vidprompt.provenance.code import code_hash
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
@@ -90,7 +93,7 @@ def run(config: Config) -> None:
         )
         write_features(out, videos, rows, text, scale, whole, made_with)
         store.remove()
-        print(
+        logger.info(
             f"{len(videos):,} of {count:,} videos × {rows.shape[1]} views, "
             f"{len({id(array) for array in text.values()})} label sets for {len(text)} tests"
         )
@@ -153,7 +156,7 @@ def _own_blocks(store: BlockStore, state: PartialState) -> list[Block]:
     if state.is_main_process:
         numbers, said = store.prepare()
         if said:
-            print(said)
+            logger.info(said)
         pending = [numbers]
     broadcast_object_list(pending)
     numbers = pending[0]

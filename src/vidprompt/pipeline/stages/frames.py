@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -13,6 +14,8 @@ from vidprompt.data.shards.runners import shard_runner
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError, TransientError, passing
 from vidprompt.system.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 VIDEO_LIMIT_S = 600.0  # to decode and encode one
 
@@ -49,7 +52,8 @@ def run(config: Config) -> None:
         )
     failed = sorted(summary.pop("failed"), key=lambda f: f["video_id"])
     write_json(paths.frames(dataset.name) / "failed.json", failed)
-    print(", ".join(f"{name} {value}" for name, value in summary.items()), f"failed {len(failed)}")
+    counts = ", ".join(f"{name} {value}" for name, value in summary.items())
+    logger.info(f"{counts} failed {len(failed)}")
     passed = [failure for failure in failed if passing(failure["reason"])]
     if passed:  # not to be recorded as done: a disk or a network, not the video
         first = f"{passed[0]['video_id']}: {passed[0]['reason']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from vidprompt.data.probe.videos import probe_presence
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
 from vidprompt.system.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
@@ -44,12 +47,12 @@ def run(config: Config) -> None:
     missing = [probe.health is Health.MISSING for probe in probes]
     paths.missing(dataset.name).unlink(missing_ok=True)
     for sentence in report_presence(annotations, missing, paths.missing(dataset.name)):
-        print(sentence)
+        logger.info(sentence)
     flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
     if flawed:
-        print(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
+        logger.info(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
     counts = Counter(probe.health.value for probe in probes)
-    print(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
+    logger.info(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
 
 
 def limits(dataset: DatasetConfig) -> Limits:
@@ -81,7 +84,9 @@ def _probe(config: Config, names: Sequence[str], annotations: Sequence[Annotatio
             items, root, cache, dataset.min_frames, config.workers, progress.reach
         )
     if known:
-        print(f"{known:,} of {len(items):,} videos were known from {home} and not opened again")
+        logger.info(
+            f"{known:,} of {len(items):,} videos were known from {home} and not opened again"
+        )
     for row, probe in zip(there, found, strict=True):
         probes[row] = probe
     return probes

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from vidprompt.config import paths
 from vidprompt.config.schema import Config
 from vidprompt.reporting.dataset_report.page import write_report
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
@@ -25,4 +29,4 @@ def run(config: Config) -> None:
         out=out,
         mosaic=dataset != "demo" if config.dataset.mosaic is None else config.dataset.mosaic,
     )
-    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
+    logger.info(f"{out}: {out.stat().st_size / 1e6:.2f} MB")

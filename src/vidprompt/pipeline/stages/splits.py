@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from vidprompt.data.splits.published_lists import PARTS, split_from_lists
 from vidprompt.data.splits.split_file import Split, write_split
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
+
+logger = logging.getLogger(__name__)
 
 RECOGNITION = ("supervised", "base_to_novel", "few_shot")
 ROLES = ("recognition", "zero_shot", "reid")
@@ -133,7 +136,7 @@ def run(config: Config) -> None:
         if split.val:
             wanted = max(1, int(held_out[split.protocol]))  # a share: one at least
             if short := shortfall(split.val.classes, split.val.labels, wanted):
-                print(f"note: {split.id}: {short}")
+                logger.info(f"note: {split.id}: {short}")
     root = Path(config.dataset.root)
     for entry in config.dataset.published:
         parts = [f"{part}={root / file}" for part, file in entry.lists.items()]
@@ -238,4 +241,4 @@ def _write(split: Split, dataset: str, stem: str) -> None:
         f"{name} {len(t.videos):,} ({len(t.classes)} classes)" for name, t in split.tests.items()
     )
     held_out = f"val {len(split.val.videos):,}, " if split.val else ""
-    print(f"{split.id}: train {trained:,}, {held_out}{tested}")
+    logger.info(f"{split.id}: train {trained:,}, {held_out}{tested}")

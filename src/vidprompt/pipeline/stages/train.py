@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings, trainer_settings
 from vidprompt.training.snapshots import Snapshots
 
+logger = logging.getLogger(__name__)
+
 PARTS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # a run's configuration
 WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # of the trainer's numbers, on results
 
@@ -53,14 +56,14 @@ def run(config: Config) -> None:
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
         model.compile()
-    say = print if processes.main else _nothing
-    say(_opening(method.name, lists, model, processes.count))
+    if processes.main:
+        logger.info(_opening(method.name, lists, model, processes.count))
     objective = _objective(config, lists.split, model)
     settings, plan = _plan(config, lists)
     about = _about(config, lists, backbone.identity())
     processes.agree(about, "data and settings")
     folder = paths.training(dataset, method.name, name)
-    snapshots = Snapshots(folder, about, say)
+    snapshots = Snapshots(folder, about, logger.info)
     source = _source(config, lists, model, plan, processes)
     title = f"train {method.name} {name}"
     with ExitStack() as stack:
@@ -280,7 +283,7 @@ def _write(
     write_json(paths.training_summary(dataset, method.name, name), _summary(lists, log, settings))
     rate = log.done / log.seconds if log.seconds else 0.0
     chosen = "" if log.kept_step == settings.steps else f", of step {log.kept_step}"
-    print(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
+    logger.info(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
 
 
 def _summary(lists: _Lists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
@@ -309,7 +312,3 @@ def _as_csv(log: TrainingLog) -> str:
     writer.writeheader()
     writer.writerows(log.rows)
     return text.getvalue()
-
-
-def _nothing(_sentence: str) -> None:
-    """Other processes than the first say nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -14,6 +15,8 @@ from vidprompt.data.splits.class_lists import read_classes_file
 from vidprompt.data.splits.split_file import read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
@@ -37,12 +40,12 @@ def run(config: Config) -> None:
     )
     write_json(paths.validation(dataset.name), report)
     for sentence in first_failures(report, "warn"):
-        print(f"warning: {sentence}")
+        logger.warning(sentence)
     failures = first_failures(report)
     if failures:
         raise DataError(f"{dataset.name} does not validate: " + "; ".join(failures))
     health = ", ".join(f"{reason} {count}" for reason, count in report["health"].items())
-    print(f"{len(report['expectations'])} expectations met; videos: {health}")
+    logger.info(f"{len(report['expectations'])} expectations met; videos: {health}")
 
 
 def _known_classes(config: Config) -> list[str]:
