@@ -35,10 +35,12 @@ from benchmarks.machine import ROOT, provenance
 from benchmarks.training_runs import METHODS, Clock, Setting, trained, watched
 from benchmarks.video import CODECS, HEIGHT, WIDTH, T, blown_up, write_video
 
+from vidprompt.data.clips.augmentation import Augmentation
 from vidprompt.data.clips.batch_plan import ShuffledBatches
-from vidprompt.data.clips.loading import Augmentation, Clips, batches
+from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.probe.videos import probe_video
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.training.engine import Source, new_accelerator
 
 OUT = ROOT / "benchmarks/results/engine_gpu.json"
@@ -111,7 +113,7 @@ def run(cache: Path, size: Size, method: str, whole_recipe: bool) -> dict[str, A
     settings, objective = setting.settings(config), setting.objective(config)
     recipe, mirror = dict(vars(config.trainer.augmentation)), config.dataset.mirror
     recipe |= {"flip": recipe["flip"] and mirror}
-    clips = Clips(
+    clips = TrainingClips(
         cache,
         [f"v{number:09d}" for number in range(size.rows)],
         [number % setting.classes for number in range(size.rows)],

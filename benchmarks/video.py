@@ -33,12 +33,15 @@ from torchvision.io import ImageReadMode, decode_jpeg
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import ROOT, provenance
 
-from vidprompt.data.clips.loading import Augmentation, Clips, to_clip, training_view
+from vidprompt.data.clips.augmentation import Augmentation, training_view
+from vidprompt.data.clips.reading import to_clip
+from vidprompt.data.clips.training import TrainingClips
 from vidprompt.data.decode.reader import read_frames
-from vidprompt.data.frames.cache import INDEX, PARAMETERS, FrameCache, IndexWriter
+from vidprompt.data.frames.cache import INDEX, PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import clip_rng, segment_frames, training_frames
 from vidprompt.data.probe.videos import probe_video
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import IndexWriter, build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 
 OUT = ROOT / "benchmarks/results/video.json"
 SECONDS, RATE, HEIGHT, WIDTH, T = 10, 25, 256, 340, 8
@@ -128,7 +131,7 @@ def building(rows: list[FrameRow], folder: Path) -> dict[str, Any]:
 def loading(rows: list[FrameRow], folder: Path, rounds: int) -> dict[str, Any]:
     """Training clips a second on one core: from shards, from videos, from a file a frame."""
     ids = [row.video_id for row in rows]
-    clips = Clips(
+    clips = TrainingClips(
         folder / "frames", ids, [0] * len(ids), num_frames=T, size=224, augmentation=AUGMENTATION
     )
     single = folder / "single"
@@ -220,7 +223,9 @@ def one_worker(folder: Path, count: int) -> dict[str, Any]:
     opened = time.perf_counter() - began
     names = [f"v{n:09d}" for n in range(count)]
     began = time.perf_counter()
-    clips = Clips(folder, names, [0] * count, num_frames=T, size=224, augmentation=AUGMENTATION)
+    clips = TrainingClips(
+        folder, names, [0] * count, num_frames=T, size=224, augmentation=AUGMENTATION
+    )
     listed = time.perf_counter() - began
     del names, cache
     order = np.random.default_rng(0).integers(count, size=400)

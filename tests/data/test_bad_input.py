@@ -19,8 +19,11 @@ from PIL import Image
 
 from vidprompt.config import paths
 from vidprompt.config.compose import compose
+from vidprompt.data.decode.reader import read_frames
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import read_manifest
-from vidprompt.data.probe.videos import Health, Limits, Probe, probe_many, probe_steps, read_frames
+from vidprompt.data.probe.result import Limits, ProbeResult
+from vidprompt.data.probe.videos import probe_many, probe_progressively
 from vidprompt.pipeline.stages import manifest
 from vidprompt.system.errors import DataError
 
@@ -39,7 +42,7 @@ NAMES = (
 )
 
 
-def probe_all(paths: list[Path], limits: Limits = LIMITS) -> dict[str, Probe]:
+def probe_all(paths: list[Path], limits: Limits = LIMITS) -> dict[str, ProbeResult]:
     items = [(path, "frames" if path.suffix == ".frames" else "video") for path in paths]
     probes = probe_many(items, 8, 2, limits)
     return {path.name: probe for path, probe in zip(paths, probes, strict=True)}
@@ -89,8 +92,8 @@ def claim_10_gb(start: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def probes(
     whole: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Probe]:
-    """Of every kind of bad file, in one run of the guarded prober, with good ones among them."""
+) -> dict[str, ProbeResult]:
+    """Of every kind of bad file, in one run of isolated workers, with good ones among them."""
     folder = tmp_path_factory.mktemp("bad")
     video = whole("b_frames.mp4").read_bytes()
     contents = {
@@ -150,7 +153,7 @@ def probes(
     ],
 )
 def test_bad_file_has_its_reason(
-    probes: dict[str, Probe], name: str, health: Health, says: str
+    probes: dict[str, ProbeResult], name: str, health: Health, says: str
 ) -> None:
     probe = probes[name]
     assert probe.health is health
@@ -161,7 +164,7 @@ def test_bad_file_has_its_reason(
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_file_that_was_cut_is_truncated(probes: dict[str, Probe], name: str) -> None:
+def test_file_that_was_cut_is_truncated(probes: dict[str, ProbeResult], name: str) -> None:
     found = [probes[f"{share}_{name}"] for share in (10, 50, 90)]
     assert [probe.health for probe in found] == [Health.TRUNCATED] * 3
     assert all("missing" in probe.detail for probe in found)
@@ -170,7 +173,7 @@ def test_file_that_was_cut_is_truncated(probes: dict[str, Probe], name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_names_are_files_like_others(
-    probes: dict[str, Probe], whole: Callable[[str], Path], name: str
+    probes: dict[str, ProbeResult], whole: Callable[[str], Path], name: str
 ) -> None:
     assert probes[name] == probes["good.mp4"]
 
@@ -223,12 +226,12 @@ def test_flipped_bits_never_pass_unseen_where_ffmpeg_sees_them(
     assert len({probe.hash for probe in found.values()}) == len(paths)
 
 
-def as_nobody(path: Path, kind: str, max_pixels: int) -> Iterator[Probe]:
+def as_nobody(path: Path, kind: str, max_pixels: int) -> Iterator[ProbeResult]:
     import av  # noqa: F401  while it may still be read
 
     if os.geteuid() == 0:
         os.seteuid(65534)
-    yield from probe_steps(path, kind, max_pixels)
+    yield from probe_progressively(path, kind, max_pixels)
 
 
 def test_a_file_without_permission_is_unreadable(whole: Callable[[str], Path]) -> None:

@@ -35,7 +35,7 @@ def test_reads_roles_cameras_and_clothes(tmp_path: Path) -> None:
         split1="train",
         camera=1,
         clothes="u0_l0_s0_c0_a0",
-        found=False,
+        exists=False,
     )
     assert [a.split1 for a in found] == ["train", "train", "query", "gallery"]
     assert [a.camera for a in found] == [1, 24, 3, 15]

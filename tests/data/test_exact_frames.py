@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from make_with_ffmpeg import COPIED, ENCODED, FRAMES, decode, is_packed, make
 
+from vidprompt.data.decode.reader import read_frames
 from vidprompt.data.frames.sampling import segment_frames
-from vidprompt.data.probe.videos import Health, probe_video, read_frames
+from vidprompt.data.manifest.health import Health
+from vidprompt.data.probe.videos import probe_video
 
 # What decord gives in random order is what a decode in order gives
 EXACT = {

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vidprompt.data.checks.expectations import first_failures, validate_dataset
 from vidprompt.data.checks.tables import training_of, videos_table
+from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.system.errors import DataError
 
 ACTIONS = ["jump", "run", "sit", "wave"]

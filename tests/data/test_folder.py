@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprompt.data.annotations.base import Annotation, Listing, Source
+from vidprompt.data.annotations.base import Annotation, DatasetAnnotations, Source
 from vidprompt.data.annotations.folder import draw_test, read_folder
 from vidprompt.system.errors import DataError
 
@@ -23,11 +23,11 @@ def touch(root: Path, *paths: str) -> None:
         (root / path).write_bytes(b"x")
 
 
-def read(root: Path, **options: Any) -> Listing:
+def read(root: Path, **options: Any) -> DatasetAnnotations:
     return read_folder(Source("mine", root, options))
 
 
-def roles(listing: Listing) -> dict[str, str]:
+def roles(listing: DatasetAnnotations) -> dict[str, str]:
     return {a.video_id: a.split1 for a in listing.annotations}
 
 
@@ -86,7 +86,7 @@ def test_a_folder_videos_counts_only_with_something_in_it(tmp_path: Path) -> Non
     touch(tmp_path, "videos/one/0001.jpg", "videos/two/0001.jpg")  # listed may be folders of frames
     (tmp_path / "list.txt").write_text("one 3 0\ntwo 3 0\n")
     rows = read(tmp_path, list="list.txt").annotations
-    assert [(a.path, a.found) for a in rows] == [("videos/one", True), ("videos/two", True)]
+    assert [(a.path, a.exists) for a in rows] == [("videos/one", True), ("videos/two", True)]
 
 
 def test_a_list_with_frames_missing_files_and_a_label_map(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_list_with_frames_missing_files_and_a_label_map(tmp_path: Path) -> Non
     (tmp_path / "annotations/classes.csv").write_text('id,name\n0,"walk, run"\n1,jump\n2,none\n')
     listing = read(tmp_path, list="list.txt", label_map="classes.csv")
     assert listing.classes == ["walk, run", "jump", "none"]
-    assert [(a.video_id, a.path, a.kind, a.label, a.found) for a in listing.annotations] == [
+    assert [(a.video_id, a.path, a.kind, a.label, a.exists) for a in listing.annotations] == [
         ("mine/b c.mp4", "videos/b c.mp4", "video", "jump", True),
         ("mine/frames/1", "videos/frames/1", "frames", "walk, run", True),
         ("mine/gone.mp4", "videos/gone.mp4", "video", "jump", False),

@@ -17,9 +17,11 @@ import pytest
 from make_videos import decode_in_order, write_video
 from PIL import Image
 
-from vidprompt.data.frames.cache import segment_centres
-from vidprompt.data.shards.cache_build import FrameCache, FrameRow, FrameSettings, build_frame_cache
-from vidprompt.data.shards.tar import member_key
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.data.frames.sampling import segment_centres
+from vidprompt.data.shards.build import member_key
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.system.errors import DataError, UserError
 
 SMALL = FrameSettings(short_side=48, frames=6, quality=80, shard_mb=1)
@@ -243,9 +245,9 @@ def test_rows_stand_for_videos(rows: list[FrameRow], tmp_path: Path) -> None:
 
 BUILD = """
 import pickle, resource, sys
-import vidprompt.data.shard_plan as plan
-from vidprompt.data.frames import build_frame_cache
-from vidprompt.errors import UserError
+import vidprompt.data.shards.plan as plan
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.system.errors import UserError
 plan.BYTES_A_PIXEL = 30
 if __name__ == "__main__":
     limit, rows, settings, per_source, out = pickle.loads(sys.stdin.buffer.read())

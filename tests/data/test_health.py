@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vidprompt.data.checks.health import LISTED, health_report
+from vidprompt.data.checks.health_report import LISTED, health_report
 
 MANIFEST = pd.DataFrame(
     [

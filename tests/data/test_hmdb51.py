@@ -74,7 +74,7 @@ def test_lists_give_ids_roles_and_groups(tmp_path: Path, folder: str) -> None:
         group="(HQ)_Rock & Roll; don't_[look]_#7_-_STOP!",
         split1="train",
         split2="test",
-        found=False,
+        exists=False,
     )
 
 
@@ -114,10 +114,10 @@ def test_videos_are_found(
     for path in paths.values():
         put(tmp_path / path)
     rows = read(tmp_path)
-    assert {key: row.path for key, row in rows.items() if row.found} == paths
+    assert {key: row.path for key, row in rows.items() if row.exists} == paths
     gone = rows[f"hmdb/climb/{ODD}"]
     named = folder.partition("/")[0]
-    assert (gone.path, gone.found) == (
+    assert (gone.path, gone.exists) == (
         f"climb/{ODD}" if folder == "." else f"{named}/climb/{ODD}",
         False,
     )
@@ -128,16 +128,16 @@ def test_a_name_of_two_classes_is_taken_from_its_own_folder_only(tmp_path: Path)
     own, other = (f"hmdb/{label}/{CLIMB}" for label in ("climb", "climb_stairs"))
     put(tmp_path / "videos/climb" / CLIMB)
     rows = read(tmp_path)
-    assert (rows[own].path, rows[own].found) == (f"videos/climb/{CLIMB}", True)
-    assert (rows[other].path, rows[other].found) == (f"videos/climb_stairs/{CLIMB}", False)
+    assert (rows[own].path, rows[own].exists) == (f"videos/climb/{CLIMB}", True)
+    assert (rows[other].path, rows[other].exists) == (f"videos/climb_stairs/{CLIMB}", False)
     put(tmp_path / "videos/climb_stairs" / CLIMB)
-    assert read(tmp_path)[other].found
+    assert read(tmp_path)[other].exists
     for label in ("climb", "climb_stairs"):
         (tmp_path / "videos" / label / CLIMB).unlink()
     put(tmp_path / "videos" / CLIMB)  # whose is it?
     rows = read(tmp_path)
-    assert not rows[own].found
-    assert not rows[other].found
+    assert not rows[own].exists
+    assert not rows[other].exists
 
 
 def test_options_name_the_folders(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vidprompt.data.workers.isolated import Outcome, guarded_map, guarded_unordered
+from vidprompt.data.workers.isolated import TaskResult, isolated_map, isolated_map_unordered
 
 
 def killed_once(marker: Path) -> Iterator[str]:
@@ -46,13 +46,13 @@ def unstartable(_item: int) -> Iterator[int]:
 
 
 def test_a_piece_whose_process_was_killed_is_tried_once_more(tmp_path: Path) -> None:
-    outcomes = list(guarded_map(killed_once, [tmp_path / "a", tmp_path / "b"], 1, 60))
-    assert outcomes == [Outcome("done"), Outcome("done")]
+    outcomes = list(isolated_map(killed_once, [tmp_path / "a", tmp_path / "b"], 1, 60))
+    assert outcomes == [TaskResult("done"), TaskResult("done")]
 
 
 def test_what_kills_every_process_that_tries_it_is_lost_alone() -> None:
     items = ["fine", "segfault", "kill", "later", "fine too"]
-    outcomes = list(guarded_map(killed, items, 2, 60))
+    outcomes = list(isolated_map(killed, items, 2, 60))
     assert [o.failure for o in outcomes] == [None, "crashed", "crashed", "crashed", None]
     assert [o.value for o in outcomes] == ["begun", None, None, "begun", "begun"]
     assert "twice (SIGSEGV)" in outcomes[1].detail
@@ -61,25 +61,25 @@ def test_what_kills_every_process_that_tries_it_is_lost_alone() -> None:
 
 
 def test_memory_is_limited_for_each_piece() -> None:
-    outcomes = list(guarded_map(hungry, [10, 250, 20, 30], 1, 60, memory_mb=100))
+    outcomes = list(isolated_map(hungry, [10, 250, 20, 30], 1, 60, memory_mb=100))
     assert [o.value for o in outcomes] == [10, None, 20, 30]
     assert (outcomes[1].failure, outcomes[1].detail) == (
         "out_of_memory",
         "It wanted more memory than it could have (the limit is 100 MB).",
     )
-    assert [o.value for o in guarded_map(hungry, [250], 1, 60)] == [250]
+    assert [o.value for o in isolated_map(hungry, [250], 1, 60)] == [250]
 
 
 def test_what_is_done_first_is_told_first() -> None:
     seconds = [1.0, 0.0, 0.01, 0.02]
-    told = [index for index, _ in guarded_unordered(slow, seconds, 2, 60)]
+    told = [index for index, _ in isolated_map_unordered(slow, seconds, 2, 60)]
     assert told == [1, 2, 3, 0]
-    assert [o.value for o in guarded_map(slow, seconds, 2, 60)] == seconds
+    assert [o.value for o in isolated_map(slow, seconds, 2, 60)] == seconds
 
 
 def test_not_more_is_begun_than_asked_for() -> None:
     began = time.monotonic()
-    first = next(guarded_map(slow, [0.0, *[30.0] * 4], 1, 60, ahead=1))
+    first = next(isolated_map(slow, [0.0, *[30.0] * 4], 1, 60, ahead=1))
     assert first.value == 0.0
     assert time.monotonic() - began < 20
 
@@ -89,7 +89,7 @@ def test_processes_that_cannot_start_are_an_error_and_no_loop(
 ) -> None:
     monkeypatch.setattr("vidprompt.data.workers.worker._START_LIMIT_S", 0.0)
     with pytest.raises(RuntimeError, match="did not start"):
-        list(guarded_map(unstartable, [1], 1, 60))
+        list(isolated_map(unstartable, [1], 1, 60))
 
 
 def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
         "import sys, time\n"
         "from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[1])\n"
-        "from test_guarded import hang\n"
-        "from vidprompt.data.workers.isolated import guarded_map\n"
+        "from test_isolated_workers import hang\n"
+        "from vidprompt.data.workers.isolated import isolated_map\n"
         "if __name__ == '__main__':\n"
-        "    list(guarded_map(hang, [Path(sys.argv[2])], 1, 600))\n"
+        "    list(isolated_map(hang, [Path(sys.argv[2])], 1, 600))\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)

@@ -54,7 +54,7 @@ def put(*paths: Path) -> None:
 def found(source: Source) -> dict[str, str]:
     """The stems of the clips that are there, and their files."""
     rows = read_kinetics(source).annotations
-    return {row.video_id.removeprefix("k/"): row.path for row in rows if row.found}
+    return {row.video_id.removeprefix("k/"): row.path for row in rows if row.exists}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_lists_give_ids_labels_roles_and_groups(tmp_path: Path, folder: str, nam
         label=PET,
         group="_dbc_JuKJQ_",
         split1="train",
-        found=False,
+        exists=False,
     )
     assert listing.annotations[-1].path == f"videos/val/{HEAD}/{STEMS[-1]}.mp4"
 
@@ -143,7 +143,7 @@ def test_a_folder_of_lists_is_not_taken_for_the_videos(tmp_path: Path, lists: st
     train, val = f"train/{HEAD}/{STEMS[2]}.mp4", f"val/{HEAD}/{STEMS[-1]}.mp4"
     put(tmp_path / train, tmp_path / val)
     assert found(source) == {STEMS[2]: train, STEMS[-1]: val}
-    missing = next(row for row in read_kinetics(source).annotations if not row.found)
+    missing = next(row for row in read_kinetics(source).annotations if not row.exists)
     assert missing.path == f"train/{TIE}/{STEMS[0]}.mp4"
 
 
@@ -198,7 +198,7 @@ def test_a_clip_under_two_labels_keeps_the_first(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="k: 2 rows repeat a clip"):
         listing = read_kinetics(source)
     assert [row.label for row in listing.annotations] == [TIE, PET, HEAD, HEAD, HEAD]
-    assert listing.annotations[0].found
+    assert listing.annotations[0].exists
 
 
 def test_a_clip_in_two_lists_is_refused(tmp_path: Path) -> None:

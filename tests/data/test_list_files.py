@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
-from vidprompt.data.annotations.list_files import Listed, read_list
+from vidprompt.data.annotations.list_files import ListedVideo, read_list
 from vidprompt.system.errors import DataError
 
 
@@ -122,8 +122,8 @@ def test_parquet_is_known_by_its_content(tmp_path: Path) -> None:
     }
     pq.write_table(pa.table(columns), path)
     assert read_list(path) == [
-        Listed("a, b c.mp4", "3", None, "train", "p1", f"{path}:row 1"),
-        Listed("d", "0", None, "val", "", f"{path}:row 2"),
+        ListedVideo("a, b c.mp4", "3", None, "train", "p1", f"{path}:row 1"),
+        ListedVideo("d", "0", None, "val", "", f"{path}:row 2"),
     ]
     for bad, message in [
         ({"video": ["a"], "label": [1.0]}, "column 'label' is double"),
@@ -207,8 +207,10 @@ def test_a_bad_label_map_is_refused(tmp_path: Path, text: str, message: str) -> 
         read_label_map(write(tmp_path, text, "classes"))
 
 
-def labelled(*labels: str) -> list[Listed]:
-    return [Listed("a.mp4", label, None, "", "", f"l:{n}") for n, label in enumerate(labels, 1)]
+def labelled(*labels: str) -> list[ListedVideo]:
+    return [
+        ListedVideo("a.mp4", label, None, "", "", f"l:{n}") for n, label in enumerate(labels, 1)
+    ]
 
 
 def test_labels_become_names_in_the_order_of_ids() -> None:

@@ -11,18 +11,15 @@ import torch
 from make_videos import write_video
 from PIL import Image
 
+from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_plan import ShuffledBatches
-from vidprompt.data.clips.loading import (
-    Augmentation,
-    Clips,
-    TestClips,
-    batches,
-    read_clip,
-    training_view,
-)
+from vidprompt.data.clips.reading import read_clip
+from vidprompt.data.clips.testing import TestClips
+from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import Views
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.system.errors import DataError, UserError
 
 
@@ -132,7 +129,7 @@ def _shade(clip: torch.Tensor) -> list[int]:
 
 
 def test_an_epoch_gives_the_same_clips_however_many_workers(cache: Path) -> None:
-    clips = Clips(
+    clips = TrainingClips(
         cache,
         ["a/1", "p/1", "a/0"],
         [1, 2, 0],
@@ -162,8 +159,8 @@ def test_frames_decoded_elsewhere_are_the_same(cache: Path) -> None:
     }
     videos, labels = ["a/1", "p/1", "a/0"], [1, 2, 0]
     plan = ShuffledBatches(3, 2, 4, seed=1)
-    here = batches(Clips(cache, videos, labels, **options), plan, 0)
-    there = batches(Clips(cache, videos, labels, encoded=True, **options), plan, 0)
+    here = batches(TrainingClips(cache, videos, labels, **options), plan, 0)
+    there = batches(TrainingClips(cache, videos, labels, encoded=True, **options), plan, 0)
     for (video, label), (other, theirs) in zip(here, there, strict=True):
         assert torch.equal(label, theirs)
         assert torch.equal(video, other)
@@ -205,5 +202,5 @@ def test_whole_tracklets_have_every_frame(cache: Path) -> None:
 
 
 def test_a_worker_is_sent_no_names(cache: Path) -> None:
-    clips = Clips(cache, ["a/1"] * 1000, [0] * 1000, num_frames=4, size=48)
+    clips = TrainingClips(cache, ["a/1"] * 1000, [0] * 1000, num_frames=4, size=48)
     assert len(pickle.dumps(clips)) < 1000 * 16 + 2000

@@ -18,10 +18,11 @@ from PIL import Image
 
 from vidprompt.config import paths
 from vidprompt.config.compose import compose
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.probe import cache as probe_cache
 from vidprompt.data.probe.cache import ProbeCache, probe_cached
-from vidprompt.data.probe.health import Health, Limits, Probe
+from vidprompt.data.probe.result import Limits, ProbeResult
 from vidprompt.pipeline.stages import manifest
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def root(video: Path, tmp_path: Path) -> Path:
 
 def probe_all(
     root: Path, min_frames: int = 8, limits: Limits | None = None, items: Any = ITEMS
-) -> tuple[list[Probe], int, list[str]]:
+) -> tuple[list[ProbeResult], int, list[str]]:
     """The probes, how many were known, and what was said."""
     said: list[str] = []
     with ProbeCache(root / "probes.sqlite", limits or Limits(timeout_s=60), said.append) as cache:

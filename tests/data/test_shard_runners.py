@@ -14,7 +14,8 @@ import psutil
 import pytest
 from make_videos import write_video
 
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.shards.runners import shard_runner
 from vidprompt.system.errors import UserError
 

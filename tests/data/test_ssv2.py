@@ -58,7 +58,7 @@ def test_templates_are_classes_in_the_order_of_their_ids(tmp_path: Path) -> None
         group="",
         split1="train",
     )
-    assert [(a.label, a.split1, a.path, a.found) for a in listing.annotations[1:]] == [
+    assert [(a.label, a.split1, a.path, a.exists) for a in listing.annotations[1:]] == [
         ("Moving part of something", "train", "videos/9.webm", False),
         ("Pretending to put something on a surface", "test", "videos/deeper/10.mp4", True),
     ]
@@ -76,7 +76,7 @@ def test_layouts_give_the_same_ids(tmp_path: Path, annotations: str, videos: str
     found = read_ssv2(Source("s", tmp_path, options)).annotations
     assert [a.video_id for a in found] == ["s/78687", "s/9", "s/10"]
     assert [a.path for a in found] == [f"{videos}/{v}.webm" for v in ("78687", "9", "10")]
-    assert all(a.found for a in found)
+    assert all(a.exists for a in found)
 
 
 @pytest.mark.parametrize(

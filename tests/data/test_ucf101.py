@@ -73,7 +73,7 @@ def test_layouts_found_in_the_wild(tmp_path, file: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"x")
     (row,) = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
-    assert row.found
+    assert row.exists
     assert row.path == file
     assert row.video_id == "ucf/HandstandPushups/v_HandStandPushups_g08_c01.avi"
 
@@ -82,7 +82,7 @@ def test_a_missing_video_stays_listed_under_the_name_it_would_have(tmp_path) -> 
     write(tmp_path, train="ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\n")
     listing = read_annotations("ucf101", Source("ucf", tmp_path))
     (row,) = listing.annotations
-    assert not row.found
+    assert not row.exists
     assert row.path == "videos/ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi"
     assert listing.classes == ["ApplyEyeMakeup", "HandstandPushups"]
 
@@ -94,7 +94,7 @@ def test_a_missing_video_beside_class_folders_in_the_source(tmp_path) -> None:
     (tmp_path / "ApplyEyeMakeup").mkdir()
     (tmp_path / name.format(2)).write_bytes(b"x")
     rows = read_annotations("ucf101", Source("ucf", tmp_path)).annotations
-    assert [(row.path, row.found) for row in rows] == [
+    assert [(row.path, row.exists) for row in rows] == [
         (name.format(1), False),
         (name.format(2), True),
     ]

@@ -14,16 +14,10 @@ import pytest
 from make_videos import CODECS, decode_in_order, write_video
 from PIL import Image
 
-from vidprompt.data.probe.videos import (
-    HEALTH_SENTENCES,
-    Health,
-    Limits,
-    Probe,
-    probe_many,
-    probe_steps,
-    probe_video,
-    read_frames,
-)
+from vidprompt.data.decode.reader import read_frames
+from vidprompt.data.manifest.health import HEALTH_SENTENCES, Health
+from vidprompt.data.probe.result import Limits, ProbeResult
+from vidprompt.data.probe.videos import probe_many, probe_progressively, probe_video
 from vidprompt.system.errors import DataError
 
 
@@ -265,7 +259,7 @@ def test_images_of_another_size_are_brought_to_the_first(tmp_path: Path) -> None
     assert read_frames(folder, [2], kind="frames").shape == (1, 64, 32, 3)
 
 
-def misbehave(path: Path, kind: str, max_pixels: int) -> Iterator[Probe]:
+def misbehave(path: Path, kind: str, max_pixels: int) -> Iterator[ProbeResult]:
     """A decoder with the faults that real ones have, chosen by the file's name."""
     if path.stem == "hangs":
         time.sleep(600)
@@ -273,7 +267,7 @@ def misbehave(path: Path, kind: str, max_pixels: int) -> Iterator[Probe]:
         os.kill(os.getpid(), signal.SIGSEGV)
     if path.stem == "raises":
         raise ValueError("surprise")
-    for probe in probe_steps(path, kind, max_pixels):
+    for probe in probe_progressively(path, kind, max_pixels):
         yield probe
         if path.stem == "hangs_in_random_access":
             time.sleep(600)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vidprompt.data.clips.loading import TestClips
+from vidprompt.data.clips.testing import TestClips
 from vidprompt.data.frames.sampling import Views
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.inference.encoding import encode_blocks, encode_videos, single_threaded
 from vidprompt.system.progress import Progress
 

@@ -14,7 +14,8 @@ from tests.registry.project import NAME
 
 from vidprompt.comparison.results import find_result
 from vidprompt.data.manifest.table import SCHEMA, write_manifest
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.pipeline.stages import features
 from vidprompt.registry.cross_dataset import evaluate

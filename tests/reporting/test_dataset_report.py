@@ -18,7 +18,8 @@ from PIL import Image
 from tests.metrics.results_on_disk import complete
 
 from vidprompt.data.manifest.table import SCHEMA
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.metrics.result import parse_result
 from vidprompt.reporting import charts

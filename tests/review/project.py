@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from tests.pipeline.project import run
 
-from vidprompt.data.checks.health import health_report
+from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.splits.split_file import Subset
 from vidprompt.metrics import recognition
 from vidprompt.metrics.predictions import PredictionsFile, tabulate, without_lists

@@ -39,7 +39,7 @@ from tools.demo.captions import (
 from tools.demo.motions import MOTIONS, draw_pose
 from tools.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
 
-from vidprompt.data.clips.loading import normalise
+from vidprompt.data.clips.reading import normalise
 from vidprompt.models.text.tower import encode_embedded, text_ends
 
 END_OF_TEXT = open_clip.SimpleTokenizer().eot_token_id

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from vidprompt.data.clips.loading import TestClips, normalise
+from vidprompt.data.clips.reading import normalise
+from vidprompt.data.clips.testing import TestClips
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.progress import Progress
 

@@ -16,7 +16,7 @@ from vidprompt.config import paths
 from vidprompt.config.protocols import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
-from vidprompt.data.manifest.listing_report import report_presence
+from vidprompt.data.probe.listing_report import write_listing_report
 from vidprompt.system.errors import UserError
 
 
@@ -128,8 +128,8 @@ def _files(config: Config, root: Path) -> Iterator[Finding]:
 
 
 def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
-    missing = [not a.found for a in annotations]
-    for sentence in report_presence(annotations, missing, paths.missing(name)):
+    missing = [not a.exists for a in annotations]
+    for sentence in write_listing_report(annotations, missing, paths.missing(name)):
         wrong = "missing" in sentence or sentence.startswith("warning")
         state = State.MISSING if all(missing) else State.NOTE if wrong else State.OK
         yield Finding("videos", state, sentence)
@@ -145,7 +145,7 @@ def _cost(
         (root / source.folder / a.path, a)
         for name, source in config.dataset.sources.items()
         for a in annotations
-        if a.source == name and a.found
+        if a.source == name and a.exists
     ]
     if not files:
         return

@@ -18,7 +18,7 @@ from vidprompt.config.compose import compose
 from vidprompt.config.protocols import protocols_of
 from vidprompt.config.schema import Config, DatasetConfig, ReidConfig
 from vidprompt.data.annotations import Annotation
-from vidprompt.data.probe.videos import Health
+from vidprompt.data.manifest.health import Health
 
 SAMPLE = 6  # videos decoded
 FEW_CLIPS, QUICK_S = 2, 1.0  # a step of these; of a whole batch where that takes less than a second
@@ -45,7 +45,8 @@ def measure_frames(
 ) -> FrameCost | None:
     """Probe and cache a few videos spread over the dataset; None when none of them is intact."""
     from vidprompt.data.probe.videos import probe_many
-    from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+    from vidprompt.data.shards.cache_build import build_frame_cache
+    from vidprompt.data.shards.plan import FrameRow, FrameSettings
     from vidprompt.pipeline.stages.manifest import limits
 
     chosen = [files[i] for i in sorted({len(files) * i // SAMPLE for i in range(SAMPLE)})]

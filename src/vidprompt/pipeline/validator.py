@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from vidprompt.data.clips.loading import TestClips
+from vidprompt.data.clips.testing import TestClips
 from vidprompt.inference.encoding import encode_videos
 from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval

@@ -64,7 +64,7 @@ def _splits(head: Revision, store: DvcProject, folder: str) -> dict[str, Any] | 
 
 def of_dataset(head: Revision, dataset: str, known: Known) -> Iterator[tuple[str, list[str]]]:
     """health.json whole, and validation.json's counts of health: file, what is wrong with it."""
-    from vidprompt.data.checks.health import health_report
+    from vidprompt.data.checks.health_report import health_report
     from vidprompt.recompute.results import _walk, told
 
     if known.manifest is None or known.splits is None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from vidprompt.data.clips.loading import normalise
+from vidprompt.data.clips.reading import normalise
 from vidprompt.training.averaging import RunningMean, mixed_with_start
 from vidprompt.training.objectives import Objective, Terms
 from vidprompt.training.optimizer import build_optimizer, rate_factor, set_rates

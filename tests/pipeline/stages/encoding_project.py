@@ -22,7 +22,8 @@ from tests.pipeline.project import ROOT, changed
 
 from vidprompt.config.compose import compose
 from vidprompt.config.schema import Config
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.inference.feature_blocks import BlockStore
 from vidprompt.pipeline.stages import features

@@ -1,10 +1,10 @@
-"""Official annotations: one small reader a dataset, all giving a `Listing`."""
+"""Official annotations: one small reader a dataset, all giving a `DatasetAnnotations`."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from vidprompt.data.annotations.base import Annotation, Listing, Reader, Source
+from vidprompt.data.annotations.base import Annotation, DatasetAnnotations, Reader, Source
 from vidprompt.data.annotations.ccvid import read_ccvid
 from vidprompt.data.annotations.folder import read_folder
 from vidprompt.data.annotations.hmdb51 import read_hmdb51
@@ -23,7 +23,7 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read_annotations(reader: str, source: Source) -> Listing:
+def read_annotations(reader: str, source: Source) -> DatasetAnnotations:
     """All annotated videos of a source, sorted by id.
 
     Raises UserError for an unknown reader, DataError for annotations that cannot be read.

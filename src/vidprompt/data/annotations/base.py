@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidprompt.data.annotations.files import VIDEO_SUFFIXES, has_videos
+from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, has_videos
 from vidprompt.system.errors import DataError
 
 # Where annotations lie in a source's folder unless its `annotations` says otherwise.
@@ -18,8 +18,8 @@ ANNOTATION_FOLDERS = ("annotations",)
 class Annotation:
     """A row of an official list; nothing in it comes from opening the video.
 
-    `found` says whether a file (or folder) of that name is there; where none is, `path` is the name
-    it would have, so that a missing video stays listed and counts against the coverage.
+    `exists`: whether a file (or folder) of that name exists; otherwise `path` is the name it would have,
+    so that a missing video stays listed and counts in the coverage.
     """
 
     video_id: str  # f"{source}/{name}", unique over a dataset and the same in every layout
@@ -33,7 +33,7 @@ class Annotation:
     split3: str = ""
     camera: int = -1  # re-identification only
     clothes: str = ""  # re-identification only: the clothes string
-    found: bool = True
+    exists: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Listing:
+class DatasetAnnotations:
     """What a reader found: the annotated videos, and the classes in their official order."""
 
     annotations: list[Annotation]
     classes: list[str]
 
 
-Reader = Callable[[Source], Listing]
+Reader = Callable[[Source], DatasetAnnotations]
 
 
 def inside(path: str, where: str) -> PurePosixPath:
@@ -89,3 +89,25 @@ def inside(path: str, where: str) -> PurePosixPath:
     if posix.is_absolute() or ".." in posix.parts or "\\" in path or path[1:2] == ":":
         raise DataError(f"{where}: {path!r} leads out of the dataset's folder")
     return posix
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, stripped, as (`<file>:<n>`, line); a byte order mark is dropped.
+
+    Raises DataError when the file is missing, cannot be read, or is not UTF-8.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.strip()
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, with `\\n` line ends. Raises DataError when it cannot be had."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from error

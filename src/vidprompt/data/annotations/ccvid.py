@@ -11,8 +11,13 @@ import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
-from vidprompt.data.annotations.text_lines import numbered_lines
+from vidprompt.data.annotations.base import (
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    inside,
+    numbered_lines,
+)
 from vidprompt.system.errors import DataError
 
 ROLES: tuple[str, ...] = ("train", "query", "gallery")
@@ -20,7 +25,7 @@ SHIFTED_SESSION, CAMERA_SHIFT = "session3", 12
 _FOLDER = re.compile(r"[^_]+_([0-9]+)")
 
 
-def read_ccvid(source: Source) -> Listing:
+def read_ccvid(source: Source) -> DatasetAnnotations:
     """Read the three lists, in the order train, query, gallery, each line by line.
 
     Raises `DataError`, naming file and line, on anything malformed.
@@ -36,8 +41,8 @@ def read_ccvid(source: Source) -> Listing:
                     f"the first time at {first_seen[annotation.path]}."
                 )
             first_seen[annotation.path] = where
-            found.append(replace(annotation, found=(source.folder / annotation.path).is_dir()))
-    return Listing(found, sorted({annotation.label for annotation in found}))
+            found.append(replace(annotation, exists=(source.folder / annotation.path).is_dir()))
+    return DatasetAnnotations(found, sorted({annotation.label for annotation in found}))
 
 
 def clothes_id(annotation: Annotation) -> tuple[str, str]:

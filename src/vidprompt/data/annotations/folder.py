@@ -25,15 +25,21 @@ from typing import Any
 import numpy as np
 
 from vidprompt.data.annotations import label_maps, list_files
-from vidprompt.data.annotations.base import ANNOTATION_FOLDERS, Annotation, Listing, Source, inside
-from vidprompt.data.annotations.files import VIDEO_SUFFIXES, VideoFiles
+from vidprompt.data.annotations.base import (
+    ANNOTATION_FOLDERS,
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    inside,
+)
+from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, VideoFiles
 from vidprompt.data.decode.reader import IMAGE_SUFFIXES
 from vidprompt.system.errors import DataError
 
 _EXPECTED = "expected a folder for each class, as walking/clip 1.mp4, or the option `list`"
 
 
-def read_folder(source: Source) -> Listing:
+def read_folder(source: Source) -> DatasetAnnotations:
     """The videos of class folders or of lists. Raises DataError for a layout that is neither."""
     # images too: a listed video may be a folder of frames
     folder = source.video_folder(".", suffixes=VIDEO_SUFFIXES.union(IMAGE_SUFFIXES))
@@ -55,7 +61,7 @@ def read_folder(source: Source) -> Listing:
         if annotation.video_id in found:
             raise DataError(f"{row.where}: {row.path} is listed twice; the first time at {first}")
         found[annotation.video_id] = annotation
-    return Listing(_with_roles(list(found.values()), source), classes)
+    return DatasetAnnotations(_with_roles(list(found.values()), source), classes)
 
 
 def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set[str]:
@@ -71,7 +77,7 @@ def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set
     return {names[i] for i in rng.choice(len(names), count, replace=False)}
 
 
-def _in_folders(source: Source, videos: str) -> list[list_files.Listed]:
+def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
     folder = source.folder / videos
     paths = [
         PurePosixPath(path).relative_to(videos)
@@ -99,7 +105,7 @@ def _in_folders(source: Source, videos: str) -> list[list_files.Listed]:
             raise DataError(f"{folder / path} lies in no class's folder: {_EXPECTED}")
         role = list_files.role_of(path.parts[0], str(folder)) if above else ""
         found.append(
-            list_files.Listed(str(path), path.parts[above], None, role, "", str(folder / path))
+            list_files.ListedVideo(str(path), path.parts[above], None, role, "", str(folder / path))
         )
     return found
 
@@ -111,7 +117,7 @@ def _is_text(name: str) -> bool:
         return False
 
 
-def _listed(source: Source, given: Any, root: Path) -> list[list_files.Listed]:
+def _listed(source: Source, given: Any, root: Path) -> list[list_files.ListedVideo]:
     if not isinstance(given, Mapping):
         return list_files.read_list(_file(source, given), root)
     rows = []
@@ -134,7 +140,7 @@ def _file(source: Source, name: Any) -> Path:
 
 
 def _annotation(
-    row: list_files.Listed, source: Source, videos: str, group_of: _Groups
+    row: list_files.ListedVideo, source: Source, videos: str, group_of: _Groups
 ) -> Annotation:
     path, name = str(PurePosixPath(videos) / row.path), row.path
     kind = _kind(source.folder / path)
@@ -153,7 +159,7 @@ def _annotation(
         label=row.label,
         group=row.group or group_of(name),
         split1=row.role,
-        found=bool(kind),
+        exists=bool(kind),
     )
 
 

@@ -18,9 +18,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
-from vidprompt.data.annotations.files import VideoFiles
-from vidprompt.data.annotations.text_lines import numbered_lines
+from vidprompt.data.annotations.base import (
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    inside,
+    numbered_lines,
+)
+from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError
 
 SPLITS = (1, 2, 3)
@@ -30,7 +35,7 @@ _LIST = re.compile(r"([^.].*)_test_split[123]\.txt")
 _ATTRIBUTES = r"[fulh]_(?:cm|nm)_np[0-9]+_(?:fr|le|ba|ri)_(?:goo|med|bad)_[0-9]+"
 
 
-def read_hmdb51(source: Source) -> Listing:
+def read_hmdb51(source: Source) -> DatasetAnnotations:
     """All listed videos of all classes, those that no split uses among them.
 
     Raises DataError, naming the file and line, on a missing list and on anything malformed.
@@ -48,7 +53,9 @@ def read_hmdb51(source: Source) -> Listing:
                 seen.add(name)
                 roles.setdefault((label, name), [""] * len(SPLITS))[split - 1] = role
     videos = _Videos(source, classes, Counter(_stem(name) for _, name in roles))
-    return Listing([_annotation(source.name, *key, roles[key], videos) for key in roles], classes)
+    return DatasetAnnotations(
+        [_annotation(source.name, *key, roles[key], videos) for key in roles], classes
+    )
 
 
 def film_of(name: str, label: str) -> str:
@@ -126,7 +133,7 @@ def _annotation(
         split1=roles[0],
         split2=roles[1],
         split3=roles[2],
-        found=path is not None,
+        exists=path is not None,
     )
 
 

@@ -21,9 +21,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
-from vidprompt.data.annotations.files import VideoFiles
-from vidprompt.data.annotations.text_lines import read_text
+from vidprompt.data.annotations.base import (
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    inside,
+    read_text,
+)
+from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError, UserError
 
 # The list's role in split1, by the option `test_on`; lists that are not named are not read.
@@ -41,7 +46,7 @@ _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]+")
 _Clips = dict[str, tuple[str, int, str]]  # stem of the file → list, line, label
 
 
-def read_kinetics(source: Source) -> Listing:
+def read_kinetics(source: Source) -> DatasetAnnotations:
     """The clips of all lists that are used, in the lists' order.
 
     A clip that a list names again (Kinetics-600 has some under two labels) keeps its first label; how
@@ -75,10 +80,10 @@ def read_kinetics(source: Source) -> Listing:
                 label=label,
                 group=youtube_id,
                 split1=roles[name],
-                found=path is not None,
+                exists=path is not None,
             )
         )
-    return Listing(annotations, sorted({label for _, _, label in clips.values()}))
+    return DatasetAnnotations(annotations, sorted({label for _, _, label in clips.values()}))
 
 
 def _list_folder(source: Source) -> Path:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations.list_files import Listed, cells_of, is_id
-from vidprompt.data.annotations.text_lines import numbered_lines, read_text
+from vidprompt.data.annotations.base import numbered_lines, read_text
+from vidprompt.data.annotations.list_files import ListedVideo, cells_of, is_id
 from vidprompt.system.errors import DataError
 
 # A line of a label map with a comma between name and id, in either order.
@@ -45,8 +45,8 @@ def read_label_map(path: Path) -> dict[str, str]:
 
 
 def resolve_labels(
-    rows: Sequence[Listed], names: dict[str, str] | None
-) -> tuple[list[Listed], list[str]]:
+    rows: Sequence[ListedVideo], names: dict[str, str] | None
+) -> tuple[list[ListedVideo], list[str]]:
     """The rows with class names for labels, and all classes in the order of their ids.
 
     Without `names` ids stand for themselves, in numeric order, and class names are sorted. Raises

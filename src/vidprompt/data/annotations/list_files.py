@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from vidprompt.data.annotations.base import inside
-from vidprompt.data.annotations.files import VIDEO_SUFFIXES
-from vidprompt.data.annotations.text_lines import read_text
+from vidprompt.data.annotations.base import inside, read_text
+from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES
 from vidprompt.system.errors import DataError
 
 # What a column may be called, the preferred name first.
@@ -50,7 +49,7 @@ _BLANKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedVideo:
     """A line of a list."""
 
     path: str  # POSIX, relative
@@ -114,7 +113,7 @@ class _Root:
             return False
 
 
-def read_list(path: Path, root: Path | None = None) -> list[Listed]:
+def read_list(path: Path, root: Path | None = None) -> list[ListedVideo]:
     """The listed videos, labels as written. Absolute paths are accepted below `root` only.
 
     Raises DataError, naming file and line, for what cannot be read, or can in two ways.
@@ -133,7 +132,7 @@ def role_of(text: str, where: str) -> str:
     return role
 
 
-def _read_lines(path: Path, root: _Root) -> list[Listed]:
+def _read_lines(path: Path, root: _Root) -> list[ListedVideo]:
     # Not `numbered_lines`: it would strip the tabs that stand for empty last columns.
     lines = [
         (f"{path}:{number}", line.strip(" "))
@@ -151,7 +150,7 @@ def _read_lines(path: Path, root: _Root) -> list[Listed]:
     found = []
     for (where, _), reading in zip(lines, _in_one_form(lines, root), strict=True):
         file = root.relative(reading.path, where)
-        found.append(Listed(file, reading.label, reading.n_frames, "", "", where))
+        found.append(ListedVideo(file, reading.label, reading.n_frames, "", "", where))
     return found
 
 
@@ -263,7 +262,7 @@ def _read_table(
     columns: dict[str, int],
     rows: Iterable[tuple[str, Sequence[str]]],
     root: _Root,
-) -> list[Listed]:
+) -> list[ListedVideo]:
     found = []
     for where, cells in rows:
         if len(cells) != len(header):
@@ -279,7 +278,7 @@ def _read_table(
             )
         path, role = root.relative(row["path"], where), role_of(row.get("role", ""), where)
         n_frames = int(frames) if frames else None
-        found.append(Listed(path, row["label"], n_frames, role, row.get("group", ""), where))
+        found.append(ListedVideo(path, row["label"], n_frames, role, row.get("group", ""), where))
     return found
 
 
@@ -291,7 +290,7 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _read_parquet(path: Path, root: _Root) -> list[Listed]:
+def _read_parquet(path: Path, root: _Root) -> list[ListedVideo]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

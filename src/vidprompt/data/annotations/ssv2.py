@@ -14,15 +14,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations.base import ANNOTATION_FOLDERS, Annotation, Listing, Source
-from vidprompt.data.annotations.files import VideoFiles
-from vidprompt.data.annotations.text_lines import read_text
+from vidprompt.data.annotations.base import (
+    ANNOTATION_FOLDERS,
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    read_text,
+)
+from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError
 
 _ROLES = {"train": "train", "validation": "test"}
 
 
-def read_ssv2(source: Source) -> Listing:
+def read_ssv2(source: Source) -> DatasetAnnotations:
     """The labelled videos: train as `train`, validation as `test`, classes in the order of their ids."""
     labels = _annotation_file(source, "labels")
     classes = read_labels(labels)
@@ -49,9 +54,9 @@ def read_ssv2(source: Source) -> Listing:
                 label=label,
                 group="",
                 split1=role,
-                found=path is not None,
+                exists=path is not None,
             )
-    return Listing(list(rows.values()), classes)
+    return DatasetAnnotations(list(rows.values()), classes)
 
 
 def read_labels(path: Path) -> list[str]:

@@ -13,9 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations.base import Annotation, Listing, Source, inside
-from vidprompt.data.annotations.files import VideoFiles
-from vidprompt.data.annotations.text_lines import numbered_lines
+from vidprompt.data.annotations.base import (
+    Annotation,
+    DatasetAnnotations,
+    Source,
+    inside,
+    numbered_lines,
+)
+from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError
 
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
@@ -35,7 +40,7 @@ def read_class_list(path: Path) -> list[str]:
     return names
 
 
-def read_ucf101(source: Source) -> Listing:
+def read_ucf101(source: Source) -> DatasetAnnotations:
     """All videos of the three official splits."""
     folder = source.annotation_folder("ucfTrainTestlist")
     files = VideoFiles(source.folder, source.video_folder("UCF-101"))
@@ -52,13 +57,13 @@ def read_ucf101(source: Source) -> Listing:
                     raise DataError(f"{where}: {row.path} is listed twice in split {split}")
                 changes: dict[str, Any] = {field: role}
                 rows[row.video_id] = replace(known, **changes)
-    return Listing(list(rows.values()), names)
+    return DatasetAnnotations(list(rows.values()), names)
 
 
 def _located(row: Annotation, files: VideoFiles) -> Annotation:
     path = files.find(row.path.rpartition("/")[2].rpartition(".")[0])
     if path is None:
-        return replace(row, path=files.would_be(row.path), found=False)
+        return replace(row, path=files.would_be(row.path), exists=False)
     return replace(row, path=path)
 
 

@@ -6,14 +6,15 @@ A helper column is null where its rule does not apply to a row: Great Expectatio
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.probe.health import Health
 from vidprompt.data.splits.names import measure_of
+from vidprompt.data.splits.split_file import split_lists
 from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import suggestion
 
@@ -68,15 +69,6 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def lists_of(split: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (`train` | `val` | `tests.<name>`, list) for every list the split has."""
-    for part in ("train", "val"):
-        if split.get(part):
-            yield part, split[part]
-    for name, test in sorted((split.get("tests") or {}).items()):
-        yield f"tests.{name}", test or {}
-
-
 def training_of(key: str, splits: Mapping[str, Mapping[str, Any]]) -> Training | None:
     """The training lists behind a split: its own, or those of the split its `run` names.
 
@@ -99,7 +91,7 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -
     frames = []
     for key in sorted(splits):
         training = training_of(key, splits)
-        for part, listed in lists_of(splits[key]):
+        for part, listed in split_lists(splits[key]):
             frames.append(_list_rows(key, part, listed, training, groups))
     if not frames:
         return pd.DataFrame()
@@ -203,7 +195,7 @@ def _zero_shot_rows(
         return []
     return [
         {"split": key, "class": name, "unseen_sides": 1 + (name in seen), "against": against}
-        for part, listed in lists_of(splits[key])
+        for part, listed in split_lists(splits[key])
         if part.startswith("tests.")
         for name in listed.get("classes") or []
     ]
@@ -248,7 +240,7 @@ def counts_table(
         counts[f"classes.{source}"] = rows["label"].nunique()
         counts[f"groups.{source}"] = rows.loc[rows["group"] != "", "group"].nunique()
     for key, split in splits.items():
-        for part, listed in lists_of(split):
+        for part, listed in split_lists(split):
             head, _, test = part.partition(".")
             name = f"{head}.{key}.{test}" if test else f"{head}.{key}"
             counts[name] = len(listed.get("videos") or [])

@@ -32,7 +32,7 @@ class BatchPlan:
             yield self.batch(step)
 
 
-class SharedBatches(BatchPlan):
+class SlicedBatches(BatchPlan):
     """One process's share of each batch of a plan, from batch `start` on.
 
     Raises ValueError when `share` takes nothing of a batch.

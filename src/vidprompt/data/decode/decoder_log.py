@@ -1,7 +1,7 @@
-"""What a decoder complains about while it decodes: often the only trace of damage.
+"""Collect a decoder's error messages, refused packets and corrupt frames during a decode in order.
 
-FFmpeg conceals what it cannot decode. It says so in its log, marks frames as corrupt, or refuses a
-packet; a program that looks at the frames alone sees nothing.
+FFmpeg conceals what it cannot decode: it writes to its log, marks frames as corrupt, or refuses a
+packet. The frames alone do not show it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from types import TracebackType
 from typing import Any
 
 _SIZE = re.compile(r"[Pp]icture size (\d+)x(\d+)")
-_LONGEST = 120  # characters of a message
+_MAX_REASON = 120  # characters of a message
 
 
-class Complaints:
-    """`with Complaints() as complaints:` around a decode in order, in the thread that decodes.
+class DecoderLog:
+    """`with DecoderLog() as log:` around a decode in order, in the thread that decodes.
 
-    `packets` were decoded, of which the decoder refused `refused` outright and criticised
-    `criticised` in its log; `damaged` frames were given, but marked as corrupt, and `misplaced`
-    frames are not later than the one before. `first` is the number (from 0) of the frame that was
-    to come when the first trouble was met, None without any, and `reason` what was said then.
+    Of `packets`, the decoder refused `refused` and logged an error for `criticised`; `damaged` frames
+    are marked as corrupt, and `misplaced` frames are not later than the one before. `first_frame` is
+    the number (from 0) of the frame that was to come at the first problem, None without any; `reason`
+    is that problem's message. False when there was no problem.
     """
 
     def __init__(self) -> None:
         self.packets = self.refused = self.criticised = self.damaged = self.misplaced = 0
-        self.first: int | None = None
+        self.first_frame: int | None = None
         self.reason = ""
         self.too_large: tuple[int, int] | None = None  # width and height FFmpeg would not decode
-        self._log: list[Any] = []
-        self._latest: int | None = None  # time of the last frame
+        self._messages: list[Any] = []
+        self._last_time: int | None = None  # pts of the last frame
 
-    def __enter__(self) -> Complaints:
+    def __enter__(self) -> DecoderLog:
         from av import logging
 
         self._before = logging.get_level(), logging.get_skip_repeated()
         logging.set_level(logging.ERROR)
         logging.set_skip_repeated(False)
         self._capture = logging.Capture(local=True)
-        self._log = self._capture.__enter__()
+        self._messages = self._capture.__enter__()
         return self
 
     def __exit__(
@@ -53,54 +53,56 @@ class Complaints:
         logging.set_level(self._before[0])
         logging.set_skip_repeated(self._before[1])
 
-    def listen(self, frame: int) -> None:
-        """Note what was logged since the last call, before frame number `frame` came."""
-        if not self._log:
-            return
-        messages = [message.strip() for _, _, message in self._log]
-        self._log.clear()
+    def collect(self, frame: int) -> bool:
+        """Take the messages since the last call, before frame number `frame`; whether there are any."""
+        if not self._messages:
+            return False
+        messages = [message.strip() for _, _, message in self._messages]
+        self._messages.clear()
         for message in messages:
             size = _SIZE.search(message)
             if size:
                 self.too_large = int(size[1]), int(size[2])
         self.criticised += 1
         self._note(frame, messages[0])
+        return True
 
-    def refuse(self, frame: int, reason: str) -> None:
+    def add_refused_packet(self, frame: int, reason: str) -> None:
         """Note that a packet was refused when frame number `frame` was to come."""
-        said = len(self._log)
-        self.listen(frame)  # what was logged says more than the error
-        self.criticised -= bool(said)
+        if self.collect(frame):  # the log says more than the error, and counts as the refusal
+            self.criticised -= 1
         self.refused += 1
         self._note(frame, reason)
 
-    def inspect(self, number: int, frame: Any) -> None:
+    def check_frame(self, number: int, frame: Any) -> None:
         """Note whether frame number `number` is marked as corrupt, or out of order."""
         if frame.is_corrupt:
             self.damaged += 1
             self._note(number, "frame marked as corrupt")
         if frame.pts is not None:
-            if self._latest is not None and frame.pts <= self._latest:
+            if self._last_time is not None and frame.pts <= self._last_time:
                 self.misplaced += 1
                 self._note(number, "frames out of order")
-            self._latest = frame.pts
+            self._last_time = frame.pts
 
     def _note(self, frame: int, reason: str) -> None:
-        if self.first is None:
-            self.first, self.reason = frame, reason[:_LONGEST].rstrip(". ")
+        if self.first_frame is None:
+            self.first_frame, self.reason = frame, reason[:_MAX_REASON].rstrip(". ")
 
     def __bool__(self) -> bool:
-        return self.first is not None
+        return self.first_frame is not None
 
     @property
     def sentence(self) -> str:
-        """What was seen, and where it began: "FFmpeg refused 3 packets, first at frame 7: …"."""
+        """The counts and the first problem: "FFmpeg refused 3 packets, first at frame 7: …"."""
         counts = [
             (self.refused, "refused {} packet{s}"),
             (self.damaged, "gave {} damaged frame{s}"),
             (self.misplaced, "gave {} frame{s} out of order"),
             (self.criticised, "complained {} time{s}"),
         ]
-        parts = [form.format(f"{n:,}", s="s" * (n != 1)) for n, form in counts if n]
-        seen = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
-        return f"FFmpeg {seen}, first at frame {self.first}: {self.reason}."
+        phrases = [form.format(f"{n:,}", s="s" * (n != 1)) for n, form in counts if n]
+        text = (
+            f"{', '.join(phrases[:-1])} and {phrases[-1]}" if len(phrases) > 1 else "".join(phrases)
+        )
+        return f"FFmpeg {text}, first at frame {self.first_frame}: {self.reason}."

@@ -1,15 +1,13 @@
-"""Read frames by number: the same frame whatever reads it.
+"""Read frames of a video by number, exactly those of a decode in order.
 
-The truth is a decode in order (PyAV). Random access (decord) is several times faster on short
-closed-GOP files and wrong on others: MPEG-4 AVI with B-frames, which UCF-101 and HMDB-51 are, comes
-out shifted by up to dozens of frames. `read_frames` uses random access only where the probe found
-that the two agree to the last bit.
+PyAV decodes in order. Random access (decord) is several times faster on short closed-GOP files and
+wrong on others: on MPEG-4 AVI with B-frames, as in UCF-101 and HMDB-51, it is off by up to dozens of
+frames. `read_frames` uses random access only where the probe found both to be equal bit for bit.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprompt.data.decode.decoder_log import Complaints
-from vidprompt.data.decode.orientation import UPRIGHT, Orientation, orientation
+from vidprompt.data.decode.decoder_log import DecoderLog
+from vidprompt.data.decode.upright import Frames, UprightRGB
 from vidprompt.system.errors import DataError
 
-Frames = NDArray[np.uint8]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
@@ -30,16 +27,16 @@ def read_frames(
 ) -> Frames:
     """Frames by number, uint8 RGB (n, H, W, 3): exactly those of a decode in order.
 
-    Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in
-    the order of their names; all are brought to the first one's size). `exact` is the probe's
-    verdict: True reads by random access, False decodes from the start. Rotation is applied; pixels
-    that are not square stay as they are stored, and both fields of interlaced video in one frame.
-    DataError names the file for an index out of range, and for a file that cannot be read.
+    Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, sorted
+    by name and resized to the first one's size). `exact` is the probe's result: True reads by random
+    access, False decodes from the start. Rotation is applied; non-square pixels stay as they are
+    stored, and so do both fields of interlaced video, in one frame. Raises DataError, naming the file,
+    for an index out of range and for a file that cannot be read.
     """
     path = Path(path)
-    wanted, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
+    wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
     if wanted.size == 0:
-        raise DataError(f"{path}: no frame was asked for")
+        raise DataError(f"{path}: the list of frames to read is empty")
     if wanted[0] < 0:
         raise DataError(f"{path}: frame {wanted[0]} is out of range (frames count from 0)")
     if not path.exists():
@@ -53,7 +50,7 @@ def read_frames(
         frames = _read_random(path, wanted)
     if frames is None:
         frames = _read_in_order(path, wanted)
-    return frames[back]
+    return frames[inverse]
 
 
 def _out_of_range(path: Path, index: int, n_frames: int) -> DataError:
@@ -61,6 +58,7 @@ def _out_of_range(path: Path, index: int, n_frames: int) -> DataError:
 
 
 def _read_folder(path: Path, wanted: NDArray[np.int64]) -> Frames:
+    """Images of a folder by their place in the order of names."""
     from PIL import Image
 
     names = image_names(path)
@@ -82,7 +80,7 @@ def _read_folder(path: Path, wanted: NDArray[np.int64]) -> Frames:
 
 
 def _read_random(path: Path, wanted: NDArray[np.int64]) -> Frames | None:
-    """By decord, in one ascending batch of a fresh reader; None when decord refuses the file."""
+    """Read by decord, in one ascending batch of a fresh reader; None when decord refuses the file."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
@@ -96,33 +94,34 @@ def _read_random(path: Path, wanted: NDArray[np.int64]) -> Frames | None:
 
 
 def _read_in_order(path: Path, wanted: NDArray[np.int64]) -> Frames:
+    """Read by PyAV, decoding from the start to the last wanted frame."""
     import av
 
-    found: list[Frames] = []
-    targets = deque(int(index) for index in wanted)
-    index = -1
+    frames: list[Frames] = []
+    targets = set(wanted.tolist())
+    count = 0
     try:
         with open_container(path) as container:
             stream = picture_stream(container)
             if stream is None:
                 raise DataError(f"{path}: it has no video stream")
             convert = UprightRGB()
-            for index, frame in enumerate(decoded(container, stream)):
-                if index == targets[0]:
-                    found.append(convert(frame))
-                    targets.popleft()
-                    if not targets:
-                        return np.stack(found)
+            for frame in decoded(container, stream):
+                if count in targets:
+                    frames.append(convert(frame))
+                    if len(frames) == len(targets):
+                        return np.stack(frames)
+                count += 1
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded: {error.strerror}") from error
-    raise _out_of_range(path, targets[-1], index + 1)
+    raise _out_of_range(path, int(wanted[-1]), count)
 
 
 def open_container(path: Path, max_pixels: int | None = None) -> Any:
-    """A PyAV container; FFmpegError when FFmpeg knows no format that fits.
+    """Open a file with PyAV. Raises FFmpegError when FFmpeg knows no format that fits.
 
-    Pictures of more than `max_pixels` are refused by the decoder before memory is taken for them.
-    Nothing but files is opened, also where the file is a playlist of addresses.
+    The decoder refuses pictures of more than `max_pixels` before it takes memory for them. Only files
+    are opened, even where the file is a playlist of network addresses.
     """
     import av
 
@@ -136,12 +135,12 @@ def open_container(path: Path, max_pixels: int | None = None) -> Any:
 
 
 def native_name(path: Path) -> str:
-    """The path as FFmpeg takes it for a file: a relative one may look like a protocol (`a:b.mp4`)."""
+    """An absolute path, which FFmpeg cannot mistake for a protocol (`a:b.mp4`)."""
     return str(path.absolute())
 
 
 def picture_stream(container: Any, max_pixels: int | None = None) -> Any | None:
-    """The first video stream that is not a cover picture, decoding in this thread alone."""
+    """The first video stream that is not a cover picture, set to decode in the calling thread."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -153,69 +152,43 @@ def picture_stream(container: Any, max_pixels: int | None = None) -> Any | None:
     return None
 
 
-def decoded(container: Any, stream: Any, complaints: Complaints | None = None) -> Iterator[Any]:
-    """All frames in order. Packets that the decoder refuses are skipped and noted in `complaints`.
+def decoded(container: Any, stream: Any, log: DecoderLog | None = None) -> Iterator[Any]:
+    """Decode all frames in order. Packets that the decoder refuses are skipped and noted in `log`.
 
-    MemoryError when there is none left: it says nothing about the packet.
+    Raises MemoryError when memory runs out.
     """
     import av
 
-    complaints = Complaints() if complaints is None else complaints
+    log = DecoderLog() if log is None else log
     packets = container.demux(stream)
     count = 0
     while True:
         try:
             packet = next(packets, None)
-        except MemoryError:
+        except MemoryError:  # an FFmpegError too, but it says nothing about the packet
             raise
         except av.FFmpegError as error:  # the container itself breaks off
-            complaints.refuse(count, error.strerror or type(error).__name__)
+            log.add_refused_packet(count, error.strerror or type(error).__name__)
             return
         if packet is None:
             return
-        complaints.packets += packet.size > 0
+        log.packets += packet.size > 0
         try:
             frames = packet.decode()
         except MemoryError:
             raise
         except av.FFmpegError as error:
-            complaints.refuse(count, error.strerror or type(error).__name__)
+            log.add_refused_packet(count, error.strerror or type(error).__name__)
             continue
-        complaints.listen(count)
+        log.collect(count)
         for frame in frames:
-            complaints.inspect(count, frame)
+            log.check_frame(count, frame)
             yield frame
             count += 1
 
 
-class UprightRGB:
-    """Converts one video's frames to upright uint8 RGB (H, W, 3), all of the first one's size.
-
-    The scaler is kept from frame to frame: to set it up costs more than a small frame's conversion.
-    It is bicubic, as in the ffmpeg program; where colour is stored at half the size and 8 bits,
-    FFmpeg repeats it instead, whichever is asked for.
-    """
-
-    def __init__(self) -> None:
-        from av.video.reformatter import Interpolation, VideoReformatter
-
-        self._reformatter = VideoReformatter()
-        self._bicubic = Interpolation.BICUBIC
-        self._size: tuple[int, int] | None = None
-
-    def __call__(self, frame: Any) -> Frames:
-        self._size = self._size or (frame.width, frame.height)
-        width, height = self._size
-        converted = self._reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=self._bicubic, threads=1
-        )
-        image = np.asarray(converted.to_ndarray(), dtype=np.uint8)
-        upright: Orientation = orientation(frame)
-        return image if upright == UPRIGHT else np.ascontiguousarray(upright.apply(image))
-
-
 def image_names(path: Path) -> list[str]:
-    """The images of a frame folder in the order of their names; hidden files are not images."""
+    """Names of the images in a folder of frames, sorted; hidden files are left out."""
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries]
     return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")

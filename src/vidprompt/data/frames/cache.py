@@ -21,113 +21,18 @@ import os
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprompt.data.frames.sampling import segment_frames
-from vidprompt.files.atomic import replacing
 from vidprompt.files.hashes import sha256
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB
 FORMAT_VERSION = 2
 INDEX, PARAMETERS = "index.arrow", "frames.json"
-
-
-@dataclass(frozen=True)
-class FrameSettings:
-    """What a cached frame is. UserError for values that make no sense.
-
-    `short_side`: pixels; smaller videos are not enlarged. `frames`: the centres of that many equal
-    segments, all frames when there are fewer, or None for all always. `quality`: 1-100. `shard_mb`:
-    about how large a shard is, in megabytes. `stretch`: (height, width) to resize
-    to, aspect ratio or not (re-identification); `short_side` is not used then. Resizing is bicubic
-    with antialiasing.
-    """
-
-    short_side: int = 256
-    frames: int | None = 32
-    quality: int = 90
-    format: Literal["jpeg", "webp"] = "jpeg"
-    shard_mb: int = 256
-    stretch: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.stretch is not None:
-            if len(self.stretch) != 2:
-                raise UserError(f"stretch is (height, width), not {self.stretch}")
-            object.__setattr__(self, "stretch", tuple(int(side) for side in self.stretch))
-        positive = [self.short_side, self.quality, self.shard_mb, *(self.stretch or ())]
-        if min(positive) < 1 or (self.frames is not None and self.frames < 1):
-            raise UserError(f"frame settings must be positive: {self}")
-        if self.quality > 100:
-            raise UserError(f"frame quality {self.quality} is above 100")
-        if self.format not in ("jpeg", "webp"):
-            raise UserError(f"unknown frame format {self.format!r}: choose jpeg or webp")
-
-    def stored_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) that frames of this size are stored with."""
-        short = min(height, width)
-        if self.stretch is not None:
-            return self.stretch
-        if short <= self.short_side:
-            return height, width
-        return round(height * self.short_side / short), round(width * self.short_side / short)
-
-
-def segment_centres(n_frames: int, frames: int | None) -> NDArray[np.int64]:
-    """Frame numbers at the centres of `frames` equal segments; all when there are no more."""
-    if frames is None or n_frames <= frames:
-        return np.arange(n_frames)
-    return segment_frames(n_frames, frames)
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    int32, list32 = pa.int32(), pa.list_(pa.int32())
-    types = {
-        "video_id": pa.string(),
-        "shard": pa.string(),
-        "offset": pa.int64(),
-        "lengths": list32,
-        "crc32": pa.list_(pa.uint32()),
-        "source_frames": list32,
-        "n_frames": int32,
-        "height": int32,
-        "width": int32,
-    }
-    return pa.schema(list(types.items()))
-
-
-class IndexWriter:
-    """Writes `index.arrow` atomically, a batch a shard: never more than one shard's rows in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._exit = ExitStack()
-
-    def __enter__(self) -> IndexWriter:
-        import pyarrow as pa
-
-        temporary = self._exit.enter_context(replacing(self._path))
-        self._writer = self._exit.enter_context(pa.ipc.new_file(str(temporary), _schema()))
-        return self
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        """Rows of one shard, sorted by id, after those before."""
-        import pyarrow as pa
-
-        if rows:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_schema()))
-
-    def __exit__(self, *error: Any) -> None:
-        self._exit.__exit__(*error)
 
 
 class _Batch:

@@ -44,6 +44,13 @@ def segment_frames(
     return np.minimum(positions.astype(np.int64), n_frames - 1)
 
 
+def segment_centres(n_frames: int, frames: int | None) -> NDArray[np.int64]:
+    """Frame numbers at the centres of `frames` equal segments; all when there are no more."""
+    if frames is None or n_frames <= frames:
+        return np.arange(n_frames)
+    return segment_frames(n_frames, frames)
+
+
 def dense_frames(n_frames: int, num_frames: int, stride: int, start: int) -> Positions:
     """`num_frames` positions `stride` apart from `start` on; a short video begins again."""
     return (start + stride * np.arange(num_frames)) % n_frames

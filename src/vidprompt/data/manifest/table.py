@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidprompt.data.probe.health import Health
+from vidprompt.data.manifest.health import Health
 from vidprompt.files.atomic import replacing
 from vidprompt.system.errors import DataError
 

@@ -1,12 +1,12 @@
-"""What was found out about each file, kept: a second probing costs nothing, an interrupted one resumes.
+"""Keep probe results in an SQLite file, so that unchanged videos are not opened again.
 
-One SQLite file a dataset, beside the pipeline's outputs and not among them; it can be deleted at any
-time. A file is known by its path below the dataset's root, its size and its time of change (a folder of
-images by the sum of sizes, the newest change and their number): a file that was changed is probed again.
-So is every file when the code that probes or a decoder is another version.
+One file a dataset, beside the pipeline's outputs and not among them; it can be deleted at any time. A
+video is identified by its path below the dataset's root, its size and its modification time (a folder of
+images by the sum of sizes, the newest change and the number of images): a changed one is probed again, and
+so is every video after a change of the probe's code or of a decoder.
 
-Kept is what the file is, not what a dataset asks of it: `min_frames` is judged when reading. What depends
-on a limit (time, memory, pixels) holds for these limits only.
+Results are kept before `min_frames` is judged. Those that depend on a limit (time, memory, pixels) are
+valid for these limits only.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
-from vidprompt.data.probe.health import PROBE_VERSION, Health, Limits, Probe
-from vidprompt.data.probe.on_disk import Stamp, stamp
+from vidprompt.data.manifest.health import Health
+from vidprompt.data.probe.file_state import Stamp, stamp
+from vidprompt.data.probe.result import PROBE_VERSION, Limits, ProbeResult
 from vidprompt.data.probe.videos import probe_many
 from vidprompt.data.workers.isolated import Progress
 
 logger = logging.getLogger(__name__)
 
-_FORM = 1  # of the table; a file of another form is set aside
-_COMMIT_S = 1.0  # what was found out is written so long after: lost at most when killed
+_FORMAT = 1  # of the table; a file of another format is set aside
+_COMMIT_S = 1.0  # results are written after so many seconds; a killed process loses at most these
 _LIMITED = (Health.TIMED_OUT, Health.OUT_OF_MEMORY, Health.CRASHED, Health.TOO_LARGE)
 _TABLE = (
     "CREATE TABLE probes (path BLOB, kind TEXT, size INTEGER, mtime_ns INTEGER, files INTEGER,"
@@ -40,7 +41,7 @@ _TABLE = (
 
 
 def probe_version() -> str:
-    """Names what a probe depends on beside the file: this code and the decoders."""
+    """The versions that a result depends on: of the probe's code and of the decoders."""
     names = []
     for name in ("av", "decord", "decord2", "pillow"):
         with suppress(PackageNotFoundError):
@@ -49,35 +50,36 @@ def probe_version() -> str:
 
 
 class ProbeCache:
-    """`with ProbeCache(path, limits) as cache`: probes of earlier runs, and a place for new ones.
+    """`with ProbeCache(path, limits) as cache`: results of earlier runs, and a place for new ones.
 
-    It is a convenience and never an obstacle: a damaged file is set aside, one that cannot be
-    written is done without, and `say` is called with a sentence about it.
+    It never stops a run: a damaged file is set aside, and without a writable file no results are kept;
+    `warn` is called with a sentence about it.
     """
 
     def __init__(
-        self, path: Path, limits: Limits, say: Callable[[str], None] = logger.info
+        self, path: Path, limits: Limits, warn: Callable[[str], None] = logger.warning
     ) -> None:
         self.path, self.limits = path, limits
-        self._say = say
+        self._warn = warn
         self._version = probe_version()
-        self._base: sqlite3.Connection | None = None
-        self._waiting: list[tuple[object, ...]] = []
-        self._lock = threading.Lock()  # over the three above: a timer writes, too
+        self._limits = json.dumps(asdict(limits), sort_keys=True)
+        self._database: sqlite3.Connection | None = None
+        self._unwritten: list[tuple[object, ...]] = []
+        self._lock = threading.Lock()  # guards the two above and the timer, which writes too
         self._timer: threading.Timer | None = None
 
     def __enter__(self) -> ProbeCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._base = self._open()
-            except sqlite3.OperationalError:  # locked, no permission: nothing is wrong with it
+                self._database = self._open()
+            except sqlite3.OperationalError:  # locked or no permission: the file is not damaged
                 raise
             except sqlite3.DatabaseError as error:
                 self._set_aside(str(error))
-                self._base = self._open()
+                self._database = self._open()
         except (sqlite3.Error, OSError) as error:
-            self._do_without(error)
+            self._disable(error)
         return self
 
     def __exit__(
@@ -88,104 +90,101 @@ class ProbeCache:
     ) -> None:
         self._write()
         with self._lock:
-            if self._base is not None:
-                self._base.close()
-                self._base = None
+            if self._database is not None:
+                self._database.close()
+                self._database = None
 
-    def find(self, name: str, kind: str, mark: Stamp) -> Probe | None:
-        """What is known of the file of this name (its path below the root); None when nothing is."""
+    def get(self, name: str, kind: str, mark: Stamp) -> ProbeResult | None:
+        """The valid result of a video (`name` is its path below the root) with this stamp, or None."""
         query = "SELECT size, mtime_ns, files, version, limits, probe FROM probes WHERE path = ? AND kind = ?"
         with self._lock:
-            if self._base is None:
+            if self._database is None:
                 return None
             try:
-                row = self._base.execute(query, (os.fsencode(name), kind)).fetchone()
+                row = self._database.execute(query, (os.fsencode(name), kind)).fetchone()
             except sqlite3.Error as error:
-                self._do_without(error)
+                self._disable(error)
                 return None
         if row is None or Stamp(*row[:3]) != mark or row[3] != self._version:
             return None
         try:
             fields = json.loads(row[5])
-            probe = Probe(**fields | {"health": Health(fields["health"])})
+            result = ProbeResult(**fields | {"health": Health(fields["health"])})
         except (ValueError, TypeError, KeyError):
             return None
-        return probe if self._still_holds(probe, row[4]) else None
+        if result.health in _LIMITED:
+            valid = row[4] == self._limits
+        else:
+            valid = result.width * result.height <= self.limits.max_pixels
+        return result if valid else None
 
-    def _still_holds(self, probe: Probe, limits: str) -> bool:
-        if probe.health in _LIMITED:
-            return limits == self._limits
-        return probe.width * probe.height <= self.limits.max_pixels
-
-    @property
-    def _limits(self) -> str:
-        return json.dumps(asdict(self.limits), sort_keys=True)
-
-    def keep(self, name: str, kind: str, mark: Stamp, probe: Probe) -> None:
-        """Keep what was found out about a file that had this stamp before it was opened."""
-        text = json.dumps(asdict(probe), ensure_ascii=True)
+    def put(self, name: str, kind: str, mark: Stamp, result: ProbeResult) -> None:
+        """Keep the result of a video that had this stamp before it was opened."""
+        text = json.dumps(asdict(result), ensure_ascii=True)
         row = (os.fsencode(name), kind, *mark, self._version, self._limits, text)
         with self._lock:
-            self._waiting.append(row)
+            self._unwritten.append(row)
             if self._timer is None:
                 self._timer = threading.Timer(_COMMIT_S, self._write)
                 self._timer.daemon = True
                 self._timer.start()
 
     def _write(self) -> None:
-        """Write what waits, in one transaction."""
+        """Write the new rows in one transaction."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            rows, self._waiting = self._waiting, []
-            if self._base is None or not rows:
+            rows, self._unwritten = self._unwritten, []
+            if self._database is None or not rows:
                 return
             try:
-                with self._base:
+                with self._database:
                     insert = "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                    self._base.executemany(insert, rows)
+                    self._database.executemany(insert, rows)
             except sqlite3.Error as error:
-                self._do_without(error)
+                self._disable(error)
 
     def _open(self) -> sqlite3.Connection:
-        base = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False)
+        """Open or create the file. Raises sqlite3.DatabaseError when it is damaged or of another format."""
+        database = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False)
         try:
-            base.execute("PRAGMA synchronous = NORMAL")
-            [[form]] = base.execute("PRAGMA user_version").fetchall()
-            [[tables]] = base.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            database.execute("PRAGMA synchronous = NORMAL")
+            [[format_]] = database.execute("PRAGMA user_version").fetchall()
+            [[tables]] = database.execute("SELECT count(*) FROM sqlite_master").fetchall()
             if not tables:
-                base.execute(_TABLE)
-                base.execute(f"PRAGMA user_version = {_FORM}")
-                base.commit()
-            elif form != _FORM:
+                database.execute(_TABLE)
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
+                database.commit()
+            elif format_ != _FORMAT:
                 raise sqlite3.DatabaseError("it is of another version")
-            [[state], *_] = base.execute("PRAGMA quick_check(1)").fetchall()
+            [[state], *_] = database.execute("PRAGMA quick_check(1)").fetchall()
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
         except BaseException:
-            base.close()
+            database.close()
             raise
-        return base
+        return database
 
     def _set_aside(self, reason: str) -> None:
-        """Rename the file, and the journal with it, which SQLite would apply to the new one."""
+        """Rename the file, and its journal, which SQLite would apply to the new one."""
         for suffix in ("-journal", "-wal", "-shm", ""):
             old = self.path.with_name(self.path.name + suffix)
             if old.exists():
                 old.replace(self.path.with_name(f"{self.path.name}.damaged{suffix}"))
         reason = reason.splitlines()[0]
-        self._say(
+        self._warn(
             f"{self.path} cannot be used ({reason}): it was set aside as {self.path.name}.damaged, "
             "and every video is probed again"
         )
 
-    def _do_without(self, error: Exception) -> None:
-        if self._base is not None:
+    def _disable(self, error: Exception) -> None:
+        """Close the file after an error; the run continues without it."""
+        if self._database is not None:
             with suppress(sqlite3.Error):
-                self._base.close()
-            self._base = None
-        self._say(f"{self.path}: {error}; probes are not kept in this run")
+                self._database.close()
+            self._database = None
+        self._warn(f"{self.path}: {error}; probes are not kept in this run")
 
 
 def probe_cached(
@@ -195,31 +194,32 @@ def probe_cached(
     min_frames: int,
     workers: int,
     progress: Progress | None = None,
-) -> tuple[list[Probe], int]:
-    """Probe (path below `root`, kind) pairs, those that are not in the cache in worker processes.
+) -> tuple[list[ProbeResult], int]:
+    """Probe (path below `root`, kind) pairs, in worker processes unless the cache has the result.
 
-    Returns the probes in the order of the items, and how many of them were known.
+    Returns the results in the order of the items, and how many came from the cache.
     """
-    marks = [stamp(root / name, kind) for name, kind in items]
-    known: dict[int, Probe] = {}
-    for row, ((name, kind), mark) in enumerate(zip(items, marks, strict=True)):
-        probe = None if mark is None else cache.find(name, kind, mark)
-        if probe is not None:
-            known[row] = probe.for_frames(min_frames)
-    unknown = [row for row in range(len(items)) if row not in known]
+    stamps = [stamp(root / name, kind) for name, kind in items]
+    results: dict[int, ProbeResult] = {}
+    for row, ((name, kind), mark) in enumerate(zip(items, stamps, strict=True)):
+        result = None if mark is None else cache.get(name, kind, mark)
+        if result is not None:
+            results[row] = result.for_frames(min_frames)
+    known = len(results)
+    unknown = [row for row in range(len(items)) if row not in results]
 
-    def found(number: int, probe: Probe) -> None:
+    def keep(number: int, result: ProbeResult) -> None:
         row = unknown[number]
-        mark = marks[row]
-        if mark is not None and probe.health is not Health.UNREADABLE:
-            cache.keep(*items[row], mark, probe)
+        mark = stamps[row]
+        if mark is not None and result.health is not Health.UNREADABLE:
+            cache.put(*items[row], mark, result)
 
     def advance(done: int, _total: int) -> None:
         if progress is not None:
-            progress(len(known) + done, len(items))
+            progress(known + done, len(items))
 
     advance(0, 0)
-    todo = [(root / items[row][0], items[row][1]) for row in unknown]
-    probes = probe_many(todo, min_frames, workers, cache.limits, advance, found=found)
-    fresh = dict(zip(unknown, probes, strict=True))
-    return [known[row] if row in known else fresh[row] for row in range(len(items))], len(known)
+    pairs = [(root / items[row][0], items[row][1]) for row in unknown]
+    new = probe_many(pairs, min_frames, workers, cache.limits, advance, on_result=keep)
+    results |= zip(unknown, new, strict=True)
+    return [results[row] for row in range(len(items))], known

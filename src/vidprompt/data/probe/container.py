@@ -1,4 +1,4 @@
-"""What a video file's own bytes say about how long it should be (no decoder needed)."""
+"""Compare a video file's length with the length that its container declares (no decoder needed)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 
 
 @dataclass(frozen=True)
-class DeclaredShape:
-    """`missing`: bytes between the end of the file and the end that its container declares.
+class ContainerCheck:
+    """Result of `check_container`.
 
-    `headless`: an MP4 without its `moov` box, which cannot be opened. `detail` is a phrase.
+    `missing`: bytes between the end of the file and the end that its container declares. `headless`: an
+    MP4 without its `moov` box, which cannot be opened. `detail` is a phrase about both.
     """
 
     missing: int = 0
@@ -30,24 +31,24 @@ class DeclaredShape:
         return ", ".join(parts)
 
 
-def declared_shape(path: Path) -> DeclaredShape:
+def check_container(path: Path) -> ContainerCheck:
     """Compare a file's length with its container's (AVI, MP4/MOV, Matroska/WebM; others: 0)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             declared = int.from_bytes(head[4:8], "little")
-            known = declared not in (0, 0xFFFFFFFF)  # a recorder that never came back to fill it in
-            return DeclaredShape(max(0, declared + 8 - size) if known else 0)
+            known = declared not in (0, 0xFFFFFFFF)  # the recorder never wrote it
+            return ContainerCheck(max(0, declared + 8 - size) if known else 0)
         if head[4:8] in _MP4_FIRST:
             return _walk_mp4(file, size)
         if int.from_bytes(head[:4], "big") == _EBML:
             file.seek(0)
-            return DeclaredShape(_missing_matroska(file, size))
-    return DeclaredShape()
+            return ContainerCheck(_missing_matroska(file, size))
+    return ContainerCheck()
 
 
-def _walk_mp4(file: BinaryIO, size: int) -> DeclaredShape:
+def _walk_mp4(file: BinaryIO, size: int) -> ContainerCheck:
     offset, moov = 0, False
     while offset + 8 <= size:
         file.seek(offset)
@@ -61,7 +62,7 @@ def _walk_mp4(file: BinaryIO, size: int) -> DeclaredShape:
             break
         offset += length
         moov = moov or (kind == b"moov" and offset <= size)
-    return DeclaredShape(max(0, offset - size), headless=not moov)
+    return ContainerCheck(max(0, offset - size), headless=not moov)
 
 
 def _missing_matroska(file: BinaryIO, size: int) -> int:

@@ -1,4 +1,4 @@
-"""Is random access right for a file? Reference frames of a decode in order to compare it with."""
+"""Compare decord's random access with reference frames of a decode in order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.decode.reader import Frames, UprightRGB, native_name
+from vidprompt.data.decode.reader import Frames, native_name
+from vidprompt.data.decode.upright import UprightRGB
 
 # decord's last frames of an AVI or MPEG-4 stream with B-frames depend on how its threads were
 # scheduled: right in one reading, two frames early in the next. A comparison proves nothing there.
-_RACY_CONTAINERS, _RACY_CODECS = ("avi",), ("mpeg4",)
+_UNRELIABLE_CONTAINERS, _UNRELIABLE_CODECS = ("avi",), ("mpeg4",)
 
 _SAMPLES = 12  # evenly spread reference frames, at least
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
@@ -37,7 +38,7 @@ class References:
         self._reordered = False  # a B-frame was seen
 
     def add(self, index: int, frame: Any) -> None:
-        """Take note of frame number `index`; to be called for every frame in order."""
+        """Hash frame number `index` if it is a reference; call it for every frame in order."""
         self._reordered = self._reordered or int(frame.pict_type) == _B_PICTURE
         if index % self._stride == 0:
             self._spread[index] = self._hash(frame)
@@ -56,9 +57,9 @@ class References:
     def hashes(self, container: str, codec: str) -> dict[int, bytes]:
         """Frame number to hash, ascending, the last frame among them.
 
-        None at all where a comparison would prove nothing (FFmpeg's names of container and codec).
+        Empty where a comparison would prove nothing; `container` and `codec` are FFmpeg's names.
         """
-        if self._reordered and (container in _RACY_CONTAINERS or codec in _RACY_CODECS):
+        if self._reordered and (container in _UNRELIABLE_CONTAINERS or codec in _UNRELIABLE_CODECS):
             return {}
         last = {i: self._hash(f) for i, f in list(self._last)[-1:]}
         return dict(sorted({**self._spread, **self._keys, **last}.items()))

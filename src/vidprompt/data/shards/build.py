@@ -1,6 +1,7 @@
 """Build one shard of a frame cache: decode, resize and encode its videos into a tar and a sidecar.
 
-The sidecar is written after the tar and holds its checksum: a shard is there when both are and agree.
+The sidecar (JSON) is written after the tar and holds its checksum: a shard is finished when both exist
+and agree.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,16 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidprompt.data.decode.reader import read_frames
-from vidprompt.data.frames.cache import segment_centres
+from vidprompt.data.frames.sampling import segment_centres
 from vidprompt.data.shards.plan import Job, ShardPlan
-from vidprompt.data.shards.tar import TarWriter, member_key
-from vidprompt.data.workers.isolated import Outcome, guarded_map
+from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import DataError, UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-Advance = Callable[[int], None]
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Advance = Callable[[int], None]  # called with the number of videos done
 
 
 class Encoded(NamedTuple):
@@ -43,34 +45,42 @@ def build_shard(
     timeout_s: float = 600.0,
     memory_mb: int | None = None,
 ) -> dict[str, Any]:
-    """Build a shard unless it is there and intact; its summary without rows.
+    """Build a shard in the folder `out` unless it is finished there; returns `kept`, `bytes`, `failed`.
 
-    It needs nothing but the videos and the folder, so any process on any machine may do it. A video
+    It needs only the videos and the folder, so any process on any machine may run it. A video
     that fails, or takes over `timeout_s` seconds or `memory_mb` megabytes, is left out and noted in the
     sidecar.
     """
     shard = finished_shard(plan, out)
     kept = shard is not None
     if shard is None:
-        results = guarded_map(encode_video, plan.jobs, workers, timeout_s, memory_mb=memory_mb)
+        results = isolated_map(encode_video, plan.jobs, workers, timeout_s, memory_mb=memory_mb)
         with closing(results):
             shard = write_shard(plan, out, results)
     return {"kept": kept, "bytes": shard["bytes"], "failed": shard["failed"]}
 
 
 def read_sidecar(plan: ShardPlan, out: Path) -> dict[str, Any] | None:
-    """What was written about a shard, if it was made of just these videos with these settings."""
+    """A shard's sidecar, if it was made of exactly these videos with these settings."""
     try:
         shard: dict[str, Any] = json.loads((out / plan.sidecar).read_text("utf-8"))
         same = shard["inputs"] == [job.fingerprint() for job in plan.jobs]
-        whole = {"name", "sha256", "bytes", "rows", "failed"} <= set(shard)
+        complete = {"name", "sha256", "bytes", "rows", "failed"} <= set(shard)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return shard if same and whole else None
+    return shard if same and complete else None
+
+
+def require_sidecar(plan: ShardPlan, out: Path) -> dict[str, Any]:
+    """The sidecar of a shard that has been built. Raises DataError when it has not."""
+    shard = read_sidecar(plan, out)
+    if shard is None:
+        raise DataError(f"{out / plan.sidecar} is missing or of other videos: run the frames stage")
+    return shard
 
 
 def finished_shard(plan: ShardPlan, out: Path) -> dict[str, Any] | None:
-    """The sidecar of a shard that need not be built: intact, and with no failed video to try again."""
+    """The sidecar of a shard that need not be built: intact, and without a failed video to try again."""
     shard = read_sidecar(plan, out)
     if shard is None or shard["failed"] or not (out / plan.tar).is_file():
         return None
@@ -80,31 +90,31 @@ def finished_shard(plan: ShardPlan, out: Path) -> dict[str, Any] | None:
 def write_shard(
     plan: ShardPlan,
     out: Path,
-    results: Iterator[Outcome[Encoded]],
+    results: Iterator[TaskResult[Encoded]],
     advance: Advance | None = None,
 ) -> dict[str, Any]:
-    """Write tar and sidecar from the outcomes of the plan's videos, in their order; the sidecar.
+    """Write tar and sidecar from the results of the plan's videos, in their order; returns the sidecar.
 
-    Raises UserError when the disk is full; nothing half-written stays.
+    Raises UserError when the disk is full; no half-written file is left.
     """
-    tar, sidecar = out / plan.tar, out / plan.sidecar
+    path, sidecar = out / plan.tar, out / plan.sidecar
     sidecar.unlink(missing_ok=True)  # an old one must not vouch for the new shard
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    with _room_for(out):
-        with replacing(tar) as temporary, temporary.open("wb") as file:
-            writer = TarWriter(file)
-            for job in plan.jobs:
-                outcome = next(results)
-                if outcome.failure is not None or outcome.value is None:
-                    reason = outcome.detail.replace(str(job.row.path), Path(job.row.path).name)
-                    failed.append({"video_id": job.row.video_id, "reason": reason})
-                else:
-                    offset = writer.add(_member_name(job), outcome.value.frames)
-                    rows.append(_index_row(job, plan.tar, offset, outcome.value))
-                if advance is not None:
-                    advance(1)
-            checksum, size = writer.finish()
+    with _disk_full_as_user_error(out):
+        with replacing(path) as temporary:
+            with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
+                for job in plan.jobs:
+                    result = next(results)
+                    if result.failure is not None or result.value is None:
+                        reason = result.detail.replace(str(job.row.path), Path(job.row.path).name)
+                        failed.append({"video_id": job.row.video_id, "reason": reason})
+                    else:
+                        offset = _add_member(tar, _member_name(job), result.value.frames)
+                        rows.append(_index_row(job, plan.tar, offset, result.value))
+                    if advance is not None:
+                        advance(1)
+            checksum, size = sha256(temporary), temporary.stat().st_size
         shard = {"name": plan.tar, "sha256": checksum, "bytes": size, "rows": rows}
         shard |= {"inputs": [job.fingerprint() for job in plan.jobs], "failed": failed}
         write_json(sidecar, shard)
@@ -112,15 +122,25 @@ def write_shard(
 
 
 @contextmanager
-def _room_for(out: Path) -> Iterator[None]:
+def _disk_full_as_user_error(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL:
             raise
         raise UserError(
-            f"{out}: {error.strerror}; finished shards are kept, so make room and run it again"
+            f"{out}: {error.strerror}; finished shards are kept: free some space and run it again"
         ) from error
+
+
+def _add_member(tar: tarfile.TarFile, name: str, frames: list[bytes]) -> int:
+    """Append the frames as one member with a header of constants; the offset of its data in bytes."""
+    info = tarfile.TarInfo(name)  # mtime 0, uid and gid 0, no user names, mode 0644
+    data = b"".join(frames)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+    blocks = -(-len(data) // tarfile.BLOCKSIZE)
+    return tar.offset - blocks * tarfile.BLOCKSIZE
 
 
 def encode_video(job: Job) -> Iterator[Encoded]:
@@ -145,6 +165,11 @@ def encode_video(job: Job) -> Iterator[Encoded]:
     yield Encoded(frames, numbers.tolist(), height, width)
 
 
+def member_key(video_id: str) -> str:
+    """A video's key in the tar: `/`, `.`, `%` and control characters as %XX, so keys stay distinct."""
+    return re.sub(r"[%/.\\\x00-\x1f\x7f]", lambda match: f"%{ord(match[0]):02X}", video_id)
+
+
 def _member_name(job: Job) -> str:
     suffix = {"jpeg": "mjpeg", "webp": "webps"}[job.settings.format]
     return f"{member_key(job.row.video_id)}.{suffix}"
@@ -162,11 +187,3 @@ def _index_row(job: Job, tar: str, offset: int, encoded: Encoded) -> dict[str, A
         "height": encoded.height,
         "width": encoded.width,
     }
-
-
-def require_sidecar(plan: ShardPlan, out: Path) -> dict[str, Any]:
-    """The sidecar of a shard that has been built. Raises DataError when it has not."""
-    shard = read_sidecar(plan, out)
-    if shard is None:
-        raise DataError(f"{out / plan.sidecar} is missing or of other videos: run the frames stage")
-    return shard

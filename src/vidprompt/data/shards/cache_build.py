@@ -1,33 +1,29 @@
-"""Write a frame cache: plan the shards, build those that are not there, then the index.
+"""Build a frame cache: plan the shards, build those that are not finished, then write the index.
 
-Its layout, and `FrameCache` that reads it: `vidprompt.data.frames.cache`.
+`vidprompt.data.frames.cache` describes the files and reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.frames.cache import (
-    FORMAT_VERSION,
-    INDEX,
-    PARAMETERS,
-    FrameCache,
-    FrameSettings,
-    IndexWriter,
-    segment_centres,
-)
+from vidprompt.data.frames.cache import FORMAT_VERSION, INDEX, PARAMETERS
 from vidprompt.data.shards.build import encode_video, finished_shard, require_sidecar, write_shard
-from vidprompt.data.shards.plan import FrameRow, ShardPlan, plan_shards, settings_by_source
-from vidprompt.data.workers.isolated import Progress, guarded_map
-from vidprompt.files.atomic import write_json
+from vidprompt.data.shards.plan import (
+    FrameRow,
+    FrameSettings,
+    ShardPlan,
+    plan_shards,
+    settings_by_source,
+)
+from vidprompt.data.workers.isolated import Progress, isolated_map
+from vidprompt.files.atomic import replacing, write_json
 
-__all__ = ["FrameCache", "FrameRow", "FrameSettings", "build_frame_cache", "segment_centres"]
-
-# Builds shards elsewhere: (plans, folder, called with how many videos a finished shard has)
+# Builds shards elsewhere: (plans, folder, called with the number of videos of each finished shard)
 Runner = Callable[[Sequence[ShardPlan], Path, Callable[[int], None]], None]
 
 
@@ -46,11 +42,10 @@ def build_frame_cache(
 
     `per_source` overrides settings by source (`{"people": {"stretch": [256, 128]}}`), except
     `shard_mb`. A video that fails, or takes over `timeout_s` seconds or `memory_mb` megabytes, is left
-    out and reported.
-    `progress` is called with (done, total) videos. `runner` builds the shards that are not there;
-    without one, `workers` processes here do. Returns `videos`, `frames` (cached), `bytes`, `shards`,
-    `kept` (shards found finished) and `failed` ([{video_id, reason}]). DataError for an id that
-    occurs twice, UserError for a setting that does not exist and when the disk is full.
+    out and reported. `progress` is called with (done, total) videos. `runner` builds the shards that are
+    not finished; without one, `workers` processes here do. Returns `videos`, `frames` (cached), `bytes`,
+    `shards`, `kept` (shards that were finished before) and `failed` ([{video_id, reason}]). Raises
+    DataError for an id that occurs twice, UserError for an unknown setting and when the disk is full.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -58,44 +53,27 @@ def build_frame_cache(
     plans = plan_shards(rows, settings, by_source)
     for path in (out / PARAMETERS, out / INDEX, *out.glob(".*.part")):
         path.unlink(missing_ok=True)  # from here to the end this is not a finished cache
-    counter = _Counter(sum(len(plan.jobs) for plan in plans), progress)
-    pending = []
-    for plan in plans:
-        if finished_shard(plan, out) is None:
-            pending.append(plan)
-        else:
-            counter.add(len(plan.jobs))
+    pending = [plan for plan in plans if finished_shard(plan, out) is None]
+    total = sum(len(plan.jobs) for plan in plans)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    if finished := total - sum(len(plan.jobs) for plan in pending):
+        advance(finished)
     if runner is not None:
-        runner(pending, out, counter.add)
-    else:
-        _build_here(pending, out, workers, (timeout_s, memory_mb), counter.add)
+        runner(pending, out, advance)
+    else:  # one set of worker processes for all shards: none waits for another's last video
+        jobs = [job for plan in pending for job in plan.jobs]
+        results = isolated_map(encode_video, jobs, workers, timeout_s, memory_mb=memory_mb)
+        with closing(results):
+            for plan in pending:
+                write_shard(plan, out, results, advance)
     return _finish(plans, settings, by_source, out) | {"kept": len(plans) - len(pending)}
-
-
-class _Counter:
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
-
-    def add(self, count: int) -> None:
-        self.done += count
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
-def _build_here(
-    plans: Sequence[ShardPlan],
-    out: Path,
-    workers: int,
-    limits: tuple[float, int | None],
-    advance: Callable[[int], None],
-) -> None:
-    """One set of worker processes for all shards, so that none waits for another's last video."""
-    jobs = [job for plan in plans for job in plan.jobs]
-    timeout_s, memory_mb = limits
-    results = guarded_map(encode_video, jobs, workers, timeout_s, memory_mb=memory_mb)
-    with closing(results):
-        for plan in plans:
-            write_shard(plan, out, results, advance)
 
 
 def _finish(
@@ -104,7 +82,7 @@ def _finish(
     by_source: Mapping[str, FrameSettings],
     out: Path,
 ) -> dict[str, Any]:
-    """Remove what longer or killed builds left, write the index and then the parameters."""
+    """Remove shards that are not planned, write the index and then the parameters."""
     current = {name for plan in plans for name in (plan.tar, plan.sidecar)}
     for path in (*out.glob("shard-*"), *out.glob(".*.part")):
         if path.name not in current:
@@ -113,12 +91,13 @@ def _finish(
     failed: list[dict[str, str]] = []
     frames = 0
     with IndexWriter(out / INDEX) as index:
-        for shard in _sidecars(plans, out):
+        for plan in plans:
+            shard = require_sidecar(plan, out)
             index.write(shard["rows"])
             frames += sum(len(row["lengths"]) for row in shard["rows"])
             failed += shard["failed"]
-            about = {key: shard[key] for key in ("name", "sha256", "bytes")}
-            shards.append(about | {"videos": len(shard["rows"])})
+            kept = {key: shard[key] for key in ("name", "sha256", "bytes")}
+            shards.append(kept | {"videos": len(shard["rows"])})
     summary: dict[str, Any] = {
         "videos": sum(shard["videos"] for shard in shards),
         "frames": frames,
@@ -135,6 +114,39 @@ def _finish(
     return summary | {"shards": len(shards), "failed": failed}
 
 
-def _sidecars(plans: Sequence[ShardPlan], out: Path) -> Iterator[dict[str, Any]]:
-    for plan in plans:
-        yield require_sidecar(plan, out)
+class IndexWriter:
+    """Writes `index.arrow` atomically, a record batch a shard: only one shard's rows are in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._exit = ExitStack()
+
+    def __enter__(self) -> IndexWriter:
+        import pyarrow as pa
+
+        int32, list32 = pa.int32(), pa.list_(pa.int32())
+        types = {
+            "video_id": pa.string(),
+            "shard": pa.string(),
+            "offset": pa.int64(),
+            "lengths": list32,
+            "crc32": pa.list_(pa.uint32()),
+            "source_frames": list32,
+            "n_frames": int32,
+            "height": int32,
+            "width": int32,
+        }
+        self._schema = pa.schema(list(types.items()))
+        temporary = self._exit.enter_context(replacing(self._path))
+        self._writer = self._exit.enter_context(pa.ipc.new_file(str(temporary), self._schema))
+        return self
+
+    def write(self, rows: list[dict[str, Any]]) -> None:
+        """Append the rows of one shard, sorted by id."""
+        import pyarrow as pa
+
+        if rows:
+            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)

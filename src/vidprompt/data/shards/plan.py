@@ -1,7 +1,7 @@
-"""Which videos go into which shard: decided before anything is decoded.
+"""Plan which videos go into which shard, from the manifest and the settings alone.
 
-A plan depends on the manifest and the settings alone, so every shard can be built by itself, anywhere,
-in any order, and comes out the same.
+Nothing is decoded for it, so every shard can be built by itself, on any machine, in any order, and comes
+out the same.
 """
 
 from __future__ import annotations
@@ -10,16 +10,57 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from vidprompt.data.frames.cache import FORMAT_VERSION, FrameSettings
+from vidprompt.data.frames.cache import FORMAT_VERSION
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
 
-# Bytes a pixel of natural video at quality 90, roughly: it decides only where one shard ends.
+# Bytes a pixel of natural video at quality 90, roughly: it only decides where one shard ends.
 BYTES_A_PIXEL = 0.25
 USUAL_ASPECT = 4 / 3
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """How frames are stored. Raises UserError for invalid values.
+
+    `short_side`: pixels; smaller videos are not enlarged. `frames`: how many of each video, the centres
+    of that many equal segments (all where there are fewer), or None for all. `quality`: 1-100.
+    `shard_mb`: approximate size of a shard in megabytes. `stretch`: (height, width) to resize to without
+    keeping the aspect ratio (re-identification); it replaces `short_side`. Resizing is bicubic with
+    antialiasing.
+    """
+
+    short_side: int = 256
+    frames: int | None = 32
+    quality: int = 90
+    format: Literal["jpeg", "webp"] = "jpeg"
+    shard_mb: int = 256
+    stretch: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.stretch is not None:
+            if len(self.stretch) != 2:
+                raise UserError(f"stretch is (height, width), not {self.stretch}")
+            object.__setattr__(self, "stretch", tuple(int(side) for side in self.stretch))
+        positive = [self.short_side, self.quality, self.shard_mb, *(self.stretch or ())]
+        if min(positive) < 1 or (self.frames is not None and self.frames < 1):
+            raise UserError(f"frame settings must be positive: {self}")
+        if self.quality > 100:
+            raise UserError(f"frame quality {self.quality} is above 100")
+        if self.format not in ("jpeg", "webp"):
+            raise UserError(f"unknown frame format {self.format!r}: choose jpeg or webp")
+
+    def stored_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels that frames of this size are stored with."""
+        short = min(height, width)
+        if self.stretch is not None:
+            return self.stretch
+        if short <= self.short_side:
+            return height, width
+        return round(height * self.short_side / short), round(width * self.short_side / short)
 
 
 class FrameRow(NamedTuple):
@@ -45,7 +86,7 @@ class Job(NamedTuple):
     settings: FrameSettings
 
     def fingerprint(self) -> str:
-        """Names the input and the settings: a shard of equal fingerprints need not be rebuilt.
+        """A hash of the input and the settings: a shard of equal fingerprints is not rebuilt.
 
         A replaced file is noticed by its size; modification times would differ between machines.
         """
@@ -55,17 +96,16 @@ class Job(NamedTuple):
         return digest([FORMAT_VERSION, row, asdict(self.settings)])
 
     def expected_bytes(self) -> float:
-        """About how large the stored frames will be."""
-        height, width = self.settings.stored_size(*self._size())
+        """Estimated size of the stored frames in bytes."""
+        size = self.row.height, self.row.width
+        if not all(size):
+            short = self.settings.short_side
+            size = short, round(short * USUAL_ASPECT)
+        height, width = self.settings.stored_size(*size)
         frames = self.row.n_frames
         if self.settings.frames is not None:
             frames = min(frames, self.settings.frames)
         return frames * height * width * BYTES_A_PIXEL
-
-    def _size(self) -> tuple[int, int]:
-        if self.row.height and self.row.width:
-            return self.row.height, self.row.width
-        return self.settings.short_side, round(self.settings.short_side * USUAL_ASPECT)
 
 
 @dataclass(frozen=True)
@@ -89,9 +129,9 @@ def plan_shards(
     settings: FrameSettings,
     by_source: Mapping[str, FrameSettings],
 ) -> list[ShardPlan]:
-    """Videos sorted by id, cut where about `settings.shard_mb` megabytes are reached.
+    """Sort videos by id and cut them into shards of about `settings.shard_mb` megabytes.
 
-    Raises DataError for an id that occurs twice.
+    `by_source`: settings of the sources that have their own. Raises DataError for an id that occurs twice.
     """
     ordered = sorted((FrameRow(*row) for row in rows), key=lambda row: row.video_id)
     for one, next_one in pairwise(ordered):
@@ -114,7 +154,7 @@ def plan_shards(
 def settings_by_source(
     settings: FrameSettings, per_source: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, FrameSettings]:
-    """Settings of the sources that have their own. Raises UserError for one that cannot be set."""
+    """Settings of the sources that override some. Raises UserError for one that cannot be overridden."""
     by_source = {}
     for source, overrides in per_source.items():
         known = set(asdict(settings)) - {"shard_mb"}

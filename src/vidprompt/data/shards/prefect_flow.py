@@ -1,4 +1,4 @@
-"""The Prefect flow that builds shards: one task a shard. Imported where Prefect is needed only."""
+"""The Prefect flow that builds shards, one task a shard (imported only where Prefect is needed)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vidprompt.data.shards.plan import ShardPlan
 
 @dataclass(frozen=True)
 class Work:
-    """What the flow of this process is to do."""
+    """The shards that the flow builds, and each task's retries and limits."""
 
     plans: Sequence[ShardPlan]
     advance: Callable[[int], None]
@@ -27,7 +27,7 @@ class Work:
     memory_mb: int | None
 
 
-# No parameter of the flow: those are kept by the server, and a dataset's videos are many.
+# Not a parameter of the flow: the server keeps parameters, and a dataset's videos are many.
 _work: list[Work] = []
 
 
@@ -41,12 +41,12 @@ def run_work(work: Work, out: Path, task_runner: Any) -> None:
 
 
 def build_pickled(plan: bytes, folder: str, timeout_s: float, memory_mb: int | None) -> None:
-    """Build a shard unless it is there. The plan is pickled, for nobody to look through its videos."""
+    """Build a shard unless it is finished. The plan is pickled, so that Prefect does not walk through it."""
     build_shard(pickle.loads(plan), Path(folder), 1, timeout_s, memory_mb)  # noqa: S301
 
 
 def build_all(folder: str) -> None:
-    """Submit the shards and wait for them, counting each as it is done."""
+    """Submit the shards and wait for them, counting each as it ends."""
     work = _work[-1]
     build = shard.with_options(retries=work.retries)
     futures: dict[Any, int] = {}
@@ -58,6 +58,6 @@ def build_all(folder: str) -> None:
         work.advance(futures[future])
 
 
-# Not as decorators: workers get functions by their names, which must be the functions' own.
+# Not as decorators: workers look functions up by name, so the names must be the functions' own.
 shard = task(name="shard", retry_delay_seconds=1, cache_policy=NO_CACHE)(build_pickled)
 frames = flow(name="frames")(build_all)

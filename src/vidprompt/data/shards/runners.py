@@ -1,8 +1,8 @@
-"""Build shards on many machines: a Prefect flow maps them over the task runner that params/runner names.
+"""Build shards on many machines, by a Prefect flow over the task runner that params/runner names.
 
 Every task needs the videos and the cache's folder under the same paths (a shared file system). A shard is
-one task: what a killed worker was building is built again by another, and nothing else is lost, because a
-shard that is there and intact is never built twice.
+one task: what a killed worker was building is built again by another, and finished shards are never
+built twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SERVER_START_S, DRAIN_S = 120, 30
 def shard_runner(
     settings: RunnerConfig, timeout_s: float, memory_mb: int | None = None
 ) -> Runner | None:
-    """What `build_frame_cache` is given; None for this machine's own processes.
+    """The `runner` of `build_frame_cache` for these settings; None for this machine's own processes.
 
     Raises UserError for an unknown name, and when the extra is not installed.
     """
@@ -38,11 +38,11 @@ def shard_runner(
     def run(plans: Sequence[ShardPlan], out: Path, advance: Callable[[int], None]) -> None:
         if not plans:
             return
-        from vidprompt.data.shards import prefect_flow as shard_flow
+        from vidprompt.data.shards import prefect_flow
 
-        work = shard_flow.Work(plans, advance, settings.retries, timeout_s, memory_mb)
+        work = prefect_flow.Work(plans, advance, settings.retries, timeout_s, memory_mb)
         with _server():
-            shard_flow.run_work(work, out, task_runner)
+            prefect_flow.run_work(work, out, task_runner)
 
     return run
 
@@ -72,9 +72,9 @@ def _ray(settings: RunnerConfig) -> Any:
 
 @contextmanager
 def _server() -> Iterator[None]:
-    """The server that is configured; without one that answers, one of our own for the time it takes.
+    """Use the configured Prefect server; start a temporary one where none answers.
 
-    Its address is given to the workers: left to themselves, each would start a server.
+    The workers get its address: otherwise each would start a server of its own.
     """
     import httpx
     from prefect.events.worker import EventsWorker
@@ -96,10 +96,10 @@ def _server() -> Iterator[None]:
     server = SubprocessASGIServer()
     server.start(timeout=SERVER_START_S)
     try:
-        # nobody will read logs there, and what is sent late would wait for a server that is gone
+        # no logs to a temporary server: late ones would wait for a server that has stopped
         own = {PREFECT_API_URL: server.api_url, PREFECT_LOGGING_TO_API_ENABLED: False}
         with temporary_settings(own):
             yield
     finally:
-        EventsWorker.drain_all(timeout=DRAIN_S)  # else it goes on trying to reach the server
+        EventsWorker.drain_all(timeout=DRAIN_S)  # otherwise it keeps trying to reach the server
         server.stop()

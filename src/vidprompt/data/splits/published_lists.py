@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
-from vidprompt.data.annotations.list_files import Listed, read_list
+from vidprompt.data.annotations.list_files import ListedVideo, read_list
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
 
@@ -53,7 +53,7 @@ class _Index:
         ):
             self.rows.setdefault(_stem(path), []).append((video, path, label))
 
-    def find(self, listed: Listed) -> tuple[str, str] | None:
+    def find(self, listed: ListedVideo) -> tuple[str, str] | None:
         """(video id, annotated label); among equal stems the one with the longest common tail."""
         rows = self.rows.get(_stem(listed.path), [])
         if not rows:
@@ -108,7 +108,7 @@ def _folded(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _names_by_manifest(rows: Sequence[Listed], annotated: Sequence[str]) -> dict[str, str]:
+def _names_by_manifest(rows: Sequence[ListedVideo], annotated: Sequence[str]) -> dict[str, str]:
     """What each id of a list means, by the videos that bear it."""
     names: dict[str, str] = {}
     for row, label in zip(rows, annotated, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,12 @@ def read_split(path: Path) -> Split:
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not a split file: {error!r}") from error
+
+
+def split_lists(split: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield (`train` | `val` | `tests.<name>`, list) for every list the split has."""
+    for part in ("train", "val"):
+        if split.get(part):
+            yield part, split[part]
+    for name, test in sorted((split.get("tests") or {}).items()):
+        yield f"tests.{name}", test or {}

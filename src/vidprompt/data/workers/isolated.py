@@ -1,10 +1,10 @@
-"""Work that may hang, crash or eat all memory, each piece in a process that can be lost.
+"""Map a function over items in worker processes that may hang, crash or run out of memory.
 
-Decoders are C libraries fed with files from anywhere: one of them loops, another segfaults. A
-`concurrent.futures` pool loses everything when a worker dies and cannot stop one that hangs. Here a
-few long-lived processes are each fed through a pipe; one that passes its time limit or dies is
-replaced, and only the piece it worked on is lost. A piece whose process died is tried once more in
-another: a person or the system, short of memory, may have killed the first.
+Decoders are C libraries: some files make them loop or crash. A `concurrent.futures` pool breaks when a
+worker dies and cannot stop one that hangs. Here a few long-lived processes each receive items through a
+pipe; one that exceeds its time limit or dies is replaced, and only the item it worked on is lost. An item
+whose process died is tried once more in another: a person, or the system when memory is short, may have
+killed the first.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from vidprompt.data.workers.worker import Worker
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-Progress = Callable[[int, int], None]  # (done, of how many)
+Progress = Callable[[int, int], None]  # (done, total)
 Loss = Literal["timed_out", "crashed", "out_of_memory"]
 
-_ATTEMPTS = 2  # at a piece whose process dies
-_FAILED_STARTS = 3  # processes in a row that die before they are ready: then something is wrong
+_MAX_ATTEMPTS = 2  # at an item whose process dies
+_MAX_FAILED_STARTS = 3  # processes in a row that die before they are ready
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Value]):
-    """What came of one item.
+class TaskResult(Generic[Value]):
+    """The result of one item.
 
-    `value` is the last thing the function yielded, kept also when it failed later. `failure` is
-    None when the function ran to its end; else `detail` says in words how it failed. `killed`: the
-    process was killed from outside, so that it may end otherwise another time.
+    `value` is the last value the function yielded, kept when it fails later. `failure` is None when the
+    function ran to its end; else `detail` is a sentence about the failure. `killed`: the process was
+    killed from outside, so another run may succeed.
     """
 
     value: Value | None
@@ -42,60 +42,61 @@ class Outcome(Generic[Value]):
     killed: bool = False
 
 
-def guarded_map(
+def isolated_map(
     function: Callable[[Item], Iterator[Value]],
     items: Sequence[Item],
     workers: int,
     timeout_s: float,
     ahead: int = 64,
     memory_mb: int | None = None,
-) -> Generator[Outcome[Value], None, None]:
-    """Run a generator function on every item in worker processes; outcomes in the items' order.
+) -> Generator[TaskResult[Value], None, None]:
+    """Run a generator function on every item in worker processes; results in the items' order.
 
-    At most `ahead` items are under way or done while an earlier one is awaited. The rest is as
-    for `guarded_unordered`.
+    At most `ahead` items are started beyond the first without a result. The arguments are those of
+    `isolated_map_unordered`.
     """
-    done: dict[int, Outcome[Value]] = {}
-    given = 0
-    for index, outcome in guarded_unordered(function, items, workers, timeout_s, ahead, memory_mb):
-        done[index] = outcome
-        while given in done:
-            yield done.pop(given)
-            given += 1
+    waiting: dict[int, TaskResult[Value]] = {}
+    next_index = 0
+    results = isolated_map_unordered(function, items, workers, timeout_s, ahead, memory_mb)
+    for index, result in results:
+        waiting[index] = result
+        while next_index in waiting:
+            yield waiting.pop(next_index)
+            next_index += 1
 
 
-def guarded_unordered(
+def isolated_map_unordered(
     function: Callable[[Item], Iterator[Value]],
     items: Sequence[Item],
     workers: int,
     timeout_s: float,
     ahead: int = 64,
     memory_mb: int | None = None,
-) -> Generator[tuple[int, Outcome[Value]], None, None]:
-    """Run a generator function on every item in worker processes; (index, outcome) as each ends.
+) -> Generator[tuple[int, TaskResult[Value]], None, None]:
+    """Run a generator function on every item in worker processes; (index, result) as each ends.
 
-    `function` and the items must be picklable (processes are spawned, not forked). It yields what
-    it knows so far, better and better: the last yield is the value. `timeout_s` is per item, in
-    seconds, and excludes the start of the process. `memory_mb`: megabytes a process may take beyond
-    what it has when it starts (Linux). Items are begun in order, at most `ahead` beyond the first
-    that has not ended. RuntimeError when workers cannot even start.
+    `function` and the items must be picklable (processes are spawned, not forked). The function yields
+    improving values; the last one is the result. `timeout_s`: seconds for one item, without the start of
+    the process. `memory_mb`: megabytes a process may take beyond what it has when it starts (Linux).
+    Items are started in order, at most `ahead` beyond the first without a result. Raises RuntimeError
+    when workers cannot start.
     """
     pool = _Pool(function, min(max(1, workers), len(items)), timeout_s, memory_mb)
-    fresh = deque(_Piece(index, item) for index, item in enumerate(items))
+    new = deque(_Task(index, item) for index, item in enumerate(items))
     try:
-        while fresh or pool.pieces:
-            first = min((piece.index for piece in pool.pieces), default=len(items))
-            pool.staff(len(fresh))
-            while fresh and fresh[0].index < first + ahead and pool.take(fresh[0]):
-                first = min(first, fresh.popleft().index)
+        while new or pool.tasks:
+            first = min((task.index for task in pool.tasks), default=len(items))
+            pool.start_workers(len(new))
+            while new and new[0].index < first + ahead and pool.assign(new[0]):
+                first = min(first, new.popleft().index)
             yield from pool.collect()
     finally:
         pool.close()
 
 
 @dataclass(eq=False)
-class _Piece:
-    """One item and how often it was tried. `value` is the latest it yielded."""
+class _Task:
+    """One item, how often it was tried, and the latest value it yielded."""
 
     index: int
     item: Any
@@ -106,7 +107,7 @@ class _Piece:
 class _Pool:
     """Up to `size` processes, each replaced when it is lost.
 
-    `pieces` are those taken and not ended; `_again` those of them that wait for another try.
+    `tasks` are those started and not ended; `_retries` those of them that wait for another try.
     """
 
     def __init__(
@@ -119,82 +120,83 @@ class _Pool:
         self._function, self._size = function, size
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
         self._workers: list[Worker] = []
-        self._work: dict[Worker, _Piece] = {}
-        self._again: deque[_Piece] = deque()
+        self._running: dict[Worker, _Task] = {}
+        self._retries: deque[_Task] = deque()
         self._failed_starts = 0
 
     @property
-    def pieces(self) -> list[_Piece]:
-        return [*self._work.values(), *self._again]
+    def tasks(self) -> list[_Task]:
+        return [*self._running.values(), *self._retries]
 
-    def staff(self, waiting: int) -> None:
-        """Start processes until there is one for every piece at hand and `waiting` more, or `size`."""
-        wanted = min(self._size, len(self.pieces) + waiting)
+    def start_workers(self, waiting: int) -> None:
+        """Start processes until there is one for every started task and `waiting` more, or `size`."""
+        wanted = min(self._size, len(self.tasks) + waiting)
         while len(self._workers) < wanted:
             self._workers.append(Worker(self._function, self._memory_mb))
-        while self._again and self.take(self._again[0], again=True):
-            self._again.popleft()
+        while self._retries and self.assign(self._retries[0], retry=True):
+            self._retries.popleft()
 
-    def take(self, piece: _Piece, again: bool = False) -> bool:
-        """Give the piece to an idle process; False when there is none."""
-        if self._again and not again:
+    def assign(self, task: _Task, retry: bool = False) -> bool:
+        """Send the task to an idle process; False when there is none. Retries go first."""
+        if self._retries and not retry:
             return False
-        for worker in [w for w in self._workers if w.ready and w not in self._work]:
-            if worker.send(piece.item, self._timeout_s):
-                piece.attempts += 1
-                self._work[worker] = piece
+        for worker in [w for w in self._workers if w.ready and w not in self._running]:
+            if worker.send(task.item, self._timeout_s):
+                task.attempts += 1
+                self._running[worker] = task
                 return True
-            self._workers.remove(worker)  # it died while it had nothing to do
+            self._workers.remove(worker)  # it died while it was idle
             worker.end()
         return False
 
-    def collect(self) -> list[tuple[int, Outcome[Any]]]:
-        """Wait for news of any process, or for the nearest time limit; the pieces that ended."""
-        active = {w.pipe: w for w in self._workers if w in self._work or not w.ready}
+    def collect(self) -> list[tuple[int, TaskResult[Any]]]:
+        """Wait for a message of any process, or for the nearest time limit; results of ended tasks."""
+        active = {w.pipe: w for w in self._workers if w in self._running or not w.ready}
         if not active:
             return []
         left = min(worker.deadline for worker in active.values()) - time.monotonic()
-        heard = wait(list(active), timeout=max(0.0, left))
-        news = [worker for pipe, worker in active.items() if pipe in heard]
-        ended = [self._receive(worker) for worker in news]
+        readable = wait(list(active), timeout=max(0.0, left))
+        heard = [worker for pipe, worker in active.items() if pipe in readable]
+        results = [self._receive(worker) for worker in heard]
         now = time.monotonic()
-        late = [w for w in active.values() if w not in news and w.deadline <= now]
-        ended += [self._lose(worker, "timed_out") for worker in late]
-        return [end for end in ended if end is not None]
+        late = [w for w in active.values() if w not in heard and w.deadline <= now]
+        results += [self._lose(worker, "timed_out") for worker in late]
+        return [result for result in results if result is not None]
 
-    def _receive(self, worker: Worker) -> tuple[int, Outcome[Any]] | None:
+    def _receive(self, worker: Worker) -> tuple[int, TaskResult[Any]] | None:
+        """Handle one message of a process; the result if it ends a task."""
         message = worker.receive()
         if message is None:
             return self._lose(worker, "crashed")
-        word, content = message
-        if word == "ready":
+        kind, content = message
+        if kind == "ready":
             self._failed_starts = 0
             return None
-        if word == "out_of_memory":
+        if kind == "out_of_memory":
             return self._lose(worker, "out_of_memory")
-        piece = self._work[worker]
-        if word == "value":
-            piece.value = content
+        task = self._running[worker]
+        if kind == "value":
+            task.value = content
             return None
-        del self._work[worker]
-        if word == "raised":
-            return piece.index, Outcome(piece.value, "raised", content)
-        return piece.index, Outcome(piece.value)
+        del self._running[worker]
+        if kind == "raised":
+            return task.index, TaskResult(task.value, "raised", content)
+        return task.index, TaskResult(task.value)
 
-    def _lose(self, worker: Worker, loss: Loss) -> tuple[int, Outcome[Any]] | None:
-        """The end of a process: what it worked on is tried again, or ends with the reason."""
+    def _lose(self, worker: Worker, loss: Loss) -> tuple[int, TaskResult[Any]] | None:
+        """End a process: its task is tried again, or ends with the reason."""
         self._workers.remove(worker)
         ending = worker.end()
-        piece = self._work.pop(worker, None)
-        if piece is None:
+        task = self._running.pop(worker, None)
+        if task is None:
             self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS:
-                raise RuntimeError(f"a worker process did not start ({loss}, {ending.words})")
+            if self._failed_starts >= _MAX_FAILED_STARTS:
+                raise RuntimeError(f"a worker process did not start ({loss}, {ending.reason})")
             return None
-        # a process that did other pieces before may have had little memory left for this one
+        # a process that did other tasks before may have had little memory left for this one
         retry = loss == "crashed" or (loss == "out_of_memory" and worker.sent > 1)
-        if retry and piece.attempts < _ATTEMPTS:
-            self._again.append(piece)
+        if retry and task.attempts < _MAX_ATTEMPTS:
+            self._retries.append(task)
             return None
         if loss == "timed_out":
             detail = f"It was not done after {self._timeout_s:g} s."
@@ -202,9 +204,9 @@ class _Pool:
             limit = f" (the limit is {self._memory_mb:,} MB)" if self._memory_mb else ""
             detail = f"It wanted more memory than it could have{limit}."
         else:
-            detail = f"The process that worked on it died, twice ({ending.words})."
+            detail = f"The process that worked on it died, twice ({ending.reason})."
         killed = loss == "crashed" and ending.killed
-        return piece.index, Outcome(piece.value, loss, detail, killed)
+        return task.index, TaskResult(task.value, loss, detail, killed)
 
     def close(self) -> None:
         for worker in self._workers:

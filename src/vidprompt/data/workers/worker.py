@@ -1,4 +1,4 @@
-"""One process that answers items sent through a pipe, and can be lost at any time."""
+"""One worker process: it receives items through a pipe and may be killed at any time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from typing import Any, NamedTuple
 from vidprompt.system.errors import UserError
 
 _START_LIMIT_S = 180.0  # imports in a new process, on a busy machine
-_JOIN_S = 10.0  # one that waits for a dead disk cannot be killed: it is left behind
-_FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP")
+_JOIN_S = 10.0  # a process that waits for a dead disk cannot be killed: it is left behind
+_OUTSIDE_SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP")
 
 
-class Ending(NamedTuple):
-    """How a process ended: in words, and whether somebody else killed it."""
+class ProcessEnd(NamedTuple):
+    """How a process ended: exit status or signal, and whether it was killed from outside."""
 
-    words: str
+    reason: str
     killed: bool
 
 
 class Worker:
-    """A process and the pipe to it. `ready` once it has imported what `function` needs.
+    """A process that runs `function` on items, and the pipe to it.
 
-    `deadline` (of `time.monotonic`) is when it must have answered; `sent` counts its items.
+    `ready`: it has imported what `function` needs. `deadline` (of `time.monotonic`): when it must have
+    answered. `sent`: how many items it has been sent.
     """
 
     def __init__(self, function: Callable[[Any], Iterator[Any]], memory_mb: int | None) -> None:
@@ -45,7 +46,7 @@ class Worker:
         self.deadline = time.monotonic() + _START_LIMIT_S
 
     def send(self, item: Any, timeout_s: float) -> bool:
-        """Give it an item, to be answered within `timeout_s` seconds; False when it has died."""
+        """Send an item, to be answered within `timeout_s` seconds; False when the process has died."""
         try:
             self.pipe.send(item)
         except (BrokenPipeError, ConnectionResetError):
@@ -55,32 +56,32 @@ class Worker:
         return True
 
     def receive(self) -> tuple[str, Any] | None:
-        """What it says: (`ready` | `value` | `end` | `raised` | `out_of_memory`, content).
+        """The next message: (`ready` | `value` | `end` | `raised` | `out_of_memory`, content).
 
-        None when it has died.
+        None when the process has died.
         """
         try:
-            word, content = self.pipe.recv()
+            kind, content = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join(5)  # the pipe ends a moment before the process has its exit code
             return None
         self.ready = True
-        return word, content
+        return kind, content
 
-    def end(self) -> Ending:
-        """Kill the process if it lives; how it ended."""
+    def end(self) -> ProcessEnd:
+        """Kill the process if it runs; returns how it ended."""
         self._process.kill()
         self._process.join(_JOIN_S)
         self.pipe.close()
         code = self._process.exitcode or 0
         if code >= 0:
-            return Ending(f"exit status {code}", False)
+            return ProcessEnd(f"exit status {code}", False)
         name = signal.Signals(-code).name
-        return Ending(name, name in _FROM_OUTSIDE)
+        return ProcessEnd(name, name in _OUTSIDE_SIGNALS)
 
 
 def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]], memory_mb: int | None) -> None:
-    """A worker's life: say ready, then answer every item until the pipe closes."""
+    """The main function of a worker: send `ready`, then answer every item until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if memory_mb is not None:
@@ -106,7 +107,7 @@ def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]], memory_mb: int |
 
 
 def _end_with_parent() -> None:
-    """A decoder that hangs would outlive a killed parent."""
+    """Exit when the parent process is gone: a decoder that hangs would outlive it."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

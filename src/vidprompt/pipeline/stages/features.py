@@ -19,7 +19,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 from vidprompt.config import paths
 from vidprompt.config.names import FLOOR
 from vidprompt.config.schema import Config
-from vidprompt.data.clips.loading import TestClips
+from vidprompt.data.clips.testing import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, read_split

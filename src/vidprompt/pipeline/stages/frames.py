@@ -7,9 +7,10 @@ from pathlib import Path
 
 from vidprompt.config import paths
 from vidprompt.config.schema import Config
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import read_manifest
-from vidprompt.data.probe.health import Health
-from vidprompt.data.shards.cache_build import FrameRow, FrameSettings, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache
+from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.shards.runners import shard_runner
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError, TransientError, passing

@@ -11,12 +11,13 @@ from pathlib import Path
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.data.annotations import Annotation, Source, read_annotations
-from vidprompt.data.manifest.build import build_manifest
-from vidprompt.data.manifest.listing_report import report_presence
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import write_manifest
 from vidprompt.data.probe.cache import ProbeCache, probe_cached
-from vidprompt.data.probe.health import Health, Limits, Probe
-from vidprompt.data.probe.videos import probe_presence
+from vidprompt.data.probe.join import build_manifest
+from vidprompt.data.probe.listing_report import write_listing_report
+from vidprompt.data.probe.result import Limits, ProbeResult
+from vidprompt.data.probe.videos import probe_by_stat
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
 from vidprompt.system.progress import Progress
@@ -46,7 +47,7 @@ def run(config: Config) -> None:
     write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
     missing = [probe.health is Health.MISSING for probe in probes]
     paths.missing(dataset.name).unlink(missing_ok=True)
-    for sentence in report_presence(annotations, missing, paths.missing(dataset.name)):
+    for sentence in write_listing_report(annotations, missing, paths.missing(dataset.name)):
         logger.info(sentence)
     flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
     if flawed:
@@ -60,19 +61,21 @@ def limits(dataset: DatasetConfig) -> Limits:
     return Limits(dataset.probe_timeout_s, dataset.probe_memory_mb, dataset.probe_max_pixels)
 
 
-def _probe(config: Config, names: Sequence[str], annotations: Sequence[Annotation]) -> list[Probe]:
+def _probe(
+    config: Config, names: Sequence[str], annotations: Sequence[Annotation]
+) -> list[ProbeResult]:
     """A probe each, of files named below the root. What is not there needs no worker to find out."""
     dataset = config.dataset
     root = Path(dataset.root)
-    probes = [Probe(Health.MISSING, f"There is no file {Path(name).name}.") for name in names]
+    probes = [ProbeResult(Health.MISSING, f"There is no file {Path(name).name}.") for name in names]
     there = [
         row
         for row, annotation in enumerate(annotations)
-        if annotation.found or os.path.lexists(root / names[row])
+        if annotation.exists or os.path.lexists(root / names[row])
     ]
     if dataset.probe == "stat":
         for row in there:
-            probes[row] = probe_presence(root / names[row], annotations[row].kind)
+            probes[row] = probe_by_stat(root / names[row], annotations[row].kind)
         return probes
     items = [(names[row], annotations[row].kind) for row in there]
     home = paths.probes(dataset.name)

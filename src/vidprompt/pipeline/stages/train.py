@@ -14,8 +14,10 @@ import torch
 
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, ReidConfig
-from vidprompt.data.clips.batch_plan import BatchPlan, PersonBatches, SharedBatches, ShuffledBatches
-from vidprompt.data.clips.loading import Augmentation, Clips, TestClips, batches
+from vidprompt.data.clips.augmentation import Augmentation
+from vidprompt.data.clips.batch_plan import BatchPlan, PersonBatches, ShuffledBatches, SlicedBatches
+from vidprompt.data.clips.testing import TestClips
+from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, Subset, read_split
@@ -172,7 +174,7 @@ def _source(
     trainer, videos = config.trainer, lists.train
     augmentation = dict(vars(trainer.augmentation))
     augmentation["flip"] = augmentation["flip"] and config.dataset.mirror
-    clips = Clips(
+    clips = TrainingClips(
         str(lists.cache.path),
         videos.videos,
         videos.labels,
@@ -191,7 +193,7 @@ def _source(
 
     return Source(
         lambda start: batches(
-            clips, SharedBatches(plan, share, start), trainer.workers, processes.device
+            clips, SlicedBatches(plan, share, start), trainer.workers, processes.device
         ),
         names,
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 from vidprompt.config import paths
 from vidprompt.config.protocols import protocols_of
 from vidprompt.config.schema import Config
-from vidprompt.data.checks.expectations import first_failures, validate_dataset
-from vidprompt.data.checks.health import health_report
+from vidprompt.data.checks.health_report import health_report
+from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.class_lists import read_classes_file
 from vidprompt.data.splits.split_file import read_split

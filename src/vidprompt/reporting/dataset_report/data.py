@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.config.names import FLOOR
-from vidprompt.data.checks.health import health_report
+from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import read_split

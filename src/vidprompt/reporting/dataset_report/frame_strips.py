@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprompt.data.frames.cache import FrameCache, segment_centres
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.data.frames.sampling import segment_centres
 from vidprompt.system.errors import DataError
 
 TALLEST = 96  # pixels; larger frames are shrunk, smaller ones are shown at twice their size

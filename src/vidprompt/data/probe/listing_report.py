@@ -1,4 +1,4 @@
-"""How many of the listed videos are there, in numbers a person can check against the papers."""
+"""Report how many of the listed videos exist, by source and official role, and list the missing ones."""
 
 from __future__ import annotations
 
@@ -14,35 +14,40 @@ from vidprompt.files.atomic import write_text
 ROLES = ("split1", "split2", "split3")
 
 
-def report_presence(
+def write_listing_report(
     annotations: Sequence[Annotation], missing: Sequence[bool], out: Path
 ) -> list[str]:
-    """Write the missing videos to `out` if there are any; the sentences of `presence`."""
+    """The sentences of `listing_report`; writes the missing videos to `out` (CSV) if there are any."""
     if any(missing):
-        write_text(out, missing_table(annotations, missing))
-    return list(presence(annotations, missing, out))
+        write_text(out, _missing_table(annotations, missing))
+    return list(listing_report(annotations, missing, out))
 
 
-def presence(
+def listing_report(
     annotations: Sequence[Annotation], missing: Sequence[bool], written_to: Path
 ) -> Iterator[str]:
     """A sentence a source and a role: "ucf101 split1 train: 9,537 listed, 9,535 found, 2 missing".
 
-    Of a source of which nothing is there, a warning first: its folder is most likely another.
+    `missing`: for each annotation, whether its video does not exist. A source of which no video exists
+    gives a warning first: its folder is most likely wrong.
     """
     listed: Counter[str] = Counter()
     absent: Counter[str] = Counter()
-    expected: dict[str, str] = {}  # source → where one of its videos would lie
-    for annotation, gone in zip(annotations, missing, strict=True):
+    expected: dict[str, str] = {}  # source → path of its first video
+    for annotation, is_missing in zip(annotations, missing, strict=True):
         roles = ((split, getattr(annotation, split)) for split in ROLES)
         keys = [f"{annotation.source} {split} {role}" for split, role in roles if role]
         for key in (annotation.source, *keys):
             listed[key] += 1
-            absent[key] += gone
+            absent[key] += is_missing
         expected.setdefault(annotation.source, annotation.path)
     for source, path in sorted(expected.items()):
         if absent[source] == listed[source]:
-            yield _nothing(source, listed[source], path)
+            yield (
+                f"warning: none of the {listed[source]:,} listed videos was found below the folder of "
+                f"{source}: the first would be {path} there. See docs/datasets/ for the layout, or name "
+                "their folder in the source's options"
+            )
     for key in sorted(listed):
         count, lost = listed[key], absent[key]
         sentence = f"{key}: {count:,} listed, {count - lost:,} found"
@@ -53,17 +58,8 @@ def presence(
         yield sentence
 
 
-def _nothing(source: str, count: int, path: str) -> str:
-    """`path` is what the first video was looked for as, relative to the source's folder."""
-    return (
-        f"warning: none of the {count:,} listed videos was found below the folder of {source}: the first "
-        f"would be {path} there. See docs/datasets/ for the layout, or say where they lie in the "
-        "source's options"
-    )
-
-
-def missing_table(annotations: Sequence[Annotation], missing: Sequence[bool]) -> str:
-    """CSV of the missing videos, sorted by id: id, label, where it was looked for, official roles."""
+def _missing_table(annotations: Sequence[Annotation], missing: Sequence[bool]) -> str:
+    """CSV of the missing videos, sorted by id: id, label, expected path, official roles."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("video_id", "label", "expected", *ROLES))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from vidprompt.data.checks.tables import lists_of
+from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.probe.health import Health
+from vidprompt.data.splits.split_file import split_lists
 
 LISTED = 200  # broken videos named; the manifest has all
 
@@ -34,7 +34,7 @@ def health_report(
     by_split = {
         key: {
             part: _coverage(len(videos), sum(video in able for video in videos))
-            for part, listed in lists_of(splits[key])
+            for part, listed in split_lists(splits[key])
             for videos in [list(listed.get("videos") or [])]
         }
         for key in sorted(splits)

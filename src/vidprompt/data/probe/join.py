@@ -1,4 +1,4 @@
-"""Join annotations with probes into the manifest: what is annotated, and what each file really is."""
+"""Join annotations with probe results into the manifest's table: one row a video."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pyarrow as pa
 
 from vidprompt.data.annotations.base import Annotation
 from vidprompt.data.manifest.table import SCHEMA
-from vidprompt.data.probe.health import Probe
+from vidprompt.data.probe.result import ProbeResult
 from vidprompt.system.errors import DataError
 
 
 def build_manifest(
-    annotations: Sequence[Annotation], probes: Sequence[Probe], folders: dict[str, str]
+    annotations: Sequence[Annotation], probes: Sequence[ProbeResult], folders: dict[str, str]
 ) -> pa.Table:
-    """Join annotations with what probing found, sorted by id.
+    """The manifest's table (`SCHEMA`) of annotations and their probe results, sorted by id.
 
     `folders` maps a source to its folder in the dataset's root; paths become relative to the root.
-    Raises DataError when an id stands twice.
+    Raises DataError when an id occurs twice.
     """
     order = sorted(range(len(annotations)), key=lambda row: annotations[row].video_id)
     for before, after in pairwise(order):
@@ -32,7 +32,7 @@ def build_manifest(
             rows = (annotations[row] for row in order)
             values = [prefixes[a.source] + a.path for a in rows]
         else:
-            side = annotations if field.name in Annotation.__slots__ else probes
-            values = [getattr(side[row], field.name) for row in order]
+            table = annotations if field.name in Annotation.__slots__ else probes
+            values = [getattr(table[row], field.name) for row in order]
         columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=SCHEMA)

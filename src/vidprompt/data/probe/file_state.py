@@ -1,7 +1,7 @@
-"""What the file system says of a video, before anything opens it.
+"""Check a video's file or folder with `stat`, without opening it.
 
-Links are followed, also those that lead out of the dataset's root: whoever linked a folder of another
-disk into the dataset meant it. (A listed *path* that leads out is refused where lists are read.)
+Links are followed, also out of the dataset's root: datasets are often linked from another disk. (A listed
+*path* that leads out is refused where lists are read.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vidprompt.data.decode.reader import image_names
-from vidprompt.data.probe.health import Health, Probe
+from vidprompt.data.manifest.health import Health
+from vidprompt.data.probe.result import ProbeResult
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _KINDS = {
@@ -26,10 +27,10 @@ _KINDS = {
 
 
 class Stamp(NamedTuple):
-    """Tells a changed video from the one that was probed.
+    """Size, modification time and number of files: if they differ, the video has changed.
 
-    `size` in bytes, `mtime_ns` of the last change in nanoseconds, number of `files`; for a folder of
-    images the sum of sizes, the newest change, and the number of images.
+    `size` in bytes, `mtime_ns` in nanoseconds; for a folder of images the sum of sizes, the newest
+    change, and the number of images.
     """
 
     size: int
@@ -38,7 +39,7 @@ class Stamp(NamedTuple):
 
 
 def stamp(path: Path, kind: str) -> Stamp | None:
-    """The video's stamp; None where there is nothing that could be opened."""
+    """The video's stamp; None where there is no regular file."""
     try:
         if kind == "frames":
             states = [(path / name).stat() for name in image_names(path)]
@@ -52,33 +53,35 @@ def stamp(path: Path, kind: str) -> Stamp | None:
     return Stamp(sum(state.st_size for state in states), newest, len(states))
 
 
-def obstacle(path: Path, kind: str) -> Probe | None:
-    """Why the video cannot even be opened, as a probe; None when it can be tried."""
+def check_openable(path: Path, kind: str) -> ProbeResult | None:
+    """A failed result for a video that cannot be opened; None for one that can be tried."""
     noun = "folder" if kind == "frames" else "file"
     try:
         state = path.stat()
     except OSError as error:
-        return not_there(path, noun, error)
+        return missing_or_unreadable(path, noun, error)
     except ValueError:  # a name that cannot be one
-        return Probe(Health.MISSING, f"There is no {noun} {path.name!r}.")
+        return ProbeResult(Health.MISSING, f"There is no {noun} {path.name!r}.")
     if kind == "frames":
         if stat.S_ISDIR(state.st_mode):
             return None
-        return Probe(Health.MISSING, f"There is no folder {path.name}, but a file of that name.")
+        return ProbeResult(
+            Health.MISSING, f"There is no folder {path.name}, but a file of that name."
+        )
     if not stat.S_ISREG(state.st_mode):
         what = _KINDS.get(stat.S_IFMT(state.st_mode), "something else")
-        return Probe(Health.NOT_A_REGULAR_FILE, f"{path.name} is {what}.")
+        return ProbeResult(Health.NOT_A_REGULAR_FILE, f"{path.name} is {what}.")
     if state.st_size == 0:
-        return Probe(Health.EMPTY, "The file has 0 bytes.")
+        return ProbeResult(Health.EMPTY, "The file has 0 bytes.")
     return None
 
 
-def not_there(path: Path, noun: str, error: OSError) -> Probe:
-    """The probe for a file or folder that the system did not let be looked at or read."""
+def missing_or_unreadable(path: Path, noun: str, error: OSError) -> ProbeResult:
+    """The result for a file or folder that the system does not let us read."""
     if error.errno not in _GONE:
-        return Probe(Health.UNREADABLE, f"{path.name}: {error.strerror or error}.")
+        return ProbeResult(Health.UNREADABLE, f"{path.name}: {error.strerror or error}.")
     detail = f"There is no {noun} {path.name}."
     with suppress(OSError):
         if path.is_symlink():
             detail = f"{path.name} is a link that leads nowhere."
-    return Probe(Health.MISSING, detail)
+    return ProbeResult(Health.MISSING, detail)

@@ -1,0 +1,131 @@
+"""`TrainingClips`: the dataset of random clips to train on, and its loader."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vidprompt.data.clips.augmentation import Augmentation, training_view
+from vidprompt.data.clips.batch_plan import BatchPlan
+from vidprompt.data.clips.reading import cached_rows, decode_jpegs, read_clip, to_clip
+from vidprompt.data.frames.cache import FrameCache
+from vidprompt.data.frames.sampling import TRAINING_SAMPLINGS, clip_rng, training_frames
+from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import check_choice
+
+
+class TrainingClips(Dataset):
+    """Random clips of videos to train on: items are (epoch, index), as batch plans give them.
+
+    Of the videos it keeps rows and labels alone, so that a worker's memory does not grow with names.
+    `sampling` and `stride`: see `training_frames`. `encoded`: give frames as they are stored, for
+    `decode_batch` to decode elsewhere (on a GPU), with equal results.
+
+    Raises DataError for a video that is not in the frame cache, UserError for an unknown sampling.
+    """
+
+    def __init__(
+        self,
+        cache: Path | str,
+        videos: Sequence[str],
+        labels: Sequence[int],
+        *,
+        num_frames: int,
+        size: int,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        sampling: str = "segment",
+        stride: int = 1,
+        encoded: bool = False,
+    ) -> None:
+        check_choice("sampling", sampling, TRAINING_SAMPLINGS)
+        self.cache = FrameCache(cache)
+        self.rows = cached_rows(self.cache, videos)
+        self.labels = np.asarray(labels, np.int64)
+        self.num_frames, self.size, self.seed = num_frames, size, seed
+        self.augmentation = augmentation or Augmentation()
+        self.sampling, self.stride, self.encoded = sampling, stride, encoded
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        epoch, index = item
+        row, label = int(self.rows[index]), int(self.labels[index])
+        rng = clip_rng(self.seed, epoch, self.cache.video_id(row))
+        positions = training_frames(
+            self.sampling, self.cache.num_frames(row), self.num_frames, self.stride, rng
+        )
+        if self.encoded:
+            wanted, back = np.unique(positions, return_inverse=True)
+            return EncodedClip(self.cache.read_encoded(row, wanted), back, rng, label)
+        clip = read_clip(self.cache, row, positions)
+        return training_view(clip, self.size, self.augmentation, rng), label
+
+
+class EncodedClip(NamedTuple):
+    """A training clip before it is decoded: JPEG frames, which of them make it, its random numbers."""
+
+    frames: list[bytes]
+    order: np.ndarray
+    rng: np.random.Generator
+    label: int
+
+
+def decode_batch(
+    batch: Sequence[EncodedClip], size: int, augmentation: Augmentation, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode and augment clips on a device: uint8 (B, T, 3, size, size), labels (B,).
+
+    Where the device is a GPU, torchvision decodes JPEG there. Raises UserError for other formats.
+    """
+    clips = []
+    for item in batch:
+        try:
+            frames = decode_jpegs(item.frames, device)
+        except RuntimeError as error:
+            raise UserError(
+                f"frames cannot be decoded on {device} ({str(error).splitlines()[0]}): "
+                "set trainer.decode to workers"
+            ) from error
+        clip = to_clip(frames[torch.from_numpy(item.order).to(device)])
+        clips.append(training_view(clip, size, augmentation, item.rng))
+    return torch.stack(clips), torch.tensor([item.label for item in batch])
+
+
+def _undisturbed(_worker: int) -> None:
+    """Signals often go to a whole group of processes: who trains decides when its workers end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def batches(
+    clips: TrainingClips, plan: BatchPlan, workers: int, device: torch.device | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The planned batches, in order: uint8 (B, T, 3, size, size), labels (B,).
+
+    Encoded clips are decoded on `device`.
+    """
+    loader = DataLoader(
+        clips,
+        batch_sampler=plan,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        worker_init_fn=_undisturbed,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=list if clips.encoded else None,
+    )
+    try:
+        for batch in loader:
+            if clips.encoded:
+                where = device or torch.device("cpu")
+                batch = decode_batch(batch, clips.size, clips.augmentation, where)
+            yield batch
+    except DataError as error:  # of a worker: its sentence stands behind its traceback
+        raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
