@@ -22,7 +22,7 @@ from vidprompt.metrics.result import read_result
 from vidprompt.reporting.charts import data_uri
 from vidprompt.reporting.markdown import table
 from vidprompt.reporting.measures import percent, points, table_rows
-from vidprompt.review.report import MARKS
+from vidprompt.review.markdown import MARKS
 from vidprompt.review.result_diff import ResultDiff
 from vidprompt.system.errors import UserError
 
@@ -121,14 +121,14 @@ def report(dataset: str) -> None:
 def metrics(dataset: str, base: str) -> None:
     """Every result that is not as in the base revision: a paired verdict, the difference, both values."""
     from vidprompt.provenance.dvc_project import DvcProject
-    from vidprompt.review.result_diff import differences
+    from vidprompt.review.result_diff import result_diffs
     from vidprompt.review.sides import find_sides
 
     log = get_run_logger()
     try:
         one, two = find_sides(Path(), base)
         with DvcProject(two, remotes=False) as project:
-            found, _ = differences(one, two, project)
+            found, _ = result_diffs(one, two, project)
     except UserError as error:  # no git, no commit, no such revision: no reason to fail a training
         log.warning(str(error))
         return
@@ -148,12 +148,12 @@ def metrics(dataset: str, base: str) -> None:
 def _changes(result: ResultDiff) -> Iterator[tuple[str, ...]]:
     """Narrow rows: what the interface shows beside the details of a run."""
     name = "/".join(result.result[1:])
-    for line in result.lines:
+    for line in result.changes:
         both = " → ".join(percent(cell.value) if cell else "–" for cell in (line.base, line.head))
         spreads = " → ".join(cell.spread or "–" if cell else "–" for cell in (line.base, line.head))
         ends = f"<br>{points(line.ci95[0])} to {points(line.ci95[1])}" if line.ci95 else ""
         difference = "–" if line.difference is None else f"**{points(line.difference)}**{ends}"
-        mark = MARKS.get(line.outcome, line.outcome.value)
+        mark = MARKS.get(line.kind, line.kind.value)
         yield f"{name}<br>{line.measure}", mark, difference, f"**{both}**<br>{spreads}"
 
 

@@ -24,10 +24,10 @@ from vidprompt.provenance.revision import Revision, is_well_formed
 from vidprompt.recompute.lists import Known, of_result
 from vidprompt.recompute.results import _computed, _same_rows
 from vidprompt.reporting.markdown import sentence
-from vidprompt.review import review, write
-from vidprompt.review.data_diff import _by_health
-from vidprompt.review.findings import Review
-from vidprompt.review.report import as_markdown
+from vidprompt.review.build import Review, build_review
+from vidprompt.review.data_diff import compare_health
+from vidprompt.review.markdown import review_markdown
+from vidprompt.review.output import write_review
 from vidprompt.system.errors import UserError
 
 RESULT = "results/toy/ez_clip/supervised"
@@ -62,7 +62,7 @@ def _json(path: Path, change: Callable[[Any], None]) -> None:
 
 
 def _found(folder: Path) -> Review:
-    return review("HEAD", root=folder, draw=False)
+    return build_review("HEAD", root=folder, draw=False)
 
 
 def _said(folder: Path) -> str:
@@ -83,7 +83,7 @@ def test_a_dependency_is_dropped(folder: Path) -> None:
     lock.write_text(before + evaluate + rest)
     found = _found(folder)
     assert not any(f.subject == "evaluate@ez_clip" for f in found.findings)
-    assert "- `src/model.py`: no longer an input, 1 stage" in as_markdown(found)
+    assert "- `src/model.py`: no longer an input, 1 stage" in review_markdown(found)
 
 
 def test_code_that_is_no_dependency(folder: Path) -> None:
@@ -152,10 +152,10 @@ def test_other_bytes_under_the_same_md5(folder: Path, where: str) -> None:
         (folder / kept).write_bytes(forged)
         (folder / kept).chmod(0o444)  # DVC takes what is read-only for what it is called
     (folder / PREDICTIONS).unlink()
-    found = review("HEAD", remotes=True, root=folder, draw=False)
-    assert (found.recount.done, found.recount.without) == (0, 1)
-    assert any("damaged" in one and md5 in one for one in found.remotes)
-    assert f"it has as {md5} is not that" in as_markdown(found)
+    found = build_review("HEAD", remotes=True, root=folder, draw=False)
+    assert (found.recomputed.done, found.recomputed.without) == (0, 1)
+    assert any("damaged" in one and md5 in one for one in found.store_problems)
+    assert f"it has as {md5} is not that" in review_markdown(found)
 
 
 def test_names_in_a_store_are_md5s(folder: Path) -> None:
@@ -257,7 +257,7 @@ def test_text_of_a_pull_request_stays_text(folder: Path, tmp_path: Path) -> None
     found = _found(folder)
     assert any("<script>" in finding.sentence for finding in found.findings)
     assert all(len(f.sentence) <= 600 and f.sentence.isprintable() for f in found.findings)
-    write(found, tmp_path / "out")
+    write_review(found, tmp_path / "out")
     page = (tmp_path / "out/review.html").read_text()
     assert "<script" not in page
     assert "<img" not in page
@@ -284,16 +284,16 @@ def test_many_findings_are_counted(folder: Path) -> None:
         out = folder / f"results/toy/m{i}/supervised/metrics.json"
         out.parent.mkdir(parents=True)
         out.write_text("{}")
-    text = as_markdown(_found(folder))
+    text = review_markdown(_found(folder))
     assert "- and 90 more" in text  # each has no stage, and no form
 
 
 def test_a_summary_that_github_takes() -> None:
-    from vidprompt.review.page import cut
+    from vidprompt.review.output import shorten
 
     text = "ä" * 100 + "\n"
-    assert cut(text) == text
-    long = cut(text * 10_000)
+    assert shorten(text) == text
+    long = shorten(text * 10_000)
     assert len(long.encode()) < 1_048_576
     assert set(long.splitlines()[:-2]) == {"ä" * 100}
 
@@ -338,30 +338,32 @@ def test_numbers_that_are_none(folder: Path) -> None:
 
 def test_where_a_report_goes(folder: Path, tmp_path: Path) -> None:
     out = folder / "report"
-    found = review("HEAD", root=folder, out=out)
-    first = write(found, out).read_bytes()
+    found = build_review("HEAD", root=folder, out=out)
+    first = write_review(found, out).read_bytes()
     assert "uncommitted" not in first.decode()
-    again = review("HEAD", root=folder, out=out)
-    assert write(again, out).read_bytes() == first
-    assert review("HEAD", root=folder, draw=False).head.changed  # to another folder: it lies there
+    again = build_review("HEAD", root=folder, out=out)
+    assert write_review(again, out).read_bytes() == first
+    assert build_review(
+        "HEAD", root=folder, draw=False
+    ).head.changed  # to another folder: it lies there
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "a.png").write_bytes(b"mine")
     with pytest.raises(UserError, match=r"has files and no \.review\.json"):
-        write(found, docs)
+        write_review(found, docs)
     assert [path.name for path in docs.iterdir()] == ["a.png"]
     with pytest.raises(UserError, match="cannot be written"):
-        write(found, folder / "dvc.yaml")
+        write_review(found, folder / "dvc.yaml")
 
 
 def test_not_all_could_be_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = as_markdown(_found(folder))
+    text = review_markdown(_found(folder))
     assert text.splitlines()[5].startswith(
         "**✔ The results follow from code and params**: 3 stages"
     )
     shutil.rmtree(folder / ".dvc/cache")
     shutil.rmtree(folder / "cache")
-    lines = as_markdown(_found(folder)).splitlines()
+    lines = review_markdown(_found(folder)).splitlines()
     assert "✔" not in lines[5]
     assert "not everything could be checked" in lines[5]
     assert "Not checked: 1 result (no predictions at hand), lists and health of toy (" in lines[5]
@@ -376,13 +378,13 @@ def test_broken_videos_that_are_not_named() -> None:
         broken = [{"video_id": one, "health": "empty"} for one in ids]
         return {"broken": broken, "unlisted": unlisted, "videos": 99, "usable": 90}
 
-    whole = _by_health(health("abc", 0), health("acd", 0))
-    assert (whole.broken, whole.mended, whole.upto) == (("d",), ("b",), None)
+    whole = compare_health(health("abc", 0), health("acd", 0))
+    assert (whole.broken, whole.mended, whole.known_up_to) == (("d",), ("b",), None)
     # a is newly broken: it takes the place of d, which is still broken
-    cut = _by_health(health("bcd", 2), health("abc", 3))
-    assert (cut.broken, cut.mended, cut.upto) == (("a",), (), "c")
-    old = _by_health({"broken": [{"video_id": "b"}], "videos": 9, "usable": 3}, health("a", 0))
-    assert (old.mended, old.upto) == (("b",), "b")
+    cut = compare_health(health("bcd", 2), health("abc", 3))
+    assert (cut.broken, cut.mended, cut.known_up_to) == (("a",), (), "c")
+    old = compare_health({"broken": [{"video_id": "b"}], "videos": 9, "usable": 3}, health("a", 0))
+    assert (old.mended, old.known_up_to) == (("b",), "b")
 
 
 def test_a_finding_is_one_line() -> None:

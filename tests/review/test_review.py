@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
 from vidprompt.reporting.markdown import code, escaped
-from vidprompt.review import review, write
-from vidprompt.review.findings import Review
-from vidprompt.review.report import as_markdown
-from vidprompt.review.result_diff import Outcome
+from vidprompt.review.build import Review, build_review
+from vidprompt.review.markdown import review_markdown
+from vidprompt.review.output import write_review
+from vidprompt.review.result_diff import ChangeKind
 from vidprompt.system.errors import UserError
 
 EZ, VITA, FLOOR = range(40), range(12, 54), range(10)
@@ -57,8 +57,8 @@ def folder(template: Path, tmp_path: Path) -> Path:
 
 
 def _reviewed(folder: Path, base: str = "HEAD~1", draw: bool = False) -> tuple[Review, str]:
-    found = review(base, root=folder, draw=draw)
-    return found, as_markdown(found)
+    found = build_review(base, root=folder, draw=draw)
+    return found, review_markdown(found)
 
 
 def _edit(path: Path, old: str, new: str) -> None:
@@ -76,18 +76,18 @@ def _forge(folder: Path) -> str:
     return value
 
 
-def _lines(found: Review, result: str) -> dict[str, Outcome]:
+def _lines(found: Review, result: str) -> dict[str, ChangeKind]:
     of_it = next(one for one in found.results if one.name == result)
-    return {line.measure: line.outcome for line in of_it.lines}
+    return {line.measure: line.kind for line in of_it.changes}
 
 
 def test_what_changed(folder: Path) -> None:
     found, text = _reviewed(folder, draw=True)
     assert found.findings == []
-    assert (found.pipeline.stages, found.recount.done, found.unchanged) == (5, 3, 1)
-    assert _lines(found, "toy/ez_clip/supervised")["top-1"] is Outcome.WORSE
-    assert set(_lines(found, "toy/vita_clip/supervised").values()) == {Outcome.NEW}
-    top1 = found.results[0].lines[0]
+    assert (found.lock.stages, found.recomputed.done, found.unchanged) == (5, 3, 1)
+    assert _lines(found, "toy/ez_clip/supervised")["top-1"] is ChangeKind.WORSE
+    assert set(_lines(found, "toy/vita_clip/supervised").values()) == {ChangeKind.NEW}
+    top1 = found.results[0].changes[0]
     assert top1.base is not None
     assert top1.head is not None
     assert (top1.base.value, top1.head.value) == pytest.approx((40 / 60, 20 / 60), abs=1e-6)
@@ -110,7 +110,7 @@ def test_what_changed(folder: Path) -> None:
 
 def test_the_same_bytes_again_and_elsewhere(folder: Path, tmp_path: Path) -> None:
     def files(where: Path, out: Path) -> dict[str, bytes]:
-        write(review("HEAD~1", root=where), out)
+        write_review(build_review("HEAD~1", root=where), out)
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
     other = Path(shutil.copytree(folder, tmp_path / "elsewhere" / "deep"))
@@ -219,7 +219,7 @@ def test_what_does_not_follow(
         shutil.rmtree(folder / ".dvc/cache")
         shutil.rmtree(folder / "cache")
     spoil(folder)
-    found = review("HEAD", root=folder, draw=False).findings
+    found = build_review("HEAD", root=folder, draw=False).findings
     assert [f for f in found if f.subject == subject and sentence in f.sentence], found
     if spoil in (_other_code, _other_param, _other_command, _no_metrics):
         assert len(found) == 1
@@ -229,14 +229,14 @@ def test_a_fresh_clone_is_unpaired(folder: Path, tmp_path: Path) -> None:
     run("git", "clone", "-q", str(folder), "clone", folder=tmp_path)
     found, text = _reviewed(tmp_path / "clone")
     assert found.findings == []
-    assert (found.recount.done, found.recount.without) == (0, 3)
-    assert _lines(found, "toy/ez_clip/supervised")["top-1"] is Outcome.UNPAIRED
+    assert (found.recomputed.done, found.recomputed.without) == (0, 3)
+    assert _lines(found, "toy/ez_clip/supervised")["top-1"] is ChangeKind.UNPAIRED
     assert "Unpaired: the predictions of base are not at hand." in text
     assert "66.7 → **33.3**<br><sub>" in text  # the values are there all the same
     assert "The manifest of one side is not at hand" not in text  # dvc.lock has the same one
     run("dvc", "remote", "add", "there", str(folder / ".dvc/cache"), folder=tmp_path / "clone")
-    with_remote = review("HEAD~1", remotes=True, draw=False, root=tmp_path / "clone")
-    assert _lines(with_remote, "toy/ez_clip/supervised")["top-1"] is Outcome.WORSE
+    with_remote = build_review("HEAD~1", remotes=True, draw=False, root=tmp_path / "clone")
+    assert _lines(with_remote, "toy/ez_clip/supervised")["top-1"] is ChangeKind.WORSE
 
 
 def test_base_without_the_dataset(tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_base_without_the_dataset(tmp_path: Path) -> None:
     project.commit(tmp_path, "second")
     found, text = _reviewed(tmp_path)
     assert found.findings == []
-    assert found.outcomes == {Outcome.NEW: 2}
+    assert found.counts == {ChangeKind.NEW: 2}
     assert "**toy**: not in base, 60 of 60 videos usable" in text
     gone, text = _reviewed_from(tmp_path, "HEAD", "HEAD~1")
-    assert gone.outcomes == {Outcome.REMOVED: 2}
+    assert gone.counts == {ChangeKind.REMOVED: 2}
     assert "**toy**: removed" in text
 
 
@@ -287,7 +287,7 @@ def test_data(folder: Path) -> None:
     shutil.rmtree(folder / "results/toy/vita_clip")
     shutil.rmtree(folder / ".dvc/cache")  # the base's manifest is then nowhere
     found, text = _reviewed(folder, "HEAD")
-    assert not found.data[0].whole
+    assert not found.data[0].complete
     assert found.data[0].videos.broken == ("v003", "v065")
     assert "- list `supervised_split1/test`: 60 → 66 videos" in text
 
@@ -317,9 +317,9 @@ def test_cost_of_another_machine(folder: Path) -> None:
 def test_which_base(folder: Path) -> None:
     first = run("git", "rev-parse", "HEAD~1", folder=folder).strip()
     run("git", "checkout", "-qb", "side", folder=folder)
-    assert review("", root=folder, draw=False).base.commit != first  # main's own head
+    assert build_review("", root=folder, draw=False).base.commit != first  # main's own head
     run("git", "branch", "-qf", "main", "HEAD~1", folder=folder)
-    found = review("", root=folder, draw=False)
+    found = build_review("", root=folder, draw=False)
     assert found.base.commit == first
     assert not found.head.changed
     run("git", "checkout", "-q", "main", folder=folder)
@@ -327,18 +327,18 @@ def test_which_base(folder: Path) -> None:
     run("git", "add", "-A", folder=folder)
     run("git", "commit", "-qm", "more", folder=folder)
     run("git", "checkout", "-q", "side", folder=folder)
-    assert review("main", root=folder, draw=False).base.commit == first  # where side left it
+    assert build_review("main", root=folder, draw=False).base.commit == first  # where side left it
     (folder / "other").write_text("")
-    assert review("main", root=folder, draw=False).head.changed
+    assert build_review("main", root=folder, draw=False).head.changed
 
 
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no dvc.yaml"):
-        review(root=tmp_path)
+        build_review(root=tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     run("git", "init", "-qb", "other", folder=tmp_path)
     with pytest.raises(UserError, match="no commit"):
-        review(root=tmp_path)
+        build_review(root=tmp_path)
     run("git", "add", "-A", folder=tmp_path)
     run(
         "git",
@@ -352,11 +352,11 @@ def test_refusals(tmp_path: Path) -> None:
         folder=tmp_path,
     )
     with pytest.raises(UserError, match="neither origin/main nor main"):
-        review(root=tmp_path)
+        build_review(root=tmp_path)
     with pytest.raises(UserError, match="no revision 'gone'"):
-        review("gone", root=tmp_path)
+        build_review("gone", root=tmp_path)
     with pytest.raises(UserError, match="DVC has no project"):
-        review("HEAD", root=tmp_path)
+        build_review("HEAD", root=tmp_path)
 
 
 def test_names_are_no_markdown() -> None:

@@ -207,15 +207,16 @@ def review(
     pictures: bool = typer.Option(True, help="Draw what changed."),
 ) -> None:
     """What changed since a revision, and do the results follow from code and params? Exit 1 if not."""
-    from vidprompt import review as command
+    from vidprompt.review.build import build_review
+    from vidprompt.review.output import write_review
 
-    found = command.review(base, remotes=pull, draw=pictures, out=out)
-    path = command.write(found, out)
+    found = build_review(base, remotes=pull, draw=pictures, out=out)
+    path = write_review(found, out)
     for finding in found.findings:
         print(f"{finding.subject}: {finding.sentence}")
     for unchecked in found.unchecked:
         print(f"not checked: {unchecked}")
-    print(f"{path}: {found.verdicts}")
+    print(f"{path}: {found.summary}")
     if not found.passed:
         raise typer.Exit(1)
 

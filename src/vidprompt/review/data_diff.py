@@ -1,4 +1,4 @@
-"""What changed in the data: videos, their health, their labels, and the lists drawn from them."""
+"""Changes of the data: videos, their health, their labels, and the lists of the splits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ ROLES = ("split1", "split2", "split3")
 
 
 @dataclass(frozen=True)
-class Videos:
-    """Video ids by what happened to them; `reasons`: why one is broken now. Sorted."""
+class VideoChanges:
+    """The ids of changed videos, sorted.
+
+    `reasons`: why a video is broken now. `known_up_to`: the last id up to which `broken` and `mended` are
+    known; None where they are complete.
+    """
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -29,17 +33,16 @@ class Videos:
     moved: tuple[str, ...] = ()  # to another official split
     replaced: tuple[str, ...] = ()  # other bytes under the same name
     reasons: dict[str, str] = field(default_factory=dict)
-    upto: str | None = None  # `broken` and `mended` are known up to this id; None: all of them
+    known_up_to: str | None = None
 
-    @property
-    def any(self) -> bool:
-        found = (self.added, self.removed, self.broken, self.mended)
-        return any((*found, self.relabelled, self.moved, self.replaced))
+    def __bool__(self) -> bool:
+        presence = (self.added, self.removed, self.broken, self.mended)
+        return any((*presence, self.relabelled, self.moved, self.replaced))
 
 
 @dataclass(frozen=True)
-class List:
-    """A list (split file and part): how many videos it has on each side, None where it is not."""
+class ListChange:
+    """A list (`split file/part`): its number of videos on each side, None on a side without it."""
 
     name: str
     base: int | None
@@ -49,40 +52,41 @@ class List:
 
 @dataclass(frozen=True)
 class DataDiff:
-    """Of one dataset. `counts`: usable and all videos of base and head, None where no health.json says.
+    """Changes of one dataset.
 
-    `whole` is false where a manifest is not at hand: then `videos` holds what the lists of broken videos in
-    git show. `known`: which of the two sides has the dataset.
+    `present`: which of base and head has the dataset. `counts`: usable and all videos of base and head, None
+    without a health.json. `complete`: False where a manifest is missing; `videos` then holds what the
+    lists of broken videos in git show.
     """
 
     dataset: str
-    known: tuple[bool, bool]
+    present: tuple[bool, bool]
     counts: tuple[tuple[int, int] | None, tuple[int, int] | None]
-    whole: bool
-    videos: Videos
-    lists: tuple[List, ...]
+    complete: bool
+    videos: VideoChanges
+    lists: tuple[ListChange, ...]
 
     @property
     def changed(self) -> bool:
-        alone = self.known[0] != self.known[1]
+        one_sided = self.present[0] != self.present[1]
         counted = None not in self.counts and self.counts[0] != self.counts[1]
-        return alone or counted or self.videos.any or bool(self.lists)
+        return one_sided or counted or bool(self.videos) or bool(self.lists)
 
 
-def data(base: Side, head: Side, store: DvcProject) -> list[DataDiff]:
-    """Each dataset of either side."""
-    found = []
+def data_diffs(base: Side, head: Side, project: DvcProject) -> list[DataDiff]:
+    """A diff for each dataset of either side."""
+    diffs = []
     for dataset in sorted({*base.datasets, *head.datasets}):
         health = [_health(side, dataset) for side in (base, head)]
-        known = dataset in base.datasets, dataset in head.datasets
-        if all(known):
-            videos, whole = _videos(dataset, base, head, health, store)
-            lists = _lists(dataset, base, head, store)
+        present = dataset in base.datasets, dataset in head.datasets
+        if all(present):
+            videos, complete = _videos(dataset, base, head, health, project)
+            lists = _lists(dataset, base, head, project)
         else:
-            videos, whole, lists = Videos(), True, ()
+            videos, complete, lists = VideoChanges(), True, ()
         counts = _count(health[0]), _count(health[1])
-        found.append(DataDiff(dataset, known, counts, whole, videos, lists))
-    return found
+        diffs.append(DataDiff(dataset, present, counts, complete, videos, lists))
+    return diffs
 
 
 def _health(side: Side, dataset: str) -> dict[str, Any]:
@@ -100,21 +104,21 @@ def _count(health: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _videos(
-    dataset: str, base: Side, head: Side, health: Sequence[Mapping[str, Any]], store: DvcProject
-) -> tuple[Videos, bool]:
-    """From the manifests; without one of them from the lists of broken videos in git."""
+    dataset: str, base: Side, head: Side, health: Sequence[Mapping[str, Any]], project: DvcProject
+) -> tuple[VideoChanges, bool]:
+    """The changed videos, and whether they are complete: from the manifests, else from health.json."""
     folder = paths.manifest(dataset).parent.as_posix()
     names = [side.output_md5s.get(folder, "") for side in (base, head)]
     if names[0] and names[0] == names[1]:
-        return Videos(), True
-    tables = [_manifest(side, folder, store) for side in (base, head)]
+        return VideoChanges(), True
+    tables = [_manifest(side, folder, project) for side in (base, head)]
     if tables[0] is None or tables[1] is None:
-        return _by_health(*health), False
-    return by_manifest(tables[0], tables[1]), True
+        return compare_health(*health), False
+    return compare_manifests(tables[0], tables[1]), True
 
 
-def _manifest(side: Side, folder: str, store: DvcProject) -> pd.DataFrame | None:
-    file = store.find_in_folder(side.output_md5s.get(folder, ""), folder, "manifest.parquet")
+def _manifest(side: Side, folder: str, project: DvcProject) -> pd.DataFrame | None:
+    file = project.find_in_folder(side.output_md5s.get(folder, ""), folder, "manifest.parquet")
     if file is None:
         return None
     try:
@@ -123,8 +127,8 @@ def _manifest(side: Side, folder: str, store: DvcProject) -> pd.DataFrame | None
         return None
 
 
-def by_manifest(base: pd.DataFrame, head: pd.DataFrame) -> Videos:
-    """Two manifests, indexed by video_id; columns that one of them lacks are not compared."""
+def compare_manifests(base: pd.DataFrame, head: pd.DataFrame) -> VideoChanges:
+    """Compare two manifests, indexed by video_id; columns that one of them lacks are left out."""
     common = base.index.intersection(head.index)
     one, two = base.loc[common], head.loc[common]
 
@@ -144,7 +148,7 @@ def by_manifest(base: pd.DataFrame, head: pd.DataFrame) -> Videos:
     other = differ("label")
     labels = zip(common[other], one.loc[other, "label"], two.loc[other, "label"], strict=True)
     moved = pd.concat([differ(role) for role in ROLES], axis=1).any(axis=1)
-    return Videos(
+    return VideoChanges(
         added=added,
         removed=tuple(sorted(map(str, base.index.difference(head.index)))),
         broken=broken,
@@ -156,27 +160,30 @@ def by_manifest(base: pd.DataFrame, head: pd.DataFrame) -> Videos:
     )
 
 
-def _by_health(base: Mapping[str, Any], head: Mapping[str, Any]) -> Videos:
-    """Broken videos that are named on one side alone; nothing where a side names none, broken or not.
+def compare_health(base: Mapping[str, Any], head: Mapping[str, Any]) -> VideoChanges:
+    """Compare the broken videos that two health.json list; no change where a side has no file.
 
-    health.json names the first ones by id: nothing is said beyond the last named one of a side with more.
+    health.json lists the first ones by id: those after the last listed id of a longer list are unknown.
     """
     if not (base and head):
-        return Videos()
-    one, two = (_named(health) for health in (base, head))
+        return VideoChanges()
+    one, two = (_broken(health) for health in (base, head))
     ends = [max(names, default="") for names in (one, two)]
-    cut = [end for end, health in zip(ends, (base, head), strict=True) if _unlisted(health)]
-    upto = min(cut) if cut else None
+    cut = [end for end, health in zip(ends, (base, head), strict=True) if _has_unlisted(health)]
+    known_up_to = min(cut) if cut else None
     broken, mended = (
-        tuple(sorted(video for video in left if upto is None or video <= upto))
+        tuple(sorted(video for video in left if known_up_to is None or video <= known_up_to))
         for left in (two.keys() - one.keys(), one.keys() - two.keys())
     )
-    return Videos(
-        broken=broken, mended=mended, reasons={video: two[video] for video in broken}, upto=upto
+    return VideoChanges(
+        broken=broken,
+        mended=mended,
+        reasons={video: two[video] for video in broken},
+        known_up_to=known_up_to,
     )
 
 
-def _named(health: Mapping[str, Any]) -> dict[str, str]:
+def _broken(health: Mapping[str, Any]) -> dict[str, str]:
     return {
         str(entry.get("video_id")): str(entry.get("health") or entry.get("reason", ""))
         for entry in health["broken"]
@@ -184,20 +191,20 @@ def _named(health: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _unlisted(health: Mapping[str, Any]) -> bool:
-    """Are there more broken videos than it names? Where it does not say, by its counts."""
+def _has_unlisted(health: Mapping[str, Any]) -> bool:
+    """Whether there are more broken videos than health.json lists; an old file gives counts only."""
     counts = _count(health)
     more = health.get("unlisted", counts[1] - counts[0] - len(health["broken"]) if counts else 0)
     return not isinstance(more, int) or more > 0
 
 
-def _lists(dataset: str, base: Side, head: Side, store: DvcProject) -> tuple[List, ...]:
-    """Lists whose id or length changed: from the split files, else from the metrics that were made."""
+def _lists(dataset: str, base: Side, head: Side, project: DvcProject) -> tuple[ListChange, ...]:
+    """Lists whose id, length or content changed: from the split files, else from metrics.json."""
     folder = paths.splits(dataset).as_posix()
     names = [side.output_md5s.get(folder, "") for side in (base, head)]
     if names[0] and names[0] == names[1]:
         return ()
-    found = [_split_files(side, folder, store) for side in (base, head)]
+    found = [_split_files(side, folder, project) for side in (base, head)]
     if found[0] is None or found[1] is None:
         found = [_from_metrics(side, dataset) for side in (base, head)]
     one, two = (lists or {} for lists in found)
@@ -206,20 +213,20 @@ def _lists(dataset: str, base: Side, head: Side, store: DvcProject) -> tuple[Lis
         a, b = one.get(name), two.get(name)
         if a != b:
             ids = (a[0] if a else "", b[0] if b else "")
-            changed.append(List(name, a[1] if a else None, b[1] if b else None, ids))
+            changed.append(ListChange(name, a[1] if a else None, b[1] if b else None, ids))
     return tuple(changed)
 
 
-Lists = dict[str, tuple[str, int, str]]  # name → id, how many videos, which
+SplitLists = dict[str, tuple[str, int, str]]  # name → id, how many videos, which
 
 
-def _split_files(side: Side, folder: str, store: DvcProject) -> Lists | None:
-    listing = store.listing(side.output_md5s.get(folder, ""))
+def _split_files(side: Side, folder: str, project: DvcProject) -> SplitLists | None:
+    listing = project.listing(side.output_md5s.get(folder, ""))
     if listing is None:
         return None
-    found: Lists = {}
+    found: SplitLists = {}
     for name, md5 in sorted(listing.items()):
-        file = store.find(md5, f"{folder}/{name}") if name.endswith(".json") else None
+        file = project.find(md5, f"{folder}/{name}") if name.endswith(".json") else None
         if file is None:
             continue
         try:
@@ -229,7 +236,7 @@ def _split_files(side: Side, folder: str, store: DvcProject) -> Lists | None:
     return found
 
 
-def _parts(name: str, split: Mapping[str, Any]) -> Lists:
+def _parts(name: str, split: Mapping[str, Any]) -> SplitLists:
     parts = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
     return {
         f"{name}/{part}": (
@@ -242,8 +249,8 @@ def _parts(name: str, split: Mapping[str, Any]) -> Lists:
     }
 
 
-def _from_metrics(side: Side, dataset: str) -> Lists:
-    found: Lists = {}
+def _from_metrics(side: Side, dataset: str) -> SplitLists:
+    found: SplitLists = {}
     for (owner, _, _), metrics in side.results.items():
         for name, split in metrics.get("splits", {}).items() if owner == dataset else ():
             for test, entry in split.get("tests", {}).items():

@@ -13,7 +13,7 @@ import pandas as pd
 from vidprompt.provenance.revision import Result, report_order
 from vidprompt.reporting import charts
 from vidprompt.reporting.measures import PROTOCOL_TITLES
-from vidprompt.review.result_diff import Outcome, ResultDiff
+from vidprompt.review.result_diff import ChangeKind, ResultDiff
 from vidprompt.review.sides import Side
 
 MOST_RESULTS = 12  # drawn, those with a verdict first
@@ -38,7 +38,7 @@ class Picture:
     png: bytes
 
 
-def pictures(
+def draw_pictures(
     base: Side, head: Side, results: Sequence[ResultDiff]
 ) -> tuple[list[Picture], int, int]:
     """The pictures, in order, and the numbers of results and of methods' losses left undrawn."""
@@ -53,8 +53,8 @@ def pictures(
 
 
 def _weight(one: ResultDiff) -> int:
-    outcomes = [line.outcome for line in one.lines]
-    return 2 * (Outcome.WORSE in outcomes) + (Outcome.BETTER in outcomes)
+    kinds = [change.kind for change in one.changes]
+    return 2 * (ChangeKind.WORSE in kinds) + (ChangeKind.BETTER in kinds)
 
 
 def _of_result(base: Side, head: Side, result: Result) -> Picture | None:

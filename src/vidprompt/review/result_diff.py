@@ -1,4 +1,4 @@
-"""Every number of the results that changed: base, head, difference, verdict."""
+"""Changes of the results: every changed measure with base, head, difference and verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from vidprompt.comparison.comparison import Comparison, Verdict, compare
 from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_video
-from vidprompt.comparison.results import Result as Kept
+from vidprompt.comparison.results import Result as ComparedResult
 from vidprompt.comparison.table import METRICS
 from vidprompt.config import paths
 from vidprompt.config.names import PROTOCOLS
@@ -27,8 +27,8 @@ Key = tuple[str, str]  # an entry of summary, metric
 METRIC_ORDER = (*RECOGNITION, *RETRIEVAL)
 
 
-class Outcome(StrEnum):
-    """A verdict, or why there is none; in the order of a summary."""
+class ChangeKind(StrEnum):
+    """A verdict on a changed measure, or why there is none; in the order of a summary."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -39,22 +39,22 @@ class Outcome(StrEnum):
     REMOVED = "removed"
 
 
-_OUTCOMES = {
-    Verdict.WORSE: Outcome.WORSE,
-    Verdict.BETTER: Outcome.BETTER,
-    Verdict.SAME: Outcome.SAME,
-    Verdict.UNPAIRED: Outcome.UNPAIRED,
+_KINDS = {
+    Verdict.WORSE: ChangeKind.WORSE,
+    Verdict.BETTER: ChangeKind.BETTER,
+    Verdict.SAME: ChangeKind.SAME,
+    Verdict.UNPAIRED: ChangeKind.UNPAIRED,
 }
 
 
 @dataclass(frozen=True)
-class Line:
-    """One measure; values as metrics.json has them, the difference on the videos that both tested."""
+class MeasureChange:
+    """A changed measure: values as in metrics.json, the difference on the videos that both sides tested."""
 
     measure: str
     base: Cell | None
     head: Cell | None
-    outcome: Outcome
+    kind: ChangeKind
     difference: float | None = None
     ci95: tuple[float, float] | None = None
     p: float | None = None
@@ -62,11 +62,11 @@ class Line:
 
 @dataclass(frozen=True)
 class ResultDiff:
-    """One result that changed; `untested` measures changed too and have no test."""
+    """A changed result. `untested`: changed measures without a paired test; `notes`: sentences."""
 
     result: Result
-    lines: tuple[Line, ...]
-    untested: tuple[Line, ...] = ()
+    changes: tuple[MeasureChange, ...]
+    untested: tuple[MeasureChange, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -74,100 +74,100 @@ class ResultDiff:
         return "/".join(self.result)
 
 
-def differences(base: Side, head: Side, store: DvcProject) -> tuple[list[ResultDiff], int]:
-    """Every result that is not the same on both sides, in order; and how many are."""
-    found, unchanged = [], 0
+def result_diffs(base: Side, head: Side, project: DvcProject) -> tuple[list[ResultDiff], int]:
+    """The changed results in the order of a report, and the number of equal ones."""
+    diffs, unchanged = [], 0
     for result in sorted({*base.results, *head.results}, key=report_order):
         pair = base.results.get(result), head.results.get(result)
         if pair[0] == pair[1]:
             unchanged += 1
         else:
-            found.append(_difference(result, pair, (base, head), store))
-    return found, unchanged
+            diffs.append(_result_diff(result, pair, (base, head), project))
+    return diffs, unchanged
 
 
-def _difference(
+def _result_diff(
     result: Result,
     metrics: tuple[dict[str, Any] | None, dict[str, Any] | None],
-    both: tuple[Side, Side],
-    store: DvcProject,
+    sides: tuple[Side, Side],
+    project: DvcProject,
 ) -> ResultDiff:
-    """One result; `metrics` of the base and of the head, None where it has none."""
+    """Compare one result; `metrics` of base and of head, None on a side without it."""
     one, two = metrics
     if one is None or two is None:
-        outcome = Outcome.NEW if one is None else Outcome.REMOVED
+        kind = ChangeKind.NEW if one is None else ChangeKind.REMOVED
         cells = _summary(two or one or {}, result[2])
         keys = sorted(cells, key=_order)
-        return ResultDiff(result, tuple(_alone(key, cells[key], outcome) for key in keys))
+        return ResultDiff(result, tuple(_one_sided(key, cells[key], kind) for key in keys))
     tracked = paths.predictions(*result).as_posix()
-    names = [side.output_md5s.get(tracked, "") for side in both]
+    md5s = [side.output_md5s.get(tracked, "") for side in sides]
     values = _summary(one, result[2]), _summary(two, result[2])
-    tested: dict[Key, Line] = {}
-    if names[0] and names[0] == names[1]:
+    tested: dict[Key, MeasureChange] = {}
+    if md5s[0] and md5s[0] == md5s[1]:
         notes = ["The predictions are the same: the lists, the code or the data's record changed."]
-        outcome = Outcome.RECOMPUTED
+        kind = ChangeKind.RECOMPUTED
     else:
-        comparison, notes = _compared(result, (one, two), names, store)
+        comparison, notes = _compare(result, (one, two), md5s, project)
         tested = _tested(comparison, values) if comparison else {}
-        outcome = Outcome.UNPAIRED
-    lines = []
+        kind = ChangeKind.UNPAIRED
+    changes = []
     for key in sorted({*values[0], *values[1]}, key=_order):
         a, b = values[0].get(key), values[1].get(key)
         if key in tested:
-            lines.append(tested[key])
+            changes.append(tested[key])
         elif a is None or b is None:
-            lone = Outcome.NEW if a is None else Outcome.REMOVED
-            lines.append(_alone(key, a or b, lone))
-        elif outcome is Outcome.UNPAIRED or a != b:
-            lines.append(Line(title(*key), a, b, outcome, b.value - a.value))
-    return ResultDiff(result, tuple(lines), tuple(_untested(one, two, values)), tuple(notes))
+            one_sided = ChangeKind.NEW if a is None else ChangeKind.REMOVED
+            changes.append(_one_sided(key, a or b, one_sided))
+        elif kind is ChangeKind.UNPAIRED or a != b:
+            changes.append(MeasureChange(title(*key), a, b, kind, b.value - a.value))
+    return ResultDiff(result, tuple(changes), tuple(_untested(one, two, values)), tuple(notes))
 
 
-def _alone(key: Key, cell: Cell | None, outcome: Outcome) -> Line:
-    new = outcome is Outcome.NEW
-    return Line(title(*key), None if new else cell, cell if new else None, outcome)
+def _one_sided(key: Key, cell: Cell | None, kind: ChangeKind) -> MeasureChange:
+    new = kind is ChangeKind.NEW
+    return MeasureChange(title(*key), None if new else cell, cell if new else None, kind)
 
 
-def _compared(
+def _compare(
     result: Result,
     metrics: tuple[dict[str, Any], dict[str, Any]],
     md5s: list[str],
-    store: DvcProject,
+    project: DvcProject,
 ) -> tuple[Comparison | None, list[str]]:
-    """The comparison video by video; None where it cannot be, and why."""
-    kept = []
-    for side, (said, md5) in enumerate(zip(metrics, md5s, strict=True)):
+    """The paired comparison and its notes; None and the reason where it is impossible."""
+    compared = []
+    for side, (content, md5) in enumerate(zip(metrics, md5s, strict=True)):
         name = ("base", "head")[side]
-        file = store.find(md5, paths.predictions(*result).as_posix() if side else "")
+        file = project.find(md5, paths.predictions(*result).as_posix() if side else "")
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not at hand."]
         try:
-            kept.append(Kept(name, said, _videos(file, result[2], name)))
+            compared.append(ComparedResult(name, content, _videos(file, result[2], name)))
         except UserError as error:
             return None, [f"Unpaired: {error}."]
     try:
-        comparison = compare(*kept)
+        comparison = compare(*compared)
     except UserError as error:
         return None, [f"Unpaired: {error}."]
     notes = list(comparison.notes)
-    lone = [
+    only = [
         sum(getattr(test, side) for test in comparison.coverage) for side in ("only_a", "only_b")
     ]
-    if any(lone):
+    if any(only):
         notes.append(
             "Differences are on the videos that both tested: "
-            f"{lone[0]:,} tests of base alone and {lone[1]:,} of head alone are left out."
+            f"{only[0]:,} tests of base alone and {only[1]:,} of head alone are left out."
         )
-    return comparison, [_named(note) for note in notes]
+    return comparison, [_with_names(note) for note in notes]
 
 
-def _named(note: str) -> str:
-    """A and B by their names here."""
+def _with_names(note: str) -> str:
+    """A note of `compare`, with base and head for A and B."""
     return note.replace(" in A and ", " in base and ").replace(" in B.", " in head.")
 
 
 def _videos(file: Path, protocol: str, name: str) -> Any:
-    """Read at once: the file may be of a temporary folder."""
+    """The predictions, read at once: the file may lie in a temporary folder."""
     return read_per_video(
         pa.BufferReader(file.read_bytes()), protocol, f"the predictions of {name}"
     )
@@ -175,17 +175,17 @@ def _videos(file: Path, protocol: str, name: str) -> Any:
 
 def _tested(
     comparison: Comparison, values: tuple[dict[Key, Cell], dict[Key, Cell]]
-) -> dict[Key, Line]:
+) -> dict[Key, MeasureChange]:
     found = {}
     for one in comparison.differences:
         key = one.measure, one.metric
         if one.split or key not in values[0] or key not in values[1]:
             continue
-        found[key] = Line(
+        found[key] = MeasureChange(
             measure=title(*key),
             base=values[0][key],
             head=values[1][key],
-            outcome=_OUTCOMES[one.verdict],
+            kind=_KINDS[one.verdict],
             difference=one.difference,
             ci95=one.ci95,
             p=one.p,
@@ -194,7 +194,7 @@ def _tested(
 
 
 def title(measure: str, metric: str) -> str:
-    """`base top-1`, `harmonic mean`, `general mAP`; what is called as its protocol is not named again."""
+    """The name of a measure, without its protocol's: `base top-1`, `harmonic mean`, `general mAP`."""
     before, _, part = measure.rpartition("/")
     if part == "hm":
         return f"{before} harmonic mean".strip()
@@ -245,20 +245,20 @@ def _untested(
     one: Mapping[str, Any],
     two: Mapping[str, Any],
     tested: tuple[dict[Key, Cell], dict[Key, Cell]],
-) -> Iterator[Line]:
+) -> Iterator[MeasureChange]:
     """Other numbers of the summaries, and the calibration error of each test, where they changed."""
     sides = [dict(_numbers(metrics, tested[side])) for side, metrics in enumerate((one, two))]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         a, b = sides[0].get(name), sides[1].get(name)
         if a is not None and b is not None and a != b:
-            yield Line(name, a, b, Outcome.UNPAIRED, b.value - a.value)
+            yield MeasureChange(name, a, b, ChangeKind.UNPAIRED, b.value - a.value)
 
 
 def _numbers(metrics: Mapping[str, Any], tested: dict[Key, Cell]) -> Iterator[tuple[str, Cell]]:
     named = {f"{name} {metric}" for name, metric in tested}
-    for way, cell in _leaves(metrics.get("summary", {}), ""):
-        if way not in named and (way, "top1") not in tested:
-            yield way, cell
+    for path, cell in _leaves(metrics.get("summary", {}), ""):
+        if path not in named and (path, "top1") not in tested:
+            yield path, cell
     for name, split in metrics.get("splits", {}).items():
         for test, entry in split.get("tests", {}).items():
             error = _cell(entry.get("ece")) if isinstance(entry, Mapping) else None
@@ -266,12 +266,12 @@ def _numbers(metrics: Mapping[str, Any], tested: dict[Key, Cell]) -> Iterator[tu
                 yield f"{name}/{test} ece", error
 
 
-def _leaves(entry: Any, way: str) -> Iterator[tuple[str, Cell]]:
+def _leaves(entry: Any, path: str) -> Iterator[tuple[str, Cell]]:
     if not isinstance(entry, Mapping):
         return
     cell = _cell(entry)
     if cell is not None:
-        yield way, cell
+        yield path, cell
         return
     for name, inner in entry.items():
-        yield from _leaves(inner, f"{way} {name}".strip())
+        yield from _leaves(inner, f"{path} {name}".strip())

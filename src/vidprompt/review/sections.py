@@ -1,4 +1,4 @@
-"""The parts of the report beside the results: data, parameters, stages, trainings, cost."""
+"""Markdown of a review's sections on data, parameters, stages, trainings and costs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from itertools import groupby
 from typing import Any
 
 from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
-from vidprompt.review.cost_diff import Change, CostDiff
-from vidprompt.review.data_diff import DataDiff, List
-from vidprompt.review.params_diff import Param, Stages
-from vidprompt.review.training_diff import Training
+from vidprompt.review.data_diff import DataDiff, ListChange
+from vidprompt.review.pipeline_diff import (
+    CostChange,
+    CostDiff,
+    ParamChange,
+    StageDiff,
+    TrainingChange,
+)
 
 MOST_VIDEOS, MOST_PARAMS, MOST_STAGES = 20, 150, 40
 FOLDED = 12  # so many lines and more are folded up
-KNOWN = {(False, True): "not in base", (True, False): "removed"}
+ONE_SIDED = {(False, True): "not in base", (True, False): "removed"}
 
 
-def data(found: Sequence[DataDiff]) -> Iterator[str]:
-    """Videos and lists, a dataset after the other."""
+def data_section(diffs: Sequence[DataDiff]) -> Iterator[str]:
+    """Changed videos and lists by dataset."""
     yield "## Data"
     yield ""
-    changed = [one for one in found if one.changed]
+    changed = [one for one in diffs if one.changed]
     for one in changed:
         counts = _counts(one)
         yield f"**{escaped(one.dataset)}**" + (f": {counts}" if counts else "")
@@ -33,31 +37,31 @@ def data(found: Sequence[DataDiff]) -> Iterator[str]:
             yield ""
         else:
             yield from details(f"{len(lists)} lists changed", some(lists, MOST_STAGES))
-    partly = [one for one in found if not one.whole]
+    incomplete = [one for one in diffs if not one.complete]
     if not changed:
-        yield "No change in videos, labels or lists" + (" that git shows." if partly else ".")
+        yield "No change in videos, labels or lists" + (" that git shows." if incomplete else ".")
         yield ""
-    if partly:
-        names = ", ".join(code(one.dataset) for one in partly)
+    if incomplete:
+        names = ", ".join(code(one.dataset) for one in incomplete)
         yield (
             f"The manifest of one side is not at hand ({names}): added and removed videos and labels cannot "
             "be seen, only the numbers and broken videos in git."
         )
         yield ""
-    for one in found:
-        if one.videos.upto is not None:
+    for one in diffs:
+        if one.videos.known_up_to is not None:
             yield (
                 f"{escaped(one.dataset)}: health.json names only the first broken videos; which are new or "
-                f"mended after {code(one.videos.upto)} is not known, the counts are of all."
+                f"mended after {code(one.videos.known_up_to)} is not known, the counts are of all."
             )
             yield ""
 
 
 def _counts(one: DataDiff) -> str:
-    if one.known[0] != one.known[1]:
-        count = one.counts[one.known[1]]
+    if one.present[0] != one.present[1]:
+        count = one.counts[one.present[1]]
         size = f", {count[0]:,} of {count[1]:,} videos usable" if count else ""
-        return KNOWN[one.known] + size
+        return ONE_SIDED[one.present] + size
     base, head = one.counts
     if base is None or head is None:
         return ""
@@ -85,7 +89,7 @@ def _videos(one: DataDiff) -> Iterator[str]:
         yield from details(f"{several(len(lines), 'video')} {title}", some(lines, MOST_VIDEOS))
 
 
-def _list(entry: List) -> str:
+def _list(entry: ListChange) -> str:
     counts = ["–" if n is None else f"{n:,}" for n in (entry.base, entry.head)]
     same = entry.base == entry.head
     text = f"{counts[1]} videos, others than before" if same else " → ".join(counts) + " videos"
@@ -94,36 +98,36 @@ def _list(entry: List) -> str:
     return f"list {code(entry.name)}: {text}"
 
 
-def params(found: Sequence[Param]) -> Iterator[str]:
-    """A file after the other, its keys in a list: lists wrap on a phone."""
+def params_section(diffs: Sequence[ParamChange]) -> Iterator[str]:
+    """Changed keys by file, as lists: these wrap on a phone."""
     yield "## Params"
     yield ""
-    if not found:
+    if not diffs:
         yield "No change."
         yield ""
         return
     lines = []
-    left = len(found) - MOST_PARAMS
-    for file, entries in groupby(found[:MOST_PARAMS], key=lambda one: one.file):
+    more = len(diffs) - MOST_PARAMS
+    for file, entries in groupby(diffs[:MOST_PARAMS], key=lambda one: one.file):
         of_it = list(entries)
         named = f"**{code(file.removeprefix('params/'))}**"
         if not of_it[0].key:
             lines += ["", f"{named} {_param(of_it[0])}"]
         else:
             lines += ["", named, "", *(f"- {code(one.key)} {_param(one)}" for one in of_it)]
-    if left > 0:
-        lines += ["", f"and {left:,} more"]
-    keys = [one for one in found if one.key]
-    whole = len(found) - len(keys)
+    if more > 0:
+        lines += ["", f"and {more:,} more"]
+    keys = [one for one in diffs if one.key]
+    whole = len(diffs) - len(keys)
     title = f"{several(len(keys), 'key')} in {several(len({one.file for one in keys}), 'file')}"
     title += f", {several(whole, 'file')} added or removed" if whole else ""
-    if len(found) < FOLDED:
+    if len(diffs) < FOLDED:
         yield from [f"{title}:", *lines, ""]
     else:
         yield from details(title, lines)
 
 
-def _param(one: Param) -> str:
+def _param(one: ParamChange) -> str:
     if not one.key:  # a whole file
         return f"removed, it had {one.base} keys" if one.head is None else f"new, {one.head} keys"
     if one.base is None:
@@ -133,20 +137,20 @@ def _param(one: Param) -> str:
     return f"{code(one.base)} → {code(one.head)}"
 
 
-def stages(found: Stages) -> Iterator[str]:
-    """Stages added, removed, with another command; code that they depend on."""
+def stages_section(diff: StageDiff) -> Iterator[str]:
+    """Stages added, removed or with another command, and changed code that stages depend on."""
     yield "## Stages and code"
     yield ""
-    commands = [f"{code(n)}: {code(a)} → {code(b)}" for n, a, b in found.commands]
-    inputs = [f"{sentence(text)}, {several(n, 'stage')}" for text, n in found.inputs.items()]
+    commands = [f"{code(n)}: {code(a)} → {code(b)}" for n, a, b in diff.commands]
+    inputs = [f"{sentence(text)}, {several(n, 'stage')}" for text, n in diff.inputs.items()]
     parts = (
-        (several(len(found.added), "stage") + " added", [code(name) for name in found.added]),
-        (several(len(found.removed), "stage") + " removed", [code(n) for n in found.removed]),
+        (several(len(diff.added), "stage") + " added", [code(name) for name in diff.added]),
+        (several(len(diff.removed), "stage") + " removed", [code(n) for n in diff.removed]),
         (several(len(commands), "stage") + " with another command", commands),
         (several(len(inputs), "input") + " of stages added or removed", inputs),
         (
-            several(len(found.code), "dependency").replace("ys", "ies") + " in git changed",
-            [f"{code(path)}: {several(count, 'stage')}" for path, count in found.code.items()],
+            several(len(diff.code), "dependency").replace("ys", "ies") + " in git changed",
+            [f"{code(path)}: {several(count, 'stage')}" for path, count in diff.code.items()],
         ),
     )
     if not any(lines for _, lines in parts):
@@ -156,46 +160,46 @@ def stages(found: Stages) -> Iterator[str]:
         yield from details(title, some(lines, 2 * MOST_STAGES))
 
 
-def trainings(found: Sequence[Training]) -> Iterator[str]:
-    """A run a line."""
-    if not found:
+def trainings_section(diffs: Sequence[TrainingChange]) -> Iterator[str]:
+    """A table of the changed training runs."""
+    if not diffs:
         return
     yield "## Training"
     yield ""
     rows = []
-    for one in found:
+    for one in diffs:
         name = f"{code(one.method)}<br>{code(one.run)}"
-        if len({other.dataset for other in found}) > 1:
+        if len({other.dataset for other in diffs}) > 1:
             name = f"{code(one.dataset)}<br>{name}"
         rows.append((name, _both(one, "steps", "{:,.0f}"), _both(one, "loss", "{:.3f}")))
     yield from table(("Run", "Steps", "Last loss"), rows)
     yield ""
 
 
-def _both(one: Training, key: str, form: str) -> str:
+def _both(one: TrainingChange, key: str, form: str) -> str:
     shown = [
         form.format(side[key]) if side and key in side else "–" for side in (one.base, one.head)
     ]
     return shown[1] if shown[0] == shown[1] else f"{shown[0]} → **{shown[1]}**"
 
 
-def costs(found: Sequence[CostDiff]) -> Iterator[str]:
-    """Seconds and peak memory of the stages that were measured anew."""
+def costs_section(diffs: Sequence[CostDiff]) -> Iterator[str]:
+    """Seconds and peak memory of the stages that were measured again."""
     yield "## Cost"
     yield ""
-    if not found:
+    if not diffs:
         yield "Not measured on either side (no `results/<dataset>/cost.json`)."
         yield ""
-    for one in found:
+    for one in diffs:
         yield from _cost(one)
 
 
 def _cost(one: CostDiff) -> Iterator[str]:
     name = f"**{escaped(one.dataset)}**"
-    if not all(one.known):
-        yield f"{name}: cost.json is {KNOWN[one.known]}."
+    if not all(one.present):
+        yield f"{name}: cost.json is {ONE_SIDED[one.present]}."
         yield ""
-        if one.known[1]:
+        if one.present[1]:
             lines = [f"{code(s)}: {_measured(entry)}" for s, entry in one.added.items()]
             yield from details(several(len(lines), "stage"), some(lines, MOST_STAGES))
         return
@@ -235,18 +239,18 @@ def _cost(one: CostDiff) -> Iterator[str]:
 
 
 def _stage(name: str) -> str:
-    """Kind and key in two lines; spaces let a phone break the key."""
+    """A stage's kind and key in two lines; spaces let a phone break the key."""
     kind, _, key = name.partition("@")
     key = key.partition("-")[2].replace("-", " ")
     return f"{code(kind)}<br>{code(key)}" if key else code(kind)
 
 
-def _growth(change: Change) -> tuple[float, str]:
-    """The ones that grew most first."""
+def _growth(change: CostChange) -> tuple[float, str]:
+    """Sort key: the largest growth first."""
     return -(change.ratio("seconds") or 1.0), change.stage
 
 
-def _pair(change: Change, key: str, form: str) -> str:
+def _pair(change: CostChange, key: str, form: str) -> str:
     one, two = (side.get(key) for side in (change.base, change.head))
     if one is None or two is None:
         return "–"

@@ -1,4 +1,4 @@
-"""A review as Markdown: sorted, without times, paths or hosts; the same sides give the same bytes."""
+"""Markdown of a review: sorted, without times, paths or hosts; equal reviews give equal bytes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from vidprompt.comparison.comparison import LEVEL, RESAMPLES
 from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections
-from vidprompt.review.findings import Review
+from vidprompt.review.build import Review
 from vidprompt.review.pictures import Picture
-from vidprompt.review.result_diff import Line, Outcome, ResultDiff
+from vidprompt.review.result_diff import ChangeKind, MeasureChange, ResultDiff
 
 MOST_FINDINGS = 50
 MOST_NAMED = 8  # better and worse measures at the top
-MARKS = {Outcome.WORSE: "**▼ worse**", Outcome.BETTER: "**▲ better**"}
+MARKS = {ChangeKind.WORSE: "**▼ worse**", ChangeKind.BETTER: "**▲ better**"}
 UNTESTED = "Intervals of one side each; these measures have no paired test."
 
 
-def as_markdown(review: Review, pictures: bool = True) -> str:
-    """The whole report. `pictures`: show them as files beside it; else they are only named."""
+def review_markdown(review: Review, pictures: bool = True) -> str:
+    """The whole report; `pictures`: refer to them as files beside it, else only name them."""
     lines = [
         *_head(review),
         *_results(review, pictures),
-        *sections.data(review.data),
-        *sections.params(review.params),
-        *sections.stages(review.stages),
-        *sections.trainings(review.trainings),
+        *sections.data_section(review.data),
+        *sections.params_section(review.params),
+        *sections.stages_section(review.stages),
+        *sections.trainings_section(review.trainings),
         *_loss_pictures(review, pictures),
-        *sections.costs(review.costs),
-        *_how(review, pictures),
+        *sections.costs_section(review.costs),
+        *_notes_on_method(review, pictures),
     ]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
@@ -43,46 +43,46 @@ def _head(review: Review) -> Iterator[str]:
     yield f"base {code(base.name)} {escaped(base.subject)}<br>"
     yield f"head {code(head.name)} {escaped(head.subject)}"
     yield ""
-    yield from _proof(review)
+    yield from _check(review)
     yield ""
-    if review.remotes:
-        yield f"Stores without what was asked of them: {escaped(', '.join(review.remotes))}."
+    if review.store_problems:
+        yield f"Stores without what was asked of them: {escaped(', '.join(review.store_problems))}."
         yield ""
     unchanged = f"; {several(review.unchanged, 'result')} unchanged" if review.unchanged else ""
-    yield f"**{_capital(review.verdicts)}**{unchanged}."
+    yield f"**{_capital(review.summary)}**{unchanged}."
     yield ""
-    for outcome in (Outcome.WORSE, Outcome.BETTER):
+    for kind in (ChangeKind.WORSE, ChangeKind.BETTER):
         named = [
-            f"{MARKS[outcome]}: {code('/'.join(one.result))} {escaped(line.measure)} "
-            f"{points(line.difference or 0)} {_ends(line.ci95)}"
+            f"{MARKS[kind]}: {code('/'.join(one.result))} {escaped(change.measure)} "
+            f"{points(change.difference or 0)} {_interval(change.ci95)}"
             for one in review.results
-            for line in one.lines
-            if line.outcome is outcome
+            for change in one.changes
+            if change.kind is kind
         ]
         yield from some(named, MOST_NAMED)
-    if review.outcomes[Outcome.UNPAIRED]:
+    if review.counts[ChangeKind.UNPAIRED]:
         yield (
-            f"- {several(review.outcomes[Outcome.UNPAIRED], 'measure')} without a verdict: see the notes "
+            f"- {several(review.counts[ChangeKind.UNPAIRED], 'measure')} without a verdict: see the notes "
             "under the tables. Predictions that a remote has: `vidprompt review --pull`"
         )
     yield ""
 
 
-def _proof(review: Review) -> Iterator[str]:
-    found = review.findings
-    if found:
-        yield f"**✘ The results do not follow from code and params: {several(len(found), 'finding')}.**"
+def _check(review: Review) -> Iterator[str]:
+    findings = review.findings
+    if findings:
+        yield f"**✘ The results do not follow from code and params: {several(len(findings), 'finding')}.**"
         yield ""
         yield from some(
-            [f"{code(f.subject)}: {sentence(f.sentence)}" for f in found], MOST_FINDINGS
+            [f"{code(f.subject)}: {sentence(f.sentence)}" for f in findings], MOST_FINDINGS
         )
         return
-    again = review.recount
-    parts = [f"{several(review.pipeline.stages, 'stage')} as dvc.lock records them"]
-    if again.done:
-        all_of_them = "" if again.without else "all "
+    recomputed = review.recomputed
+    parts = [f"{several(review.lock.stages, 'stage')} as dvc.lock records them"]
+    if recomputed.done:
+        all_results = "" if recomputed.without else "all "
         parts.append(
-            f"{all_of_them}{several(again.done, 'result')} computed again from predictions"
+            f"{all_results}{several(recomputed.done, 'result')} computed again from predictions"
         )
     unchecked = [escaped(one) for one in review.unchecked]
     if not unchecked:
@@ -92,10 +92,10 @@ def _proof(review: Review) -> Iterator[str]:
             "**◐ Nothing speaks against the results, and not everything could be checked**: "
             f"{', '.join(parts)}. Not checked: {', '.join(unchecked)}."
         )
-    if review.pipeline.absent:
+    if review.lock.absent:
         yield ""
         yield (
-            f"{several(review.pipeline.absent, 'output')} that DVC keeps are not here and were compared by "
+            f"{several(review.lock.absent, 'output')} that DVC keeps are not here and were compared by "
             "dvc.lock alone."
         )
 
@@ -118,61 +118,61 @@ def _results(review: Review, pictures: bool) -> Iterator[str]:
         yield f"### {escaped(dataset)}: {escaped(title)}"
         yield ""
         heads = ("Measure", "Base → head", "Head − base")
-        yield from table(heads, [_row(one, line) for one in members for line in one.lines])
+        yield from table(heads, [_row(one, change) for one in members for change in one.changes])
         yield ""
         yield from _notes(members)
         for one in members:
-            classes = review.classes.get(one.result, [])
-            yield from _more(one, shown.get(one.result), classes, pictures)
+            classes = review.class_changes.get(one.result, [])
+            yield from _details(one, shown.get(one.result), classes, pictures)
 
 
-def _row(one: ResultDiff, line: Line) -> tuple[str, ...]:
-    measure = f"{code(one.result[1])}<br>{escaped(line.measure)}"
-    return measure, _values(line), _difference(line)
+def _row(one: ResultDiff, change: MeasureChange) -> tuple[str, ...]:
+    measure = f"{code(one.result[1])}<br>{escaped(change.measure)}"
+    return measure, _values(change), _difference(change)
 
 
-def _values(line: Line) -> str:
-    """`68.5 → **68.2**`, the intervals under it."""
-    a, b = line.base, line.head
+def _values(change: MeasureChange) -> str:
+    """Both values, `68.5 → **68.2**`, with their intervals below."""
+    a, b = change.base, change.head
     if a is None or b is None:
-        return _alone(a or b)
+        return _value(a or b)
     spread = f"{a.spread or '–'} → {b.spread or '–'}"
     small = f"<br><sub>{spread}</sub>" if a.spread or b.spread else ""
     return f"{percent(a.value)} → **{percent(b.value)}**{small}"
 
 
-def _alone(cell: Cell | None) -> str:
+def _value(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     return percent(cell.value) + (f"<br><sub>{cell.spread}</sub>" if cell.spread else "")
 
 
-def _difference(line: Line) -> str:
-    """With its interval and the verdict under it."""
-    outcome = MARKS.get(line.outcome, f"<sub>{line.outcome.value}</sub>")
-    if line.difference is None:
-        return outcome
-    small = f"<br><sub>{_ends(line.ci95)}</sub>" if line.ci95 else ""
-    return f"{points(line.difference)}{small}<br>{outcome}"
+def _difference(change: MeasureChange) -> str:
+    """The difference, with its interval and the verdict below."""
+    mark = MARKS.get(change.kind, f"<sub>{change.kind.value}</sub>")
+    if change.difference is None:
+        return mark
+    small = f"<br><sub>{_interval(change.ci95)}</sub>" if change.ci95 else ""
+    return f"{points(change.difference)}{small}<br>{mark}"
 
 
-def _ends(ends: tuple[float, float] | None) -> str:
+def _interval(ends: tuple[float, float] | None) -> str:
     return f"[{points(ends[0])}, {points(ends[1])}]" if ends else ""
 
 
 def _notes(members: list[ResultDiff]) -> Iterator[str]:
-    """Each note once, with the methods it is about."""
-    said: dict[str, list[str]] = {}
+    """Each note once, with the methods that have it."""
+    methods_of: dict[str, list[str]] = {}
     for one in members:
         for note in one.notes:
-            said.setdefault(note, []).append(code(one.result[1]))
-    for note, methods in said.items():
+            methods_of.setdefault(note, []).append(code(one.result[1]))
+    for note, methods in methods_of.items():
         yield f"- {', '.join(methods)}: {escaped(note)}"
-    if said:
+    if methods_of:
         yield ""
 
 
-def _more(
+def _details(
     one: ResultDiff,
     picture: Picture | None,
     classes: list[tuple[str, float, float]],
@@ -188,7 +188,7 @@ def _more(
         lines += ["Classes whose accuracy changed most:", ""]
         lines += [*table(("Class", "Base → head"), rows), ""]
     if one.untested:
-        rows = [(escaped(line.measure), _values(line)) for line in one.untested]
+        rows = [(escaped(change.measure), _values(change)) for change in one.untested]
         lines += [UNTESTED, "", *table(("Measure", "Base → head"), rows)]
     named = [word for word, there in (("picture", picture), ("classes", classes)) if there]
     named += ["other measures"] if one.untested else []
@@ -208,9 +208,9 @@ def _loss_pictures(review: Review, pictures: bool) -> Iterator[str]:
             yield from details(f"Loss of <code>{name}</code>", _shown(picture, pictures))
 
 
-def _how(review: Review, pictures: bool) -> Iterator[str]:
-    """What the words mean, and what was left out."""
-    tested = sum(review.outcomes[o] for o in (Outcome.WORSE, Outcome.BETTER, Outcome.SAME))
+def _notes_on_method(review: Review, pictures: bool) -> Iterator[str]:
+    """How values, intervals and verdicts are computed, and what was left out."""
+    tested = sum(review.counts[o] for o in (ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.SAME))
     lines = [
         "Values in %, differences in points; small: 95 % intervals. A difference is paired, video by "
         f"video (re-identification: person by person), {RESAMPLES:,} resamples; a verdict needs an interval "
@@ -232,4 +232,4 @@ def _how(review: Review, pictures: bool) -> Iterator[str]:
     for count, what in zip(review.undrawn, ("result", "method"), strict=True):
         if count:
             lines.append(f"{several(count, what)} more changed and have no picture.")
-    yield from details("How to read this", [f"- {line}" for line in lines])
+    yield from details("How to read this", [f"- {change}" for change in lines])
