@@ -1,4 +1,4 @@
-"""Official annotations: one small reader a dataset, all giving a `DatasetAnnotations`."""
+"""Read official annotations: one reader a dataset layout, each returning `DatasetAnnotations`."""
 
 from __future__ import annotations
 

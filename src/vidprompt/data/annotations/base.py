@@ -1,4 +1,4 @@
-"""What every reader of official annotations takes and gives."""
+"""What the readers of official annotations share: their input, their output, and reading of text files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, has_videos
 from vidprompt.system.errors import DataError
 
-# Where annotations lie in a source's folder unless its `annotations` says otherwise.
+# The folder of annotations in a source's folder, unless the source's option `annotations` names another.
 ANNOTATION_FOLDERS = ("annotations",)
 
 
@@ -22,12 +22,12 @@ class Annotation:
     so that a missing video stays listed and counts in the coverage.
     """
 
-    video_id: str  # f"{source}/{name}", unique over a dataset and the same in every layout
+    video_id: str  # f"{source}/{name}", unique in a dataset and the same in every layout
     source: str  # the part of the dataset it comes from
     path: str  # POSIX, relative to the source's folder
     kind: str  # "video" (a file) or "frames" (a folder of images)
     label: str  # the class as annotated, or the person
-    group: str  # what must not stand on both sides of a split; "" when unknown
+    group: str  # what must not be on both sides of a split; "" when unknown
     split1: str = ""  # official role: train, test, query, gallery, or empty
     split2: str = ""
     split3: str = ""
@@ -45,7 +45,10 @@ class Source:
     options: Mapping[str, Any] = field(default_factory=dict)  # of the reader; see each reader
 
     def annotation_folder(self, *official: str) -> Path:
-        """The first of the folders that is there: the option `annotations`, or an official name."""
+        """The option `annotations`, or the first existing folder of `annotations/` and the official names.
+
+        Raises DataError when none exists.
+        """
         given = self.options.get("annotations")
         if given:
             return self.folder / str(given)
@@ -56,10 +59,10 @@ class Source:
         raise DataError(f"{self.folder} has no folder of annotations ({', '.join(names)})")
 
     def video_folder(self, *official: str, suffixes: Collection[str] = VIDEO_SUFFIXES) -> str:
-        """Where videos lie, relative to the source's folder: option `videos`, or an official name.
+        """The folder of videos, relative to the source's folder: the option `videos`, or the first name
+        of `videos/` and the official ones that has a file of these suffixes below it.
 
-        The first of the names that has any file of the suffixes below it; else the source's folder,
-        if that has; else (nothing is there) the first name that is a folder, as the name to say.
+        Without any, the source's folder if it has some; else the first name that is a folder.
         """
         given = self.options.get("videos")
         if given:
@@ -74,7 +77,7 @@ class Source:
 
 @dataclass(frozen=True)
 class DatasetAnnotations:
-    """What a reader found: the annotated videos, and the classes in their official order."""
+    """The annotated videos of a source, and its classes in their official order."""
 
     annotations: list[Annotation]
     classes: list[str]
@@ -84,25 +87,28 @@ Reader = Callable[[Source], DatasetAnnotations]
 
 
 def inside(path: str, where: str) -> PurePosixPath:
-    """A listed path, checked. Raises DataError when it is absolute or leads out of the folder."""
+    """A listed path. Raises DataError, naming `where`, when it is absolute or leads out of the folder."""
     posix = PurePosixPath(path)
     if posix.is_absolute() or ".." in posix.parts or "\\" in path or path[1:2] == ":":
         raise DataError(f"{where}: {path!r} leads out of the dataset's folder")
     return posix
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, stripped, as (`<file>:<n>`, line); a byte order mark is dropped.
+def numbered_lines(path: Path, strip: str | None = None) -> Iterator[tuple[str, str]]:
+    """The lines of a text file that are not blank, as (`<file>:<n>`, stripped line).
 
-    Raises DataError when the file is missing, cannot be read, or is not UTF-8.
+    `strip`: the characters to strip, any white space if None. Raises DataError as `read_text` does.
     """
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
-            yield f"{path}:{number}", line.strip()
+            yield f"{path}:{number}", line.strip(strip)
 
 
 def read_text(path: Path) -> str:
-    """A whole UTF-8 file, with `\\n` line ends. Raises DataError when it cannot be had."""
+    """The text of a UTF-8 file, with `\\n` line ends and without a byte order mark.
+
+    Raises DataError when the file is missing, cannot be read, or is not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

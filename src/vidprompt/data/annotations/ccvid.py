@@ -1,4 +1,4 @@
-"""CCVID's lists: `train.txt`, `query.txt`, `gallery.txt` beside `session1/ session2/ session3/`.
+"""Read CCVID's lists: `train.txt`, `query.txt`, `gallery.txt` beside `session1/ session2/ session3/`.
 
 A line is `session1/001_01<TAB>001<TAB>u0_l0_s0_c0_a0`: the tracklet's folder, the person, the
 clothes. The camera is the integer after `_` in the folder's name, +12 for session3 only. Layout and
@@ -26,28 +26,25 @@ _FOLDER = re.compile(r"[^_]+_([0-9]+)")
 
 
 def read_ccvid(source: Source) -> DatasetAnnotations:
-    """Read the three lists, in the order train, query, gallery, each line by line.
+    """The tracklets of the three lists, in the order train, query, gallery.
 
-    Raises `DataError`, naming file and line, on anything malformed.
+    Raises DataError, naming file and line, for a malformed line.
     """
-    found: list[Annotation] = []
+    annotations: list[Annotation] = []
     first_seen: dict[str, str] = {}
     for role in ROLES:
         for where, line in numbered_lines(source.folder / f"{role}.txt"):
-            annotation = _parse(line, where, source.name, role)
+            annotation = _parse_line(line, where, source.name, role)
             if annotation.path in first_seen:
                 raise DataError(
                     f"{where}: {annotation.path} is listed twice; "
                     f"the first time at {first_seen[annotation.path]}."
                 )
             first_seen[annotation.path] = where
-            found.append(replace(annotation, exists=(source.folder / annotation.path).is_dir()))
-    return DatasetAnnotations(found, sorted({annotation.label for annotation in found}))
-
-
-def clothes_id(annotation: Annotation) -> tuple[str, str]:
-    """The identity of an outfit: strings are comparable within one person only."""
-    return annotation.label, annotation.clothes
+            annotations.append(
+                replace(annotation, exists=(source.folder / annotation.path).is_dir())
+            )
+    return DatasetAnnotations(annotations, sorted({annotation.label for annotation in annotations}))
 
 
 def camera_of(path: str) -> int:
@@ -59,7 +56,7 @@ def camera_of(path: str) -> int:
     return int(match[1]) + (CAMERA_SHIFT if parts[0] == SHIFTED_SESSION else 0)
 
 
-def _parse(line: str, where: str, source: str, role: str) -> Annotation:
+def _parse_line(line: str, where: str, source: str, role: str) -> Annotation:
     columns = [column.strip() for column in line.split("\t")]
     if len(columns) != 3 or not all(columns):
         raise DataError(

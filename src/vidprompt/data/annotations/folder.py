@@ -1,4 +1,4 @@
-"""People's own videos: a folder for each class, or lists in any form of `list_files`.
+"""Read videos of one's own: a folder for each class, or lists in any format of `list_files`.
 
 Layout without lists, below `videos/` (option `videos`; the source's folder where there is none):
 
@@ -7,10 +7,10 @@ Layout without lists, below `videos/` (option `videos`; the source's folder wher
 
 Option `list` names one file, or one a role (`{train: train.txt, test: val.txt}`), relative to the source's
 folder or its `annotations/`; listed paths are relative to the videos' folder (or the source's), and may
-be folders of images. Option `label_map` names the classes. Where nothing says which video is for
-testing, `test_share` (0.25) of each class's groups are drawn by `seed` (1). Option `group_pattern`, a
-regular expression with one group searched in file names, says which videos belong together: the draw
-keeps them together within a class; who is in several classes is held apart only by lists with roles.
+be folders of images. Option `label_map` names the classes. Where no video has a role, `test_share` (0.25) of
+each class's groups are drawn for testing by `seed` (1). Option `group_pattern`, a regular expression with
+one group searched in file names, names the group of each video: the draw keeps a group together within a
+class; a group in several classes is kept together only by lists with roles.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ def read_folder(source: Source) -> DatasetAnnotations:
         rows, classes = label_maps.resolve_labels(rows, names)
     else:  # folders' names are names, also where they are numbers
         classes = sorted({row.label for row in rows})
-    found: dict[str, Annotation] = {}
+    annotations: dict[str, Annotation] = {}
     lines: dict[str, str] = {}
     group_of = _Groups(source.options.get("group_pattern"))
     for row in rows:
         annotation = _annotation(row, source, videos, group_of)
         first = lines.setdefault(annotation.video_id, row.where)
-        if annotation.video_id in found:
+        if annotation.video_id in annotations:
             raise DataError(f"{row.where}: {row.path} is listed twice; the first time at {first}")
-        found[annotation.video_id] = annotation
-    return DatasetAnnotations(_with_roles(list(found.values()), source), classes)
+        annotations[annotation.video_id] = annotation
+    return DatasetAnnotations(_with_roles(list(annotations.values()), source), classes)
 
 
 def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set[str]:
-    """The class's groups to test on: a share of them, at least one, and one at least left to train on.
+    """A class's groups to test on: a share of them, at least one; at least one is left to train on.
 
-    Depends on the set of groups only; empty where there is but one.
+    Depends on the set of groups and the seed only; empty where there is only one group.
     """
     names = sorted(set(groups))
     if len(names) < 2:
@@ -78,6 +78,7 @@ def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set
 
 
 def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
+    """The videos of class folders, below folders of roles if there are any."""
     folder = source.folder / videos
     paths = [
         PurePosixPath(path).relative_to(videos)
@@ -97,17 +98,17 @@ def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
             " put all classes below train/ and test/ (train/walking/clip 1.mp4), or move the other away"
         )
     above = int(roles == heads)  # folders above the class's
-    found = []
+    rows = []
     for path in paths:
         if not _is_text(str(path)):
             raise DataError(f"{folder}: the file name {str(path)!r} is not UTF-8: rename the file")
         if len(path.parts) < above + 2:
             raise DataError(f"{folder / path} lies in no class's folder: {_EXPECTED}")
         role = list_files.role_of(path.parts[0], str(folder)) if above else ""
-        found.append(
+        rows.append(
             list_files.ListedVideo(str(path), path.parts[above], None, role, "", str(folder / path))
         )
-    return found
+    return rows
 
 
 def _is_text(name: str) -> bool:
@@ -118,6 +119,7 @@ def _is_text(name: str) -> bool:
 
 
 def _listed(source: Source, given: Any, root: Path) -> list[list_files.ListedVideo]:
+    """The videos of the option `list`: one file, or a mapping of roles to files."""
     if not isinstance(given, Mapping):
         return list_files.read_list(_file(source, given), root)
     rows = []
@@ -164,7 +166,7 @@ def _annotation(
 
 
 def _kind(path: Path) -> str:
-    """`video` for a file, `frames` for a folder with images, "" for nothing of use."""
+    """`video` for a file, `frames` for a folder with images, "" for anything else."""
     try:
         if path.is_dir():
             images = (entry.suffix.lower() in IMAGE_SUFFIXES for entry in path.iterdir())
@@ -175,7 +177,7 @@ def _kind(path: Path) -> str:
 
 
 class _Groups:
-    """Which videos belong together, by their file names; "" where no pattern says so."""
+    """The group of a video by its file name; "" without a pattern."""
 
     def __init__(self, pattern: Any) -> None:
         try:
@@ -201,7 +203,7 @@ class _Groups:
 
 
 def _with_roles(rows: list[Annotation], source: Source) -> list[Annotation]:
-    """The given roles (val plays test where there is none), or drawn ones where none is given."""
+    """The given roles (val becomes test where there is no test), or drawn ones where none is given."""
     given = {row.split1 for row in rows}
     if given == {""}:
         return _drawn(rows, source)
@@ -210,6 +212,7 @@ def _with_roles(rows: list[Annotation], source: Source) -> list[Annotation]:
 
 
 def _drawn(rows: list[Annotation], source: Source) -> list[Annotation]:
+    """Roles by a draw of each class's groups."""
     share, seed = source.options.get("test_share", 0.25), source.options.get("seed", 1)
     if not isinstance(share, int | float) or not 0 < share < 1:
         raise DataError(
@@ -221,11 +224,11 @@ def _drawn(rows: list[Annotation], source: Source) -> list[Annotation]:
     for row in rows:
         by_class.setdefault(row.label, []).append(row.group or row.video_id)
     test = {label: draw_test(groups, label, share, seed) for label, groups in by_class.items()}
-    alone = sorted(label for label, drawn in test.items() if not drawn)
-    if alone:
+    untested = sorted(label for label, drawn in test.items() if not drawn)
+    if untested:
         warnings.warn(
-            f"{source.name}: nothing to test on in {len(alone)} of {len(test)} classes, which have one"
-            f" video or one group only: {', '.join(alone)}",
+            f"{source.name}: nothing to test on in {len(untested)} of {len(test)} classes, which have one"
+            f" video or one group only: {', '.join(untested)}",
             stacklevel=2,
         )
     return [

@@ -1,9 +1,9 @@
-"""HMDB-51's official lists: `<class>_test_split<N>.txt`, N = 1, 2, 3, one of each for every class.
+"""Read HMDB-51's official lists: `<class>_test_split<N>.txt`, N = 1, 2, 3, one of each for every class.
 
 A line is `name.avi R `; R is 1 (train), 2 (test) or 0 (not used in that split). Layout: the lists in
 `annotations/`, `testTrainMulti_7030_splits/` or `test_train_splits/`, or in a folder of one of the
 latter names inside; the videos in `videos/`, `hmdb51_org/`, `HMDB51/` or the source's folder, a folder a
-class or all flat, in any container. Names hold blanks and all sorts of signs, and systems differ in how
+class or all in one, in any container. Names hold blanks and all sorts of signs, and systems differ in how
 they write letters with accents: names are compared in Unicode's composed form.
 
 A name is `<film>_<class>_<visible body parts>_<camera motion>_np<people>_<viewpoint>_<quality>_<n>.avi`:
@@ -38,19 +38,19 @@ _ATTRIBUTES = r"[fulh]_(?:cm|nm)_np[0-9]+_(?:fr|le|ba|ri)_(?:goo|med|bad)_[0-9]+
 def read_hmdb51(source: Source) -> DatasetAnnotations:
     """All listed videos of all classes, those that no split uses among them.
 
-    Raises DataError, naming the file and line, on a missing list and on anything malformed.
+    Raises DataError, naming file and line, for a missing list and for a malformed line.
     """
     folder, classes = _lists(source)
     roles: dict[tuple[str, str], list[str]] = {}
     for label in classes:
         for split in SPLITS:
-            seen: set[str] = set()
+            names: set[str] = set()
             for where, name, role in _read_list(folder / f"{label}_test_split{split}.txt"):
-                if name in seen:
+                if name in names:
                     raise DataError(
                         f"{where}: {name} is listed twice in split {split}; remove one line"
                     )
-                seen.add(name)
+                names.add(name)
                 roles.setdefault((label, name), [""] * len(SPLITS))[split - 1] = role
     videos = _Videos(source, classes, Counter(_stem(name) for _, name in roles))
     return DatasetAnnotations(
@@ -65,7 +65,7 @@ def film_of(name: str, label: str) -> str:
 
 
 class _Videos:
-    """The video files that are there, by stem, with the class that each one's folder says."""
+    """The existing video files by stem, with the class that each one's folder names."""
 
     def __init__(self, source: Source, classes: list[str], listed: Counter[str]) -> None:
         self.files = VideoFiles(source.folder, source.video_folder("hmdb51_org", "HMDB51"))
@@ -79,14 +79,14 @@ class _Videos:
 
     def find(self, name: str, label: str) -> str | None:
         """The file in the class's folder, or in no class's folder; never one of another class."""
-        found = self._by_stem.get(_stem(name), {})
-        # One flat file for a name of two classes does not tell which of the two videos it is.
-        flat = found.get("") if self._listed[_stem(name)] == 1 else None
-        return found.get(label, flat)
+        paths = self._by_stem.get(_stem(name), {})
+        # a name listed in two classes may be either video where the file is in no class's folder
+        flat = paths.get("") if self._listed[_stem(name)] == 1 else None
+        return paths.get(label, flat)
 
 
 def _lists(source: Source) -> tuple[Path, list[str]]:
-    """The folder with the lists, and the classes they are of."""
+    """The folder of the lists, and their classes."""
     top = source.annotation_folder(*_FOLDERS)
     for folder in (top, *(top / name for name in _FOLDERS)):
         if folder.is_dir():
@@ -100,7 +100,7 @@ def _lists(source: Source) -> tuple[Path, list[str]]:
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Where a line stands, the video's name and its role."""
+    """(where, name of the video, role) of each line."""
     if not path.is_file():
         raise DataError(
             f"{path} is missing: each class has three lists; unpack test_train_splits.rar again"
@@ -126,7 +126,7 @@ def _annotation(
     return Annotation(
         video_id=f"{source}/{label}/{name}",
         source=source,
-        path=path or videos.files.would_be(f"{label}/{name}"),
+        path=path or videos.files.missing_path(f"{label}/{name}"),
         kind="video",
         label=label,
         group=film_of(name, label),

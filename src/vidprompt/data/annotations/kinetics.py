@@ -1,4 +1,4 @@
-"""Kinetics-400's and Kinetics-600's official lists: `train.csv`, `val.csv`, `test.csv`.
+"""Read Kinetics-400's and Kinetics-600's official lists: `train.csv`, `val.csv`, `test.csv`.
 
 Columns, by their header: `label,youtube_id,time_start,time_end,split`, in some releases more. Layout: the
 lists in `annotations/`, in a folder of the release inside (`annotations/kinetics400/`), or in the source's
@@ -49,8 +49,8 @@ _Clips = dict[str, tuple[str, int, str]]  # stem of the file → list, line, lab
 def read_kinetics(source: Source) -> DatasetAnnotations:
     """The clips of all lists that are used, in the lists' order.
 
-    A clip that a list names again (Kinetics-600 has some under two labels) keeps its first label; how
-    many is said in a warning. Raises DataError when a clip is in two lists, or on a malformed line.
+    A clip that a list repeats (Kinetics-600 has some under two labels) keeps its first label; a warning
+    counts them. Raises DataError when a clip is in two lists, and for a malformed line.
     """
     test_on = str(source.options.get("test_on", "val"))
     if test_on not in ROLES:
@@ -75,7 +75,7 @@ def read_kinetics(source: Source) -> DatasetAnnotations:
             Annotation(
                 video_id=f"{source.name}/{stem}",
                 source=source.name,
-                path=path or files.would_be(f"{name}/{label}/{stem}.mp4"),
+                path=path or files.missing_path(f"{name}/{label}/{stem}.mp4"),
                 kind="video",
                 label=label,
                 group=youtube_id,
@@ -87,6 +87,7 @@ def read_kinetics(source: Source) -> DatasetAnnotations:
 
 
 def _list_folder(source: Source) -> Path:
+    """The folder that has the lists."""
     top = source.annotation_folder(".")
     folders = [top, *(top / name for name in _RELEASES)]
     having = [folder for folder in folders if _list_files(folder, "train")]
@@ -101,6 +102,7 @@ def _list_folder(source: Source) -> Path:
 
 
 def _list_file(folder: Path, name: str) -> Path:
+    """The file of the list `name` (train, val or test). Raises DataError unless there is exactly one."""
     paths = _list_files(folder, name)
     if not paths:
         wanted = " or ".join(f"{spelling}.csv" for spelling in _SPELLINGS[name])
@@ -118,7 +120,7 @@ def _list_files(folder: Path, name: str) -> list[Path]:
 
 
 def _add_list(clips: _Clips, name: str, lists: dict[str, Path]) -> int:
-    """Adds a list's clips, and says how many rows name one that it has named before."""
+    """Add a list's clips; returns how many rows repeat one of its clips."""
     again = 0
     for line, stem, label in _read_list(lists[name], name):
         known = clips.setdefault(stem, (name, line, label))
@@ -130,7 +132,7 @@ def _add_list(clips: _Clips, name: str, lists: dict[str, Path]) -> int:
 
 
 def _read_list(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
-    """The line, the stem of the video's file and the label of each row."""
+    """(line number, stem of the video's file, label) of each row."""
     reader = csv.reader(io.StringIO(read_text(path)))
     labels: dict[str, str] = {}  # one string a class, not one a row
     last = 1
@@ -147,7 +149,7 @@ def _read_list(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _places(header: list[str], where: str, name: str) -> list[int]:
-    """Which column holds what."""
+    """The places of `COLUMNS` in the header."""
     if name == "test" and "label" not in header:
         raise DataError(f"{where}: labels were not published with this file; use test_on: val")
     missing = [column for column in COLUMNS if column not in header]
@@ -159,7 +161,7 @@ def _places(header: list[str], where: str, name: str) -> list[int]:
 def _read_row(
     row: list[str], places: list[int], where: str, labels: dict[str, str]
 ) -> tuple[str, str]:
-    """The label and the stem."""
+    """A row's label and the stem of its file."""
     if len(row) <= max(places):
         raise DataError(f"{where}: expected {max(places) + 1} columns, found {len(row)}: {row[:5]}")
     label, youtube_id, start, end = (row[place].strip() for place in places)
@@ -172,7 +174,7 @@ def _read_row(
 
 
 def _second(text: str, where: str) -> int:
-    """`10` or `10.0`, as releases differ."""
+    """A time in seconds, written `10` or `10.0`, as releases differ."""
     try:
         number = int(text) if text.isdigit() else float(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Names of classes for the ids that lists give: label maps in the forms of the field.
+"""Read label maps (class id → name) in the field's formats, and replace ids in lists by class names.
 
-`id,name` or `id name` lines, one name a line, or JSON (`{"0": "walk"}`, `{"walk": "0"}`, `["walk"]`). What
-can be read in two ways is an error that gives both.
+Formats: `id,name` or `id name` lines, one name a line, or JSON (`{"0": "walk"}`, `{"walk": "0"}`,
+`["walk"]`). A file that can be read in two ways is an error that names both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.data.annotations.base import numbered_lines, read_text
-from vidprompt.data.annotations.list_files import ListedVideo, cells_of, is_id
+from vidprompt.data.annotations.list_files import ListedVideo, is_id, split_line
 from vidprompt.system.errors import DataError
 
 # A line of a label map with a comma between name and id, in either order.
@@ -23,33 +23,33 @@ _ID_COLUMN = ("id", "index", "idx", "class_id", "label_id", "class", "label")  #
 
 
 def read_label_map(path: Path) -> dict[str, str]:
-    """Class names by the text of their id (without leading zeros); a list counts from 0.
+    """Class names by the text of their id (without leading zeros); a list of names counts from 0.
 
-    Raises DataError, naming the line, for an id or a name that stands twice, and for lines that mix forms.
+    Raises DataError, naming the line, for an id or a name that occurs twice, and for mixed formats.
     """
     text = read_text(path)
     as_json = path.suffix.lower() == ".json" or re.match(r'\s*(\{|\[\s*["\]])', text)
-    found: dict[str, str] = {}
+    by_id: dict[str, str] = {}
     names: set[str] = set()
     for where, number, name in _json_map(path, text) if as_json else _line_map(path):
         key = str(int(number))
-        if key in found or name in names:
+        if key in by_id or name in names:
             raise DataError(
                 f"{where}: id {number} or class {name!r} stands there twice; remove one"
             )
-        found[key] = name
+        by_id[key] = name
         names.add(name)
-    if not found:
+    if not by_id:
         raise DataError(f"{path} names no class")
-    return found
+    return by_id
 
 
 def resolve_labels(
     rows: Sequence[ListedVideo], names: dict[str, str] | None
 ) -> tuple[list[ListedVideo], list[str]]:
-    """The rows with class names for labels, and all classes in the order of their ids.
+    """The rows with class names as labels, and all classes in the order of their ids.
 
-    Without `names` ids stand for themselves, in numeric order, and class names are sorted. Raises
+    `names`: a label map. Without one, ids are names, in numeric order, and class names are sorted. Raises
     DataError for an id or a class that `names` lacks, and for ids mixed with names when there are none.
     """
     if names is None:
@@ -75,10 +75,11 @@ def resolve_labels(
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """A JSON object with all its keys, those that stand twice too."""
+    """A JSON object as pairs, so that repeated keys are kept."""
 
 
 def _json_map(path: Path, text: str) -> list[tuple[str, str, str]]:
+    """(where, id, name) of each class of a JSON label map."""
     try:
         raw = json.loads(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
@@ -105,9 +106,10 @@ def _json_map(path: Path, text: str) -> list[tuple[str, str, str]]:
 
 
 def _line_map(path: Path) -> list[tuple[str, str, str]]:
+    """(where, id, name) of each class of a label map in lines."""
     lines = list(numbered_lines(path))
     if any(_WITH_ID.match(line) for _, line in lines):
-        rows = [(where, cells_of(line, ",")) for where, line in lines]
+        rows = [(where, split_line(line, ",")) for where, line in lines]
         if "".join(rows[0][1][:1]).casefold() in _ID_COLUMN:
             del rows[0]
         for where, row in rows:
@@ -117,12 +119,14 @@ def _line_map(path: Path) -> list[tuple[str, str, str]]:
         return [(where, row[0], row[1]) for where, row in rows]
     numbered = [re.fullmatch(r"([0-9]{1,18})\s+(\S.*)", line) for _, line in lines]
     if lines and all(numbered):
-        found = [(where, m[1], m[2]) for (where, _), m in zip(lines, numbered, strict=True) if m]
-        ids = [int(number) for _, number, _ in found]
+        numbered_rows = [
+            (where, m[1], m[2]) for (where, _), m in zip(lines, numbered, strict=True) if m
+        ]
+        ids = [int(number) for _, number, _ in numbered_rows]
         if ids[0] > 1 or ids != list(range(ids[0], ids[0] + len(ids))):
             raise DataError(
                 f"{lines[0][0]}: {lines[0][1]!r} can be an id and a name, or a name that begins with a"
                 " number: write 'id,name' on every line"
             )
-        return found
+        return numbered_rows
     return [(where, str(number), line) for number, (where, line) in enumerate(lines)]

@@ -1,15 +1,14 @@
-"""The field's lists of videos, recognised by what they hold, not by their names.
+"""Read the field's list files of videos: text lists in several line formats, tables, and Parquet.
 
-A list has one video a line, all lines in one form:
+The format is recognised by a list's content, not by its name. One video a line, all lines in one format:
 
-    walk/my clip.mp4 3            path label: split from the right, for paths hold blanks; label an id
+    walk/my clip.mp4 3            path label: split from the right, as paths hold blanks; label an id
     walk/my clip.mp4 16 3         path n_frames label
     walk/my clip.mp4,walking      path,label or path,n_frames,label; commas in a field need double quotes
     walk/my clip.mp4<TAB>walking  the same with tabs
 
 or columns named by a header (`path,label,split,group` in any order, the last two optional), or Parquet
-with such columns. Class names: `id,name` or `id name` lines, one name a line, or JSON (`{"0": "walk"}`,
-`{"walk": "0"}`, `["walk"]`). What can be read in two ways is an error that gives both.
+with such columns. A list that can be read in two ways is an error that names both.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from vidprompt.data.annotations.base import inside, read_text
+from vidprompt.data.annotations.base import inside, numbered_lines
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES
 from vidprompt.system.errors import DataError
 
-# What a column may be called, the preferred name first.
+# Names of each column, the preferred one first.
 _COLUMNS = {
     meaning: tuple(names.split())
     for meaning, names in {
@@ -42,7 +41,7 @@ ROLES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
 }
-_BLANKS = {
+_BLANK_SEPARATED = {  # fields → pattern of a line
     2: re.compile(r"(.*\S) +([0-9]{1,18})"),
     3: re.compile(r"(.*\S) +([0-9]{1,18}) +([0-9]{1,18})"),
 }
@@ -50,17 +49,19 @@ _BLANKS = {
 
 @dataclass(frozen=True, slots=True)
 class ListedVideo:
-    """A line of a list."""
+    """One row of a list."""
 
     path: str  # POSIX, relative
     label: str  # as written, or (after `resolve_labels`) the class's name
     n_frames: int | None
-    role: str  # train, val, test, or "" where the list does not say
+    role: str  # train, val, test, or "" where the list has none
     group: str
     where: str  # `<file>:<line>`, for messages
 
 
-class _Form(NamedTuple):
+class _LineFormat(NamedTuple):
+    """A line format without a header: path, label and (of 3 fields) the number of frames between."""
+
     separator: str
     fields: int
 
@@ -69,23 +70,30 @@ class _Form(NamedTuple):
         return self.separator.join(names)
 
 
-class _Reading(NamedTuple):
+class _Fields(NamedTuple):
+    """A line's fields as one format reads them."""
+
     path: str
     n_frames: int | None
     label: str
 
+    def __str__(self) -> str:
+        frames = "" if self.n_frames is None else f"{self.n_frames} frames, "
+        return f"path {self.path!r}, {frames}label {self.label!r}"
 
-_FORMS = [_Form(separator, fields) for separator in ("\t", ",", " ") for fields in (2, 3)]
+
+_FORMATS = [_LineFormat(separator, fields) for separator in ("\t", ",", " ") for fields in (2, 3)]
 
 
-class _Root:
-    """The folder under which listed files lie, if one is given."""
+class _VideoRoot:
+    """The folder that listed paths are relative to, if one is given."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.bases = [] if folder is None else [folder.absolute(), folder.resolve()]
 
     def relative(self, path: str, where: str) -> str:
+        """A listed path, relative to the folder. Raises DataError for one that is not below it."""
         if "\\" in path:
             raise DataError(f"{where}: {path!r} has a backslash: write / between folders")
         if path.startswith("/"):
@@ -103,79 +111,74 @@ class _Root:
             raise DataError(f"{where}: {path!r} names no video")
         return posix
 
-    def suits(self, path: str) -> bool:
-        """Whether that is a video's name, or there is something of that name."""
+    def has_video(self, path: str) -> bool:
+        """Whether that is a video's name, or a file or folder of that name exists."""
         if _is_video(path):
             return True
         try:
             return self.folder is not None and (self.folder / path).exists()
-        except OSError:  # a name that cannot be, as one too long
+        except OSError:  # an invalid name, such as one too long
             return False
 
 
 def read_list(path: Path, root: Path | None = None) -> list[ListedVideo]:
-    """The listed videos, labels as written. Absolute paths are accepted below `root` only.
+    """The rows of a list file, labels as written. Absolute paths are accepted below `root` only.
 
-    Raises DataError, naming file and line, for what cannot be read, or can in two ways.
+    Raises DataError, naming file and line, for a list that cannot be read, or can be read in two ways.
     """
-    rows = _read_parquet(path, _Root(root)) if _is_parquet(path) else _read_lines(path, _Root(root))
+    read = _read_parquet if _is_parquet(path) else _read_text_list
+    rows = read(path, _VideoRoot(root))
     if not rows:
         raise DataError(f"{path} lists no videos")
     return rows
 
 
 def role_of(text: str, where: str) -> str:
-    """`Training` → `train`. Raises DataError for a word that is no role; "" stays."""
+    """`Training` → `train`; "" stays. Raises DataError, naming `where`, for an unknown role."""
     role = ROLES.get(text.strip().casefold(), "")
     if text.strip() and not role:
         raise DataError(f"{where}: {text!r} is no role; write train, val or test")
     return role
 
 
-def _read_lines(path: Path, root: _Root) -> list[ListedVideo]:
-    # Not `numbered_lines`: it would strip the tabs that stand for empty last columns.
-    lines = [
-        (f"{path}:{number}", line.strip(" "))
-        for number, line in enumerate(read_text(path).split("\n"), 1)
-        if line.strip()
-    ]
+def _read_text_list(path: Path, root: _VideoRoot) -> list[ListedVideo]:
+    lines = list(numbered_lines(path, strip=" "))  # tabs stand for empty last columns
     if not lines:
         return []
     for separator in "\t,":
-        header = cells_of(lines[0][1], separator)
-        columns = _header(header, lines[0][0]) if len(header) > 1 else None
+        header = split_line(lines[0][1], separator)
+        columns = _header_columns(header, lines[0][0]) if len(header) > 1 else None
         if columns is not None:
-            rows = ((where, cells_of(line, separator)) for where, line in lines[1:])
+            rows = ((where, split_line(line, separator)) for where, line in lines[1:])
             return _read_table(header, columns, rows, root)
-    found = []
-    for (where, _), reading in zip(lines, _in_one_form(lines, root), strict=True):
-        file = root.relative(reading.path, where)
-        found.append(ListedVideo(file, reading.label, reading.n_frames, "", "", where))
-    return found
+    return [
+        ListedVideo(root.relative(row.path, where), row.label, row.n_frames, "", "", where)
+        for (where, _), row in zip(lines, _parse_lines(lines, root), strict=True)
+    ]
 
 
-def _in_one_form(lines: Sequence[tuple[str, str]], root: _Root) -> list[_Reading]:
-    """All lines in the only form that all of them fit, or the one that makes their paths videos."""
-    readings = {form: _read_as(form, lines) for form in _FORMS}
-    whole = {form: found for form, found in readings.items() if len(found) == len(lines)}
-    if not whole:
-        _refuse(lines, readings)
-    if len(whole) > 1:
-        best = [form for form in whole if all(_is_video(r.path) for r in whole[form])]
-        if len(best) != 1:  # names alone do not tell: look what is there
-            suits = {form: [root.suits(r.path) for r in found] for form, found in whole.items()}
-            best = [form for form in whole if all(suits[form])]
-            best = best or [form for form in whole if any(suits[form])]
+def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fields]:
+    """All lines in the one format that fits all of them; of several, the one whose paths are videos."""
+    parsed = {format_: _parse_as(format_, lines) for format_ in _FORMATS}
+    fitting = {format_: rows for format_, rows in parsed.items() if len(rows) == len(lines)}
+    if not fitting:
+        _raise_no_format(lines, parsed)
+    if len(fitting) > 1:
+        best = [format_ for format_ in fitting if all(_is_video(r.path) for r in fitting[format_])]
+        if len(best) != 1:  # names do not decide: check which files exist
+            exist = {f: [root.has_video(row.path) for row in rows] for f, rows in fitting.items()}
+            best = [format_ for format_ in fitting if all(exist[format_])]
+            best = best or [format_ for format_ in fitting if any(exist[format_])]
         if len(best) != 1:
-            ways = [f"{form!s} ({_describe(found[0])})" for form, found in whole.items()]
+            ways = [f"{format_!s} ({rows[0]})" for format_, rows in fitting.items()]
             raise DataError(
                 f"{lines[0][0]}: {lines[0][1]!r} can be read as {' or '.join(ways)}, here and below,"
                 " and the paths do not tell: separate the fields with tabs instead"
             )
-        whole = {best[0]: whole[best[0]]}
-    found = next(iter(whole.values()))
+        fitting = {best[0]: fitting[best[0]]}
+    rows = next(iter(fitting.values()))
     # `a.mp4 16 3` fits `path label` too, if some other line has no number of frames.
-    trailing = [_BLANKS[2].fullmatch(reading.path) for reading in found]
+    trailing = [_BLANK_SEPARATED[2].fullmatch(row.path) for row in rows]
     counted = [match is not None and _is_video(match[1]) for match in trailing]
     if any(counted):
         odd = next((i for i, flag in enumerate(counted) if flag != counted[0]), 0)
@@ -183,87 +186,87 @@ def _in_one_form(lines: Sequence[tuple[str, str]], root: _Root) -> list[_Reading
             f"{lines[odd][0]}: {lines[odd][1]!r} and the lines before are of two forms (a number follows"
             " some videos' names): write n_frames on every line or on none, with one separator"
         )
-    return found
+    return rows
 
 
-def _read_as(form: _Form, lines: Sequence[tuple[str, str]]) -> list[_Reading]:
-    """The lines in that form, up to the first that is not."""
-    found = []
+def _parse_as(format_: _LineFormat, lines: Sequence[tuple[str, str]]) -> list[_Fields]:
+    """The lines in that format, up to the first that does not fit."""
+    rows = []
     for _, line in lines:
-        if form.separator == " ":
-            match = None if "\t" in line else _BLANKS[form.fields].fullmatch(line)
+        if format_.separator == " ":
+            match = None if "\t" in line else _BLANK_SEPARATED[format_.fields].fullmatch(line)
             cells = list(match.groups()) if match else []
-        elif form.separator == "," and "\t" in line:
+        elif format_.separator == "," and "\t" in line:
             cells = []
         else:
-            cells = cells_of(line, form.separator)
+            cells = split_line(line, format_.separator)
         if (
-            len(cells) != form.fields
+            len(cells) != format_.fields
             or not all(cells)
-            or (form.fields == 3 and not is_id(cells[1]))
+            or (format_.fields == 3 and not is_id(cells[1]))
         ):
             break
-        found.append(_Reading(cells[0], int(cells[1]) if form.fields == 3 else None, cells[-1]))
-    return found
+        rows.append(_Fields(cells[0], int(cells[1]) if format_.fields == 3 else None, cells[-1]))
+    return rows
 
 
-def _refuse(lines: Sequence[tuple[str, str]], readings: dict[_Form, list[_Reading]]) -> NoReturn:
-    form = max(readings, key=lambda form: len(readings[form]))
-    where, line = lines[len(readings[form])]
-    if readings[form]:
-        before = f"is not {str(form)!r} as the lines before: write all lines in one form"
-        quotes = ", and double quotes around a field that holds a comma" * (form.separator == ",")
-        raise DataError(f"{where}: {line!r} {before}{quotes}")
+def _raise_no_format(
+    lines: Sequence[tuple[str, str]], parsed: dict[_LineFormat, list[_Fields]]
+) -> NoReturn:
+    """Raise DataError for the first line that does not fit the format of the lines before."""
+    format_ = max(parsed, key=lambda format_: len(parsed[format_]))
+    where, line = lines[len(parsed[format_])]
+    if parsed[format_]:
+        before = f"is not {str(format_)!r} as the lines before: write all lines in one form"
+        quotes = ", and double quotes around a field that holds a comma"
+        raise DataError(f"{where}: {line!r} {before}{quotes * (format_.separator == ',')}")
     raise DataError(
         f"{where}: expected 'path label' or 'path n_frames label' (the label an integer), or path and"
         f" label separated by a comma or a tab (a field that holds one in double quotes), found {line!r}"
     )
 
 
-def _describe(reading: _Reading) -> str:
-    frames = "" if reading.n_frames is None else f"{reading.n_frames} frames, "
-    return f"path {reading.path!r}, {frames}label {reading.label!r}"
-
-
-def cells_of(line: str, separator: str) -> list[str]:
+def split_line(line: str, separator: str) -> list[str]:
+    """A line's fields, which may be in double quotes; empty when quotes do not close."""
     if separator not in line:
         return [line]
     try:
         row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
-    except csv.Error:  # quotes that do not close: not of this form
+    except csv.Error:
         return []
     return [cell.strip() for cell in row]
 
 
-def _header(cells: Sequence[str], where: str) -> dict[str, int] | None:
-    """Which column is what, if these cells name columns."""
+def _header_columns(cells: Sequence[str], where: str) -> dict[str, int] | None:
+    """The place of each column (keys of `_COLUMNS`), if these cells are a header."""
     folded = [cell.strip().casefold() for cell in cells]
-    found = {}
+    columns = {}
     for meaning, names in _COLUMNS.items():
         name = next((name for name in names if name in folded), None)
         if name is not None:
-            found[meaning] = folded.index(name)
-    if "path" not in found and ("label" not in found or "/" in cells[0] or _is_video(cells[0])):
+            columns[meaning] = folded.index(name)
+    if "path" not in columns and ("label" not in columns or "/" in cells[0] or _is_video(cells[0])):
         return None
-    for column in found.values():
+    for column in columns.values():
         if folded.count(folded[column]) > 1:
             raise DataError(f"{where}: two columns are called {cells[column]!r}; rename one")
     for meaning in ("path", "label"):
-        if meaning not in found:
+        if meaning not in columns:
             known = ", ".join(_COLUMNS[meaning])
             raise DataError(
                 f"{where}: no column of {list(cells)} is the {meaning}; call it one of {known}"
             )
-    return found
+    return columns
 
 
 def _read_table(
     header: Sequence[str],
     columns: dict[str, int],
     rows: Iterable[tuple[str, Sequence[str]]],
-    root: _Root,
+    root: _VideoRoot,
 ) -> list[ListedVideo]:
-    found = []
+    """Rows below a header, as (where, cells)."""
+    listed = []
     for where, cells in rows:
         if len(cells) != len(header):
             raise DataError(
@@ -278,39 +281,39 @@ def _read_table(
             )
         path, role = root.relative(row["path"], where), role_of(row.get("role", ""), where)
         n_frames = int(frames) if frames else None
-        found.append(ListedVideo(path, row["label"], n_frames, role, row.get("group", ""), where))
-    return found
+        listed.append(ListedVideo(path, row["label"], n_frames, role, row.get("group", ""), where))
+    return listed
 
 
 def _is_parquet(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(4) == b"PAR1"
-    except OSError:  # reading it as text says what is wrong
+    except OSError:  # reading it as text gives the error message
         return False
 
 
-def _read_parquet(path: Path, root: _Root) -> list[ListedVideo]:
+def _read_parquet(path: Path, root: _VideoRoot) -> list[ListedVideo]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         header = pq.read_schema(path).names
-        columns = _header(header, str(path))
+        columns = _header_columns(header, str(path))
         if columns is None:
             raise DataError(f"{path}: no columns for path and label among {header}")
         names = [header[column] for column in columns.values()]
         table = pq.read_table(path, columns=names)
-        kinds = [table.schema.field(name).type for name in names]
-        cast = [table[name].cast(pa.string()).to_pylist() for name in names]
+        types = [table.schema.field(name).type for name in names]
+        cells = [table[name].cast(pa.string()).to_pylist() for name in names]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    for name, kind in zip(names, kinds, strict=True):
-        if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-            raise DataError(f"{path}: column {name!r} is {kind}; write text or integers")
+    for name, type_ in zip(names, types, strict=True):
+        if pa.types.is_floating(type_) or pa.types.is_boolean(type_):
+            raise DataError(f"{path}: column {name!r} is {type_}; write text or integers")
     rows = (
-        (f"{path}:row {n}", [v or "" for v in row])
-        for n, row in enumerate(zip(*cast, strict=True), 1)
+        (f"{path}:row {n}", [value or "" for value in row])
+        for n, row in enumerate(zip(*cells, strict=True), 1)
     )
     return _read_table(names, {meaning: i for i, meaning in enumerate(columns)}, rows, root)
 
@@ -320,4 +323,5 @@ def _is_video(path: str) -> bool:
 
 
 def is_id(text: str) -> bool:
+    """Whether the text is a class id or a count: up to 18 decimal digits."""
     return text.isascii() and text.isdecimal() and len(text) <= 18

@@ -1,10 +1,10 @@
-"""Something-Something v2's official annotations: lists of videos and a list of classes, in JSON.
+"""Read Something-Something v2's official annotations: lists of videos and of classes, in JSON.
 
 Layout: `something-something-v2-{train,validation,labels}.json`, or `{train,validation,labels}.json` as
 they are named now, in `annotations/`, `labels/` or the source's folder; `<id>.webm` (or converted) below
 `videos/`, `20bn-something-something-v2/`, or anywhere below the source. An entry's class is its template
 without square brackets: "Putting [something] on a surface" → "Putting something on a surface". Validation
-plays the test set; the official test list has no labels and is not read. No groups are published.
+is the test set; the official test list has no labels and is not read. No groups are published.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def read_ssv2(source: Source) -> DatasetAnnotations:
     known = set(classes)
     files = VideoFiles(source.folder, source.video_folder("20bn-something-something-v2", "."))
     rows: dict[str, Annotation] = {}
-    for part, role in _ROLES.items():
-        for where, video, template in _entries(_annotation_file(source, part)):
+    for name, role in _ROLES.items():
+        for where, video, template in _entries(_annotation_file(source, name)):
             label = template.replace("[", "").replace("]", "")
             if label not in known:
                 raise DataError(
@@ -49,7 +49,7 @@ def read_ssv2(source: Source) -> DatasetAnnotations:
             rows[video] = Annotation(
                 video_id=f"{source.name}/{video}",
                 source=source.name,
-                path=path or files.would_be(f"{video}.webm"),
+                path=path or files.missing_path(f"{video}.webm"),
                 kind="video",
                 label=label,
                 group="",
@@ -62,7 +62,7 @@ def read_ssv2(source: Source) -> DatasetAnnotations:
 def read_labels(path: Path) -> list[str]:
     """`{"Approaching something with your camera": "0", …}` → names in the order of their ids.
 
-    Raises DataError unless the ids are 0, 1, 2, … with none left out and none twice.
+    Raises DataError unless the ids are 0, 1, 2, …, each once.
     """
     raw = _json(path)
     if not isinstance(raw, dict) or not all(_is_id(number) for number in raw.values()):
@@ -73,14 +73,14 @@ def read_labels(path: Path) -> list[str]:
     return [by_id[number] for number in range(len(raw))]
 
 
-def _annotation_file(source: Source, part: str) -> Path:
-    names = (f"something-something-v2-{part}.json", f"{part}.json")
+def _annotation_file(source: Source, name: str) -> Path:
+    names = (f"something-something-v2-{name}.json", f"{name}.json")
     given = source.options.get("annotations")
     folders = [str(given)] if given else [*ANNOTATION_FOLDERS, "labels", "."]
     for folder in folders:
-        for name in names:
-            if (source.folder / folder / name).is_file():
-                return source.folder / folder / name
+        for path in (source.folder / folder / file for file in names):
+            if path.is_file():
+                return path
     raise DataError(f"{source.folder} has no {' or '.join(names)} (looked in {', '.join(folders)})")
 
 

@@ -1,8 +1,8 @@
-"""UCF-101's official annotations: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`.
+"""Read UCF-101's official annotations: `classInd.txt`, `trainlist0N.txt`, `testlist0N.txt`.
 
 Layout: `<Class>/v_<Class>_gNN_cNN.avi` below `videos/`, `UCF-101/` (as unpacked) or the source's folder,
-or all flat, in any container; the lists in `annotations/` or `ucfTrainTestlist/`. Clips of one group `gNN`
-are cut from one source video. The class list says `HandstandPushups` where file names say
+or all in one folder, in any container; the lists in `annotations/` or `ucfTrainTestlist/`. Clips of one
+group `gNN` are cut from one source video. The class list says `HandstandPushups` where file names say
 `HandStandPushups`: classes are compared without regard to case, and named as the class list names them.
 """
 
@@ -41,7 +41,7 @@ def read_class_list(path: Path) -> list[str]:
 
 
 def read_ucf101(source: Source) -> DatasetAnnotations:
-    """All videos of the three official splits."""
+    """All videos of the three official splits. Raises DataError, naming the line, for a malformed one."""
     folder = source.annotation_folder("ucfTrainTestlist")
     files = VideoFiles(source.folder, source.video_folder("UCF-101"))
     names = read_class_list(folder / "classInd.txt")
@@ -61,16 +61,17 @@ def read_ucf101(source: Source) -> DatasetAnnotations:
 
 
 def _located(row: Annotation, files: VideoFiles) -> Annotation:
+    """The row with its file's path, or marked as missing."""
     path = files.find(row.path.rpartition("/")[2].rpartition(".")[0])
     if path is None:
-        return replace(row, path=files.would_be(row.path), exists=False)
+        return replace(row, path=files.missing_path(row.path), exists=False)
     return replace(row, path=path)
 
 
 def _read_line(
     line: str, where: str, source: str, names: list[str], by_folded: dict[str, str]
 ) -> Annotation:
-    """`Class/v_Class_g01_c01.avi [id]`, the label split from the right."""
+    """The annotation of a line `Class/v_Class_g01_c01.avi [id]`, without roles."""
     path, blank, label = line.rpartition(" ")
     if not blank or not label.isdigit():
         path, label = line, ""

@@ -1,4 +1,4 @@
-"""The health report: how many videos can be used and why not, by reason, split and class."""
+"""The health report: how many videos are usable, by reason, split and class."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def health_report(
 
     Returns `videos`, `usable`, `coverage`; `reasons` (reason → its sentence and number of videos);
     `splits` (split → list → listed, usable, coverage); `classes` (source → class → the same);
-    `broken` (the first videos that cannot be used, with what was seen) and `unlisted` (how many more).
-    Coverage is a share in [0, 1], None of nothing.
+    `broken` (the first videos that cannot be used, with their reasons) and `unlisted` (how many more).
+    Coverage is a share in [0, 1], None where nothing is listed.
     """
     good = usable(manifest)
-    able = set(manifest.loc[good, "video_id"])
+    usable_ids = set(manifest.loc[good, "video_id"])
     counts = manifest["health"].value_counts()
     reasons = {
         str(name): {"videos": int(counts[name]), "sentence": Health(name).sentence}
@@ -33,7 +33,7 @@ def health_report(
     }
     by_split = {
         key: {
-            part: _coverage(len(videos), sum(video in able for video in videos))
+            part: _coverage(len(videos), sum(video in usable_ids for video in videos))
             for part, listed in split_lists(splits[key])
             for videos in [list(listed.get("videos") or [])]
         }
@@ -47,7 +47,7 @@ def health_report(
     broken = manifest.loc[~good, columns].sort_values("video_id").to_dict("records")
     return {
         "videos": len(manifest),
-        **{k: v for k, v in _coverage(len(manifest), len(able)).items() if k != "listed"},
+        **{k: v for k, v in _coverage(len(manifest), len(usable_ids)).items() if k != "listed"},
         "reasons": reasons,
         "splits": by_split,
         "classes": by_class,

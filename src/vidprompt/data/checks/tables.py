@@ -1,6 +1,6 @@
-"""Tables with helper columns, from which Great Expectations judges a manifest and its splits.
+"""Tables of a manifest and its splits, with helper columns for Great Expectations' rules.
 
-A helper column is null where its rule does not apply to a row: Great Expectations leaves nulls out.
+A helper column is null where its rule does not apply to a row: Great Expectations skips nulls.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+$")  # not chosen for being
 
 
 class Training(NamedTuple):
-    """What the model of a split was trained on: the split file's key and its two lists."""
+    """The training lists behind a split, and the key of the split file they are in."""
 
     key: str
     train: Mapping[str, Any]
@@ -50,7 +50,7 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
         table[name] = table[name].astype(object).fillna("").astype(str)
     table = table.sort_values("video_id", kind="stable").reset_index(drop=True)
     table["broken"] = (~usable(table)).astype(float)
-    healthy = table["health"] == Health.OK  # what was never opened has no numbers to judge
+    healthy = table["health"] == Health.OK  # unopened videos have no measures
     table["source_label"] = table["source"] + "/" + table["label"]
     for name in ("n_frames", "duration", "size", "width", "height"):
         number = pd.to_numeric(table[name], errors="coerce").astype(float).fillna(-1.0)
@@ -84,7 +84,7 @@ def training_of(key: str, splits: Mapping[str, Mapping[str, Any]]) -> Training |
 
 
 def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a (split, list, video): what the manifest says of it, and whom it is shared with."""
+    """One row a (split, list, video): its label in the manifest, and the training list that has it too."""
     by_id = videos.drop_duplicates("video_id").set_index("video_id")
     group = by_id["source"] + "/" + by_id["group"]
     groups = {str(video): str(name) for video, name in group[by_id["group"] != ""].items()}
@@ -146,7 +146,7 @@ def _list_rows(
 def _other_side(
     key: str, part: str, training: Training | None
 ) -> Sequence[tuple[str, Mapping[str, Any]]]:
-    """The lists that a list must have nothing in common with, and how to call them."""
+    """The lists that a list must have nothing in common with, by name."""
     if training is None or part == "train":
         return ()
     where = "" if training.key == key else f" of {training.key}"
@@ -157,7 +157,7 @@ def _other_side(
 def classes_table(
     splits: Mapping[str, Mapping[str, Any]], known: Collection[str] = ()
 ) -> pd.DataFrame:
-    """One row a (split, class) that a rule on classes is about.
+    """One row a (split, class), for the rules on classes.
 
     `known`: classes trained on elsewhere, which a zero-shot test among chosen classes leaves out.
     """
@@ -166,7 +166,15 @@ def classes_table(
         rows += _novel_rows(key, splits[key])
         rows += _zero_shot_rows(key, splits, known)
         rows += _shot_rows(key, splits[key])
-    columns = ["split", "class", "novel_sides", "unseen_sides", "shots", "wanted", "against"]
+    columns = [
+        "split",
+        "class",
+        "novel_sides",
+        "zero_shot_sides",
+        "shots",
+        "wanted",
+        "training_split",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -188,13 +196,18 @@ def _zero_shot_rows(
         return []
     if training is not None:
         seen = {*(training.train.get("classes") or []), *(training.val.get("classes") or [])}
-        against = training.key
+        training_split = training.key
     elif known and not _ALL_CLASSES.match(key):
-        seen, against = set(known), str(splits[key].get("run"))
+        seen, training_split = set(known), str(splits[key].get("run"))
     else:  # trained on another dataset, whose classes may have the same names: the field allows it
         return []
     return [
-        {"split": key, "class": name, "unseen_sides": 1 + (name in seen), "against": against}
+        {
+            "split": key,
+            "class": name,
+            "zero_shot_sides": 1 + (name in seen),
+            "training_split": training_split,
+        }
         for part, listed in split_lists(splits[key])
         if part.startswith("tests.")
         for name in listed.get("classes") or []
@@ -228,11 +241,11 @@ def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def counts_table(
     videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int]
 ) -> pd.DataFrame:
-    """One row an expected count: `videos`, `videos.<source>`, `train.<split>`, … and what is.
+    """One row an expected count (`videos`, `videos.<source>`, `train.<split>`, …) with the actual one.
 
-    `train.<split>` of an official training list has with it what is held out of the list: so the official
-    count stands. Counts of drawn splits that were not built (the parameters leave them out) have no row.
-    Raises DataError for a name that is no count, or of a split that there is not and that no draw is called.
+    `train.<split>` of an official training list includes what is held out of the list, so it equals the
+    official count. Counts of drawn splits that were not built (the parameters leave them out) have no row.
+    Raises DataError for an unknown name, and for a split that does not exist and is not a drawn one.
     """
     counts: dict[str, int] = {"videos": len(videos), "splits": len(splits)}
     for source, rows in videos.groupby("source"):
@@ -257,7 +270,7 @@ def counts_table(
 
 
 def _is_due(name: str, splits: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether an expected count that nothing has is to be held against 0: not that of a split left out."""
+    """Whether an expected count without an actual one counts as 0; False for a split that was not built."""
     head, _, rest = name.partition(".")
     if head not in COUNTABLE or not rest:
         raise DataError(

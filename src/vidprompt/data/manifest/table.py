@@ -1,4 +1,4 @@
-"""The manifest's columns, and reading and writing it: one row a video."""
+"""The manifest (one row a video): its columns, reading and writing."""
 
 from __future__ import annotations
 
@@ -45,19 +45,22 @@ SCHEMA = pa.schema(
 
 
 def usable(manifest: pd.DataFrame) -> pd.Series:
-    """Which videos may be drawn and decoded: the intact ones, and those never looked into."""
+    """A mask of the rows that may be drawn and decoded: intact videos, and those never opened."""
     good: pd.Series = manifest["health"].isin([Health.OK.value, Health.UNOPENED.value])
     return good
 
 
 def write_manifest(table: pa.Table, path: Path | str) -> None:
-    """Write atomically; equal tables give equal bytes."""
+    """Write a table of `SCHEMA` as Parquet, atomically; equal tables give equal bytes."""
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", store_schema=False)
 
 
 def read_classes(path: Path | str) -> dict[str, list[str]]:
-    """Source → its classes in official order, as written beside the manifest."""
+    """Each source's classes in official order, from the JSON file beside the manifest.
+
+    Raises DataError when it is missing.
+    """
     classes = json.loads(Path(path).read_text()) if Path(path).is_file() else None
     if not isinstance(classes, dict):
         raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
@@ -65,7 +68,7 @@ def read_classes(path: Path | str) -> dict[str, list[str]]:
 
 
 def read_manifest(path: Path | str) -> pd.DataFrame:
-    """The manifest as a data frame, one row a video, sorted by id."""
+    """The manifest as a data frame, sorted by id. Raises DataError when it is missing."""
     if not Path(path).is_file():
         raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
     return pq.read_table(path, schema=SCHEMA).to_pandas()
