@@ -18,10 +18,9 @@ from flows.dvc_stage import Children
 from flows.pictures import loss_curves, measure_bars
 from flows.progress import artifact_key
 from vidprompt.config import paths
-from vidprompt.metrics.result import read_result
 from vidprompt.reporting.charts import data_uri
 from vidprompt.reporting.markdown import table
-from vidprompt.reporting.measures import percent, points, table_rows
+from vidprompt.reporting.measures import percent, points
 from vidprompt.review.markdown import MARKS
 from vidprompt.review.result_diff import ResultDiff
 from vidprompt.system.errors import UserError
@@ -193,17 +192,12 @@ def at_end(dataset: str, base: str) -> None:
 @task(task_run_name="metrics of {model}", cache_policy=NO_CACHE)
 def unseen_metrics(model: str, dataset: str, folder: str) -> None:
     """The metrics of a registered model on a dataset it has not seen, from the folder they are in."""
-    result = read_result(Path(folder) / "metrics.json")
-    rows = table_rows({result.method: {result.protocol: result}})
-    cells = [(row.measure, row.cells[result.method].text, row.coverage_text) for row in rows]
-    lines = [f"# {result.model} on {dataset}", ""]
-    lines += table(("Measure", "Value in %", "Coverage"), cells, "lrr")
-    if seen := result.seen_classes:
-        lines += ["", f"{len(seen.names)} of {seen.tested} tested classes were trained on."]
+    from vidprompt.registry.cross_dataset import HEADS, result_table
+
+    title, rows, note = result_table(Path(folder))
+    lines = [f"# {title}", "", *table(HEADS, rows, "lrr"), "", note, "", f"Folder: `{folder}`"]
     create_markdown_artifact(
-        "\n".join([*lines, "", f"Everything: `{folder}`"]),
-        key=artifact_key(f"{model} on {dataset}"),
-        description=f"{result.protocol}, {result.n:,} videos",
+        "\n".join(lines), key=artifact_key(f"{model} on {dataset}"), description=title
     )
 
 

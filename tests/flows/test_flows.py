@@ -21,7 +21,7 @@ from flows.dvc_stage import Children, CommandFailed, Stopped
 from flows.progress import artifact_key, share_done
 from tests.flows.conftest import ROOT, SCRIPTS, STAGES, Server, until
 
-from vidprompt.system.errors import UserError, passing, transient
+from vidprompt.system.errors import UserError, is_transient, is_transient_message
 
 
 def train_eval(*arguments: Any, **more: Any) -> Any:
@@ -302,15 +302,15 @@ def test_what_may_pass_is_told_by_its_root() -> None:
             return error
 
     disk = OSError(errno.EIO, os.strerror(errno.EIO))
-    assert transient(raised(disk, UserError("weights cannot be read")))
-    assert transient(RuntimeError(f"Caught OSError in DataLoader worker process 0.\n{disk}"))
-    assert not transient(raised(disk, UserError("no such key"), shown=False))
-    assert not transient(OSError(errno.ENOSPC, "No space left on device"))
-    assert not transient(FileNotFoundError(errno.ENOENT, "No such file", "a.avi"))
-    assert not transient(BrokenPipeError(errno.EPIPE, "Broken pipe"))
-    assert passing(str(disk))
-    assert passing("FFmpeg: Input/output error.")
-    assert not passing("FFmpeg: Invalid data found when processing input.")
+    assert is_transient(raised(disk, UserError("weights cannot be read")))
+    assert is_transient(RuntimeError(f"Caught OSError in DataLoader worker process 0.\n{disk}"))
+    assert not is_transient(raised(disk, UserError("no such key"), shown=False))
+    assert not is_transient(OSError(errno.ENOSPC, "No space left on device"))
+    assert not is_transient(FileNotFoundError(errno.ENOENT, "No such file", "a.avi"))
+    assert not is_transient(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert is_transient_message(str(disk))
+    assert is_transient_message("FFmpeg: Input/output error.")
+    assert not is_transient_message("FFmpeg: Invalid data found when processing input.")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from vidprompt.system.errors import UserError
 STAGE = "train@toy-a"
 RUN = """\
 import sys
-from vidprompt.measured_cost import Clock
+from vidprompt.pipeline.stage_costs import Clock
 clock = Clock.start()
 held = bytearray(80_000_000)
 open(sys.argv[1], "w").write(open("input").read())

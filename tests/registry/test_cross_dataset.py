@@ -18,7 +18,7 @@ from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.pipeline.stages import features
-from vidprompt.registry.cross_dataset import evaluate
+from vidprompt.registry.cross_dataset import evaluate, result_table
 from vidprompt.registry.registration import rollback
 from vidprompt.system.errors import UserError
 
@@ -58,10 +58,7 @@ def other(two_versions: Path) -> Path:
 
 
 def test_metrics_of_the_model_that_was_registered(
-    other: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracked = {path: path.read_bytes() for path in other.glob("results/**/*") if path.is_file()}
     folder = evaluate(f"{NAME}@production", ["dataset=other"])
@@ -74,10 +71,10 @@ def test_metrics_of_the_model_that_was_registered(
     assert (metrics["n"], metrics["listed"]) == (VIDEOS, VIDEOS + 1)
     assert metrics["splits"]["zero_shot_split1"]["run"] == "demo/supervised_split1"
     assert (folder / "per_class.csv").is_file()
-    said = capsys.readouterr().out
-    assert "1 of 3 tested classes have the name of a training class (run)" in caplog.text
-    assert f"{NAME}@v0.2.0 on other, zero_shot" in said
-    assert said.splitlines()[-1] == str(folder.relative_to(other))
+    title, rows, note = result_table(folder)
+    assert title == f"{NAME}@v0.2.0 on other, zero_shot"
+    assert rows
+    assert note == "1 of 3 tested classes have the name of a training class (run)"
     found = find_result(str(folder))  # what `vidprompt compare` takes
     assert found.videos is not None
     assert len(found.videos) == VIDEOS

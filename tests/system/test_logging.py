@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vidprompt.cli.main import _options_first
+from vidprompt.cli.main import message_options_first
 from vidprompt.system.errors import UserError
 from vidprompt.system.logging import LEVEL, configure
 
@@ -81,8 +81,8 @@ def test_an_unknown_level_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_options_may_stand_behind_the_commands_name() -> None:
-    assert _options_first(["train", "a=b", "-v"]) == ["-v", "train", "a=b"]
-    assert _options_first(["-q", "card", "--", "-v"]) == ["-q", "card", "--", "-v"]
+    assert message_options_first(["train", "a=b", "-v"]) == ["-v", "train", "a=b"]
+    assert message_options_first(["-q", "card", "--", "-v"]) == ["-q", "card", "--", "-v"]
     command = [sys.executable, "-m", "vidprompt.cli", "train", "dataset=nope"]
     for option, traceback in (("-q", False), ("-v", True)):
         done = subprocess.run([*command, option], capture_output=True, text=True)

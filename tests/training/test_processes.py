@@ -11,7 +11,7 @@ import pytest
 from tests.training.small_run import record
 
 from vidprompt.system.errors import UserError
-from vidprompt.system.launch import _environments, _wait, launch, wanted
+from vidprompt.system.launch import _environments, _wait, launch, process_count
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,12 +51,12 @@ def test_one_and_two_processes_have_the_same_losses(
 
 def test_how_many_processes_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert wanted(3) == 3
+    assert process_count(3) == 3
     for wrong in (0, "two", None):
         with pytest.raises(UserError, match="a number of processes, or auto"):
-            wanted(wrong)
+            process_count(wrong)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert wanted(3) == 1
+    assert process_count(3) == 1
 
 
 def test_a_failing_process_ends_the_others_with_its_status(
@@ -80,7 +80,7 @@ def test_a_failing_process_is_seen_while_the_first_one_works() -> None:
 
 def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys; from vidprompt import launch; sys.executable = sys.argv[1]; "
+        "import sys; from vidprompt.system import launch; sys.executable = sys.argv[1]; "
         "launch.launch(2, [sys.argv[2]])"
     )
     worker = tmp_path / "worker"

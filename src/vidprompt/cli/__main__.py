@@ -1,4 +1,4 @@
-"""`python -m vidprompt.cli`: what the `vidprompt` command does, for launchers of processes."""
+"""`python -m vidprompt.cli`: the command `vidprompt`, for launchers of processes."""
 
 from vidprompt.cli.main import main
 

@@ -1,30 +1,40 @@
-"""The registry's commands, as thin as the others of `vidprompt.cli.main`."""
+"""Commands of the model registry."""
 
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from vidprompt.system.errors import UserError
 
-_STAGE = typer.Option(help="As in params/registry.yaml: candidate, staging, production.")
-_PUSH = typer.Option(False, "--push", help="Push the tags to origin, too.")
+logger = logging.getLogger(__name__)
+
+PANEL = "Model registry"
+Stage = Annotated[
+    str, typer.Option(help="As in params/registry.yaml: candidate, staging, production.")
+]
+Push = Annotated[bool, typer.Option("--push", help="Push the tags to origin.")]
 
 
 def register(
-    name: str = typer.Argument(help="As declared under artifacts: in dvc.yaml."),
-    stage: str = _STAGE,
-    version: str = typer.Option("", help="One that is registered, vX.Y.Z; else HEAD's."),
-    bump: str = typer.Option("minor", help="What a new version counts up: major, minor, patch."),
-    check: bool = typer.Option(
-        False, "--check", help="Write nothing; exit 1 if it would not pass."
-    ),
-    push: bool = _PUSH,
+    name: Annotated[str, typer.Argument(help="As declared under artifacts: in dvc.yaml.")],
+    stage: Stage,
+    version: Annotated[
+        str, typer.Option(help="A registered version, vX.Y.Z. Default: HEAD's.")
+    ] = "",
+    bump: Annotated[
+        str, typer.Option(help="Part of the number that a new version raises: major, minor, patch.")
+    ] = "minor",
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a check fails.")
+    ] = False,
+    push: Push = False,
 ) -> None:
-    """Give a model a stage, if it is reproducible, to be had, and good enough."""
+    """Assign a stage to a model if it is reproducible, available and passes its gates."""
     from vidprompt.cli import tables
     from vidprompt.registry import checks, registration
 
@@ -35,16 +45,16 @@ def register(
     title = f"{name} of {verdict.revision} for {stage}"
     tables.print_table(title, checks.HEADS, checks.rows(verdict))
     for problem in verdict.problems:
-        print(f"- {problem}", file=sys.stderr)
+        logger.error(problem)
     if not verdict.passed:
         raise typer.Exit(1)
 
 
 def models(
-    name: str = typer.Argument("", help="One model alone.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Everything, for programs."),
+    name: Annotated[str, typer.Argument(help="This model only.", show_default=False)] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Declared models, their versions, newest first, and the stages these are in."""
+    """List declared models, their versions, newest first, and the stages of these."""
     from vidprompt.cli import tables
     from vidprompt.registry import listing
 
@@ -56,21 +66,26 @@ def models(
 
 
 def rollback(
-    name: str = typer.Argument(help="A registered model."),
-    stage: str = _STAGE,
-    push: bool = _PUSH,
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    stage: Stage,
+    push: Push = False,
 ) -> None:
-    """Give a stage back to the version that was in it before."""
+    """Assign a stage to the version that had it before."""
     from vidprompt.registry import registration
 
     registration.rollback(name, stage, push=push)
 
 
 def card(
-    model: str = typer.Argument(help="NAME@VERSION, NAME@STAGE, NAME@latest; NAME: as on disk."),
-    out: Path = typer.Option(None, help="Write it there instead of printing it."),  # noqa: B008
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="NAME@VERSION, NAME@STAGE or NAME@latest; NAME: the model in the working tree."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write it to this file.")] = None,
 ) -> None:
-    """A model's card in Markdown: data, results, configuration, hashes, licence, how to load it."""
+    """Print a model's card in Markdown: data, results, configuration, hashes, licence, loading."""
     from vidprompt.files.atomic import write_text
     from vidprompt.provenance.revision import Revision
     from vidprompt.registry.card import card as written
@@ -93,17 +108,25 @@ def card(
 
 
 def evaluate_registered(
-    model: str = typer.Argument(help="NAME@VERSION, NAME@STAGE or NAME@latest."),
-    overrides: list[str] = typer.Argument(None, help="dataset=NAME, other key=value …"),  # noqa: B008
+    model: Annotated[str, typer.Argument(help="NAME@VERSION, NAME@STAGE or NAME@latest.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="dataset=NAME, other key=value …")
+    ] = None,
 ) -> None:
-    """Test a registered model on a dataset that it was not trained on."""
-    from vidprompt.registry.cross_dataset import evaluate
+    """Evaluate a registered model on a dataset that it was not trained on."""
+    from vidprompt.cli import tables
+    from vidprompt.registry import cross_dataset
 
-    evaluate(model, overrides or [])
+    folder = cross_dataset.evaluate(model, overrides or [])
+    title, rows, note = cross_dataset.result_table(folder)
+    tables.print_table(title, cross_dataset.HEADS, rows)
+    if note:
+        print(note)
+    print(folder.relative_to(Path.cwd()))
 
 
 def add_to(app: typer.Typer) -> None:
-    """Give the commands to the application."""
+    """Add the commands to the application."""
     for command in (register, models, rollback, card):
-        app.command()(command)
-    app.command("evaluate-registered")(evaluate_registered)
+        app.command(rich_help_panel=PANEL)(command)
+    app.command("evaluate-registered", rich_help_panel=PANEL)(evaluate_registered)

@@ -1,4 +1,4 @@
-"""Tables on a terminal, and aligned text where there is none to draw on."""
+"""Print tables: drawn on a terminal, columns of text elsewhere."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from rich.table import Table
 _COLOURS = {"passed": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 
-def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Drawn on a terminal; else columns divided by two blanks, whatever the width."""
-    console = Console()
+def print_table(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], align: str = ""
+) -> None:
+    """Print a table; off a terminal two blanks separate columns, whatever the width.
+
+    `align` is a letter a column, `l` or `r`; empty: all to the left.
+    """
+    console, sides = Console(), align or "l" * len(heads)
     if not console.is_terminal:
         widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
         print(title)
         for row in (heads, *rows):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            cells = (
+                cell.rjust(width) if side == "r" else cell.ljust(width)
+                for cell, width, side in zip(row, widths, sides, strict=True)
+            )
             print("  ".join(cells).rstrip())
         return
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False)
-    for head in heads:
-        table.add_column(escape(head), overflow="fold")
+    for head, side in zip(heads, sides, strict=True):
+        table.add_column(escape(head), overflow="fold", justify="right" if side == "r" else "left")
     for row in rows:
         table.add_row(*(f"[{_COLOURS[c]}]{c}[/]" if c in _COLOURS else escape(c) for c in row))
     console.print(table)

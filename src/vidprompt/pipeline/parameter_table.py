@@ -1,4 +1,4 @@
-"""What is trained and what is frozen, by part of the model."""
+"""How many parameters of each part of a model are trained and frozen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vidprompt.config.schema import Config
     from vidprompt.models.methods.video_clip import VideoCLIP
 
 
@@ -16,6 +17,19 @@ class Part:
     name: str
     trained: int
     frozen: int
+
+
+def model_without_weights(config: Config, classes: int) -> VideoCLIP:
+    """The model of a configuration, with so many classes, on the meta device: nothing is downloaded."""
+    import torch
+
+    from vidprompt.models.backbones.loading import load_backbone
+    from vidprompt.models.factory import configured_model
+
+    shape = {**vars(config.backbone), "weights": None, "pretrained": None}
+    with torch.device("meta"):
+        names = [f"class {i}" for i in range(classes)]
+        return configured_model(config, names, load_backbone(shape))
 
 
 def parameter_table(model: VideoCLIP) -> list[Part]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from vidprompt.cli.tables import print_table
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, compose
 from vidprompt.config.schema import Config
@@ -37,8 +35,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.suggestions import suggestion
 
-logger = logging.getLogger(__name__)
-
+HEADS = ("Measure", "Value in %", "Coverage")
 HOME = Path("cache/registered")
 BACKBONE = "registered"  # its file in params/backbone of the folder
 MADE = "made_with.json"  # what the features there are of
@@ -155,7 +152,7 @@ def _link(target: Path, link: Path) -> None:
 def _run(job: _Job, splits: dict[str, Split]) -> Path:
     """Features where they are not there, then the evaluation; in the job's folder."""
     from vidprompt.pipeline.stages import evaluate as evaluation
-    from vidprompt.system.launch import launch, wanted
+    from vidprompt.system.launch import launch, process_count
 
     overrides = (*job.overrides, f"split={job.split}")
     config = compose(overrides)
@@ -163,7 +160,7 @@ def _run(job: _Job, splits: dict[str, Split]) -> Path:
     there = paths.features(job.dataset, job.metadata.method, job.split) / INDEX
     if not there.is_file() or _kept() != made:
         Path(MADE).unlink(missing_ok=True)
-        if (count := wanted(config.processes)) > 1:
+        if (count := process_count(config.processes)) > 1:
             if launch(count, ["features", *overrides]):
                 raise UserError(
                     f"encoding failed in {job.folder}: run this again, it goes on there"
@@ -213,18 +210,22 @@ def _finish(job: _Job, splits: dict[str, Split]) -> Path:
     result = read_result(results / "metrics.json")
     result = replace(result, model=job.model.version.shown, seen_classes=seen)
     write_result(results / "metrics.json", result)
-    rows = table_rows({job.metadata.method: {job.protocol: result}})
-    cells = [
-        (row.measure, cell.text, row.coverage_text) for row in rows for cell in row.cells.values()
+    return job.folder / results
+
+
+def result_table(folder: Path) -> tuple[str, list[tuple[str, ...]], str]:
+    """Title and rows (under HEADS) of the result in a folder, and a note on known classes or nothing."""
+    result = read_result(folder / "metrics.json")
+    rows: list[tuple[str, ...]] = [
+        (row.measure, cell.text, row.coverage_text)
+        for row in table_rows({result.method: {result.protocol: result}})
+        for cell in row.cells.values()
     ]
-    title = f"{job.model.version.shown} on {job.dataset}, {job.protocol}"
-    print_table(title, ("Measure", "Value in %", "Coverage"), cells)
-    if seen:
-        count, few = len(seen.names), ", ".join(seen.names[:5])
-        named = f" ({few}{', …' if count > 5 else ''})" if count else ""
-        logger.info(
-            f"{count} of {seen.tested} tested classes have the name of a training class{named}"
+    note = ""
+    if seen := result.seen_classes:
+        names = ", ".join(seen.names[:5]) + (", …" if len(seen.names) > 5 else "")
+        note = (
+            f"{len(seen.names)} of {seen.tested} tested classes have the name of a training class"
         )
-    folder = job.folder / results
-    print(folder.relative_to(job.root))
-    return folder
+        note += f" ({names})" if names else ""
+    return f"{result.model} on {result.dataset}, {result.protocol}", rows, note

@@ -92,7 +92,7 @@ class Launcher:
             while left:
                 done, left = wait(left, LOOK_S, FIRST_COMPLETED)
                 failed |= {futures[one].job.name: why for one in done if (why := one.result())}
-                if interruption.wanted and not self._stop.is_set():
+                if interruption.requested and not self._stop.is_set():
                     self._end()
         if interruption.number is not None:
             raise Interrupted("stopped; the same command goes on", interruption.number)

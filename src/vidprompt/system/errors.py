@@ -1,4 +1,4 @@
-"""Errors that are a user's to mend: one sentence, no traceback."""
+"""Errors with a message for the user and no traceback, and which errors are transient."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-TRANSIENT_EXIT = 75  # EX_TEMPFAIL of sysexits.h: it may go well another time, with nothing changed
+TRANSIENT_EXIT = 75  # EX_TEMPFAIL of sysexits.h: a retry may succeed with nothing changed
 _TRANSIENT = frozenset(
     getattr(errno, name)
     for name in (
@@ -22,7 +22,7 @@ class UserError(Exception):
     """What was wrong, where, and what to do. The command line prints it and exits with `exit_code`."""
 
     exit_code = 2
-    of_all = False  # all processes of a training raise it, and the first says it
+    in_all_processes = False  # every process of a command raises it: rank 0 alone shows it
 
 
 class DataError(UserError):
@@ -30,21 +30,21 @@ class DataError(UserError):
 
 
 class TransientError(UserError):
-    """A disk or a network did not do what it does at other times."""
+    """A failure of a disk or a network that a retry may not meet again."""
 
     exit_code = TRANSIENT_EXIT
 
 
-def transient(error: BaseException) -> bool:
-    """Is a disk, a network or another machine at the root of it, so that trying again makes sense?
+def is_transient(error: BaseException) -> bool:
+    """True if a disk, a network or another machine caused the error, so that a retry makes sense.
 
-    What a process of a DataLoader raised has its cause in its text alone.
+    Errors of DataLoader workers carry their cause in their text alone, which is searched, too.
     """
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        if isinstance(cause, BrokenPipeError):  # whoever read our output has gone
+        if isinstance(cause, BrokenPipeError):  # the reader of our output has ended
             return False
         if isinstance(cause, ConnectionError | TimeoutError):
             return True
@@ -56,8 +56,8 @@ def transient(error: BaseException) -> bool:
     return False
 
 
-def passing(reason: str) -> bool:
-    """`transient` of an error that was written down: by its number, or by the system's words for it."""
-    if any(int(number) in _TRANSIENT for number in _ERRNO.findall(reason)):
+def is_transient_message(message: str) -> bool:
+    """`is_transient` of an error's text: by its errno, or by the system's message for one."""
+    if any(int(number) in _TRANSIENT for number in _ERRNO.findall(message)):
         return True
-    return any(os.strerror(number).lower() in reason.lower() for number in _TRANSIENT)
+    return any(os.strerror(number).lower() in message.lower() for number in _TRANSIENT)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a training after the step it is in, with its state saved."""
+"""SIGTERM and Ctrl-C as a flag, so that a training ends after a step, with its state saved."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(UserError):
-    """Stopped from outside; exits as a process does that the signal ended (143 or 130)."""
+    """A signal stopped the command; exit status 128 + its number, as a shell reports it."""
 
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)
         self.exit_code = 128 + number
-        self.of_all = True
+        self.in_all_processes = True
 
 
 class Interruption:
-    """Within, the first signal is noted; a second one of its kind acts as it would without."""
+    """Context that records the first SIGTERM or SIGINT; a second one has its usual effect."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -30,16 +30,16 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():  # Python's rule for handlers
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
         return self
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         self.number = number
         signal.signal(number, self._before[number])
 
     @property
-    def wanted(self) -> bool:
-        """Has anybody asked this process to stop?"""
+    def requested(self) -> bool:
+        """True after a signal."""
         return self.number is not None
 
     def __exit__(

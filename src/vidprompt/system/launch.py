@@ -1,7 +1,7 @@
-"""`processes: N`: a stage in N processes of this machine, a GPU each where there are.
+"""Run a stage in several processes of this machine (`processes: N`), with a GPU each if there are any.
 
-What they make is the same as one process's up to rounding. Several machines are `accelerate launch`'s
-(docs/training.md); a stage that was launched, by it or from here, does not launch again.
+Their results equal those of one process up to rounding. For several machines use `accelerate launch`
+(docs/training.md); a process that was launched, by it or from here, does not launch others.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 
 from vidprompt.system.errors import UserError
 
-GRACE_S = 60.0  # for the others to end when one has failed
+GRACE_S = 60.0  # how long the other processes may take to end after one has failed
 _PR_SET_PDEATHSIG = 1
 
 
-def wanted(processes: Any) -> int:
-    """How many processes `processes` asks for; 1 in a process that was launched."""
+def process_count(processes: Any) -> int:
+    """The number of processes to launch for the setting `processes`; 1 in a launched process."""
     if "LOCAL_RANK" in os.environ:
         return 1
     if processes == "auto":
@@ -37,9 +37,9 @@ def wanted(processes: Any) -> int:
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:
-    """Run `vidprompt <arguments>` in `count` processes; the first failing one's exit status.
+    """Run `vidprompt <arguments>` in `count` processes; returns the exit status of the first that fails.
 
-    SIGTERM and SIGINT are passed on. When one fails, the others are ended.
+    SIGTERM and SIGINT are passed on to all. When one fails, the others are terminated.
     """
     children = [
         subprocess.Popen(
@@ -50,15 +50,15 @@ def launch(count: int, arguments: Sequence[str]) -> int:
         )
         for environment in _environments(count)
     ]
-    told: list[int] = []
+    signals: list[int] = []
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        told.append(number)
+    def forward(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
         _signal(children, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return _wait(children, told)
+        return _wait(children, signals)
     finally:
         _signal(children, signal.SIGKILL)
         for number, handler in before.items():
@@ -66,7 +66,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
 
 def _environments(count: int) -> list[dict[str, str]]:
-    """What torch.distributed and accelerate read, a process each."""
+    """The environment of each process, with the variables of torch.distributed and accelerate."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,24 +84,28 @@ def _environments(count: int) -> list[dict[str, str]]:
 
 
 def _end_with_parent() -> None:
-    """In a child: SIGKILL when the launcher is gone (Linux alone can be asked for that).
+    """In a child process, on Linux: request SIGKILL for the time when the launcher dies.
 
-    A launcher that is told to end passes that on and waits; one that is gone was killed, and a process that
-    waits for another's numbers in native code would never look at a gentler signal.
+    A launcher that gets SIGTERM passes it on and waits; one that dies was killed. A child that waits in
+    native code for another rank would never handle SIGTERM.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]], told: Sequence[int]) -> int:
-    """Until all have ended. `told`: signals they have had; a second one would not let them save."""
+def _wait(children: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> int:
+    """Wait for all; the exit status of the first that failed.
+
+    `signals`: those passed on so far. After one, none is terminated here: a second signal would keep a
+    process from saving its state.
+    """
     failed: int | None = None
     end = float("inf")
     while None in [child.poll() for child in children] and time.monotonic() < end:
         codes = [child.returncode for child in children if child.returncode]
         if codes and failed is None:
             failed, end = codes[0], time.monotonic() + GRACE_S
-            if not told:
+            if not signals:
                 _signal(children, signal.SIGTERM)
         time.sleep(0.05)
     codes = [child.returncode for child in children if child.returncode]

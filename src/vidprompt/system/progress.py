@@ -56,7 +56,7 @@ class Progress:
         return self
 
     def advance(self, amount: int = 1, notes: str = "") -> None:
-        """Count `amount` more; `notes` are shown beside."""
+        """Count `amount` more; shows `notes` beside the counts."""
         self.done += amount
         self._notes = notes
         if self._bar is not None:
@@ -66,12 +66,12 @@ class Progress:
             self._log()
 
     def reach(self, done: int, total: int) -> None:
-        """`done` of `total` so far: the form callbacks use."""
+        """Set `done` and `total`: the form of callbacks."""
         self.total = total
         self.advance(done - self.done)
 
     def begin_at(self, done: int) -> None:
-        """So much was done by an earlier run: no part of this one's rate."""
+        """Count `done` as done by an earlier run, which does not enter the rate."""
         self._before = done
         self.advance(done)
 

@@ -194,7 +194,7 @@ class _Run:
                 asked = time.monotonic()
                 batch = next(batches)
                 got = time.monotonic()
-                outcome = self.stepper.step(step, batch, interruption.wanted)
+                outcome = self.stepper.step(step, batch, interruption.requested)
                 self._check(step, outcome)
                 self._note(outcome)
                 seconds = {"data_s": got - asked, "step_s": time.monotonic() - got}

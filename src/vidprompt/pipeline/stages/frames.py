@@ -13,7 +13,7 @@ from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.shards.runners import shard_runner
 from vidprompt.files.atomic import write_json
-from vidprompt.system.errors import DataError, TransientError, passing
+from vidprompt.system.errors import DataError, TransientError, is_transient_message
 from vidprompt.system.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run(config: Config) -> None:
     write_json(paths.frames(dataset.name) / "failed.json", failed)
     counts = ", ".join(f"{name} {value}" for name, value in summary.items())
     logger.info(f"{counts} failed {len(failed)}")
-    passed = [failure for failure in failed if passing(failure["reason"])]
+    passed = [failure for failure in failed if is_transient_message(failure["reason"])]
     if passed:  # not to be recorded as done: a disk or a network, not the video
         first = f"{passed[0]['video_id']}: {passed[0]['reason']}"
         raise TransientError(

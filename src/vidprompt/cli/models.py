@@ -1,0 +1,81 @@
+"""Commands about models and their checkpoints, published ones among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidprompt.cli.stages import Overrides
+
+PANEL = "Models and published checkpoints"
+
+
+def parameters(
+    overrides: Overrides = None,
+    classes: Annotated[int, typer.Option(help="Classes of class-specific contexts.")] = 400,
+) -> None:
+    """Count the trained and the frozen parameters of each part of a method."""
+    from vidprompt.cli.tables import print_table
+    from vidprompt.config.compose import compose
+    from vidprompt.pipeline.parameter_table import model_without_weights, parameter_table
+
+    model = model_without_weights(compose(overrides or []), classes)
+    rows = [(part.name, f"{part.trained:,}", f"{part.frozen:,}") for part in parameter_table(model)]
+    title = f"{model.method} on {model.backbone.tag}"
+    print_table(title, ("part", "trained", "frozen"), rows, "lrr")
+
+
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A file of EZ-CLIP, T2L or Vita-CLIP.")],
+    out: Annotated[Path, typer.Argument(help="Folder for model.safetensors.")],
+    backbone: Annotated[
+        str,
+        typer.Option(
+            help="Its backbone: a file of params/backbone, or NAME:TAG. Default: the checkpoint's own."
+        ),
+    ] = "",
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names, a line each, in the order of training.")
+    ] = None,
+) -> None:
+    """Convert a checkpoint of a published implementation."""
+    from vidprompt.published.conversion import import_to_folder
+
+    for line in import_to_folder(file, out, backbone, classes):
+        print(line)
+
+
+def export_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A model.safetensors of VidPrompt.")],
+    out: Annotated[Path, typer.Argument(help="A .pt file for the published implementation.")],
+    backbone: Annotated[
+        str, typer.Option(help="Its backbone: a file of params/backbone, or NAME:TAG.")
+    ],
+) -> None:
+    """Write a checkpoint for the published implementation, frozen weights included."""
+    from vidprompt.published.conversion import export_file
+
+    print(export_file(checkpoint, out, backbone))
+
+
+def parity(
+    golden: Annotated[Path, typer.Argument(help="A golden .json; its .npz lies beside it.")],
+) -> None:
+    """Compare outputs with those of a published implementation; exit 1 when they differ."""
+    from vidprompt.published.parity import check
+
+    result = check(golden)
+    print(json.dumps(result, indent=1, sort_keys=True))
+    if not result["passed"]:
+        raise typer.Exit(1)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (parameters, parity):
+        app.command(rich_help_panel=PANEL)(command)
+    app.command("import-checkpoint", rich_help_panel=PANEL)(import_checkpoint)
+    app.command("export-checkpoint", rich_help_panel=PANEL)(export_checkpoint)

@@ -1,0 +1,127 @@
+"""Commands about the project: is a dataset ready, which stages there are, what they cost, what changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidprompt.cli.stages import Overrides
+from vidprompt.system.errors import UserError
+
+PANEL = "Project"
+
+
+def doctor(
+    overrides: Overrides = None,
+    measure: Annotated[
+        bool, typer.Option(help="Decode a few videos and train a step: disk and time.")
+    ] = True,
+) -> None:
+    """Show what a dataset needs, what is missing, and estimated disk and time; exit 1 if not ready."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from vidprompt.config.compose import compose
+    from vidprompt.pipeline.doctor import State, examine
+
+    marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.MISSING: "[red]✗[/]"}
+    console, ready, about = Console(highlight=False), True, ""
+    for finding in examine(compose(overrides or []), measure):
+        ready = ready and finding.state is not State.MISSING
+        subject = finding.about if finding.about != about else ""
+        line = f"{marks[finding.state]} {subject:<11} {escape(finding.sentence)}"
+        console.print(line, soft_wrap=True)
+        about = finding.about
+    if not ready:
+        raise typer.Exit(1)
+
+
+def activate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets to add.", show_default=False)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Write nothing; exit 2 when a file is out of date.")
+    ] = False,
+) -> None:
+    """Write the stages of active datasets (params/stages.yaml) and the code they run (dvc.yaml)."""
+    from vidprompt.pipeline import matrix
+
+    if check:
+        if stale := matrix.stale():
+            raise UserError(f"{', '.join(stale)} out of date: run `vidprompt activate`")
+        return
+    active, stages = matrix.activate(names or [])
+    for name in active:
+        count = {kind: sum(k.split("-")[0] == name for k in keys) for kind, keys in stages.items()}
+        tests = count["evaluate"] + count["reid"]
+        print(f"{name}: {count['train']} trainings, {tests} evaluations")
+
+
+def cost(
+    dataset: Annotated[str, typer.Argument()] = "demo",
+    check: Annotated[
+        bool, typer.Option(help="Write nothing; exit 2 when cost.json is stale.")
+    ] = False,
+) -> None:
+    """Collect what a dataset's stages cost when DVC ran them: results/DATASET/cost.json."""
+    from vidprompt.pipeline import stage_costs
+
+    if not check:
+        print(stage_costs.update(dataset))
+    elif stale := stage_costs.stale(dataset):
+        path = stage_costs.cost_file(dataset)
+        raise UserError(
+            f"{path} is of other inputs than dvc.lock for {len(stale)} stages, {stale[0]} is the "
+            f"first: `vidprompt cost {dataset}`"
+        )
+
+
+def review(
+    base: Annotated[
+        str, typer.Argument(help="A revision. Default: where HEAD left origin/main or main.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="Folder for review.md, review.html, pictures.")] = Path(
+        "cache/review"
+    ),
+    pull: Annotated[
+        bool, typer.Option(help="Fetch predictions that DVC's cache lacks from its remotes.")
+    ] = False,
+    pictures: Annotated[bool, typer.Option(help="Draw what changed.")] = True,
+) -> None:
+    """Show what changed since a revision; exit 1 if the results do not follow from code and params."""
+    from vidprompt.review.build import build_review
+    from vidprompt.review.output import write_review
+
+    found = build_review(base, remotes=pull, draw=pictures, out=out)
+    path = write_review(found, out)
+    for finding in found.findings:
+        print(f"{finding.subject}: {finding.sentence}")
+    for unchecked in found.unchecked:
+        print(f"not checked: {unchecked}")
+    print(f"{path}: {found.summary}")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def check_store(
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Delete what does not belong to the demo.")
+    ] = False,
+) -> None:
+    """Check that the DVC remote inside git holds the demo alone, in at most 20 MB; exit 2 if not."""
+    from vidprompt.registry import in_git_store
+
+    if remove:
+        for name in in_git_store.remove_foreign():
+            print(f"deleted {name}")
+    print(in_git_store.check_store())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (doctor, activate, cost, review):
+        app.command(rich_help_panel=PANEL)(command)
+    app.command("check-store", rich_help_panel=PANEL)(check_store)

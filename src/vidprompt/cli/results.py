@@ -1,0 +1,112 @@
+"""Commands that show, compare and sweep results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PANEL = "Results"
+
+
+def table(
+    dataset: Annotated[str, typer.Argument()] = "demo",
+    markdown: Annotated[bool, typer.Option(help="Print Markdown.")] = False,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Write it between README.md's markers.")
+    ] = False,
+) -> None:
+    """Show the metrics of every protocol and method, with the floor beside them."""
+    from vidprompt.reporting.table import print_table, update_readme
+
+    if readme:
+        update_readme(dataset=dataset)
+        return
+    print_table(dataset, markdown=markdown)
+
+
+def compare(
+    a: Annotated[
+        str, typer.Argument(help="DATASET/METHOD/PROTOCOL[@REVISION], or a results folder.")
+    ],
+    b: Annotated[
+        str, typer.Argument(help="In the same form. Default: A without its revision.")
+    ] = "",
+    markdown: Annotated[bool, typer.Option(help="Print Markdown for a pull request.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file.")
+    ] = None,
+    changed: Annotated[
+        Path | None, typer.Option(help="Write every changed video to this CSV file.")
+    ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, help="How many changed videos of each kind are shown.")
+    ] = 10,
+) -> None:
+    """Compare result B with A, paired by video, with intervals, tests and what changed."""
+    from vidprompt.comparison import table as comparison_table
+    from vidprompt.comparison.comparison import compare as compared
+    from vidprompt.comparison.results import find_result, without_revision
+
+    found = compared(find_result(a), find_result(b or without_revision(a)))
+    if json_file:
+        comparison_table.write_comparison(found, json_file)
+    if changed:
+        comparison_table.write_changed(found, changed)
+    if markdown:
+        print(comparison_table.markdown(found, show))
+    else:
+        comparison_table.print_comparison(found, show)
+
+
+def multirun(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value or key=1,2 …", show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Jobs to run at once.")] = 1,
+    show: Annotated[bool, typer.Option("--list", help="List the steps, run none.")] = False,
+    again: Annotated[bool, typer.Option(help="Run finished steps again.")] = False,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="A page with the marks NAME:begin and NAME:end, for the table."),
+    ] = None,
+) -> None:
+    """Train and evaluate every combination of swept keys; show one table of means over seeds."""
+    from vidprompt import sweep
+
+    if show:
+        for name, steps in sweep.pending(overrides or [], again=again).items():
+            print(f"{name}: {', '.join(steps) or 'done'}")
+        return
+    result = sweep.run(overrides or [], jobs=jobs, again=again, into=into)
+    print(f"\n{result.table}\n\n{result.page}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def metrics(
+    predictions: Annotated[
+        Path, typer.Argument(help="cache/predictions/DATASET/METHOD/PROTOCOL.parquet")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the form of metrics.json.")
+    ] = False,
+) -> None:
+    """Compute every number of a result again from its predictions."""
+    from rich.console import Console
+
+    from vidprompt.recompute.metrics import drawn, recomputed
+
+    found = recomputed(predictions)
+    if as_json:
+        print(json.dumps(found, indent=1, sort_keys=True))
+    else:
+        Console().print(drawn(found))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (table, compare, multirun, metrics):
+        app.command(rich_help_panel=PANEL)(command)

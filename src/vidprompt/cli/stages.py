@@ -1,0 +1,91 @@
+"""Commands that run one stage of the pipeline each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PANEL = "Stages, in the pipeline's order"
+STAGES: dict[str, str] = {
+    "manifest": "List and probe every video: one row each, with its health.",
+    "splits": "Write the lists of every protocol, or one from published lists.",
+    "validate": "Check manifest and splits with Great Expectations.",
+    "frames": "Decode every video once into tar shards.",
+    "backbone": "Fetch the frozen weights and record their checksum.",
+    "train": "Train a method on the training list of a split.",
+    "features": "Encode each test video and prompt once with a checkpoint.",
+    "evaluate": "Compute a protocol's metrics from stored features.",
+    "report": "Write the HTML page of a dataset.",
+}
+DISTRIBUTED = ("train", "features")  # stages that `processes: N` runs in several processes
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value …, of params/", show_default=False)
+]
+
+
+def _stage(name: str) -> Callable[..., None]:
+    def command(overrides: Overrides = None) -> None:
+        from vidprompt.config.compose import compose
+        from vidprompt.pipeline.stage_costs import Clock
+        from vidprompt.system.launch import launch, process_count
+
+        clock = Clock.start()
+        config = compose(overrides or [])
+        if name in DISTRIBUTED and (count := process_count(config.processes)) > 1:
+            if code := launch(count, [name, *(overrides or [])]):
+                raise typer.Exit(code)
+        else:
+            import_module(f"vidprompt.pipeline.stages.{name}").run(config)
+        clock.record(config.dataset.name)
+
+    return command
+
+
+def splits(
+    overrides: Overrides = None,
+    from_list: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="[PART=]FILE: a published list; PART is train, val or a test's name. Repeatable."
+        ),
+    ] = None,
+    split_id: Annotated[
+        str,
+        typer.Option(
+            "--id",
+            help="PROTOCOL/DATASET@NAME. Default: supervised or zero_shot, and the file's name.",
+        ),
+    ] = "",
+    label_map: Annotated[
+        Path | None, typer.Option(help="Class names of the lists' label ids.")
+    ] = None,
+    trained_on: Annotated[
+        str,
+        typer.Option(
+            help="Training list of the tested model, without a train list. Default: zero_shot's."
+        ),
+    ] = "",
+) -> None:
+    from vidprompt.config.compose import compose
+    from vidprompt.pipeline.stage_costs import Clock
+    from vidprompt.pipeline.stages import splits as stage
+
+    clock = Clock.start()
+    config = compose(overrides or [])
+    if from_list:
+        stage.take_lists(config, from_list, split_id, label_map, trained_on)
+    else:
+        stage.run(config)
+        clock.record(config.dataset.name)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for name, text in STAGES.items():
+        function = splits if name == "splits" else _stage(name)
+        app.command(name, help=text, rich_help_panel=PANEL)(function)
