@@ -1,4 +1,4 @@
-"""Checkpoints: what was trained, in safetensors, with all that is needed to use it again."""
+"""Save and load checkpoints: the trained tensors in safetensors, with the metadata to rebuild the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save_checkpoint(
 def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
     """Rebuild the model of a checkpoint on its backbone.
 
-    Raises UserError when it was trained on another backbone or does not fit the code.
+    Raises UserError when it was trained on another backbone or its tensors are not the method's.
     """
     metadata = read_metadata(path)
     if (metadata.backbone, metadata.backbone_checksum) != (backbone.tag, backbone.identity()):

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself; read without loading a model."""
+"""Metadata of a checkpoint, read without loading torch or a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vidprompt.system.errors import UserError
 
 @dataclass
 class CheckpointMetadata:
-    """What a checkpoint says about itself."""
+    """Everything beside tensors and backbone that rebuilding a model needs."""
 
     method: str
     num_frames: int
@@ -27,7 +27,7 @@ class CheckpointMetadata:
 
 
 def read_metadata(path: Path | str) -> CheckpointMetadata:
-    """Metadata of a checkpoint. Raises UserError when the file is no checkpoint of ours."""
+    """Read the metadata of a checkpoint. Raises UserError for a file that VidPrompt did not write."""
     try:
         with safe_open(path, "np") as file:
             text = (file.metadata() or {}).get("vidprompt")

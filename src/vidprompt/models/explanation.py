@@ -1,31 +1,35 @@
-"""Where a video feature comes from: attention roll-out through space and time.
+"""Attention roll-out of a video feature over frames and patches.
 
-Roll-out (Abnar & Zuidema, arXiv 2005.00928): of a token, half comes from the residual and half from the
-tokens it attends to, mean over heads, multiplied through the layers. With a text, the attention is weighted
-by its positive gradient of the similarity (Chefer et al., arXiv 2103.15679): what speaks for that text. The
-methods' own tokens pass on what they get, so relevance also flows between frames.
+Roll-out (Abnar & Zuidema, arXiv 2005.00928): half of a token's relevance goes to its residual and half to
+the tokens it attends to (mean over heads), multiplied through the layers. With a text, the attention is
+weighted by its positive gradient of the similarity to that text (Chefer et al., arXiv 2103.15679). A method's
+prompts hand their relevance on to the tokens they were computed from, so relevance also flows between frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidprompt.models.layers.attention import Maps
+from vidprompt.models.layers.attention import AttentionMaps
 
-if TYPE_CHECKING:
-    from vidprompt.models.methods.video_clip import VideoCLIP
+# Frames (B, T, 3, H, W) → frame features, video features (B, E); the list gets the maps of each layer.
+EncodeVideo = Callable[
+    [torch.Tensor, list[AttentionMaps] | None], tuple[torch.Tensor, torch.Tensor]
+]
+# `VideoCLIP.prompt_relevance`
+PromptRelevance = Callable[[torch.Tensor, torch.Tensor | None, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Shares of each frame and patch, all at least 0.
+    """Relevance of each frame and patch, all at least 0.
 
-    temporal (B, T) sums to 1 over the frames; spatial (B, T, rows, columns) sums to a frame's share
+    temporal (B, T) sums to 1 over the frames; spatial (B, T, rows, columns) sums to the frame's value
     over its patches.
     """
 
@@ -33,60 +37,67 @@ class Explanation:
     spatial: np.ndarray
 
 
-def explain(model: VideoCLIP, frames: torch.Tensor, text: str | None = None) -> Explanation:
-    """Roll-out of `model` on normalised frames (B, T, 3, H, W), or (T, 3, H, W) of one video.
+def explain(
+    encode_video: EncodeVideo,
+    prompt_relevance: PromptRelevance,
+    frames: torch.Tensor,
+    text: torch.Tensor | None,
+    grid: tuple[int, int],
+) -> Explanation:
+    """Roll-out of the video features of normalised frames (B, T, 3, H, W).
 
-    Dropout is off meanwhile. Memory is that of all attention matrices: one video or a few at a time.
+    `text` (E,) is the text feature whose similarity is explained, or None for the video feature itself;
+    `grid` is the number of rows and columns of patches. Memory is that of all attention matrices: use one
+    video or a few at a time.
     """
-    video = frames[None] if frames.ndim == 4 else frames
-    maps: list[Maps] = []
-    training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            # so that the maps of a frozen model have gradients as well
-            source = video.detach().clone().requires_grad_()
-            features = model.encode_video(source, maps)[1]
-            if text is not None:
-                with torch.no_grad():
-                    meant = F.normalize(model.encode_texts([text])[0], dim=-1)
-                _weigh(maps, (F.normalize(features, dim=-1) @ meant).sum())
-    finally:
-        model.train(training)
+    maps: list[AttentionMaps] = []
+    with torch.enable_grad():
+        # the input requires a gradient so that the maps of a frozen model have one
+        features = encode_video(frames.detach().clone().requires_grad_(), maps)[1]
+        if text is not None:
+            similarity = F.normalize(features, dim=-1) @ F.normalize(text, dim=-1)
+            _weight_by_gradient(maps, similarity.sum())
     with torch.no_grad():
-        relevance = _roll_out(model, maps, *video.shape[:2], gradients=text is not None)
+        b, t = frames.shape[:2]
+        tokens = 1 + grid[0] * grid[1]
+        relevance = _roll_out(prompt_relevance, maps, b, t, tokens, weighted=text is not None)
     relevance = relevance / relevance.sum((1, 2), keepdim=True).clamp_min(1e-12)
     shares = relevance.float().cpu().numpy()
-    rows, columns = model.clip.visual.grid_size
-    return Explanation(shares.sum(-1), shares.reshape(*shares.shape[:2], rows, columns))
+    return Explanation(shares.sum(-1), shares.reshape(b, t, *grid))
 
 
-def _weigh(maps: list[Maps], score: torch.Tensor) -> None:
-    """Each map times its gradient of the score, where that is positive."""
-    places = [(layer, name) for layer, seen in enumerate(maps) for name in seen]
-    gradients = torch.autograd.grad(score, [maps[i][name] for i, name in places], allow_unused=True)
-    for (layer, name), gradient in zip(places, gradients, strict=True):
-        seen = maps[layer][name]
-        maps[layer][name] = torch.zeros_like(seen) if gradient is None else (seen * gradient).relu()
+def _weight_by_gradient(maps: list[AttentionMaps], score: torch.Tensor) -> None:
+    """Multiply each map by its gradient of the score, where that is positive."""
+    keys = [(layer, name) for layer, layer_maps in enumerate(maps) for name in layer_maps]
+    gradients = torch.autograd.grad(score, [maps[i][name] for i, name in keys], allow_unused=True)
+    for (layer, name), gradient in zip(keys, gradients, strict=True):
+        weights = maps[layer][name]
+        maps[layer][name] = (
+            torch.zeros_like(weights) if gradient is None else (weights * gradient).relu()
+        )
 
 
 def _roll_out(
-    model: VideoCLIP, maps: list[Maps], b: int, t: int, *, gradients: bool
+    prompt_relevance: PromptRelevance,
+    maps: list[AttentionMaps],
+    b: int,
+    t: int,
+    n: int,
+    *,
+    weighted: bool,
 ) -> torch.Tensor:
-    """Relevance of every patch of the input, (B, T, N - 1), from the last layer to the first."""
-    space = maps[-1]["space"]
-    n = len(model.clip.visual.positional_embedding)
-    relevance = space.new_zeros(b, t, n)
+    """Relevance of every patch of the input, (B, T, n - 1), from the last layer to the first."""
+    relevance = maps[-1]["space"].new_zeros(b, t, n)
     relevance[:, :, 0] = 1 / t  # the video feature is the mean of the frames' class tokens
-    residual, attended = (1.0, 1.0) if gradients else (0.5, 0.5)
-    for seen in reversed(maps):
-        space = seen["space"].mean(1).unflatten(0, (b, t))  # (B, T, asking, N + extra)
-        time = seen["time"].mean(1) if "time" in seen else None
-        asking = space.shape[2]
-        passed = torch.einsum("btq,btqk->btk", relevance[:, :, :asking], space)
+    residual, attended = (1.0, 1.0) if weighted else (0.5, 0.5)
+    for layer_maps in reversed(maps):
+        space = layer_maps["space"].mean(1).unflatten(0, (b, t))  # (B, T, queries, n + prompts)
+        time = layer_maps["time"].mean(1) if "time" in layer_maps else None
+        num_queries = space.shape[2]
+        flow = torch.einsum("btq,btqk->btk", relevance[:, :, :num_queries], space)
         relevance = (
             residual * relevance
-            + attended * passed[..., :n]
-            + attended * model.sources(passed[..., n:], time, n)
+            + attended * flow[..., :n]
+            + attended * prompt_relevance(flow[..., n:], time, n)
         )
     return relevance[:, :, 1:]

@@ -1,4 +1,4 @@
-"""One factory in front of the methods."""
+"""Create a model from a method's name, a backbone and options."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def create_model(
 
     Args:
         method: one of METHODS.
-        backbone: an open_clip name, a spec for `load_backbone`, or a loaded Backbone.
+        backbone: an open_clip name, a specification for `load_backbone`, or a loaded Backbone.
         num_frames: T.
-        class_names: annotated names of the training classes (class-specific contexts need them).
-        options: the method's own (see its class).
+        class_names: annotated names of the training classes, for class-specific contexts.
+        options: keyword options of the method's class.
 
     Raises UserError for an unknown method or option.
     """
@@ -48,10 +48,10 @@ def create_model(
     if unknown:
         valid = suggestion(unknown[0], method_options(method))
         raise UserError(f"{method} does not take {unknown[0]}: {valid}")
-    named: dict[str, Any] = {"class_names": list(class_names or ())}
-    model = METHODS[method](
-        loaded, num_frames, **options, **(named if METHODS[method] is not FrozenCLIP else {})
-    )
+    if METHODS[method] is FrozenCLIP:
+        model: VideoCLIP = FrozenCLIP(loaded, num_frames)
+    else:
+        model = METHODS[method](loaded, num_frames, class_names=list(class_names or ()), **options)
     model.options = options
     return model
 
@@ -59,7 +59,7 @@ def create_model(
 def configured_model(
     config: Config, class_names: Sequence[str], backbone: Backbone | None = None
 ) -> VideoCLIP:
-    """The model of a composed configuration: its method and backbone, with its prompts' context."""
+    """Build the model of a composed configuration: method, backbone, and the prompts' learned context."""
     method = config.method
     return create_model(
         method.name,
@@ -71,7 +71,7 @@ def configured_model(
 
 
 def method_options(method: str) -> list[str]:
-    """Names of the options of a method: its own, then those of the text context."""
+    """Option names of a method: its own, then those of the text context."""
     names: dict[str, None] = {}
     for kind in (METHODS[method], VideoCLIP):
         parameters = inspect.signature(kind.__init__).parameters.values()

@@ -80,11 +80,11 @@ def _machine() -> Finding:
 
 
 def _backbone(config: Config) -> Iterator[Finding]:
-    from vidprompt.models.backbones.loading import weights_at_hand
+    from vidprompt.models.backbones.loading import local_weights
 
     spec = config.backbone
     name = f"{spec.name}:{spec.pretrained}" if spec.pretrained else spec.name
-    file = weights_at_hand(vars(spec))
+    file = local_weights(vars(spec))
     if file is not None:
         yield Finding("backbone", State.OK, f"{name}: {file.stat().st_size / 1e6:,.0f} MB are here")
     elif spec.weights:

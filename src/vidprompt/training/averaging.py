@@ -1,4 +1,4 @@
-"""What is kept of a training: the last values, their running mean, or a mix with the start."""
+"""Averages of trained parameters: exponential moving average, and interpolation with the initial values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 Values = list[torch.Tensor]
 
 
-class RunningMean:
-    """Exponential moving average of parameters: mean ← decay · mean + (1 - decay) · value, each step.
+class ExponentialMovingAverage:
+    """Exponential moving average: mean ← decay · mean + (1 - decay) · value after each step.
 
-    The decay grows with the steps as (1 + step) / (10 + step) up to its value, so that a short run is
-    not mostly its start.
+    The decay grows as (1 + step) / (10 + step) up to its value, so that the mean of a short run is not
+    mostly the initial values.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
@@ -24,37 +24,40 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, parameters: Sequence[nn.Parameter], step: int) -> None:
-        """After optimiser step number `step` (1 …)."""
+        """Update after optimiser step number `step` (1 …)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mean, parameter in zip(self.values, parameters, strict=True):
             mean.lerp_(parameter.detach(), 1 - decay)
 
 
 @torch.no_grad()
-def mixed_with_start(
-    values: Sequence[torch.Tensor], start: Sequence[torch.Tensor], share: float
+def wise_ft(
+    values: Sequence[torch.Tensor], initial: Sequence[torch.Tensor], alpha: float
 ) -> Values:
-    """start + share · (values - start).
+    """initial + alpha · (values - initial).
 
-    WiSE-FT (Wortsman et al., CVPR 2022) mixes the weights of fine-tuned and zero-shot CLIP. Here CLIP is
-    frozen and what is trained beside it stands, before training, for zero-shot CLIP: adapters start as
-    the identity, prompts as almost nothing.
+    WiSE-FT (Wortsman et al., CVPR 2022) interpolates the weights of zero-shot and fine-tuned CLIP. Here CLIP
+    is frozen, and the initial prompts and adapters stand for zero-shot CLIP: adapters start as the identity,
+    prompts close to zero.
     """
-    return [first + share * (last - first) for last, first in zip(values, start, strict=True)]
-
-
-@contextmanager
-def holding(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Within, the parameters have these values."""
-    own = [p.detach().clone() for p in parameters]
-    _assign(parameters, values)
-    try:
-        yield
-    finally:
-        _assign(parameters, own)
+    return [first + alpha * (last - first) for last, first in zip(values, initial, strict=True)]
 
 
 @torch.no_grad()
-def _assign(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) -> None:
+def load_values(parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]) -> None:
+    """Copy the values into the parameters."""
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
+
+
+@contextmanager
+def temporary_values(
+    parameters: Sequence[nn.Parameter], values: Sequence[torch.Tensor]
+) -> Iterator[None]:
+    """Context in which the parameters have these values; their own come back afterwards."""
+    own = [p.detach().clone() for p in parameters]
+    load_values(parameters, values)
+    try:
+        yield
+    finally:
+        load_values(parameters, own)

@@ -1,8 +1,8 @@
-"""The training loop: one for all methods, protocols and numbers of processes.
+"""The training loop of all methods, protocols and numbers of processes.
 
-Everything a step does is a function of the seed and the step's number: its batch (`data.batch_plan`),
-its random numbers and its learning rate. A run that goes on from a snapshot is therefore the run that
-was never stopped.
+Everything in a step is a function of the seed and the step's number: the batch (`data.clips.batch_plan`), the
+random numbers and the learning rate. A run that is resumed from a snapshot therefore ends as one that was never
+stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -22,15 +23,15 @@ from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadc
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption
 from vidprompt.system.progress import Progress
-from vidprompt.training.averaging import holding
+from vidprompt.training.averaging import load_values, temporary_values
 from vidprompt.training.objectives import Objective
 from vidprompt.training.settings import TrainerSettings
-from vidprompt.training.snapshots import Snapshots, Standing
-from vidprompt.training.step import Batch, Outcome, Stepper
+from vidprompt.training.snapshots import Snapshots, TrainState
+from vidprompt.training.step import Batch, Stepper, StepResult
 from vidprompt.training.step_log import StepLog
 
 HELD_OUT = "held_out"
-_KINDS = (
+_SUPPORTED = (
     DistributedType.NO,
     DistributedType.MULTI_CPU,
     DistributedType.MULTI_GPU,
@@ -39,25 +40,35 @@ _KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Looks:
-    """What is measured from time to time, each in [0, 1]: on held-out videos, by which a step may be
-    chosen, and on test lists, by which none is."""
+class Validator(Protocol):
+    """Measures the current model on a set of videos."""
 
-    held_out: Callable[[], float] | None = None
-    tests: Sequence[Callable[[], float]] = ()
-
-    def __call__(self) -> dict[str, float]:
-        """ "held_out" where there are such videos, and "test": the mean over the test lists."""
-        found = {HELD_OUT: self.held_out()} if self.held_out else {}
-        values = [test() for test in self.tests]
-        return found | ({"test": sum(values) / len(values)} if values else {})
+    def evaluate(self) -> float:
+        """The measure, in [0, 1]."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A run's data. `batches(start)`: this process's share of every batch from number `start` on,
-    uint8 (b, T, 3, H, W) and labels (b,); `videos(step)`: the ids of a whole batch, for messages."""
+class Validation:
+    """Validators that run during a training: on held-out videos, which may select the step that is kept,
+    and on test lists, which are only reported."""
+
+    held_out: Validator | None = None
+    tests: Sequence[Validator] = ()
+
+    def evaluate(self) -> dict[str, float]:
+        """ "held_out" if there are held-out videos, and "test", the mean over the test lists."""
+        measures = {HELD_OUT: self.held_out.evaluate()} if self.held_out else {}
+        values = [test.evaluate() for test in self.tests]
+        return measures | ({"test": sum(values) / len(values)} if values else {})
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """The data of a run.
+
+    `batches(start)` iterates over this process's part of every batch from number `start` on: clips uint8
+    (b, T, 3, H, W) and labels (b,). `videos(step)` returns the ids of a whole batch, for messages.
+    """
 
     batches: Callable[[int], Iterator[Batch]]
     videos: Callable[[int], Sequence[str]]
@@ -65,222 +76,229 @@ class Source:
 
 @dataclass
 class TrainingLog:
-    """What was seen: a row every `log_every` steps, terms averaged since the row before; every look at
-    held-out videos; the step whose values are kept; steps left out; steps and seconds of
-    this process."""
+    """Log of a run."""
 
-    rows: list[dict[str, float]]
-    looks: list[dict[str, float]]
-    kept_step: int
-    skipped: list[int]
-    done: int  # steps of this process, the others were an earlier one's
-    seconds: float = 0.0
+    rows: list[dict[str, float]]  # every `log_every` steps: loss terms averaged since the last row
+    evaluations: list[dict[str, float]]  # step and measures of every validation
+    kept_step: int  # the step whose values the model has
+    skipped: list[int]  # steps left out because their loss or gradient was not finite
+    done: int  # steps of this process; others were done before it resumed
+    seconds: float = 0.0  # of this process
 
 
 def new_accelerator(precision: str) -> Accelerator:
-    """Devices and processes as they were launched. Raises UserError for a precision it cannot do."""
-    # accelerate looks for other processes without a GPU only when it is told that there is none
+    """Accelerate's view of devices and processes, as they were launched.
+
+    Raises UserError for a precision that this machine does not support, or a kind of distribution that is not
+    plain data parallelism.
+    """
+    # without a GPU, accelerate finds other processes only if `cpu` is set
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
-        AcceleratorState._reset_state()  # of a training before this one, in the same process
-    alone = GradientAccumulationPlugin(num_steps=1)  # whatever accelerate's environment says
+        AcceleratorState._reset_state()  # of an earlier training in this process
+    accumulation = GradientAccumulationPlugin(num_steps=1)  # overrides accelerate's environment
     try:
         accelerator = Accelerator(
-            mixed_precision=precision, cpu=cpu, gradient_accumulation_plugin=alone
+            mixed_precision=precision, cpu=cpu, gradient_accumulation_plugin=accumulation
         )
     except ValueError as error:
         raise UserError(
-            f"trainer.precision={precision} does not go on this machine ({error}): choose no or bf16"
+            f"trainer.precision={precision} is not supported on this machine ({error}): choose no or bf16"
         ) from error
-    if accelerator.distributed_type not in _KINDS:
+    if accelerator.distributed_type not in _SUPPORTED:
         raise UserError(
-            f"accelerate is set up for {accelerator.distributed_type.value}: a few million numbers are "
-            "trained here, launch plain processes (accelerate launch --multi_gpu)"
+            f"accelerate is configured for {accelerator.distributed_type.value}, which is not supported: "
+            "launch plain processes (accelerate launch --multi_gpu)"
         )
     return accelerator
 
 
 def train(
     objective: Objective,
-    source: Source,
+    source: BatchSource,
     settings: TrainerSettings,
     *,
     accelerator: Accelerator,
     snapshots: Snapshots,
     log_folder: Path,
     progress: Progress,
-    looks: Looks | None = None,
+    validation: Validation | None = None,
 ) -> TrainingLog:
-    """Train `objective` in place; afterwards its model holds the values that are kept.
+    """Train `objective` in place, from its newest snapshot if there is one; afterwards it has the kept values.
 
-    Raises UserError when the loss or gradient is no number more often than `skip_non_finite` allows,
-    and Interrupted after SIGTERM or SIGINT, with a snapshot written.
+    Raises UserError when the loss or gradient is not finite in more steps than `skip_non_finite` allows, and
+    Interrupted after SIGTERM or SIGINT, with a snapshot written.
     """
-    if settings.select == "best" and not (looks and looks.held_out):
+    if settings.select == "best" and not (validation and validation.held_out):
         raise UserError(
             "trainer.select=best needs held-out videos: set protocol.held_out and build the splits "
             "again, or trainer.select=last"
         )
-    run = _Run(objective, source, settings, Stepper(objective, settings, accelerator), snapshots)
-    run.go_on()
-    began = time.monotonic()
+    stepper = Stepper(objective, settings, accelerator)
+    run = _Run(objective, source, settings, stepper, snapshots, validation)
+    run.resume()
+    start = time.monotonic()
     with Interruption() as interruption:
-        run.steps(interruption, log_folder, progress, looks)
+        run.train_steps(interruption, log_folder, progress)
     log = run.finish()
-    log.seconds = time.monotonic() - began
+    log.seconds = time.monotonic() - start
     return log
 
 
 class _Run:
-    """A run under way: the stepper, and what is known beside its values."""
+    """A run in progress: the stepper, and the state beside its values."""
 
     def __init__(
         self,
         objective: Objective,
-        source: Source,
+        source: BatchSource,
         settings: TrainerSettings,
         stepper: Stepper,
         snapshots: Snapshots,
+        validation: Validation | None,
     ) -> None:
         self.objective, self.source, self.settings = objective, source, settings
-        self.stepper, self.snapshots = stepper, snapshots
+        self.stepper, self.snapshots, self.validation = stepper, snapshots, validation
         self.processes = stepper.processes
-        self.standing = Standing()
+        self.state = TrainState()
         self.best: list[torch.Tensor] | None = None
-        self.began_at = 0
+        self.first_step = 0
 
     # -- snapshots ----------------------------------------------------------------------------
 
-    def go_on(self) -> None:
-        """From the newest snapshot, which the first process reads for all."""
-        found = [self.snapshots.newest() if self.processes.main else None]
-        if self.processes.count > 1:
-            found = broadcast_object_list(found)
-        if found[0] is None:
+    def resume(self) -> None:
+        """Load the newest snapshot, if there is one; the first process reads it for all."""
+        snapshot = [self.snapshots.load_newest() if self.processes.is_main else None]
+        if self.processes.world_size > 1:
+            snapshot = broadcast_object_list(snapshot)
+        if snapshot[0] is None:
             return
-        self.standing, tensors = found[0]
-        self.began_at = self.standing.step
-        self.stepper.restore(tensors, self.standing.scaler)
+        self.state, tensors = snapshot[0]
+        self.first_step = self.state.step
+        self.stepper.load_state_dict(tensors, self.state.scaler)
         names = self.stepper.names
         if f"best/{names[0]}" in tensors:
             self.best = [tensors[f"best/{name}"].to(self.processes.device) for name in names]
 
     def save(self) -> None:
-        """A snapshot, by the first process."""
-        if not self.processes.main:
+        """Write a snapshot, in the first process."""
+        if not self.processes.is_main:
             return
-        tensors, self.standing.scaler = self.stepper.state()
+        tensors, self.state.scaler = self.stepper.state_dict()
         for name, value in zip(self.stepper.names, self.best or [], strict=False):
             tensors[f"best/{name}"] = value
-        self.snapshots.save(self.standing, tensors)
+        self.snapshots.save(self.state, tensors)
 
     # -- steps --------------------------------------------------------------------------------
 
-    def steps(
-        self, interruption: Interruption, log_folder: Path, progress: Progress, looks: Looks | None
+    def train_steps(
+        self, interruption: Interruption, log_folder: Path, progress: Progress
     ) -> None:
-        """All steps that are left."""
-        start, total = self.standing.step, self.settings.steps
-        if start == total:
+        """Do all remaining steps."""
+        first, total = self.state.step, self.settings.steps
+        if first == total:
             return
-        progress.begin_at(start)
-        batches = self.source.batches(start)
-        tensorboard = self.settings.tensorboard
-        with ExitStack() as opened:
+        progress.begin_at(first)
+        batches = self.source.batches(first)
+        with ExitStack() as stack:
             log: StepLog | None = None
-            if self.processes.main:
-                log = opened.enter_context(StepLog(log_folder, start, tensorboard=tensorboard))
-            for step in range(start, total):
-                asked = time.monotonic()
+            if self.processes.is_main:
+                tensorboard = self.settings.tensorboard
+                log = stack.enter_context(StepLog(log_folder, first, tensorboard=tensorboard))
+            for step in range(first, total):
+                start = time.monotonic()
                 batch = next(batches)
-                got = time.monotonic()
-                outcome = self.stepper.step(step, batch, interruption.requested)
-                self._check(step, outcome)
-                self._note(outcome)
-                seconds = {"data_s": got - asked, "step_s": time.monotonic() - got}
-                looked = self._look(looks)
+                loaded = time.monotonic()
+                result = self.stepper.step(step, batch, interruption.requested)
+                self._check(step, result)
+                self._record(result)
+                seconds = {"data_s": loaded - start, "step_s": time.monotonic() - loaded}
+                measures = self._evaluate()
                 if log is not None:
-                    log.write({"step": self.standing.step, **outcome.numbers, **seconds, **looked})
-                progress.advance(1, self._shown(outcome, sum(seconds.values())))
-                self._save_or_stop(outcome.stop, interruption)
+                    log.write({"step": self.state.step, **result.numbers, **seconds, **measures})
+                progress.advance(1, self._progress_text(result, sum(seconds.values())))
+                self._save_or_stop(result.stop, interruption)
 
-    def _check(self, step: int, outcome: Outcome) -> None:
-        if outcome.finite:
+    def _check(self, step: int, result: StepResult) -> None:
+        """Raise UserError if too many steps had a loss or gradient that is not finite."""
+        if result.finite:
             return
-        self.standing.skipped.append(step + 1)
-        if len(self.standing.skipped) > self.settings.skip_non_finite:
+        self.state.skipped.append(step + 1)
+        if len(self.state.skipped) > self.settings.skip_non_finite:
             videos = ", ".join(self.source.videos(step))
-            what = "loss" if not math.isfinite(outcome.numbers["loss"]) else "gradient"
+            what = "loss" if not math.isfinite(result.numbers["loss"]) else "gradient"
             raise UserError(
-                f"the {what} of step {step + 1} is no finite number. Videos of the batch: {videos}. "
-                f"Last good snapshot: {self.snapshots.last_good()}. Try a smaller trainer.lr or "
-                "trainer.precision=no, or leave out such steps: trainer.skip_non_finite=N"
+                f"the {what} of step {step + 1} is not finite. Videos of the batch: {videos}. "
+                f"Last good snapshot: {self.snapshots.newest_path()}. Try a smaller trainer.lr or "
+                "trainer.precision=no, or skip such steps: trainer.skip_non_finite=N"
             )
 
-    def _note(self, outcome: Outcome) -> None:
-        """Count the step; a row of the log every `log_every` steps."""
-        standing = self.standing
-        standing.step += 1
-        if outcome.finite:
-            standing.summed += 1
-            for name, value in outcome.terms.items():
-                standing.sums[name] = standing.sums.get(name, 0.0) + value
-        if standing.step % self.settings.log_every and standing.step != self.settings.steps:
+    def _record(self, result: StepResult) -> None:
+        """Count the step; add a row to the log every `log_every` steps."""
+        state = self.state
+        state.step += 1
+        if result.finite:
+            state.summed += 1
+            for name, value in result.terms.items():
+                state.sums[name] = state.sums.get(name, 0.0) + value
+        if state.step % self.settings.log_every and state.step != self.settings.steps:
             return
-        if standing.summed:
-            means = {k: round(total / standing.summed, 6) for k, total in standing.sums.items()}
-            standing.rows.append({"step": standing.step, **means, "lr": outcome.numbers["lr"]})
-        standing.sums, standing.summed = {}, 0
+        if state.summed:
+            means = {k: round(total / state.summed, 6) for k, total in state.sums.items()}
+            state.rows.append({"step": state.step, **means, "lr": result.numbers["lr"]})
+        state.sums, state.summed = {}, 0
 
-    def _look(self, looks: Looks | None) -> dict[str, float]:
-        """At held-out videos, every `evaluate_every` steps and after the last."""
-        standing, settings = self.standing, self.settings
-        due = not standing.step % settings.evaluate_every or standing.step == settings.steps
-        if looks is None or not due:
+    def _evaluate(self) -> dict[str, float]:
+        """Validate every `evaluate_every` steps and after the last; {} in other steps."""
+        state, settings = self.state, self.settings
+        due = not state.step % settings.evaluate_every or state.step == settings.steps
+        if self.validation is None or not due:
             return {}
-        kept = self.stepper.kept()
+        values = self.stepper.checkpoint_values()
         self.objective.eval()
-        with holding(self.stepper.parameters, kept):
-            found = {name: round(value, 6) for name, value in looks().items()}
+        with temporary_values(self.stepper.parameters, values):
+            measures = {k: round(value, 6) for k, value in self.validation.evaluate().items()}
         self.objective.train()
-        before = [one[HELD_OUT] for one in standing.looks if HELD_OUT in one]
-        standing.looks.append({"step": standing.step, **found})
-        better = HELD_OUT in found and found[HELD_OUT] > max(before, default=-math.inf)
+        before = [one[HELD_OUT] for one in state.evaluations if HELD_OUT in one]
+        state.evaluations.append({"step": state.step, **measures})
+        better = HELD_OUT in measures and measures[HELD_OUT] > max(before, default=-math.inf)
         if settings.select == "best" and better:
-            self.best = [value.clone() for value in kept]
-        return found
+            self.best = [value.clone() for value in values]
+        return measures
 
-    def _shown(self, outcome: Outcome, seconds: float) -> str:
-        """What stands beside the bar."""
-        parts = [f"{name} {value:.3f}" for name, value in outcome.terms.items()]
+    def _progress_text(self, result: StepResult, seconds: float) -> str:
+        """Text beside the progress bar."""
+        terms = " ".join(f"{name} {value:.3f}" for name, value in result.terms.items())
         rate = self.settings.batch_size / max(seconds, 1e-9)
         return (
-            f"{' '.join(parts)} lr {outcome.numbers['lr']:.1e} {rate:.0f} clips/s "
-            f"{outcome.numbers['memory_gb']:.1f} GB"
+            f"{terms} lr {result.numbers['lr']:.1e} {rate:.0f} clips/s "
+            f"{result.numbers['memory_gb']:.1f} GB"
         )
 
     def _save_or_stop(self, stop: bool, interruption: Interruption) -> None:
-        done = self.standing.step == self.settings.steps
+        """Write a snapshot if it is due; raise Interrupted if a process is to stop."""
+        done = self.state.step == self.settings.steps
         if stop and not done:
             self.save()
-            self.processes.wait()  # who ends first ends the others, and the first is still saving
+            self.processes.barrier()  # a process that ends stops the others, and the first may be saving
             number = interruption.number or 15
             raise Interrupted(
-                f"stopped by signal {number} after step {self.standing.step} of "
-                f"{self.settings.steps}, which is saved: run the same again to go on",
+                f"stopped by signal {number} after step {self.state.step} of "
+                f"{self.settings.steps}, which is saved: run the same again to resume",
                 number,
             )
-        if not self.standing.step % self.settings.save_every and not done:
+        if not self.state.step % self.settings.save_every and not done:
             self.save()
 
     def finish(self) -> TrainingLog:
-        """Give the model the values that are kept."""
-        standing, kept_step = self.standing, self.settings.steps
-        values = self.stepper.kept()
+        """Load the values that are kept into the model, and return the log."""
+        state, kept_step = self.state, self.settings.steps
+        values = self.stepper.checkpoint_values()
         if self.settings.select == "best" and self.best is not None:
             values = self.best
-            kept_step = int(max(standing.looks, key=lambda one: one.get(HELD_OUT, -1.0))["step"])
-        self.stepper.hold(values)
+            best = max(state.evaluations, key=lambda one: one.get(HELD_OUT, -1.0))
+            kept_step = int(best["step"])
+        load_values(self.stepper.parameters, values)
         self.objective.eval()
-        done = self.settings.steps - self.began_at
-        return TrainingLog(standing.rows, standing.looks, kept_step, standing.skipped, done)
+        done = self.settings.steps - self.first_step
+        return TrainingLog(state.rows, state.evaluations, kept_step, state.skipped, done)

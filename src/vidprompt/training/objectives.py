@@ -1,7 +1,7 @@
-"""Objectives: what is minimised. Each maps a batch to named loss terms and their weighted sum.
+"""Training objectives: a batch of videos and labels → named loss terms and their weighted sum.
 
-Several processes share a batch: each encodes its own videos, then all have the features of all
-(`gather`), and each computes the loss of the whole batch, in float32 whatever the videos are encoded in.
+With several processes each encodes its own part of the batch; `gather` then gives every process the features
+of all, and each computes the loss of the whole batch, in float32 whatever precision the encoder has.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from torch import nn
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
-from vidprompt.models.text.tower import text_ends
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
-Terms = dict[str, torch.Tensor]
-TEXTS_AT_ONCE = 64
+LossTerms = dict[str, torch.Tensor]
 
 
 def in_batch_kl(
@@ -31,12 +29,12 @@ def in_batch_kl(
     *,
     label_smoothing: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """EZ-CLIP's contrastive terms over the batch: KL video→text and KL text→video.
+    """EZ-CLIP's contrastive loss over the batch: KL video→text and KL text→video, two scalars.
 
-    video (B, E), text (B, E) of each sample's class; labels (B,), or (B, C) shares of each class of a
-    mixed sample, whose text is that of its largest share. Target rows are softmax(10·y), y_ij the share
-    of text j's class in video i (1 where labels agree); KL is summed and divided by B. Smoothing moves
-    that share of a target evenly over the batch.
+    video (B, E); text (B, E) of each sample's class; labels (B,), or (B, C) mixing weights, where the text is
+    of the class with the largest weight. Target rows are softmax(10·y), y_ij the weight of text j's class in
+    video i (1 where labels are equal); the KL divergence is summed and divided by B. `label_smoothing`
+    spreads that part of each target evenly over the batch.
     """
     similarity = logits(video, text, scale)
     if labels.ndim == 1:
@@ -55,15 +53,15 @@ def _kl(logits: torch.Tensor, same: torch.Tensor, smoothing: float) -> torch.Ten
 
 
 def motion_loss(frames: torch.Tensor) -> torch.Tensor:
-    """EZ-CLIP's motion loss (T2L: temporal feature diversity) on raw frame features (B, T, E).
+    """EZ-CLIP's motion loss (T2L: temporal feature diversity) of frame features (B, T, E), a scalar.
 
-    1 / (C + V + 1) with C the mean absolute central difference in time (ends replicated) and V the
-    mean over E of the unbiased variance over T.
+    1 / (C + V + 1) with C the mean absolute central difference in time (ends replicated) and V the mean
+    unbiased variance over T; features are not normalised.
     """
-    return 1 / (motion(frames).sum() + 1)
+    return 1 / (motion_statistics(frames).sum() + 1)
 
 
-def motion(frames: torch.Tensor) -> torch.Tensor:
+def motion_statistics(frames: torch.Tensor) -> torch.Tensor:
     """C and V of `motion_loss`, (2,)."""
     after = torch.cat([frames[:, 1:], frames[:, -1:]], 1)
     before = torch.cat([frames[:, :1], frames[:, :-1]], 1)
@@ -73,68 +71,70 @@ def motion(frames: torch.Tensor) -> torch.Tensor:
 
 
 def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
-    """Batch-hard triplet loss (Hermans et al., 2017) on L2-normalised features (B, E).
+    """Batch-hard triplet loss (Hermans et al., 2017) of features (B, E), normalised here, and labels (B,).
 
-    A sample is not its own positive: its distance to itself would be rounding, magnified by the root.
+    A sample is not its own positive: that distance is rounding, magnified by the square root.
     """
     unit = F.normalize(features, dim=-1)
     distance = (2 - 2 * unit @ unit.T).clamp_min(1e-8).sqrt()
     same = labels[:, None] == labels[None]
-    itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    hardest_positive = distance.masked_fill(~same | itself, 0).amax(1)
+    diagonal = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    hardest_positive = distance.masked_fill(~same | diagonal, 0).amax(1)
     hardest_negative = distance.masked_fill(same, float("inf")).amin(1)
     return F.relu(hardest_positive - hardest_negative + margin).mean()
 
 
 class Objective(nn.Module):
-    """A model with its loss: forward(video, labels) → terms, with "loss" the sum to minimise.
+    """A model with its loss: forward(video, labels) → loss terms, of which "loss" is minimised.
 
-    `video` (B, T, 3, H, W) and `labels` (B,) are this process's share of the batch, the terms the whole
-    batch's. `gather` gives the rows of all processes, with gradient; `generator` makes the draws that
-    must be the same in all of them (None: torch's own).
+    `video` (B, T, 3, H, W) and `labels` (B,) are this process's part of the batch; the terms are of the whole
+    batch. `gather` returns the rows of all processes, with gradient; `generator` makes the random numbers
+    that must be equal in all processes (None: torch's default).
     """
 
     def __init__(self, model: VideoCLIP, class_names: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self.class_names = list(class_names)
-        self.gather: Callable[[torch.Tensor], torch.Tensor] = _alone
+        self.gather: Callable[[torch.Tensor], torch.Tensor] = _one_process
         self.generator: torch.Generator | None = None
 
-    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> Terms:
+    def forward(self, video: torch.Tensor, labels: torch.Tensor) -> LossTerms:
         video, labels = self.prepare(video, labels)
         return self.loss_terms(*self.model.encode_video(video), labels)
 
     def prepare(
         self, video: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is encoded of a share, and the labels of that."""
+        """The videos to encode and their labels, from this process's part of the batch."""
         return video, labels
 
     def loss_terms(
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
-    ) -> Terms:
-        """Terms of the whole batch from this process's frame features (B, T, E) and video features (B, E)."""
+    ) -> LossTerms:
+        """Loss terms of the whole batch from this process's frame (B, T, E) and video features (B, E)."""
         raise NotImplementedError
 
 
-def _alone(rows: torch.Tensor) -> torch.Tensor:
+def _one_process(rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.autocast:
-    """Similarities are multiplied by up to 100: half precision would be off by tenths of a logit."""
+    """Disable autocast: similarities times 100 would be off by tenths of a logit in half precision."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-class Recognition(Objective):
-    """What the objectives over classes share; any of them goes with any model.
+class ClassificationObjective(Objective):
+    """Base of the objectives over classes; each works with any model.
 
     Args:
-        motion_weight: of the motion loss (EZ-CLIP: 1; Vita-CLIP has none).
-        label_smoothing: share of a target that is spread over the others; 0 = off, as released.
-        mixup: α of Beta(α, α), the share of a second video mixed into each in training (Zhang et al.,
-            2018); 0 = off, as released.
+        motion_weight: weight of the motion loss (EZ-CLIP: 1; Vita-CLIP has none).
+        label_smoothing: in [0, 1); 0 = off, as released.
+        mixup: α of Beta(α, α), the mixing weight of two videos (mixup, Zhang et al., 2018); 0 = off, as
+            released.
+
+    Raises UserError for a value out of range, or a motion loss of a single frame.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class Recognition(Objective):
         super().__init__(model, class_names)
         if not 0 <= label_smoothing < 1 or mixup < 0:
             raise UserError(
-                f"label_smoothing is {label_smoothing} and mixup {mixup}: the first is a share below 1, "
-                "the second an α of at least 0"
+                f"label_smoothing is {label_smoothing} and mixup {mixup}: label_smoothing is from 0 to "
+                "below 1, and mixup at least 0"
             )
         if motion_weight and model.num_frames < 2:
             raise UserError("the motion loss needs at least 2 frames: set motion_weight to 0")
@@ -159,45 +159,46 @@ class Recognition(Objective):
         self.motion_weight = motion_weight
         self.label_smoothing = label_smoothing
         self.mixup = mixup
-        self._fixed: torch.Tensor | None = None
+        self._fixed_text: torch.Tensor | None = None
+        self._tokens: torch.Tensor | None = None
 
     def prepare(
         self, video: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.mixup and self.training:
-            return mix_videos(video, labels, len(self.class_names), self.mixup)
+            return mixup(video, labels, len(self.class_names), self.mixup)
         return video, labels
 
     def loss_terms(
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
-    ) -> Terms:
+    ) -> LossTerms:
         terms = self.class_terms(self.gather(features.float()), self.gather(labels))
         terms["loss"] = torch.stack(list(terms.values())).mean()
         if self.motion_weight:
             with _full_precision(frames):
-                # shares are of one size: the mean over shares is the mean over videos
-                moved = self.gather(motion(frames.float())[None]).mean(0)
-                terms["motion"] = 1 / (moved.sum() + 1)
+                # all processes have as many videos: the mean over processes is the mean over videos
+                statistics = self.gather(motion_statistics(frames.float())[None]).mean(0)
+                terms["motion"] = 1 / (statistics.sum() + 1)
             terms["loss"] = terms["loss"] + self.motion_weight * terms["motion"]
         return terms
 
-    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
-        """Terms of video features (B, E); their mean is minimised. labels (B,) or shares (B, C)."""
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        """Terms of video features (B, E) and labels (B,) or mixing weights (B, C); their mean is minimised."""
         raise NotImplementedError
 
     def fixed_text(self) -> torch.Tensor | None:
-        """Text features (C, P, E) when nothing in training changes them: encoded once."""
-        if self.model.text_is_fixed and self._fixed is None:
+        """Text features (C, P, E), encoded once; None if training changes them."""
+        if self.model.text_is_fixed and self._fixed_text is None:
             with torch.no_grad():
-                self._fixed = self.model.encode_classes(self.class_names, self.prompts)
-        return self._fixed
+                self._fixed_text = self.model.encode_classes(self.class_names, self.prompts)
+        return self._fixed_text
 
 
-class ContrastiveMotion(Recognition):
-    """EZ-CLIP: in-batch KL + motion loss; one prompt of its class a sample, drawn each step."""
+class ContrastiveMotion(ClassificationObjective):
+    """EZ-CLIP: `in_batch_kl` and motion loss; each step draws one prompt a sample."""
 
-    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
-        text = self.text_of(labels if labels.ndim == 1 else labels.argmax(1)).float()
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        text = self.sample_text(labels if labels.ndim == 1 else labels.argmax(1)).float()
         with _full_precision(text):
             to_text, to_video = in_batch_kl(
                 features,
@@ -208,38 +209,31 @@ class ContrastiveMotion(Recognition):
             )
         return {"video_to_text": to_text, "text_to_video": to_video}
 
-    def text_of(self, labels: torch.Tensor) -> torch.Tensor:
-        """One text feature a sample (B, E); a text that several share is encoded once."""
-        if self.model.context is not None and self.model.context.knows(self.class_names):
-            classes, back = torch.unique(labels, return_inverse=True)
+    def sample_text(self, labels: torch.Tensor) -> torch.Tensor:
+        """One text feature a sample: labels (B,) → (B, E). Samples of one text share its encoding."""
+        if self.model.context is not None and self.model.context.covers(self.class_names):
+            classes, inverse = torch.unique(labels, return_inverse=True)
             names = [self.class_names[i] for i in classes.tolist()]
-            return self.model.encode_classes(names)[:, 0][back]
-        drawn = torch.randint(self.prompts.per_class, labels.shape, generator=self.generator)
-        choice = drawn.to(labels.device)
+            return self.model.encode_classes(names)[:, 0][inverse]
+        prompts = self.prompts.per_class
+        drawn = torch.randint(prompts, labels.shape, generator=self.generator).to(labels.device)
         fixed = self.fixed_text()
         if fixed is not None:
-            return fixed[labels, choice]
-        if not hasattr(self, "_tokens"):
-            self._tokens = tokenize(
-                self.model.backbone.tokenizer, self.prompts.of(self.class_names)
-            )
-        pair, back = torch.unique(labels * self.prompts.per_class + choice, return_inverse=True)
-        tokens = self._tokens[pair.cpu()]
-        ends = text_ends(tokens)
-        tokens = tokens[:, : int(ends.max()) + 1].to(labels.device)
-        embed = self.model.clip.token_embedding
-        return self.model.encode_in_chunks(lambda rows: embed(tokens[rows]), ends, TEXTS_AT_ONCE)[
-            back
-        ]
+            return fixed[labels, drawn]
+        if self._tokens is None:
+            texts = self.prompts.texts(self.class_names)
+            self._tokens = tokenize(self.model.backbone.tokenizer, texts)
+        rows, inverse = torch.unique(labels * prompts + drawn, return_inverse=True)
+        return self.model.encode_tokens(self._tokens[rows.cpu()])[inverse]
 
 
-class CrossEntropy(Recognition):
-    """Vita-CLIP: cross-entropy against all training classes.
+class CrossEntropy(ClassificationObjective):
+    """Vita-CLIP: cross-entropy over all training classes.
 
-    A class's text feature is the mean of its prompts' normalised ones.
+    The text feature of a class is the mean of the normalised features of its prompts.
     """
 
-    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> Terms:
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
         text = self.fixed_text()
         if text is None:
             text = self.model.encode_classes(self.class_names, self.prompts)
@@ -249,24 +243,33 @@ class CrossEntropy(Recognition):
         return {"cross_entropy": entropy}
 
 
-def mix_videos(
+def mixup(
     video: torch.Tensor, labels: torch.Tensor, classes: int, alpha: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each video mixed with another of the batch by a share of Beta(α, α): videos, shares (B, C)."""
+    """Mix each video (B, …) with another of the batch, with weights of Beta(α, α).
+
+    Returns the mixed videos and the weight of each class in them, (B, C).
+    """
     shape = torch.full((2, len(labels)), alpha)
     first, second = torch._standard_gamma(shape)
-    share = (first / (first + second).clamp_min(1e-12)).to(video)
+    weight = (first / (first + second).clamp_min(1e-12)).to(video)
     other = torch.randperm(len(labels), device=labels.device)
-    weight = share.reshape(-1, *(1,) * (video.ndim - 1))
-    hard = F.one_hot(labels, classes).to(video.dtype)
-    shares = share[:, None] * hard + (1 - share[:, None]) * hard[other]
-    return weight * video + (1 - weight) * video[other], shares
+    one_hot = F.one_hot(labels, classes).to(video.dtype)
+    targets = weight[:, None] * one_hot + (1 - weight[:, None]) * one_hot[other]
+    weight = weight.reshape(-1, *(1,) * (video.ndim - 1))
+    return weight * video + (1 - weight) * video[other], targets
 
 
-class Identity(Objective):
-    """Re-identification: persons are classes with a learned context each, plus batch-hard triplet.
+class ReIdentification(Objective):
+    """Re-identification: cross-entropy over persons with a learned context each, plus triplet loss.
 
-    The contexts serve training alone (the persons at test are others); they are no part of the model.
+    The contexts are not part of the model: the persons of the test are others.
+
+    Args:
+        class_names: ids of the training persons.
+        context_length: M vectors a person.
+        margin: of `batch_hard_triplet`.
+        triplet_weight: weight of the triplet loss; the cross-entropy has weight 1.
     """
 
     def __init__(
@@ -281,14 +284,14 @@ class Identity(Objective):
         super().__init__(model, class_names)
         self.margin, self.triplet_weight = margin, triplet_weight
         names = [f"person {name}" for name in class_names]
-        self.persons = LearnedContext(names, context_length, model.text_width)
+        self.persons = LearnedContext(model.backbone, names, context_length)
 
     def loss_terms(
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
-    ) -> Terms:
+    ) -> LossTerms:
         del frames
         features, labels = self.gather(features.float()), self.gather(labels)
-        text = self.persons.features(self.model)
+        text = self.model.encode_in_chunks(*self.persons.prompts())
         with _full_precision(text):
             entropy = F.cross_entropy(logits(features, text, self.model.logit_scale), labels)
             triplet = batch_hard_triplet(features, labels, self.margin)
@@ -299,7 +302,7 @@ class Identity(Objective):
         }
 
 
-OBJECTIVES: dict[str, type[Recognition]] = {
+OBJECTIVES: dict[str, type[ClassificationObjective]] = {
     "contrastive_motion": ContrastiveMotion,
     "cross_entropy": CrossEntropy,
 }
@@ -311,8 +314,8 @@ def create_objective(
     class_names: Sequence[str],
     prompts: PromptSet,
     options: dict[str, float],
-) -> Recognition:
-    """An objective by name. Raises UserError for an unknown name or option."""
+) -> ClassificationObjective:
+    """Create an objective by its name in OBJECTIVES. Raises UserError for an unknown name or option."""
     check_choice("objective", name, OBJECTIVES)
     try:
         return OBJECTIVES[name](model, class_names, prompts, **options)

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate: AdamW by kind of parameter, a rate that is a function of the step."""
+"""AdamW with a learning rate and weight decay for each kind of parameter, and the rate's schedule."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from vidprompt.training.settings import TrainerSettings
 KINDS = ("weights", "biases", "norms", "prompts", "context", "scale")
 
 
-def kind_of(module: nn.Module, name: str) -> str:
-    """What a parameter is.
+def parameter_kind(module: nn.Module, name: str) -> str:
+    """The kind (one of KINDS) of parameter `name` of `module`.
 
-    "context": learned vectors of texts; "scale": a single number (the logit scale); "norms": of layer
-    norms; "biases"; "weights": matrices of layers; "prompts": everything else, which is no layer's
-    (visual prompts, embeddings of time).
+    "context": learned text vectors; "scale": a scalar (the logit scale); "norms": of layer norms; "biases"
+    and "weights" of other layers; "prompts": parameters of no layer (visual prompts, embeddings of time).
     """
     owner = module.get_submodule(name.rpartition(".")[0])
     parameter = module.get_parameter(name)
@@ -34,8 +33,8 @@ def kind_of(module: nn.Module, name: str) -> str:
     return "weights" if name.endswith("weight") else "prompts"
 
 
-def part_of(name: str) -> str:
-    """The model's part that a parameter of an objective is in: `model.vision_adapters.0…` → it."""
+def submodule_of(name: str) -> str:
+    """Top-level module of a parameter of an objective: `model.vision_adapters.0.up.bias` → `vision_adapters`."""
     return name.removeprefix("model.").partition(".")[0]
 
 
@@ -48,22 +47,25 @@ def build_optimizer(
     lr_scale: Mapping[str, float] | None = None,
     no_decay: Sequence[str] = ("biases", "norms", "prompts", "context", "scale"),
 ) -> torch.optim.AdamW:
-    """AdamW over what is trained, a group for each learning rate and decay.
+    """AdamW over the parameters that require gradients, a group for each learning rate and decay.
 
-    `lr_scale`: factors of `lr` by kind (`kind_of`) or by part of the model, which comes first.
-    `no_decay`: kinds and parts without weight decay. Each group keeps its rate as `base_lr`. Raises
-    UserError for a name that is neither a kind nor a part, or where nothing is trained.
+    Args:
+        lr_scale: factors of `lr` by kind (`parameter_kind`) or by top-level module, which takes precedence.
+        no_decay: kinds and modules without weight decay.
+
+    Each group has its unscheduled rate as `base_lr`. Raises UserError for a name that is neither a kind nor a
+    module, or if nothing is trained.
     """
     scales = dict(lr_scale or {})
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if not named:
         raise UserError("nothing is trained: the method has no parameters of its own")
-    _check_names([*scales, *no_decay], {part_of(name) for name, _ in named})
+    _check_names([*scales, *no_decay], {submodule_of(name) for name, _ in named})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
-        part, kind = part_of(name), kind_of(module, name)
-        rate = lr * scales.get(part, scales.get(kind, 1.0))
-        decay = 0.0 if {part, kind} & set(no_decay) else weight_decay
+        submodule, kind = submodule_of(name), parameter_kind(module, name)
+        rate = lr * scales.get(submodule, scales.get(kind, 1.0))
+        decay = 0.0 if {submodule, kind} & set(no_decay) else weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -75,19 +77,19 @@ def build_optimizer(
     )
 
 
-def _check_names(names: Iterable[str], parts: set[str]) -> None:
+def _check_names(names: Iterable[str], submodules: set[str]) -> None:
     for name in names:
-        if name not in KINDS and name not in parts:
+        if name not in KINDS and name not in submodules:
             raise UserError(
                 f"trainer.lr_scale and no_decay: {name!r} is no kind of parameter "
-                f"({', '.join(KINDS)}) and no part of this model ({', '.join(sorted(parts))})"
+                f"({', '.join(KINDS)}) and no part of this model ({', '.join(sorted(submodules))})"
             )
 
 
-def rate_factor(settings: TrainerSettings, step: int) -> float:
-    """Factor of the learning rates in step 0 … steps - 1: linear warm-up, then the schedule.
+def lr_factor(settings: TrainerSettings, step: int) -> float:
+    """Factor of the learning rates in step 0 … steps - 1, in [0, 1]: linear warm-up, then the schedule.
 
-    cosine: half a cosine to zero. multistep: × gamma at each milestone. constant: 1.
+    cosine: half a cosine to zero. multistep: multiplied by gamma at each milestone. constant: 1.
     """
     if step < settings.warmup:
         return (step + 1) / settings.warmup
@@ -99,7 +101,7 @@ def rate_factor(settings: TrainerSettings, step: int) -> float:
     return 1.0
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Give every group its rate for the step."""
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set the learning rate of every group to `factor` times its `base_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -1,8 +1,8 @@
-"""Several processes as one: the loss is the whole batch's, and so is the gradient.
+"""Data-parallel training: gather features and average gradients over the processes.
 
-What is trained is a few million numbers, so one sum over the processes a step carries all gradients;
-torch's DistributedDataParallel would hook into every parameter to overlap that with the backward
-pass, and would allow one forward a step only (micro-batches take two).
+The trained parameters are a few million numbers, so one all-reduce a step is enough. Torch's
+DistributedDataParallel would hook into every parameter to overlap that with the backward pass, and would allow
+only one forward pass a step (micro-batches take two).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vidprompt.system.errors import UserError
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows, in their order; the gradient of each row goes back to where it is from."""
+    """all_gather with gradient: rows of all processes by rank; each gets the gradient of its own."""
 
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
@@ -30,81 +30,80 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
-        # every process has the whole loss: the sum is `world` times the gradient, and `mean_gradients`
-        # divides by that
-        whole = gradients[0].contiguous()
-        dist.all_reduce(whole)
+        # every process computes the whole loss, so the sum is world_size times the gradient;
+        # `all_reduce_gradients` divides by that
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
         first = dist.get_rank() * ctx.count
-        return whole[first : first + ctx.count]
+        return gradient[first : first + ctx.count]
 
 
 class Processes:
-    """This process among those that train together; one alone where nothing launched more."""
+    """Rank and collective operations of this process; without a launcher there is one process."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.rank = int(accelerator.process_index)
-        self.count = int(accelerator.num_processes)
+        self.world_size = int(accelerator.num_processes)
         self.device = accelerator.device
 
     @property
-    def main(self) -> bool:
+    def is_main(self) -> bool:
+        """True in the first process, which writes files and messages."""
         return self.rank == 0
 
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, …) of this process → (processes · n, …) of all, in their order, with gradient."""
-        if self.count == 1:
+        """Rows (n, …) of this process → (world_size · n, …) of all, by rank, with gradient."""
+        if self.world_size == 1:
             return rows
         return _Gather.apply(rows)
 
-    def share(self, size: int) -> slice:
-        """Which of `size` samples this process takes. Raises UserError where shares differ."""
-        if size % self.count:
+    def local_slice(self, size: int) -> slice:
+        """This process's part of a batch of `size`. Raises UserError if it does not divide evenly."""
+        if size % self.world_size:
             raise UserError(
-                f"a batch of {size} cannot be shared evenly by {self.count} processes: choose a "
+                f"a batch of {size} cannot be shared evenly by {self.world_size} processes: choose a "
                 "trainer.batch_size (or people × tracklets) that they divide"
             )
-        each = size // self.count
-        return slice(self.rank * each, (self.rank + 1) * each)
+        local = size // self.world_size
+        return slice(self.rank * local, (self.rank + 1) * local)
 
-    def mean_gradients(self, parameters: Sequence[nn.Parameter], stop: bool) -> bool:
-        """Replace all gradients by their mean over the processes; does any of them want to stop?"""
-        if self.count == 1:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], stop: bool) -> bool:
+        """Average the gradients over the processes; returns True if `stop` is True in any of them."""
+        if self.world_size == 1:
             return stop
-        parts = [
+        gradients = [
             (torch.zeros_like(p) if p.grad is None else p.grad).flatten().float()
             for p in parameters
         ]
         flag = torch.tensor([float(stop)], device=self.device)
-        flat = torch.cat([*parts, flag])
+        flat = torch.cat([*gradients, flag])
         dist.all_reduce(flat)
-        flat[:-1] /= self.count
-        begin = 0
-        for parameter in parameters:
-            end = begin + parameter.numel()
-            parameter.grad = flat[begin:end].view_as(parameter).to(parameter.dtype)
-            begin = end
+        flat[:-1] /= self.world_size
+        sizes = [parameter.numel() for parameter in parameters]
+        for parameter, gradient in zip(parameters, flat[:-1].split(sizes), strict=True):
+            parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         return bool(flat[-1] > 0)
 
-    def start_alike(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Every process begins with the first one's values."""
-        if self.count > 1:
+    def broadcast_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Copy the first process's values into the parameters of all."""
+        if self.world_size > 1:
             for parameter in parameters:
                 dist.broadcast(parameter.data, 0)
 
-    def agree(self, value: Any, what: str) -> None:
-        """Raises UserError in all processes where `value` differs among them."""
-        if self.count == 1:
+    def assert_equal_across_ranks(self, value: Any, what: str) -> None:
+        """Raise UserError in all processes if `value` is not the same in all; `what` names it."""
+        if self.world_size == 1:
             return
-        values: list[Any] = [None] * self.count
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
-        other = [str(rank) for rank, one in enumerate(values) if one != values[0]]
-        if other:
+        different = [str(rank) for rank, other in enumerate(values) if other != values[0]]
+        if different:
             raise UserError(
-                f"processes do not have the same {what} (another in process {', '.join(other)} than in "
-                "the first): every machine needs the same code, parameters, splits and frame cache"
+                f"processes do not have the same {what} (process {', '.join(different)} differs from the "
+                "first): every machine needs the same code, parameters, splits and frame cache"
             )
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.count > 1:
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
             dist.barrier()

@@ -1,8 +1,8 @@
-"""Where a training stands, on disk: a run that was killed goes on from there, byte for byte.
+"""Training snapshots: files from which an interrupted run is resumed with identical results.
 
-Batches and random numbers are functions of the step, so a snapshot is the step, what is trained, the
-optimiser's moments and what was logged. Each is a safetensors file and a JSON file that names its
-SHA-256 and is written last; without it, or with another hash, there is no snapshot.
+Batches and random numbers are functions of the step, so a snapshot has the step, the trained values, the
+optimiser's moments and the log. It is a safetensors file and a JSON file that is written last and has the
+SHA-256 of the first; without it, or with another hash, the snapshot is not valid.
 """
 
 from __future__ import annotations
@@ -21,118 +21,138 @@ from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import UserError
 
-KEPT = 2  # newest snapshots
-ASIDE = "other"  # folder of those of other settings: looked at, once they are this run's again
+MAX_SNAPSHOTS = 2  # older ones are removed
+SET_ASIDE = "other"  # subfolder for the snapshots of a run with another fingerprint
 
 
 @dataclass
-class Standing:
-    """What is known after a step beside tensors: log rows, sums since the last, what was best."""
+class TrainState:
+    """State of a run after a step, without tensors."""
 
-    step: int = 0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    summed: int = 0
-    skipped: list[int] = field(default_factory=list)
-    looks: list[dict[str, float]] = field(default_factory=list)  # at held-out (and test) videos
-    scaler: dict[str, float] = field(default_factory=dict)
+    step: int = 0  # steps done
+    rows: list[dict[str, float]] = field(default_factory=list)  # of the log
+    sums: dict[str, float] = field(default_factory=dict)  # of loss terms since the last row
+    summed: int = 0  # steps in `sums`
+    skipped: list[int] = field(default_factory=list)  # steps with a non-finite loss or gradient
+    evaluations: list[dict[str, float]] = field(default_factory=list)  # step and measures of each
+    scaler: dict[str, float] = field(default_factory=dict)  # state of the loss scaler
 
 
 class Snapshots:
     """The snapshots of one run, in a folder.
 
-    `about` says what the run is (configuration, data, code): snapshots of another are set aside, in
-    `other/`, and gone on from when that one is run again. `say` is told what a user should know.
+    Args:
+        folder: of the run.
+        fingerprint: JSON of everything that the run's numbers follow from (configuration, data, code). The
+            snapshots of another fingerprint are moved to a subfolder and used when that one is run again.
+        notify: called with messages for the user.
     """
 
     def __init__(
-        self, folder: Path, about: Mapping[str, Any], say: Callable[[str], object]
+        self, folder: Path, fingerprint: Mapping[str, Any], notify: Callable[[str], object]
     ) -> None:
-        self.folder, self.about, self.say = folder, dict(about), say
+        self.folder, self.fingerprint, self.notify = folder, dict(fingerprint), notify
 
-    def save(self, standing: Standing, tensors: Mapping[str, torch.Tensor]) -> Path:
-        """Write a snapshot, then remove all but the newest two."""
-        weights = self.folder / f"step-{standing.step:09d}.safetensors"
+    def save(self, state: TrainState, tensors: Mapping[str, torch.Tensor]) -> Path:
+        """Write a snapshot and remove old ones. Raises UserError when it cannot be written."""
+        weights = self.folder / f"step-{state.step:09d}.safetensors"
         try:
             with replacing(weights) as temporary:
                 save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-            head = {"about": self.about, "sha256": sha256(weights), "standing": asdict(standing)}
-            write_json(weights.with_suffix(".json"), head)
+            header = {
+                "fingerprint": self.fingerprint,
+                "sha256": sha256(weights),
+                "state": asdict(state),
+            }
+            write_json(weights.with_suffix(".json"), header)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{weights} cannot be written ({error}). Last good snapshot: {self.last_good()}: make "
+                f"{weights} cannot be written ({error}). Last good snapshot: {self.newest_path()}: make "
                 "room and run the same again"
             ) from error
-        for old in _heads(self.folder)[KEPT:]:
+        for old in _headers(self.folder)[MAX_SNAPSHOTS:]:
             old.unlink()
             old.with_suffix(".safetensors").unlink(missing_ok=True)
         return weights
 
-    def newest(self) -> tuple[Standing, dict[str, torch.Tensor]] | None:
-        """The newest whole snapshot of this run; one that is damaged gives way to the one before."""
-        for left in self.folder.glob(".step-*.part"):  # of a kill in the middle of writing
-            left.unlink()
-        for path in _heads(self.folder) + _heads(self.folder / ASIDE):
-            weights = path.with_suffix(".safetensors")
+    def load_newest(self) -> tuple[TrainState, dict[str, torch.Tensor]] | None:
+        """State and tensors of this run's newest valid snapshot; None without one.
+
+        A damaged snapshot is skipped with a message. Without a snapshot of this run, those of another run are
+        moved to the subfolder, replacing what is there.
+        """
+        for partial in self.folder.glob(".step-*.part"):  # of a process killed while writing
+            partial.unlink()
+        for header in _headers(self.folder) + _headers(self.folder / SET_ASIDE):
+            weights = header.with_suffix(".safetensors")
             try:
-                head = json.loads(path.read_text("utf-8"))
-                if head["about"] != self.about:
+                content = json.loads(header.read_text("utf-8"))
+                if _fingerprint(content) != self.fingerprint:
                     continue
-                if head["sha256"] != sha256(weights):
+                if content["sha256"] != sha256(weights):
                     raise ValueError("its content is not what was written")
-                standing, tensors = Standing(**head["standing"]), load_file(weights)
+                state, tensors = TrainState(**content["state"]), load_file(weights)
             except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-                self.say(f"{weights} is damaged ({error}): the snapshot before it is taken")
+                self.notify(f"{weights} is damaged ({error}): the snapshot before it is used")
                 continue
-            self.say(f"going on after step {standing.step} ({weights})")
-            if path.parent != self.folder:
-                self._exchange()
-            return standing, tensors
-        self._begin_anew()
+            self.notify(f"resuming after step {state.step} ({weights})")
+            if header.parent != self.folder:
+                self._swap_with_set_aside()
+            return state, tensors
+        self._set_aside()
         return None
 
-    def _begin_anew(self) -> None:
-        """Keep what another run has saved, in place of what was set aside before."""
-        heads = _heads(self.folder)
-        other = [name for head in heads[:1] for name in _differences(_about(head), self.about)]
-        if other:
-            self.say(
-                f"{heads[0].with_suffix('.safetensors')} is of another run ({', '.join(other[:5])} "
-                f"changed): training begins anew, and that is kept in {self.folder / ASIDE}"
+    def _set_aside(self) -> None:
+        """Move another run's snapshots to the subfolder, in place of those that are there."""
+        headers = _headers(self.folder)
+        changed = [
+            key
+            for header in headers[:1]
+            for key in _differences(_read_fingerprint(header), self.fingerprint)
+        ]
+        if changed:
+            self.notify(
+                f"{headers[0].with_suffix('.safetensors')} is of another run ({', '.join(changed[:5])} "
+                f"changed): training starts from the beginning, and it is kept in "
+                f"{self.folder / SET_ASIDE}"
             )
-            self._exchange()
+            self._swap_with_set_aside()
         _remove(self.folder)
 
-    def _exchange(self) -> None:
-        """What was set aside for what is here."""
-        aside, between = self.folder / ASIDE, self.folder / "between"
-        for start, end in ((self.folder, between), (aside, self.folder), (between, aside)):
-            end.mkdir(exist_ok=True)
-            for head in _heads(start):
-                for path in (head.with_suffix(".safetensors"), head):
+    def _swap_with_set_aside(self) -> None:
+        """Exchange the snapshots in the folder and in its subfolder."""
+        aside, between = self.folder / SET_ASIDE, self.folder / "between"
+        for source, target in ((self.folder, between), (aside, self.folder), (between, aside)):
+            target.mkdir(exist_ok=True)
+            for header in _headers(source):
+                for path in (header.with_suffix(".safetensors"), header):
                     if path.is_file():
-                        path.replace(end / path.name)
+                        path.replace(target / path.name)
         between.rmdir()
 
-    def last_good(self) -> str:
-        """For a message: where the newest snapshot lies."""
-        heads = _heads(self.folder)
-        return str(heads[0].with_suffix(".safetensors")) if heads else "none was written yet"
+    def newest_path(self) -> str:
+        """Path of the newest snapshot, for messages."""
+        headers = _headers(self.folder)
+        return str(headers[0].with_suffix(".safetensors")) if headers else "none was written yet"
 
     def clear(self) -> None:
-        """Remove this run's: it is finished."""
+        """Remove the run's snapshots: it is finished."""
         _remove(self.folder)
 
 
-def _about(head: Path) -> Any:
+def _fingerprint(header: Any) -> Any:
+    return header["fingerprint"] if "fingerprint" in header else header["about"]  # older releases
+
+
+def _read_fingerprint(header: Path) -> Any:
     try:
-        return json.loads(head.read_text("utf-8"))["about"]
+        return _fingerprint(json.loads(header.read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _heads(folder: Path) -> list[Path]:
-    """JSON files, the newest first."""
+def _headers(folder: Path) -> list[Path]:
+    """The snapshots' JSON files, newest first."""
     return sorted(folder.glob("step-*.json"), reverse=True)
 
 
@@ -142,19 +162,19 @@ def _remove(folder: Path) -> None:
             path.unlink()
 
 
-def _differences(old: Any, new: Any, inside: str = "") -> list[str]:
-    """Dotted names of what differs between two values of JSON."""
+def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted keys at which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             name
             for key in sorted({*old, *new})
-            for name in _differences(old.get(key), new.get(key), f"{inside}{key}.")
+            for name in _differences(old.get(key), new.get(key), f"{prefix}{key}.")
         ]
-    return [] if old == new else [inside.rstrip(".")]
+    return [] if old == new else [prefix.rstrip(".")]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimiser's state as named tensors."""
+    """The state of an optimiser as named tensors."""
     return {
         f"optimizer/{index}/{name}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
@@ -165,7 +185,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Undo `optimizer_tensors`."""
+    """Load the state that `optimizer_tensors` returned; other tensors are ignored."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):

@@ -1,4 +1,4 @@
-"""One optimiser step: forward, backward, gradients of all processes, AdamW."""
+"""One optimiser step: forward, backward, average of the gradients over the processes, AdamW."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ import torch
 from accelerate import Accelerator
 
 from vidprompt.data.clips.reading import normalise
-from vidprompt.training.averaging import RunningMean, mixed_with_start
-from vidprompt.training.objectives import Objective, Terms
-from vidprompt.training.optimizer import build_optimizer, rate_factor, set_rates
+from vidprompt.training.averaging import ExponentialMovingAverage, load_values, wise_ft
+from vidprompt.training.objectives import LossTerms, Objective
+from vidprompt.training.optimizer import build_optimizer, lr_factor, set_lr
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import optimizer_tensors, restore_optimizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-ALL = -1  # in a step's seed: what all processes draw alike
+ALL_RANKS = -1  # rank in the seed of random numbers that are equal in all processes
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a step gave. `numbers` are the terms, "lr", "gradient" (its norm before clipping) and
-    "memory_gb" (the most that was held: of the GPU, or of this process)."""
+class StepResult:
+    """Result of a step.
+
+    `numbers`, for the log, are the loss terms, "lr", "gradient" (the norm before clipping) and "memory_gb"
+    (peak memory of the GPU, or of this process); `finite` is False for a step that changed nothing because
+    its loss or gradient is not finite; `stop` is True if any process asked to stop.
+    """
 
     terms: dict[str, float]
     numbers: dict[str, float]
@@ -35,7 +39,7 @@ class Outcome:
 
 
 class Stepper:
-    """What is trained, and how a step changes it."""
+    """An objective with its optimiser and averages, and the computation of a step."""
 
     def __init__(
         self, objective: Objective, settings: TrainerSettings, accelerator: Accelerator
@@ -57,129 +61,127 @@ class Stepper:
             )
         )
         self.names, self.parameters = [name for name, _ in named], [p for _, p in named]
-        self.processes.start_alike(self.parameters)
-        self.start = [p.detach().clone() for p in self.parameters] if settings.wise_ft < 1 else []
-        self.mean = RunningMean(self.parameters, settings.ema) if settings.ema else None
+        self.processes.broadcast_parameters(self.parameters)
+        self.initial = [p.detach().clone() for p in self.parameters] if settings.wise_ft < 1 else []
+        self.ema = (
+            ExponentialMovingAverage(self.parameters, settings.ema) if settings.ema else None
+        )
 
     # -- a step -------------------------------------------------------------------------------
 
-    def step(self, step: int, batch: Batch, stop: bool) -> Outcome:
-        """Step number `step` (0 …) with this process's share. `stop`: does it want to end?
+    def step(self, step: int, batch: Batch, stop: bool) -> StepResult:
+        """Train on this process's part of batch number `step` (0 …); `stop` if this process is to end.
 
         A step whose loss or gradient is not finite changes nothing.
         """
-        factor = rate_factor(self.settings, step)
-        set_rates(self.optimizer, factor)
+        factor = lr_factor(self.settings, step)
+        set_lr(self.optimizer, factor)
         terms = self._backward(step, *batch)
-        stop = self.processes.mean_gradients(self.parameters, stop)
+        stop = self.processes.all_reduce_gradients(self.parameters, stop)
         norm = self.accelerator.clip_grad_norm_(
             self.parameters, self.settings.clip_grad or math.inf
         )
         scaler = self.accelerator.scaler
-        # the one moment in which the processor waits for the device
-        *values, length = torch.stack([*terms.values(), norm]).detach().float().tolist()
-        shown = dict(zip(terms, values, strict=True))
-        whole = math.isfinite(shown["loss"]) and math.isfinite(length)
-        # a scaler leaves out a step that overflows itself, and lowers its scale: until that is 1, and
-        # nothing is left to lower, no fault
-        overflow = scaler is not None and math.isfinite(shown["loss"]) and scaler.get_scale() >= 1
-        if whole or scaler is not None:
+        # the only point at which the CPU waits for the device
+        *values, gradient = torch.stack([*terms.values(), norm]).detach().float().tolist()
+        losses = dict(zip(terms, values, strict=True))
+        finite = math.isfinite(losses["loss"]) and math.isfinite(gradient)
+        # A loss scaler skips a step whose gradient overflows and lowers its scale, which is no error until
+        # the scale is below 1.
+        overflow = scaler is not None and math.isfinite(losses["loss"]) and scaler.get_scale() >= 1
+        if finite or scaler is not None:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        if whole and self.mean is not None:
-            self.mean.update(self.parameters, step + 1)
-        finite = whole or overflow
-        rate = round(self.settings.lr * factor, 12)
-        numbers = {**shown, "lr": rate, "gradient": length, "memory_gb": _memory_gb()}
-        return Outcome(shown, numbers, finite, stop)
+        if finite and self.ema is not None:
+            self.ema.update(self.parameters, step + 1)
+        lr = round(self.settings.lr * factor, 12)
+        numbers = {**losses, "lr": lr, "gradient": gradient, "memory_gb": _memory_gb()}
+        return StepResult(losses, numbers, finite or overflow, stop)
 
-    def _backward(self, step: int, clips: torch.Tensor, labels: torch.Tensor) -> Terms:
+    def _backward(self, step: int, clips: torch.Tensor, labels: torch.Tensor) -> LossTerms:
         objective, backbone = self.objective, self.objective.model.backbone
         if objective.generator is not None:
-            objective.generator.manual_seed(self._seed(step, ALL))
-        self._draw_from(step, 0)
+            objective.generator.manual_seed(self._seed(step, ALL_RANKS))
+        self._seed_step(step, 0)
         video = normalise(clips, backbone.mean, backbone.std, self.processes.device)
         labels = labels.to(self.processes.device, non_blocking=True)
         with self.accelerator.autocast():
             video, labels = objective.prepare(video, labels)
-        parts = video.chunk(self.settings.micro_batches)
-        if len(parts) > 1:
-            return self._backward_in_parts(step, parts, labels)
+        micro_batches = video.chunk(self.settings.micro_batches)
+        if len(micro_batches) > 1:
+            return self._backward_micro_batches(step, micro_batches, labels)
         with self.accelerator.autocast():
             terms = objective.loss_terms(*objective.model.encode_video(video), labels)
         self.accelerator.backward(terms["loss"])
         return terms
 
-    def _backward_in_parts(
-        self, step: int, parts: Sequence[torch.Tensor], labels: torch.Tensor
-    ) -> Terms:
-        """Encode the parts without a graph; the loss of the whole batch from their features; then each
-        part again, with the loss's gradient for its features (Gao et al., 2021: gradient caching).
+    def _backward_micro_batches(
+        self, step: int, micro_batches: Sequence[torch.Tensor], labels: torch.Tensor
+    ) -> LossTerms:
+        """Gradient caching (Gao et al., 2021): the loss of the whole batch with the memory of a micro-batch.
 
-        A contrastive loss of parts alone would see fewer negatives; this is the batch's own.
+        Encodes the micro-batches without gradients, computes the loss of all features, and encodes each
+        micro-batch again to backpropagate the loss's gradient of its features. Plain accumulation would
+        change a contrastive loss, whose negatives are the whole batch.
         """
-        encode, found = self.objective.model.encode_video, []
-        for number, part in enumerate(parts):
-            self._draw_from(step, 1 + number)
+        encode, outputs = self.objective.model.encode_video, []
+        for number, video in enumerate(micro_batches):
+            self._seed_step(step, 1 + number)
             with torch.no_grad(), self.accelerator.autocast():
-                found.append(encode(part))
+                outputs.append(encode(video))
         frames, features = (
-            torch.cat(side).detach().requires_grad_() for side in zip(*found, strict=True)
+            torch.cat(side).detach().requires_grad_() for side in zip(*outputs, strict=True)
         )
         with self.accelerator.autocast():
             terms = self.objective.loss_terms(frames, features, labels)
         self.accelerator.backward(terms["loss"])
-        sizes = [len(part) for part in parts]
+        sizes = [len(video) for video in micro_batches]
         gradients = [
             (torch.zeros_like(side) if side.grad is None else side.grad).split(sizes)
             for side in (frames, features)
         ]
-        for number, part in enumerate(parts):
-            self._draw_from(step, 1 + number)
+        for number, video in enumerate(micro_batches):
+            self._seed_step(step, 1 + number)
             with self.accelerator.autocast():
-                outputs = encode(part)
-            torch.autograd.backward(outputs, [side[number] for side in gradients])
+                output = encode(video)
+            torch.autograd.backward(output, [side[number] for side in gradients])
         return terms
 
-    def _draw_from(self, step: int, part: int) -> None:
-        """What dropout and mixing draw: of the step, the process and the part."""
-        torch.manual_seed(self._seed(step, self.processes.rank, part))
+    def _seed_step(self, step: int, micro_batch: int) -> None:
+        """Seed dropout and mixup by step, process and micro-batch."""
+        torch.manual_seed(self._seed(step, self.processes.rank, micro_batch))
 
-    def _seed(self, *of: int) -> int:
-        words = [self.settings.seed, *(number + 1 for number in of)]
+    def _seed(self, *numbers: int) -> int:
+        words = [self.settings.seed, *(number + 1 for number in numbers)]
         return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
     # -- values -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def kept(self) -> list[torch.Tensor]:
-        """The values a checkpoint of now would have: their running mean, mixed with the start."""
-        values = self.mean.values if self.mean else [p.detach() for p in self.parameters]
-        return mixed_with_start(values, self.start, self.settings.wise_ft) if self.start else values
+    def checkpoint_values(self) -> list[torch.Tensor]:
+        """The values that a checkpoint of this step has: the EMA if there is one, then WiSE-FT."""
+        values = self.ema.values if self.ema else [p.detach() for p in self.parameters]
+        return wise_ft(values, self.initial, self.settings.wise_ft) if self.initial else values
 
-    @torch.no_grad()
-    def hold(self, values: Sequence[torch.Tensor]) -> None:
-        """Give the parameters these values."""
-        for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.copy_(value)
-
-    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """All that later steps depend on: tensors, and the numbers of the loss scaler."""
+    def state_dict(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """All state that later steps depend on: tensors, and the numbers of the loss scaler."""
         tensors: dict[str, torch.Tensor] = {
             f"value/{n}": p for n, p in zip(self.names, self.parameters, strict=True)
         }
-        if self.mean is not None:
-            tensors |= {f"mean/{n}": v for n, v in zip(self.names, self.mean.values, strict=True)}
+        if self.ema is not None:
+            tensors |= {f"mean/{n}": v for n, v in zip(self.names, self.ema.values, strict=True)}
         tensors |= optimizer_tensors(self.optimizer.optimizer)
         scaler = self.accelerator.scaler
         return tensors, dict(scaler.state_dict()) if scaler is not None else {}
 
     @torch.no_grad()
-    def restore(self, tensors: Mapping[str, torch.Tensor], scaler: Mapping[str, float]) -> None:
-        """Undo `state`."""
-        self.hold([tensors[f"value/{name}"] for name in self.names])
-        if self.mean is not None:
-            for value, name in zip(self.mean.values, self.names, strict=True):
+    def load_state_dict(
+        self, tensors: Mapping[str, torch.Tensor], scaler: Mapping[str, float]
+    ) -> None:
+        """Load what `state_dict` returned."""
+        load_values(self.parameters, [tensors[f"value/{name}"] for name in self.names])
+        if self.ema is not None:
+            for value, name in zip(self.ema.values, self.names, strict=True):
                 value.copy_(tensors[f"mean/{name}"])
         restore_optimizer(self.optimizer.optimizer, tensors)
         if self.accelerator.scaler is not None and scaler:

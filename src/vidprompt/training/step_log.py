@@ -1,4 +1,4 @@
-"""What a training says while it runs: a line of JSON a step, and TensorBoard's files if wanted."""
+"""Step log of a training: a line of JSON for each step, and TensorBoard's event files on request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vidprompt.system.errors import UserError
 
 
 class StepLog:
-    """`steps.jsonl` in a folder: one object a step, written as it is made.
+    """`steps.jsonl` in a folder: one JSON object a step, written at once.
 
-    A run that goes on after step `start` drops the lines behind it first: no step is there twice.
-    `tensorboard`: also event files in `tensorboard/`. Raises UserError where the package is missing.
+    A run that resumes after step `start` first removes the lines of later steps. `tensorboard` writes event
+    files to `tensorboard/` too. Raises UserError if the package is missing.
     """
 
     def __init__(self, folder: Path, start: int, *, tensorboard: bool) -> None:
@@ -40,7 +40,7 @@ class StepLog:
         return self
 
     def write(self, values: Mapping[str, float]) -> None:
-        """One step: `step` and any numbers. What is not finite is written as null."""
+        """Write one step: `step` and any numbers; a number that is not finite becomes null."""
         row = {key: _number(value) for key, value in values.items()}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -69,7 +69,7 @@ def _number(value: float) -> float | int | None:
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """The whole lines of steps up to `step`; a killed run may have left a part of one."""
+    """The complete lines of steps up to `step`; the last line of a killed run may be incomplete."""
     kept = []
     for line in path.read_text("utf-8").splitlines(keepends=True) if path.is_file() else []:
         try:

@@ -1,4 +1,4 @@
-"""Backbones: an open_clip ViT with its own causal text transformer, by tag or from local files."""
+"""Load a backbone: an open_clip ViT with CLIP's causal text transformer, by tag or from local files."""
 
 from __future__ import annotations
 
@@ -25,20 +25,18 @@ Spec = str | Mapping[str, Any]
 
 @dataclass
 class Backbone:
-    """A CLIP, its tokenizer, and where its weights came from."""
+    """A CLIP, its tokenizer, the origin of its weights, and the size and statistics of its pixels."""
 
     clip: open_clip.CLIP
     tokenizer: Any  # callable: list[str] → (n, context length) int64
     tag: str  # name[:pretrained][@image size]
-    checksum: (
-        str  # SHA-256 of the weights file; "" for random weights until `identity` is asked for
-    )
+    checksum: str  # SHA-256 of the weights file; "" for random weights until `identity` is called
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def identity(self) -> str:
-        """The checksum; of random or imported weights, one over all tensors (made once)."""
+        """The checksum; for random or imported weights one over all tensors, computed once."""
         if not self.checksum:
             self.checksum = weights_digest(self.clip.state_dict())
         return self.checksum
@@ -53,8 +51,8 @@ def load_backbone(spec: Spec) -> Backbone:
             `pretrained`: a tag of open_clip's registry;
             `weights`: a local file instead (safetensors, or PyTorch's with `weights_only`);
             `config`: a JSON file with an open_clip model config, for a name not in the registry;
-            `image_size`: another input size; the positions are interpolated;
-            `quick_gelu`: the activation, where the file does not say (a tag does).
+            `image_size`: another input size; the position embeddings are interpolated;
+            `quick_gelu`: the activation of a local file (a tag has its own).
 
     Raises UserError when a file is missing or damaged, a name or tag unknown, or the model is not a
     ViT with a causal text transformer of its own.
@@ -64,14 +62,14 @@ def load_backbone(spec: Spec) -> Backbone:
         spec = {"name": name, "pretrained": pretrained}
     name, pretrained = str(spec.get("name", "")), str(spec.get("pretrained") or "")
     config = _model_config(name, spec.get("config"))
-    reason = misfit(config)
+    reason = unsupported_reason(config)
     if reason:
         raise UserError(f"backbone {name!r} does not fit: {reason}")
     config.pop("custom_text", None)
-    file, known = _weights_file(name, pretrained, spec.get("weights"))
+    file, pretrained_cfg = _weights_file(name, pretrained, spec.get("weights"))
     quick_gelu = spec.get("quick_gelu")
-    if quick_gelu is None and known:
-        quick_gelu = bool(known.get("quick_gelu", False))
+    if quick_gelu is None and pretrained_cfg:
+        quick_gelu = bool(pretrained_cfg.get("quick_gelu", False))
         if quick_gelu != bool(config.get("quick_gelu", False)):
             activation = "QuickGELU" if quick_gelu else "GELU"
             warnings.warn(
@@ -87,18 +85,21 @@ def load_backbone(spec: Spec) -> Backbone:
     except (TypeError, ValueError) as error:
         raise UserError(f"backbone {name!r} cannot be built: {error}") from error
     if file is not None:
-        _fill(clip, file, name)
+        _load_weights(clip, file, name)
     tag = ":".join(str(part) for part in (name, pretrained) if part)
     if spec.get("image_size"):
         tag += f"@{spec['image_size']}"
-    return from_clip(clip, tag, sha256(file) if file else "", known)
+    return from_clip(clip, tag, sha256(file) if file else "", pretrained_cfg)
 
 
 def from_clip(
-    clip: open_clip.CLIP, tag: str, checksum: str, known: Mapping[str, Any] | None = None
+    clip: open_clip.CLIP, tag: str, checksum: str, pretrained_cfg: Mapping[str, Any] | None = None
 ) -> Backbone:
-    """A backbone of a built CLIP; `known` has the mean and deviation of pixels it was trained with."""
-    known = known or {}
+    """The backbone of a built CLIP, with the pixel mean and std of open_clip's `pretrained_cfg` if given.
+
+    Raises UserError if the input is not square.
+    """
+    cfg = pretrained_cfg or {}
     size = clip.visual.image_size
     if size[0] != size[1]:
         raise UserError(f"backbone {tag}: frames are square here, and it takes {size[0]}×{size[1]}")
@@ -108,13 +109,13 @@ def from_clip(
         tag=tag,
         checksum=checksum,
         image_size=int(size[0]),
-        mean=tuple(known.get("mean") or open_clip.OPENAI_DATASET_MEAN),
-        std=tuple(known.get("std") or open_clip.OPENAI_DATASET_STD),
+        mean=tuple(cfg.get("mean") or open_clip.OPENAI_DATASET_MEAN),
+        std=tuple(cfg.get("std") or open_clip.OPENAI_DATASET_STD),
     )
 
 
-def misfit(config: Mapping[str, Any]) -> str:
-    """Why the methods cannot be put on a model of this open_clip config; "" when they can."""
+def unsupported_reason(config: Mapping[str, Any]) -> str:
+    """Why the methods do not support a model of this open_clip config; "" if they do."""
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if vision.get("timm_model_name"):
         return (
@@ -147,22 +148,19 @@ _CUSTOM_ATTENTION = (
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, shapes and values of tensors."""
-    whole = hashlib.sha256()
+    """SHA-256 over the names, shapes and values of tensors."""
+    digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
-        whole.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _model_config(name: str, file: Any) -> dict[str, Any]:
+    """The open_clip config in a JSON file, or else of a registered name."""
     if file:
-        path = Path(file)
-        if not path.is_file():
-            raise UserError(
-                f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's"
-            )
+        path = _existing(file)
         try:
             config = json.loads(path.read_text())
         except ValueError as error:
@@ -182,24 +180,19 @@ def _model_config(name: str, file: Any) -> dict[str, Any]:
 
 
 def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None, dict[str, Any]]:
-    """The file with the weights, and what open_clip's registry knows of a tag."""
-    known: dict[str, Any] = {}
+    """The file with the weights, and open_clip's configuration of the tag `pretrained`."""
+    cfg: dict[str, Any] = {}
     if pretrained:
-        known = dict(get_pretrained_cfg(name, pretrained))
-        if not known and not weights:
+        cfg = dict(get_pretrained_cfg(name, pretrained))
+        if not cfg and not weights:
             tags = open_clip.list_pretrained_tags_by_model(name)
             raise UserError(f"{name} has no weights {pretrained!r}: {suggestion(pretrained, tags)}")
     if weights:
-        path = Path(weights)
-        if not path.is_file():
-            raise UserError(
-                f"backbone file {path} is not there; `dvc pull data.dvc` fetches the demo's"
-            )
-        return path, known
+        return _existing(weights), cfg
     if not pretrained:
-        return None, known
+        return None, cfg
     try:
-        return Path(download_pretrained(known)), known
+        return Path(download_pretrained(cfg)), cfg
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"the weights {pretrained!r} of {name} cannot be fetched ({str(error).splitlines()[0]}); "
@@ -207,24 +200,31 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
         ) from error
 
 
-def weights_at_hand(spec: Mapping[str, Any]) -> Path | None:
-    """The weights' file if it need not be downloaded any more; nothing is loaded or fetched."""
+def _existing(file: Any) -> Path:
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no backbone file {path}; `dvc pull data.dvc` fetches the demo's")
+    return path
+
+
+def local_weights(spec: Mapping[str, Any]) -> Path | None:
+    """The weights' file if it is on this machine, given or downloaded before; nothing is loaded."""
     from huggingface_hub import try_to_load_from_cache
 
     if spec.get("weights"):
         path = Path(str(spec["weights"]))
         return path if path.is_file() else None
-    known = get_pretrained_cfg(str(spec.get("name")), str(spec.get("pretrained") or ""))
-    model, _, name = str(known.get("hf_hub") or "").rpartition("/")
+    cfg = get_pretrained_cfg(str(spec.get("name")), str(spec.get("pretrained") or ""))
+    model, _, name = str(cfg.get("hf_hub") or "").rpartition("/")
     names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     cached = [try_to_load_from_cache(model, name) for name in names] if model else []
-    if known.get("url"):
-        cached.append(str(Path.home() / ".cache/clip" / Path(str(known["url"])).name))
+    if cfg.get("url"):
+        cached.append(str(Path.home() / ".cache/clip" / Path(str(cfg["url"])).name))
     return next((Path(c) for c in cached if isinstance(c, str) and Path(c).is_file()), None)
 
 
-def _fill(clip: open_clip.CLIP, file: Path, name: str) -> None:
-    """Load weights as float32; positions of another image size are interpolated by open_clip."""
+def _load_weights(clip: open_clip.CLIP, file: Path, name: str) -> None:
+    """Load weights as float32; open_clip interpolates positions of another image size."""
     try:
         load_checkpoint(clip, str(file), strict=True, weights_only=True)
     except Exception as error:  # torch, safetensors and open_clip each raise their own

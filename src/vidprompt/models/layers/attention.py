@@ -1,8 +1,8 @@
-"""CLIP's frozen blocks taken apart: open_clip keeps the weights, this says which tokens ask whom.
+"""Attention and MLP of open_clip's frozen blocks, with queries from fewer tokens than keys and values.
 
-A method's prompts are read by others and not asked themselves, and of the last layer only the class
-(or end-of-text) token is used. So queries and keys come from different token sets, and nothing is
-computed for a token whose output is dropped: the numbers are those of the plain block.
+A method's prompts are attended to but their own outputs are dropped, and of the last layer only the
+class (or end-of-text) token is used. Queries and keys therefore come from different token sets, and
+nothing is computed for a token whose output is not used. The numbers are those of the plain block.
 """
 
 from __future__ import annotations
@@ -16,59 +16,64 @@ from torch import nn
 
 from vidprompt.models.layers.dropout_attention import dropout_attention
 
-# Attention maps of one layer by name, each (…, queries, keys), for `explain`.
-Maps = dict[str, torch.Tensor]
+# Attention weights of one layer by name ("space", "time"), each (n, heads, queries, keys).
+AttentionMaps = dict[str, torch.Tensor]
 
 
 def project_queries(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
-    """Normed tokens (n, length, D) → queries (n, length, D)."""
+    """Normalised tokens (n, length, D) → queries (n, length, D)."""
     width = attn.embed_dim
     return F.linear(x, attn.in_proj_weight[:width], attn.in_proj_bias[:width])
 
 
-def project_keys(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
-    """Normed tokens (…, length, D) → keys and values side by side (…, length, 2·D)."""
+def project_kv(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
+    """Normalised tokens (…, length, D) → keys and values concatenated, (…, length, 2·D)."""
     width = attn.embed_dim
     return F.linear(x, attn.in_proj_weight[width:], attn.in_proj_bias[width:])
 
 
-def project(
-    attn: nn.MultiheadAttention, x: torch.Tensor, asking: int | None = None
+def project_qkv(
+    attn: nn.MultiheadAttention, x: torch.Tensor, num_queries: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries (n, asking, D) of the first `asking` tokens (default all) and keys (n, length, 2·D)."""
-    if asking is None:
+    """Queries (n, num_queries, D) of the first tokens (default: all), and `project_kv` of all tokens."""
+    if num_queries is None:
         width = attn.embed_dim
-        both = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)
-        return both[..., :width], both[..., width:]
-    return project_queries(attn, x[:, :asking]), project_keys(attn, x)
+        qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)
+        return qkv[..., :width], qkv[..., width:]
+    return project_queries(attn, x[:, :num_queries]), project_kv(attn, x)
 
 
-def mix(
+def attend(
     attn: nn.MultiheadAttention,
     queries: torch.Tensor,
-    keys: torch.Tensor | Sequence[torch.Tensor],
+    kv: torch.Tensor | Sequence[torch.Tensor],
     *,
     mask: torch.Tensor | None = None,
     causal: bool = False,
     dropout: float = 0.0,
-    maps: Maps | None = None,
+    maps: AttentionMaps | None = None,
     name: str = "",
 ) -> torch.Tensor:
-    """Attention of queries (n, q, D) over keys (n, k, 2·D), or several such side by side → (n, q, D).
+    """Multi-head attention with output projection, (n, q, D).
 
-    `mask` is boolean, True = may be seen, and broadcasts to (n, heads, q, k). With `maps`, the
-    attention (n, heads, q, k) is written out there under `name`; otherwise it never exists as a whole.
+    Args:
+        queries: (n, q, D).
+        kv: keys and values (n, k, 2·D), or several of them to concatenate along k.
+        mask: boolean, True = may be attended to; broadcasts to (n, heads, q, k).
+        dropout: rate on the attention weights, in [0, 1).
+        maps: if given, the attention weights (n, heads, q, k) are stored there under `name`; otherwise
+            they are never materialised as a whole.
     """
-    joint = keys if isinstance(keys, torch.Tensor) else torch.cat(tuple(keys), 1)
+    joint = kv if isinstance(kv, torch.Tensor) else torch.cat(tuple(kv), 1)
     heads = attn.num_heads
     q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
     k, v = joint.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
     if maps is None:
         fused = not dropout or q.device.type != "cpu" or torch.compiler.is_compiling()
         if fused or mask is not None or causal:
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+            attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         else:
-            mixed = dropout_attention(q, k, v, dropout)
+            attended = dropout_attention(q, k, v, dropout)
     else:
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         if causal:
@@ -76,15 +81,15 @@ def mix(
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         maps[name] = scores.softmax(-1)
-        mixed = F.dropout(maps[name], dropout) @ v
-    return attn.out_proj(mixed.transpose(1, 2).flatten(2))
+        attended = F.dropout(maps[name], dropout) @ v
+    return attn.out_proj(attended.transpose(1, 2).flatten(2))
 
 
 def mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
-    """The block's frozen MLP on normed tokens, (…, D) → (…, D).
+    """The block's frozen MLP on normalised tokens, (…, D) → (…, D).
 
-    QuickGELU, x·σ(1.702·x), is written as silu(1.702·x) / 1.702, and the factors go where tensors are
-    narrow or a product takes them along: one wide pass instead of three, and a third of what autograd
+    QuickGELU, x·σ(1.702·x), is computed as silu(1.702·x) / 1.702 with the factors folded into the matrix
+    products: one pass over the wide activations instead of three, and a third of the memory that autograd
     would keep.
     """
     layers = block.mlp

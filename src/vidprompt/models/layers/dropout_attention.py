@@ -1,7 +1,7 @@
-"""Attention with dropout on a CPU, where torch has no fused kernel for it.
+"""Attention with dropout on a CPU, in blocks of rows that are recomputed in the backward pass.
 
-Torch's own path keeps three matrices (n, heads, q, k) for the backward pass. Here they exist for a few
-rows at a time, and are made again in the backward pass from the same seed.
+PyTorch has no fused CPU kernel for this case: its own path keeps three (n, heads, q, k) matrices for the
+backward pass. Here they exist for a few rows at a time and are recomputed from the same seed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-BLOCK_BYTES = 4 << 20  # of one matrix at once
+BLOCK_BYTES = 4 << 20  # size of one attention matrix of a block
 
 
 def dropout_attention(
@@ -31,8 +31,8 @@ class _DropoutAttention(torch.autograd.Function):
         ctx.save_for_backward(q, k, v)
         ctx.rate, ctx.seed = rate, seed
         out = q.new_empty(q.shape)
-        for rows, weights, kept in _blocks(q, k, rate, seed):
-            torch.matmul(weights.mul_(kept), v[rows], out=out[rows])
+        for rows, weights, mask in _blocks(q, k, rate, seed):
+            torch.matmul(weights.mul_(mask), v[rows], out=out[rows])
         return out
 
     @staticmethod
@@ -40,10 +40,10 @@ class _DropoutAttention(torch.autograd.Function):
         q, k, v = ctx.saved_tensors
         dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
         scale = q.shape[-1] ** -0.5
-        for rows, weights, kept in _blocks(q, k, ctx.rate, ctx.seed):
+        for rows, weights, mask in _blocks(q, k, ctx.rate, ctx.seed):
             g = grad[rows]
-            torch.matmul((weights * kept).transpose(-1, -2), g, out=dv[rows])
-            d = torch.matmul(g, v[rows].transpose(-1, -2)).mul_(kept)  # of the weights
+            torch.matmul((weights * mask).transpose(-1, -2), g, out=dv[rows])
+            d = torch.matmul(g, v[rows].transpose(-1, -2)).mul_(mask)  # gradient of the weights
             d.sub_((d * weights).sum(-1, keepdim=True)).mul_(weights).mul_(scale)  # of the scores
             torch.matmul(d, k[rows], out=dq[rows])
             torch.matmul(d.transpose(-1, -2), q[rows], out=dk[rows])
@@ -53,7 +53,7 @@ class _DropoutAttention(torch.autograd.Function):
 def _blocks(
     q: torch.Tensor, k: torch.Tensor, rate: float, seed: int
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Rows, their softmax weights, and 1 / (1 - rate) where a weight is kept, 0 where dropped."""
+    """Rows, their softmax weights, and the dropout mask: 1 / (1 - rate) or 0."""
     generator = torch.Generator().manual_seed(seed)
     row = q.shape[1] * q.shape[2] * k.shape[2] * q.element_size()
     step = max(1, BLOCK_BYTES // row)
@@ -62,5 +62,5 @@ def _blocks(
         rows = slice(start, start + step)
         weights = torch.matmul(q[rows] * scale, k[rows].transpose(-1, -2))
         weights = torch.softmax(weights, -1)
-        kept = torch.empty_like(weights).bernoulli_(1 - rate, generator=generator)
-        yield rows, weights, kept.div_(1 - rate)
+        mask = torch.empty_like(weights).bernoulli_(1 - rate, generator=generator)
+        yield rows, weights, mask.div_(1 - rate)

@@ -1,4 +1,4 @@
-"""Stochastic depth (Huang et al., 2016): a residual branch dropped for whole samples."""
+"""Stochastic depth (Huang et al., 2016): drop a residual branch for whole samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def drop_path(x: torch.Tensor, rate: float) -> torch.Tensor:
-    """Zero the branch of a row (dimension 0) with probability `rate`, and scale the others up."""
+    """Set a row (dimension 0) to zero with probability `rate`, and divide the others by 1 - rate."""
     if rate == 0.0:
         return x
     shape = (x.shape[0], *(1,) * (x.ndim - 1))
@@ -18,15 +18,15 @@ def drop_path(x: torch.Tensor, rate: float) -> torch.Tensor:
 
 
 class _Scale(torch.autograd.Function):
-    """x · factor, where the backward pass needs nothing that a recomputation would have to make.
+    """x · factor, without a saved tensor.
 
-    `torch.utils.checkpoint` computes a layer again up to the last tensor that was saved in it. A plain
-    product behind the MLP saves its factor there, and so pays for the MLP's last, wide product again.
+    `torch.utils.checkpoint` recomputes a layer up to the last tensor that was saved in it. A plain product
+    after the MLP would save its factor there, so the MLP's last, wide product would be recomputed.
     """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        ctx.factor = factor  # a number a row: kept from the first pass, on purpose not `saved`
+        ctx.factor = factor  # one number a row; deliberately not `save_for_backward`
         return x * factor
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Frozen CLIP: nothing is trained. The floor every result is shown against."""
+"""Frozen CLIP without training: the baseline of every result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vidprompt.models.methods.video_clip import VideoCLIP
 
 
 class FrozenCLIP(VideoCLIP):
-    """Mean over frames of CLIP's image features; plain text features."""
+    """Mean of CLIP's image features over the frames; CLIP's text features."""
 
     method = "frozen_clip"
 

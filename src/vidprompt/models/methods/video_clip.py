@@ -1,13 +1,13 @@
-"""What all methods share: frames through a frozen ViT, text through a frozen transformer.
+"""Base class of all methods: a frozen CLIP on video, with hooks for prompts and adapters.
 
-A method says what it adds to a tower: a code of time, tokens that the others may look at
-(`extra_keys`), and a change after the attention. The tower itself stays open_clip's.
+A method overrides the hooks: an embedding of time (`temporal_positions`), tokens that a frame's tokens
+attend to (`prompt_kv`), and a change after the attention. The towers stay open_clip's.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,16 @@ from torch.utils.checkpoint import checkpoint
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
-from vidprompt.models.layers.attention import Maps, mix, mlp, project
+from vidprompt.models.layers.attention import AttentionMaps, attend, mlp, project_qkv
 from vidprompt.models.layers.stochastic_depth import drop_path
-from vidprompt.models.text.context import LearnedContext
+from vidprompt.models.text.context import EmbedRows, LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
-from vidprompt.models.text.tower import by_length, encode_embedded, text_ends, text_width
+from vidprompt.models.text.tower import (
+    encode_embedded,
+    eot_positions,
+    group_by_length,
+    text_width,
+)
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -52,12 +57,14 @@ class VideoCLIP(nn.Module):
     Args:
         backbone: never changed, so several models can share one.
         num_frames: T.
-        class_names: annotated names of the training classes, for a context of each.
-        context: "none", "class" (a learned context a class; other classes use plain names) or
-            "shared" (one for all).
-        context_length: M vectors.
-        context_position: where the class name stands: "end" (behind the vectors), "middle", "front".
-        clean_names: class names become words first (`clean_class_name`).
+        class_names: annotated names of the training classes, for class-specific contexts.
+        context: "none", "class" (learned vectors for each class; other classes use plain names) or
+            "shared" (the same vectors for all).
+        context_length: M, the number of vectors.
+        context_position: position of the class name: "end" (after the vectors), "middle", "front".
+        clean_names: apply `clean_class_name` to class names.
+
+    Raises UserError for an unknown context or position.
     """
 
     method = "frozen_clip"
@@ -83,13 +90,13 @@ class VideoCLIP(nn.Module):
         self.width = int(visual.class_embedding.shape[0])
         self.text_width = text_width(self.clip)
         self._recompute = "nothing"
-        self.options: dict[str, Any] = {}  # as given to `create_model`, for checkpoints
+        self.options: dict[str, Any] = {}  # of `create_model`, for checkpoints
         self.context: LearnedContext | None = None
         if context != "none":
             self.context = LearnedContext(
+                backbone,
                 class_names,
                 context_length,
-                self.text_width,
                 kind=context,
                 position=context_position,
                 clean_names=clean_names,
@@ -97,17 +104,20 @@ class VideoCLIP(nn.Module):
 
     @property
     def recompute(self) -> str:
-        """What the backward pass computes again instead of keeping it: nothing, mlp or layer."""
+        """Activation checkpointing: what the backward pass recomputes ("nothing", "mlp" or "layer").
+
+        Setting another value raises UserError.
+        """
         return self._recompute
 
     @recompute.setter
-    def recompute(self, what: str) -> None:
-        check_choice("recompute", what, RECOMPUTE)
-        self._recompute = what
+    def recompute(self, value: str) -> None:
+        check_choice("recompute", value, RECOMPUTE)
+        self._recompute = value
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """exp(logit_scale): what cosine similarities are multiplied by, a scalar."""
+        """exp of CLIP's log scale, a scalar: the factor of cosine similarities in logits."""
         return self.clip.logit_scale.exp().reshape(())
 
     def forward(self, clips: torch.Tensor, classes: Sequence[str] | torch.Tensor) -> torch.Tensor:
@@ -122,43 +132,43 @@ class VideoCLIP(nn.Module):
     # -- video --------------------------------------------------------------------------------
 
     def encode_video(
-        self, video: torch.Tensor, maps: list[Maps] | None = None
+        self, video: torch.Tensor, maps: list[AttentionMaps] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised frames (B, T, 3, H, W) → frame features (B, T, E), video features (B, E).
 
-        Neither is L2-normalised; the video feature is the mean of the frame features. `maps` is
-        filled with the attention of each layer. Raises UserError for another frame size than the
-        backbone's, or a number of frames the method does not take.
+        Neither is L2-normalised; a video feature is the mean of its frame features. `maps` gets the
+        attention maps of each layer appended. Raises UserError for another frame size than the
+        backbone's, or a number of frames that the method does not take.
         """
-        again = self.training or torch.is_grad_enabled()
-        if self.recompute == "layer" and again and maps is None:
-            # videos do not see each other: what is recomputed at once is a few of them; without a
-            # gradient as well, so that dropout draws alike (micro-batches encode twice)
-            parts = [
-                self._encode_video(part, None) for part in video.split(self._videos_at_once(video))
-            ]
-            frames = torch.cat(parts)
+        if self.recompute == "layer" and maps is None and (self.training or torch.is_grad_enabled()):
+            # Videos are independent, so few of them are recomputed at a time. Without gradients too, so
+            # that dropout draws the same numbers in both passes of a micro-batch.
+            chunks = video.split(self._videos_per_chunk(video))
+            frames = torch.cat([self._encode_frames(chunk, None) for chunk in chunks])
         else:
-            frames = self._encode_video(video, maps)
+            frames = self._encode_frames(video, maps)
         return frames, frames.mean(1)
 
-    def _videos_at_once(self, video: torch.Tensor) -> int:
-        """As many as keep the device busy."""
+    def _videos_per_chunk(self, video: torch.Tensor) -> int:
+        """The fewest videos that keep the device busy."""
         tokens = video.shape[1] * len(self.clip.visual.positional_embedding)
         return max(1, (1024 if video.device.type == "cpu" else 32768) // tokens)
 
-    def _encode_video(self, video: torch.Tensor, maps: list[Maps] | None) -> torch.Tensor:
+    def _encode_frames(
+        self, video: torch.Tensor, maps: list[AttentionMaps] | None
+    ) -> torch.Tensor:
+        """(B, T, 3, H, W) → frame features (B, T, E)."""
         b, t = video.shape[:2]
-        tokens = self.embed_frames(video, self.time_code(t))
+        tokens = self.embed_frames(video, self.temporal_positions(t))
         last = len(self.vision_blocks) - 1
-        for layer in range(last + 1):
-            seen: Maps | None = None
+        for layer, block in enumerate(self.vision_blocks):
+            layer_maps: AttentionMaps | None = None
             if maps is not None:
-                maps.append(seen := {})
-            # of the last layer only the class tokens are used
-            asking = 1 if layer == last else None
-            arguments = (self.vision_blocks[layer], self.parts(layer, t), tokens, t, asking, seen)
-            # the last layer keeps little: only the class tokens go on from its attention
+                maps.append(layer_maps := {})
+            num_queries = 1 if layer == last else None  # of the last layer: the class token alone
+            prompts = self.layer_prompts(layer, t)
+            arguments = (block, prompts, tokens, t, num_queries, layer_maps)
+            # the last layer's activations are small: one token a frame after the attention
             if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
                 tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
             else:
@@ -166,13 +176,13 @@ class VideoCLIP(nn.Module):
         visual = self.clip.visual
         return (visual.ln_post(tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
 
-    def time_code(self, t: int) -> torch.Tensor | None:
-        """What is added to all tokens of each of T frames before `ln_pre`, (T, D); nothing here."""
+    def temporal_positions(self, t: int) -> torch.Tensor | None:
+        """Embedding of time (T, D), added to all tokens of a frame before `ln_pre`; None without one."""
         del t
         return None
 
     def embed_frames(self, video: torch.Tensor, time: torch.Tensor | None) -> torch.Tensor:
-        """(B, T, 3, H, W) → tokens after `ln_pre`, (B·T, N, D), with `time` (T, D) added before."""
+        """(B, T, 3, H, W) and an embedding of time (T, D) → tokens after `ln_pre`, (B·T, N, D)."""
         visual = self.clip.visual
         if tuple(video.shape[-2:]) != tuple(visual.image_size):
             raise UserError(
@@ -191,168 +201,192 @@ class VideoCLIP(nn.Module):
         return visual.ln_pre(tokens)
 
     def patch_positions(self) -> torch.Tensor:
-        """What is added to each patch, (N - 1, D): its position."""
+        """Position embeddings of the patches, (N - 1, D)."""
         return self.clip.visual.positional_embedding[1:]
 
-    def parts(self, layer: int, t: int) -> Any:
-        """What the method adds to a vision layer for T frames; handed to `vision_layer`'s hooks."""
+    def layer_prompts(self, layer: int, t: int) -> Any:
+        """The method's own modules and prompts of a vision layer for T frames, handed to the hooks."""
         del layer, t
         return None
 
     def vision_layer(
         self,
         block: ResidualAttentionBlock,
-        parts: Any,
+        prompts: Any,
         tokens: torch.Tensor,
         t: int,
-        asking: int | None = None,
-        maps: Maps | None = None,
+        num_queries: int | None = None,
+        maps: AttentionMaps | None = None,
     ) -> torch.Tensor:
-        """A vision block with the method's parts, (B·T, N, D) → the first `asking` (all) of them."""
-        rate = self.drop_rate(parts)
+        """A vision block with the method's additions: (B·T, N, D) → (B·T, num_queries or N, D).
+
+        `prompts` are those of `layer_prompts`; only the first `num_queries` tokens (default: all) are
+        computed.
+        """
+        rate = self.drop_rate(prompts)
         dropout = rate if self.training else 0.0
-        queries, keys = project(block.attn, block.ln_1(tokens), asking)
-        extra = self.extra_keys(block, parts, tokens, t, maps)
-        mixed = mix(block.attn, queries, [keys, *extra], dropout=dropout, maps=maps, name="space")
-        kept = tokens if asking is None else tokens[:, :asking]
-        kept = self.after_attention(parts, kept + drop_path(block.ls_1(mixed), dropout))
+        queries, kv = project_qkv(block.attn, block.ln_1(tokens), num_queries)
+        prompt_kv = self.prompt_kv(block, prompts, tokens, t, maps)
+        attended = attend(
+            block.attn, queries, [kv, *prompt_kv], dropout=dropout, maps=maps, name="space"
+        )
+        x = tokens if num_queries is None else tokens[:, :num_queries]
+        x = self.after_attention(prompts, x + drop_path(block.ls_1(attended), dropout))
         if self.recompute == "mlp" and torch.is_grad_enabled():
-            out = checkpoint(self._mlp, block, kept, use_reentrant=False, preserve_rng_state=False)
+            out = checkpoint(self._mlp, block, x, use_reentrant=False, preserve_rng_state=False)
         else:
-            out = self._mlp(block, kept)
-        return kept + drop_path(out, dropout)
+            out = self._mlp(block, x)
+        return x + drop_path(out, dropout)
 
     @staticmethod
     def _mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
         return block.ls_2(mlp(block, block.ln_2(x)))
 
-    def drop_rate(self, parts: Any) -> float:
+    def drop_rate(self, prompts: Any) -> float:
         """Rate of stochastic depth and attention dropout in a layer."""
-        del parts
+        del prompts
         return 0.0
 
-    def extra_keys(
+    def prompt_kv(
         self,
         block: ResidualAttentionBlock,
-        parts: Any,
+        prompts: Any,
         tokens: torch.Tensor,
         t: int,
-        maps: Maps | None,
+        maps: AttentionMaps | None,
     ) -> list[torch.Tensor]:
-        """Keys and values (B·T, n, 2·D) that a frame's tokens see beside their own."""
-        del block, parts, tokens, t, maps
+        """Keys and values (B·T, n, 2·D) of prompts that a frame's tokens (B·T, N, D) attend to."""
+        del block, prompts, tokens, t, maps
         return []
 
-    def after_attention(self, parts: Any, tokens: torch.Tensor) -> torch.Tensor:
-        """The method's change to the tokens after the attention."""
-        del parts
+    def after_attention(self, prompts: Any, tokens: torch.Tensor) -> torch.Tensor:
+        """The method's change to the tokens (…, D) after the attention."""
+        del prompts
         return tokens
 
-    def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
-        """Where the extra keys of a layer come from, for `explain`.
+    def prompt_relevance(
+        self, relevance: torch.Tensor, time: torch.Tensor | None, n: int
+    ) -> torch.Tensor:
+        """Attention roll-out through a layer's prompts to the tokens they were computed from.
 
-        extra (B, T, keys): relevance of the keys beside each frame's own; time (B, T, T): attention
-        over the frames. Returns the relevance (B, T, n) that this gives to the layer's tokens.
+        relevance (B, T, prompts) of the prompts of each frame, in the order of `prompt_kv`; time (B, T, T)
+        is the attention over the frames, if the layer has one. Returns the relevance (B, T, n) that the n
+        tokens of each frame get.
         """
         del time
-        return extra.new_zeros(*extra.shape[:2], n)
+        return relevance.new_zeros(*relevance.shape[:2], n)
 
     # -- text ---------------------------------------------------------------------------------
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token ids (n, context) → text features (n, E), not normalised."""
-        return self.encode_embedded(self.clip.token_embedding(tokens), text_ends(tokens))
+        return self.encode_embedded(self.clip.token_embedding(tokens), eot_positions(tokens))
 
-    def encode_embedded(self, embedded: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """Texts given as embeddings (n, length, W), read at `ends` (n,) → features (n, E)."""
-        return encode_embedded(self.clip, embedded, ends, self.after_text_attention)
+    def encode_embedded(self, embedded: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
+        """Token embeddings (n, length, W), read at `eot` (n,) → text features (n, E)."""
+        return encode_embedded(self.clip, embedded, eot, self.after_text_attention)
 
     def after_text_attention(self, layer: int, x: torch.Tensor) -> torch.Tensor:
-        """The method's change to the text tokens after the attention of a layer."""
+        """The method's change to the text tokens (…, W) after the attention of a layer."""
         del layer
         return x
 
     def encode_in_chunks(
-        self, embed: Callable[[torch.Tensor], torch.Tensor], ends: torch.Tensor, chunk: int
+        self, embed: EmbedRows, eot: torch.Tensor, chunk: int = 64
     ) -> torch.Tensor:
-        """Features (n, E) of n texts, texts of like length together, at most `chunk` at once.
+        """Features (n, E) of n texts, at most `chunk` at once, those of like length together.
 
-        `embed(rows)` gives the embeddings (len(rows), length, W) of some rows; `ends` (n,) on the CPU.
-        Where activations are recomputed, a chunk's are.
+        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,), on the
+        CPU, is where each text is read. With `recompute` the activations of a chunk are recomputed.
         """
         recompute = self.recompute != "nothing" and torch.is_grad_enabled()
-        groups = by_length(ends.tolist(), chunk)
-        parts = []
+        groups = group_by_length(eot.tolist(), chunk)
+        features = []
         for group in groups:
             rows = torch.tensor(group)
 
             def encode(rows: torch.Tensor = rows) -> torch.Tensor:
-                return self.encode_embedded(embed(rows), ends[rows])
+                return self.encode_embedded(embed(rows), eot[rows])
 
             if recompute:
-                parts.append(checkpoint(encode, use_reentrant=False, preserve_rng_state=False))
+                features.append(checkpoint(encode, use_reentrant=False, preserve_rng_state=False))
             else:
-                parts.append(encode())
-        if len(parts) == 1 and groups[0] == sorted(groups[0]):
-            return parts[0]
+                features.append(encode())
+        if len(features) == 1 and groups[0] == sorted(groups[0]):
+            return features[0]
         order = torch.tensor([row for group in groups for row in group])
-        return torch.cat(parts)[order.argsort()]
+        return torch.cat(features)[order.argsort()]
+
+    def encode_tokens(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
+        """Token ids (n, context) on the CPU → text features (n, E), not normalised; see `encode_in_chunks`."""
+        eot = eot_positions(tokens)
+        tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
+        return self.encode_in_chunks(
+            lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
+        )
 
     def encode_texts(self, texts: Sequence[str], chunk: int = 64) -> torch.Tensor:
-        """Features (n, E) of texts, not normalised. A text that is too long is cut with a warning."""
-        tokens = tokenize(self.backbone.tokenizer, texts)
-        ends = text_ends(tokens)
-        tokens = tokens[:, : int(ends.max()) + 1].to(self.clip.positional_embedding.device)
-        return self.encode_in_chunks(
-            lambda rows: self.clip.token_embedding(tokens[rows]), ends, chunk
-        )
+        """Features (n, E) of texts, not normalised. A text that is too long is cut, with a warning."""
+        return self.encode_tokens(tokenize(self.backbone.tokenizer, texts), chunk)
 
     def encode_classes(
         self, class_names: Sequence[str], prompts: PromptSet = PLAIN_NAMES, chunk: int = 64
     ) -> torch.Tensor:
-        """Text features of C classes in P prompts each, (C, P, E), not normalised.
+        """Text features of C classes with P prompts each, (C, P, E), not normalised.
 
-        With a learned context for all of these classes it stands in for the prompts (P = 1); a
-        class-specific one that does not know them all gives way to plain class names.
+        A learned context that covers all of these classes replaces the prompts (P = 1). If a
+        class-specific one does not cover them all, all get plain class names.
         """
         if self.context is not None:
-            if self.context.knows(class_names):
-                return self.context.features(self, class_names, chunk)[:, None]
-            unknown = self.context.unknown(class_names)
-            if len(unknown) < len(class_names):
+            if self.context.covers(class_names):
+                return self.encode_in_chunks(*self.context.prompts(class_names), chunk)[:, None]
+            missing = self.context.missing(class_names)
+            if len(missing) < len(class_names):
                 warnings.warn(
-                    f"{len(unknown)} of {len(class_names)} classes have no learned context "
-                    f"({', '.join(unknown[:3])}): all get plain class names",
+                    f"{len(missing)} of {len(class_names)} classes have no learned context "
+                    f"({', '.join(missing[:3])}): all get plain class names",
                     stacklevel=2,
                 )
             prompts = PromptSet(("{}",), clean_names=self.context.clean_names)
-        features = self.encode_texts(prompts.of(class_names), chunk)
+        features = self.encode_texts(prompts.texts(class_names), chunk)
         return features.reshape(len(class_names), prompts.per_class, -1)
 
     @property
     def text_is_fixed(self) -> bool:
-        """Do text features of given prompts stay the same in training?"""
+        """True if training does not change the text features of given prompts."""
         return self.context is None
 
-    # -- state --------------------------------------------------------------------------------
+    # -- explanation, compilation, state ------------------------------------------------------
 
     def explain(self, frames: torch.Tensor, text: str | None = None) -> Explanation:
-        """Where the video feature (or its similarity to `text`) comes from: see `explanation`."""
-        return explain(self, frames, text)
+        """Relevance of frames and patches for the video feature, or for its similarity to `text`.
+
+        `frames` are normalised, (B, T, 3, H, W) or (T, 3, H, W) of one video. Computed in evaluation mode.
+        """
+        video = frames[None] if frames.ndim == 4 else frames
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                feature = None if text is None else self.encode_texts([text])[0]
+            grid = self.clip.visual.grid_size
+            return explain(self.encode_video, self.prompt_relevance, video, feature, grid)
+        finally:
+            self.train(training)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile one vision layer (it serves all of them, any batch and any T)."""
+        """Compile one vision layer; it serves all layers, any batch and any T."""
         kwargs.setdefault("dynamic", True)
         self.vision_layer = torch.compile(self.vision_layer, *args, **kwargs)  # type: ignore[method-assign]
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint keeps: everything that is not the backbone's."""
+        """The state dict without the backbone: the content of a checkpoint."""
         return {
             name: value for name, value in self.state_dict().items() if not name.startswith("clip.")
         }
 
     def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Undo `trained_state`. Raises KeyError on missing or unknown names."""
+        """Load a `trained_state`. Raises KeyError on missing or unknown names."""
         expected = set(self.trained_state())
         if expected != set(state):
             raise KeyError(f"missing {expected - set(state)}, unknown {set(state) - expected}")

@@ -10,27 +10,27 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.attention import Maps, mix, project, project_keys
-from vidprompt.models.layers.temporal_code import check_start, ramp, resize_time
+from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
+from vidprompt.models.layers.temporal_prompts import check_start, ramp, resample
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
 
 
 class SummaryAttention(nn.Module):
-    """s = c + MHA(LN(c)) over the T frames' projected class tokens (section 3.2). (B, T, D) → same."""
+    """s = c + MHA(LN(c)) over the projected class tokens c of the T frames (section 3.2); (B, T, D) → same."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
 
-    def forward(self, c: torch.Tensor, maps: Maps | None = None) -> torch.Tensor:
-        queries, keys = project(self.attention, self.norm(c))
-        return c + mix(self.attention, queries, keys, maps=maps, name="time")
+    def forward(self, c: torch.Tensor, maps: AttentionMaps | None = None) -> torch.Tensor:
+        queries, kv = project_qkv(self.attention, self.norm(c))
+        return c + attend(self.attention, queries, kv, maps=maps, name="time")
 
 
-class Parts(NamedTuple):
-    """What Vita-CLIP adds to one vision layer; None = switched off."""
+class VitaLayerPrompts(NamedTuple):
+    """Vita-CLIP's additions to one vision layer; None = switched off."""
 
     class_projection: nn.Module | None
     summary: nn.Module | None
@@ -42,18 +42,20 @@ class VitaCLIP(VideoCLIP):
     """Vita-CLIP on any open_clip ViT.
 
     Args:
-        class_names: annotated names of the training classes (the learned contexts are for these when
-            `context` is "class").
-        global_prompts: video-level prompts a layer (8); 0 = none.
+        class_names: annotated names of the training classes, for class-specific contexts.
+        global_prompts: G, the number of global prompts a layer (8); 0 = none.
         use_local: local prompts, one a frame (for ablations; the published method has all three types).
-        use_summary: summaries, one a frame (likewise). What is switched off has no parameters.
-        context_length: M learned vectors before the class name (8 in the released script, 16 default).
-        context: "class" (one context a class; unseen classes use plain class names), "shared" or
+        use_summary: summary tokens, one a frame (likewise). What is switched off has no parameters.
+        context_length: M learned vectors before the class name (8 in the released script, 16 its default).
+        context: "class" (vectors for each class; other classes use plain class names), "shared" or
             "none".
-        prompt_start: "released" (normal) or "ramp" (time embedding and local prompts, see time_code).
-        prompt_std: deviation of the start of vision prompts and time embedding (0.02 as released).
-        train_cls_proj: False = released code (frozen at its random start), True = paper.
-        options: the rest of the text context's (see VideoCLIP).
+        train_cls_proj: True = paper, False = released code, which never trains the random class projection.
+        prompt_start: initial values of time embedding and local prompts: "released" (normal) or "ramp"
+            (`temporal_prompts`).
+        prompt_std: standard deviation of the initial prompts and time embedding (0.02 as released).
+        options: other options of the text context (see VideoCLIP).
+
+    Raises UserError for an unknown prompt_start or a negative number of global prompts.
     """
 
     method = "vita_clip"
@@ -91,8 +93,8 @@ class VitaCLIP(VideoCLIP):
             time = ramp(1 + layers, num_frames, width, prompt_std)
         self.time_embedding = nn.Parameter(time[0].clone())
         self.local_prompts = nn.Parameter(time[1:].clone()) if use_local else None
-        video_level = torch.randn(layers, global_prompts, width) * prompt_std
-        self.global_prompts = nn.Parameter(video_level) if global_prompts else None
+        shared = torch.randn(layers, global_prompts, width) * prompt_std
+        self.global_prompts = nn.Parameter(shared) if global_prompts else None
         projected = range(layers if use_local or use_summary else 0)
         self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in projected)
         self.class_projections.requires_grad_(train_cls_proj)
@@ -100,7 +102,7 @@ class VitaCLIP(VideoCLIP):
         summarised = range(layers if use_summary else 0)
         self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in summarised)
         self.log_scale = nn.Parameter(self.clip.logit_scale.detach().clone().reshape(()))
-        # The released patch embedding has a bias, CLIP's has none: zero unless a checkpoint brings one.
+        # The released patch embedding has a bias, CLIP's has none: zero unless a checkpoint has one.
         self.patch_bias: torch.Tensor
         self.register_buffer("patch_bias", torch.zeros(width))
 
@@ -111,63 +113,65 @@ class VitaCLIP(VideoCLIP):
 
     @property
     def switched_off(self) -> list[str]:
-        """Names of the prompt types that this model has not."""
+        """Names of the prompt types that are switched off."""
         types = {
             "global prompts": self.global_prompts is not None,
             "local prompts": self.local_prompts is not None,
             "summaries": len(self.summaries) > 0,
         }
-        return [name for name, there in types.items() if not there]
+        return [name for name, present in types.items() if not present]
 
-    def time_code(self, t: int) -> torch.Tensor:
-        """The learned time embedding, for t frames by nearest neighbour as released."""
-        return resize_time(self.time_embedding, t)
+    def temporal_positions(self, t: int) -> torch.Tensor:
+        """The learned time embedding (t, D), for another T by nearest neighbour as released."""
+        return resample(self.time_embedding, t)
 
     def patch_positions(self) -> torch.Tensor:
         return super().patch_positions() + self.patch_bias
 
-    def parts(self, layer: int, t: int) -> Parts:
+    def layer_prompts(self, layer: int, t: int) -> VitaLayerPrompts:
         local, shared = self.local_prompts, self.global_prompts
-        return Parts(
+        return VitaLayerPrompts(
             self.class_projections[layer] if self.class_projections else None,
             self.summaries[layer] if self.summaries else None,
-            None if local is None else resize_time(local[layer], t),
+            None if local is None else resample(local[layer], t),
             None if shared is None else shared[layer],
         )
 
-    def extra_keys(
+    def prompt_kv(
         self,
         block: ResidualAttentionBlock,
-        parts: Parts,
+        prompts: VitaLayerPrompts,
         tokens: torch.Tensor,
         t: int,
-        maps: Maps | None,
+        maps: AttentionMaps | None,
     ) -> list[torch.Tensor]:
-        """Local prompts (T, the same for all frames of a video), global ones (G), a frame's summary.
+        """T local prompts (the same for all frames of a video), G global prompts, one summary a frame.
 
-        The released layer also asks with these tokens and drops what comes of it; here they are only
-        looked at, and those that frames or videos share are projected once.
+        The released layer also computes outputs of these tokens and drops them. Here they are keys and
+        values only, and what frames or videos have in common is projected once.
         """
         local, shared, summary = [], [], []
-        if parts.class_projection is not None:
-            c = parts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
-            if parts.summary is not None:
-                token = parts.summary(c, maps).flatten(0, 1)[:, None]
-                summary = [project_keys(block.attn, block.ln_1(token))]
-            if parts.local_prompts is not None:
-                by_video = project_keys(block.attn, block.ln_1(parts.local_prompts + c))
+        if prompts.class_projection is not None:
+            c = prompts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
+            if prompts.summary is not None:
+                token = prompts.summary(c, maps).flatten(0, 1)[:, None]
+                summary = [project_kv(block.attn, block.ln_1(token))]
+            if prompts.local_prompts is not None:
+                by_video = project_kv(block.attn, block.ln_1(prompts.local_prompts + c))
                 local = [by_video.repeat_interleave(t, 0)]
-        if parts.global_prompts is not None:
-            keys = project_keys(block.attn, block.ln_1(parts.global_prompts))
-            shared = [keys.expand(len(tokens), -1, -1)]
+        if prompts.global_prompts is not None:
+            kv = project_kv(block.attn, block.ln_1(prompts.global_prompts))
+            shared = [kv.expand(len(tokens), -1, -1)]
         return [*local, *shared, *summary]
 
-    def sources(self, extra: torch.Tensor, time: torch.Tensor | None, n: int) -> torch.Tensor:
-        """Local prompts and summaries come from the frames' class tokens, global prompts from nowhere."""
-        out = extra.new_zeros(*extra.shape[:2], n)
+    def prompt_relevance(
+        self, relevance: torch.Tensor, time: torch.Tensor | None, n: int
+    ) -> torch.Tensor:
+        """Local prompts and summaries hand on to the frames' class tokens; global prompts to no token."""
+        out = relevance.new_zeros(*relevance.shape[:2], n)
         if self.local_prompts is not None:
-            out[..., 0] += extra[..., : extra.shape[1]].sum(1)
-        if time is not None:  # of the summaries
-            summary = extra[..., -1]
+            out[..., 0] += relevance[..., : relevance.shape[1]].sum(1)
+        if time is not None:  # attention of the summaries
+            summary = relevance[..., -1]
             out[..., 0] += (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
         return out

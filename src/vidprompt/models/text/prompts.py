@@ -1,4 +1,4 @@
-"""Class names and the texts around them: a prompt set is data (`params/prompts/`)."""
+"""Prompt sets (`params/prompts/`): templates or descriptions, and their texts for class names."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from vidprompt.system.suggestions import suggestion
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BRACKETS = str.maketrans({"[": None, "]": None, "_": " ", "-": " "})
-_NAMED = 5  # texts that a warning quotes
+_MAX_QUOTED = 5  # texts quoted in a warning
 
 
 def clean_class_name(name: str) -> str:
-    """An annotated class name as words.
+    """An annotated class name → lower-case words.
 
-    CamelCase is split, `_` and `-` become blanks, square brackets go (Something-Something's
-    placeholders), runs of blanks become one, all in lower case: "HandstandPushups" →
-    "handstand pushups", "brush_hair" → "brush hair", "Putting [something] on [something]" →
-    "putting something on something". Other punctuation stays.
+    CamelCase is split, `_` and `-` become blanks, square brackets (Something-Something's placeholders) are
+    removed, runs of blanks become one: "HandstandPushups" → "handstand pushups", "brush_hair" →
+    "brush hair", "Putting [something] on [something]" → "putting something on something". Other
+    punctuation stays.
     """
     words = _CAMEL.sub(" ", name).translate(_BRACKETS)
     return " ".join(words.split()).lower()
@@ -35,10 +35,15 @@ def clean_class_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The fixed texts of a class: templates with one `{}` for its name, or descriptions of its own.
+    """Fixed prompts of a class: templates with one `{}` for its name, or descriptions of each class.
 
-    With `clean_names` the name is cleaned first (`clean_class_name`); otherwise it is taken as it is,
-    but for `_`, which becomes a blank.
+    Args:
+        templates: used if there are no `descriptions`.
+        descriptions: cleaned class name → its texts, as many for every class.
+        clean_names: apply `clean_class_name` to names; otherwise only `_` becomes a blank.
+        source: named in error messages.
+
+    Raises UserError for a template without exactly one `{}`, or unequal numbers of descriptions.
     """
 
     templates: tuple[str, ...] = ("{}",)
@@ -59,13 +64,13 @@ class PromptSet:
 
     @property
     def per_class(self) -> int:
-        """P, texts a class."""
+        """P, the number of texts a class."""
         if self.descriptions:
             return len(next(iter(self.descriptions.values())))
         return len(self.templates)
 
-    def of(self, class_names: Sequence[str]) -> list[str]:
-        """All texts, class after class: C·P of them. Raises UserError for an undescribed class."""
+    def texts(self, class_names: Sequence[str]) -> list[str]:
+        """The C·P texts, class by class. Raises UserError for a class without a description."""
         if self.descriptions is None:
             names = [class_words(name, clean=self.clean_names) for name in class_names]
             return [template.replace("{}", name) for name in names for template in self.templates]
@@ -73,18 +78,18 @@ class PromptSet:
         if missing:
             raise UserError(
                 f"{self.source} has no description of {len(missing)} of {len(class_names)} classes: "
-                + ", ".join(missing[:_NAMED])
+                + ", ".join(missing[:_MAX_QUOTED])
             )
         return [text for name in class_names for text in self.descriptions[clean_class_name(name)]]
 
 
 def class_words(name: str, *, clean: bool) -> str:
-    """A class name as it stands in a text."""
+    """A class name as it is written in a prompt."""
     return clean_class_name(name) if clean else name.replace("_", " ")
 
 
 def prompt_set(config: Mapping[str, Any]) -> PromptSet:
-    """A prompt set from its configuration (a file of `params/prompts/`).
+    """Build a prompt set from its configuration (a file of `params/prompts/`).
 
     Raises UserError when the file of descriptions is missing or malformed.
     """
@@ -96,9 +101,10 @@ def prompt_set(config: Mapping[str, Any]) -> PromptSet:
 
 
 def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a model for a prompt set with a learned context; none where the method decides.
+    """Options of `create_model` for a prompt set with a learned context; empty without one.
 
-    `context: {kind: class|shared|none, length: M, position: end|middle|front}`.
+    `context: {kind: class|shared|none, length: M, position: end|middle|front}`. Raises UserError for an
+    unknown key of it.
     """
     context = config.get("context")
     if not context:
@@ -113,23 +119,23 @@ def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
-    """Cleaned class name → its descriptions.
+    """Read descriptions: cleaned class name → its texts.
 
-    A CSV with the columns `class` and `description` (a class may have several rows), or a JSON object
-    of class → text or list of texts. Raises UserError with the line of what is malformed.
+    The file is a CSV with the columns `class` and `description` (a class may have several rows), or a JSON
+    object of class → text or list of texts. Raises UserError with the line that is malformed.
     """
     if not path.is_file():
         raise UserError(
             f"no file of descriptions {path}: set prompts.descriptions to a CSV or JSON"
         )
-    found: dict[str, list[str]] = {}
+    descriptions: dict[str, list[str]] = {}
     for where, name, text in _read_json(path) if path.suffix == ".json" else _read_csv(path):
         if not isinstance(name, str) or not isinstance(text, str) or not text.strip():
             raise UserError(f"{where}: no description of class {name!r}")
-        found.setdefault(clean_class_name(name), []).append(text.strip())
-    if not found:
+        descriptions.setdefault(clean_class_name(name), []).append(text.strip())
+    if not descriptions:
         raise UserError(f"{path} has no descriptions in it")
-    return {name: tuple(texts) for name, texts in found.items()}
+    return {name: tuple(texts) for name, texts in descriptions.items()}
 
 
 def _read_csv(path: Path) -> list[tuple[str, Any, Any]]:
@@ -155,22 +161,23 @@ def _read_json(path: Path) -> list[tuple[str, Any, Any]]:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
-    """The backbone's token ids (n, context); what is too long is cut, with a warning that names it."""
+    """Token ids (n, context) of the backbone's tokenizer; a text that is too long is cut, with a warning."""
     texts = list(texts)
     tokens: torch.Tensor = tokenizer(texts)
     context = tokens.shape[1]
     full = [row for row, last in enumerate(tokens[:, -1].tolist()) if last != 0]
-    # the end-of-text stands in the last place: of a text that just fits, or of one that was cut
+    # the last token is end-of-text: the text fits exactly, or was cut
     longer = tokenizer([texts[row] for row in full], context + 1) if full else tokens[:0]
-    cut = [texts[row] for row, last in zip(full, longer[:, -1].tolist(), strict=True) if last != 0]
-    if cut:
-        warn_cut(cut, context)
+    last_tokens = longer[:, -1].tolist()
+    truncated = [texts[row] for row, last in zip(full, last_tokens, strict=True) if last != 0]
+    if truncated:
+        warn_truncated(truncated, context)
     return tokens
 
 
-def warn_cut(texts: Sequence[str], context: int) -> None:
-    """Say which texts do not fit."""
-    quoted = "; ".join(repr(text) for text in texts[:_NAMED])
-    rest = f"; and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+def warn_truncated(texts: Sequence[str], context: int) -> None:
+    """Warn that these texts do not fit into `context` tokens."""
+    quoted = "; ".join(repr(text) for text in texts[:_MAX_QUOTED])
+    rest = f"; and {len(texts) - _MAX_QUOTED} more" if len(texts) > _MAX_QUOTED else ""
     count = "1 text is" if len(texts) == 1 else f"{len(texts)} texts are"
     warnings.warn(f"{count} cut to {context} tokens: {quoted}{rest}", stacklevel=3)

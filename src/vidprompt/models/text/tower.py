@@ -1,4 +1,4 @@
-"""CLIP's causal text transformer, computed where something depends on it and nowhere else."""
+"""Forward pass of CLIP's causal text transformer that computes only what the text feature depends on."""
 
 from __future__ import annotations
 
@@ -8,55 +8,60 @@ import open_clip
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 
-from vidprompt.models.layers.attention import mix, mlp, project, project_keys, project_queries
+from vidprompt.models.layers.attention import (
+    attend,
+    mlp,
+    project_kv,
+    project_qkv,
+    project_queries,
+)
 
-# A layer's own change to the tokens after its attention: (layer, x) → x.
+# A method's change to the tokens after the attention of a layer: (layer, x) → x.
 AfterAttention = Callable[[int, torch.Tensor], torch.Tensor]
 
 
-def unchanged(layer: int, x: torch.Tensor) -> torch.Tensor:
-    """No change: the plain tower."""
+def no_change(layer: int, x: torch.Tensor) -> torch.Tensor:
+    """The identity: the plain CLIP tower."""
     del layer
     return x
 
 
 def text_width(clip: open_clip.CLIP) -> int:
-    """Width of the text transformer."""
+    """Width W of the text transformer."""
     return int(clip.token_embedding.weight.shape[1])
 
 
-def text_ends(tokens: torch.Tensor) -> torch.Tensor:
-    """Where each text's feature is read: its end-of-text token, of the highest id. (n, c) → (n,)."""
+def eot_positions(tokens: torch.Tensor) -> torch.Tensor:
+    """Position of the end-of-text token (the highest id) of each text: (n, context) → (n,)."""
     return tokens.argmax(-1)
 
 
-def by_length(ends: Sequence[int], chunk: int) -> list[list[int]]:
-    """Rows in groups of at most `chunk`, texts of like length together: little is padded."""
-    order = sorted(range(len(ends)), key=lambda row: ends[row])
-    return [order[i : i + chunk] for i in range(0, len(order), chunk)]
+def group_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers in groups of at most `size`, sorted by length so that little is padded."""
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def encode_embedded(
     clip: open_clip.CLIP,
     embedded: torch.Tensor,
-    ends: torch.Tensor,
-    after_attention: AfterAttention = unchanged,
+    eot: torch.Tensor,
+    after_attention: AfterAttention = no_change,
 ) -> torch.Tensor:
-    """Texts as embeddings (n, length, W), read at `ends` (n,) → features (n, E), not normalised.
+    """Token embeddings (n, length, W) → text features (n, E), not normalised.
 
-    `ends` best stays on the CPU: its largest decides how much is computed.
-
-    Positions behind the last end are cut off and the last layer is computed for the ends alone: the
-    mask is causal, so both give the same numbers as the whole.
+    `eot` (n,) is the position at which each text is read; keep it on the CPU, its maximum decides how much
+    is computed. Positions after the maximum are cut off and the last layer is computed at `eot` only: the
+    mask is causal, so the numbers are those of the whole tower.
     """
-    length, ends = int(ends.max()) + 1, ends.to(embedded.device)
+    length, eot = int(eot.max()) + 1, eot.to(embedded.device)
     x = embedded[:, :length] + clip.positional_embedding[:length].to(embedded.dtype)
     blocks = list(clip.transformer.resblocks)
     for layer, block in enumerate(blocks[:-1]):
-        queries, keys = project(block.attn, block.ln_1(x))
-        x = after_attention(layer, x + block.ls_1(mix(block.attn, queries, keys, causal=True)))
+        queries, kv = project_qkv(block.attn, block.ln_1(x))
+        x = after_attention(layer, x + block.ls_1(attend(block.attn, queries, kv, causal=True)))
         x = x + block.ls_2(mlp(block, block.ln_2(x)))
-    x = _last_layer(blocks[-1], x, ends, lambda x: after_attention(len(blocks) - 1, x))
+    x = _last_block(blocks[-1], x, eot, lambda x: after_attention(len(blocks) - 1, x))
     features = clip.ln_final(x)
     projection = clip.text_projection
     if isinstance(projection, torch.nn.Linear):
@@ -64,21 +69,21 @@ def encode_embedded(
     return features @ projection
 
 
-def _last_layer(
+def _last_block(
     block: ResidualAttentionBlock,
     x: torch.Tensor,
-    ends: torch.Tensor,
+    eot: torch.Tensor,
     after_attention: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """The last layer at each text's end: (n, length, W) → (n, W)."""
+    """The last block at position `eot` of each text: (n, length, W) → (n, W)."""
     rows = torch.arange(len(x), device=x.device)
     normed = block.ln_1(x)
-    seen = torch.arange(x.shape[1], device=x.device) <= ends[:, None]
-    mixed = mix(
+    mask = torch.arange(x.shape[1], device=x.device) <= eot[:, None]
+    attended = attend(
         block.attn,
-        project_queries(block.attn, normed[rows, ends][:, None]),
-        project_keys(block.attn, normed),
-        mask=seen[:, None, None],
+        project_queries(block.attn, normed[rows, eot][:, None]),
+        project_kv(block.attn, normed),
+        mask=mask[:, None, None],
     )
-    read = after_attention(x[rows, ends] + block.ls_1(mixed[:, 0]))
-    return read + block.ls_2(mlp(block, block.ln_2(read)))
+    out = after_attention(x[rows, eot] + block.ls_1(attended[:, 0]))
+    return out + block.ls_2(mlp(block, block.ln_2(out)))
