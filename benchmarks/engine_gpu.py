@@ -41,7 +41,7 @@ from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.probe.videos import probe_video
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
-from vidprompt.training.engine import Source, new_accelerator
+from vidprompt.training.engine import BatchSource, new_accelerator
 
 OUT = ROOT / "benchmarks/results/engine_gpu.json"
 LIMITS = {"share waiting for data": 0.03}  # at most
@@ -132,7 +132,7 @@ def run(cache: Path, size: Size, method: str, whole_recipe: bool) -> dict[str, A
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     with utilisation() as seen:
-        log = trained(objective, watched(Source(planned, lambda _: []), clock), settings)
+        log = trained(objective, watched(BatchSource(planned, lambda _: []), clock), settings)
     whole = sum(step["whole"] for step in clock.steps()[size.warm_up :])
     counted = log[size.warm_up : -1]  # the last step's end is not seen
     between = clock.began[size.warm_up], clock.began[-1]

@@ -28,14 +28,14 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks import as_published as published
 from benchmarks.machine import ROOT, provenance
+from tests.reference import published_models as published
 
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
-from vidprompt.models.text.tower import text_ends
+from vidprompt.models.text.tower import eot_positions
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy, in_batch_kl, motion_loss
@@ -168,7 +168,7 @@ class Setting:
         def run() -> None:
             frames = published.ez_clip_video(state, self.video, prompt_dropout=0.1, depth=0.1)
             embedded = state["token_embedding.weight"][tokens]
-            text = published.encode_text(state, "", embedded, text_ends(tokens))
+            text = published.encode_text(state, "", embedded, eot_positions(tokens))
             scale = state["logit_scale"].exp()
             kl = in_batch_kl(frames.mean(1), text, self.labels, scale)
             loss = (kl[0] + kl[1]) / 2 + motion_loss(frames)

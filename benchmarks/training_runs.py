@@ -26,7 +26,7 @@ from vidprompt.config.schema import Config
 from vidprompt.models.factory import configured_model
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.system.progress import Progress
-from vidprompt.training.engine import Source, new_accelerator, train
+from vidprompt.training.engine import BatchSource, new_accelerator, train
 from vidprompt.training.objectives import Objective, create_objective
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings, trainer_settings
@@ -177,14 +177,14 @@ def terminal() -> Iterator[None]:
 
 def in_memory(
     setting: Setting, settings: TrainerSettings, objective: Objective, first: int | None = None
-) -> Source:
+) -> BatchSource:
     """A few different batches of noise, again and again; this process's share of each.
 
     `first`: so many clips of the first one, where that step only has to be over.
     """
     size, frames = objective.model.backbone.image_size, objective.model.num_frames
     generator = torch.Generator().manual_seed(0)
-    share = Processes(new_accelerator(settings.precision)).share(setting.batch)
+    share = Processes(new_accelerator(settings.precision)).local_slice(setting.batch)
     shape = (setting.batch, frames, 3, size, size)
     made: list[Batch] = []
     for _ in range(min(DIFFERENT, settings.steps)):
@@ -197,10 +197,10 @@ def in_memory(
             clips, labels = made[step % len(made)]
             yield (clips, labels) if step else (clips[:first], labels[:first])
 
-    return Source(batches, lambda step: [f"noise {step}"])
+    return BatchSource(batches, lambda step: [f"noise {step}"])
 
 
-def watched(source: Source, clock: Clock) -> Source:
+def watched(source: BatchSource, clock: Clock) -> BatchSource:
     """The same batches; the clock is told when one is asked for."""
 
     def batches(start: int) -> Iterator[Batch]:
@@ -212,11 +212,11 @@ def watched(source: Source, clock: Clock) -> Source:
                 return
             yield batch
 
-    return Source(batches, source.videos)
+    return BatchSource(batches, source.videos)
 
 
 def trained(
-    objective: Objective, source: Source, settings: TrainerSettings
+    objective: Objective, source: BatchSource, settings: TrainerSettings
 ) -> list[dict[str, float]]:
     """Run the engine as the stage does; the lines of its step log (of the first process)."""
     accelerator = new_accelerator(settings.precision)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 import vidprompt.models.backbones.loading as module
 from vidprompt.files.hashes import sha256
 from vidprompt.models import create_model
-from vidprompt.models.backbones.loading import load_backbone, misfit
+from vidprompt.models.backbones.loading import load_backbone, unsupported_reason
 from vidprompt.system.errors import UserError
 
 NAME = "ViT-S-32-alt"  # the smallest of open_clip's ViTs
@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_model_of_open_clip_fits_or_is_refused_for_a_reason() -> None:
-    reasons = {name: misfit(get_model_config(name)) for name in open_clip.list_models()}
+    reasons = {name: unsupported_reason(get_model_config(name)) for name in open_clip.list_models()}
     fitting = {name for name, reason in reasons.items() if not reason}
     assert {
         "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", "ViT-L-14-336-quickgelu",

@@ -65,7 +65,7 @@ def test_a_frame_that_all_others_attend_to_gets_the_larger_share(method: str) ->
     model = build(method).eval()
     extra = torch.ones(1, 3, {"ez_clip": 1, "vita_clip": 3 + 8 + 1}[method])
     time = torch.tensor([[[0.0, 1.0, 0.0]] * 3])
-    got = model.sources(extra, time, 5).sum(-1)[0]
+    got = model.prompt_relevance(extra, time, 5).sum(-1)[0]
     assert got[1] > got[0]
     assert got[1] > got[2]
 

@@ -194,7 +194,7 @@ def test_without_what_a_method_adds_it_is_the_frozen_model(
 ) -> None:
     """The adapters start as the identity, and nothing but the extra tokens tells the video apart."""
     model = build(method)
-    monkeypatch.setattr(model, "extra_keys", lambda *arguments: [])
+    monkeypatch.setattr(model, "prompt_kv", lambda *arguments: [])
     if method == "vita_clip":
         torch.nn.init.zeros_(model.time_embedding)
     expected = build("frozen_clip").encode_video(video())[0]

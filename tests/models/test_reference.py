@@ -3,14 +3,14 @@
 import open_clip
 import pytest
 import torch
-from benchmarks import as_published as published
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.reference import published_models as published
 
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
 from vidprompt.models.methods.video_clip import RECOMPUTE, VideoCLIP
-from vidprompt.models.text.tower import text_ends
+from vidprompt.models.text.tower import eot_positions
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 
@@ -97,11 +97,11 @@ def test_features_and_gradients_are_the_plain_computations(
         cleaned = ["riding a bike", "a", "playingtheviolin on a roof"]
         tokens = base.tokenizer(cleaned)
         embedded = state["token_embedding.weight"][tokens]
-        expected_text = published.encode_text(state, "", embedded, text_ends(tokens))
+        expected_text = published.encode_text(state, "", embedded, eot_positions(tokens))
     else:
         expected = published.vita_clip_video(state, video)
         tokens = base.tokenizer([f"X X X X X X X X {n.replace('_', ' ')}." for n in NAMES])
-        expected_text = published.vita_clip_text(state, text_ends(tokens))
+        expected_text = published.vita_clip_text(state, eot_positions(tokens))
     assert_near(features, expected, "video features")
     assert_near(text, expected_text, "text features")
     (expected @ expected_text.T * weight).sum().backward()

@@ -18,7 +18,7 @@ from vidprompt.models.text.prompts import (
     prompt_set,
     tokenize,
 )
-from vidprompt.models.text.tower import by_length
+from vidprompt.models.text.tower import group_by_length
 from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
 
@@ -51,10 +51,10 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
     }
     assert sets["action_templates"].per_class == 16
     assert (
-        sets["action_templates"].of(["HandstandPushups"])[0]
+        sets["action_templates"].texts(["HandstandPushups"])[0]
         == "a photo of action handstand pushups"
     )
-    assert sets["class_name"].of(NAMES) == ["handstand pushups", "brush hair", "yoga"]
+    assert sets["class_name"].texts(NAMES) == ["handstand pushups", "brush hair", "yoga"]
     assert context_options(yaml.safe_load((PARAMS / "learned_context.yaml").read_text())) == {
         "context": "shared",
         "context_length": 16,
@@ -73,12 +73,12 @@ def test_descriptions_come_from_csv_or_json(tmp_path: Path) -> None:
         'class,description\nYoga,"calm, on a mat"\nbrush hair,a brush\nHandstandPushups,up\n'
     )
     prompts = prompt_set({"descriptions": table, "templates": ["{}"]})
-    assert prompts.of(NAMES) == ["up", "a brush", "calm, on a mat"]
+    assert prompts.texts(NAMES) == ["up", "a brush", "calm, on a mat"]
     several = tmp_path / "d.json"
     several.write_text(json.dumps({name: [f"{name} one", f"{name} two"] for name in NAMES}))
     assert prompt_set({"descriptions": several}).per_class == 2
     with pytest.raises(UserError, match="d.csv has no description of 1 of 2 classes: Archery"):
-        prompts.of(["Yoga", "Archery"])
+        prompts.texts(["Yoga", "Archery"])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_long_texts_are_cut_with_a_warning_that_names_them() -> None:
 
 
 def test_chunks_hold_texts_of_like_length() -> None:
-    groups = by_length([5, 2, 9, 2, 7], 2)
+    groups = group_by_length([5, 2, 9, 2, 7], 2)
     assert groups == [[1, 3], [0, 4], [2]]
 
 
@@ -162,13 +162,12 @@ def test_a_context_of_word_embeddings_is_the_text_with_these_words(
 
 
 def test_a_context_leaves_out_the_end_of_a_long_name() -> None:
-    model = create_model("ez_clip", small_backbone(context=8), num_frames=2)
-    context = LearnedContext(["a b c d e f g h"], 3, model.text_width)
+    context = LearnedContext(small_backbone(context=8), ["a b c d e f g h"], 3)
     with pytest.warns(UserWarning, match="cut to 8 tokens: 'a b c d e f g h'"):
-        _, _, ends = context.layout(model, context.names)
-    assert ends.tolist() == [7]
-    with pytest.raises(UserError, match="leaves no place for a class name"):
-        LearnedContext(["a"], 6, model.text_width).features(model)
+        _, _, eot = context.layout(context.names)
+    assert eot.tolist() == [7]
+    with pytest.raises(UserError, match="leaves no room for a class name"):
+        LearnedContext(small_backbone(context=8), ["a"], 6).prompts()
 
 
 def test_a_class_is_known_by_its_words_and_two_of_one_name_keep_their_own_contexts() -> None:

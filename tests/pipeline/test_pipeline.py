@@ -155,7 +155,7 @@ def test_a_training_that_was_killed_ends_as_if_it_was_not(project: Path) -> None
     child.kill()
     assert child.wait() == -signal.SIGKILL
     said = run("vidprompt", "train", *LONGER, "trainer.workers=1", folder=project)
-    assert "going on after step" in said
+    assert "resuming after step" in said
     assert trained(project) == whole
     left = sorted(p.name for p in (project / "cache/training/demo/vita_clip").glob("*/*"))
     assert "steps.jsonl" in left
@@ -169,9 +169,9 @@ def test_two_processes_stop_together_when_told_to_and_one_goes_on(project: Path)
     child.terminate()
     _, said = child.communicate(timeout=60)
     assert child.returncode == 143
-    assert "which is saved: run the same again to go on" in said
+    assert "which is saved: run the same again to resume" in said
     assert "Traceback" not in said
-    assert "going on after step" in run("vidprompt", "train", *LONGER, folder=project)
+    assert "resuming after step" in run("vidprompt", "train", *LONGER, folder=project)
     [*_, last] = trained(project)["loss.csv"].decode().splitlines()
     numbers = [float(value) for value in last.split(",")]
     assert numbers == pytest.approx([float(value) for value in whole.split(",")], abs=1e-4)

@@ -196,8 +196,8 @@ def test_a_file_that_lacks_tensors_says_which(tmp_path: Path) -> None:
 def test_the_commands_make_a_checkpoint_of_ours_and_back(method: str, tmp_path: Path) -> None:
     model = trained(method)
     export_published(model, tmp_path / "a.pt")
-    told = import_to_folder(tmp_path / "a.pt", tmp_path / "ours", "", None)
-    assert f"{method}, 3 frames" in told[0]
+    lines = import_to_folder(tmp_path / "a.pt", tmp_path / "ours", "", None)
+    assert f"{method}, 3 frames" in lines[0]
     spec = {
         "name": "published",
         "config": tmp_path / "ours/backbone.json",

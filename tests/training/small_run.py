@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from tests.models.small import small_backbone
 from vidprompt.models import create_model
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.progress import Progress
-from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
-from vidprompt.training.objectives import Identity, Objective, create_objective
+from vidprompt.training.engine import BatchSource, TrainingLog, Validation, new_accelerator, train
+from vidprompt.training.objectives import Objective, ReIdentification, create_objective
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import Snapshots
@@ -33,12 +33,19 @@ SETTINGS = TrainerSettings(
 )  # fmt: skip
 
 
+class Measure:
+    """A validator whose measure is made by a function."""
+
+    def __init__(self, measure: Callable[[], float]) -> None:
+        self.evaluate = measure
+
+
 def objective(name: str = "contrastive_motion", dropout: float = 0.0) -> Objective:
     torch.manual_seed(0)
     if name == "identity":
         off = {"prompt_dropout": 0.0, "stochastic_depth": 0.0}
         model = create_model("ez_clip", small_backbone(), num_frames=2, **off)
-        return Identity(model, CLASSES, context_length=2, margin=0.3, triplet_weight=1.0)
+        return ReIdentification(model, CLASSES, context_length=2, margin=0.3, triplet_weight=1.0)
     method = "vita_clip" if name == "cross_entropy" else "ez_clip"
     drops = {"prompt_dropout": dropout, "stochastic_depth": 0.0} if method == "ez_clip" else {}
     context = {"context": "shared"} if method == "vita_clip" else {}
@@ -53,7 +60,9 @@ def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return clips, torch.arange(size) % 3 if size > 3 else torch.arange(size)
 
 
-def source(settings: TrainerSettings, processes: Processes, dies_at: int | None = None) -> Source:
+def source(
+    settings: TrainerSettings, processes: Processes, dies_at: int | None = None
+) -> BatchSource:
     """Batches of the step's number; `dies_at`: as if the process were killed when it asks for that."""
 
     def batches(start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -61,10 +70,12 @@ def source(settings: TrainerSettings, processes: Processes, dies_at: int | None 
             if step == dies_at:
                 raise ConnectionError("killed")
             clips, labels = batch(step, settings.batch_size)
-            share = processes.share(settings.batch_size)
+            share = processes.local_slice(settings.batch_size)
             yield clips[share], labels[share]
 
-    return Source(batches, lambda step: [f"video {step}-{i}" for i in range(settings.batch_size)])
+    return BatchSource(
+        batches, lambda step: [f"video {step}-{i}" for i in range(settings.batch_size)]
+    )
 
 
 def run(
@@ -72,25 +83,25 @@ def run(
     chosen: Objective,
     *,
     dies_at: int | None = None,
-    looks: Looks | None = None,
-    said: list[str] | None = None,
-    about: dict[str, Any] | None = None,
-    data: Source | None = None,
+    validation: Validation | None = None,
+    messages: list[str] | None = None,
+    fingerprint: dict[str, Any] | None = None,
+    data: BatchSource | None = None,
     **changes: Any,
 ) -> TrainingLog:
     settings = replace(SETTINGS, **changes)
     accelerator = new_accelerator(settings.precision)
-    heard = said if said is not None else []
+    notify = (messages if messages is not None else []).append
     with Progress("test", settings.steps, quiet=True) as progress:
         return train(
             chosen,
             data or source(settings, Processes(accelerator), dies_at),
             settings,
             accelerator=accelerator,
-            snapshots=Snapshots(folder, about or {"run": 1}, heard.append),
+            snapshots=Snapshots(folder, fingerprint or {"run": 1}, notify),
             log_folder=folder,
             progress=progress,
-            looks=looks,
+            validation=validation,
         )
 
 

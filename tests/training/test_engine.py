@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.training.small_run import SETTINGS, objective, run, source, values
+from tests.training.small_run import SETTINGS, Measure, objective, run, source, values
 
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted
 from vidprompt.training import snapshots
-from vidprompt.training.engine import Looks, Source, new_accelerator
+from vidprompt.training.engine import BatchSource, Validation, new_accelerator
 from vidprompt.training.processes import Processes
 
 
@@ -30,24 +30,24 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, dies_at:
     whole = objective(dropout=0.3)
     scores = {2: 0.5, 4: 0.9, 6: 0.1}
 
-    def looks() -> Looks:
-        return Looks(lambda: scores[len(steps_of(folder)) + 1])
+    def validation() -> Validation:
+        return Validation(Measure(lambda: scores[len(steps_of(folder)) + 1]))
 
     folder = tmp_path / "whole"
-    expected = run(folder, whole, looks=looks(), **chances)
+    expected = run(folder, whole, validation=validation(), **chances)
     folder = tmp_path / "killed"
     with pytest.raises(ConnectionError):
-        run(folder, objective(dropout=0.3), looks=looks(), dies_at=dies_at, **chances)
-    said: list[str] = []
+        run(folder, objective(dropout=0.3), validation=validation(), dies_at=dies_at, **chances)
+    messages: list[str] = []
     again = objective(dropout=0.3)
-    log = run(folder, again, looks=looks(), said=said, **chances)
+    log = run(folder, again, validation=validation(), messages=messages, **chances)
     assert equal(values(again), values(whole))
     assert log.rows == expected.rows
-    assert (log.looks, log.kept_step) == (expected.looks, expected.kept_step)
+    assert (log.evaluations, log.kept_step) == (expected.evaluations, expected.kept_step)
     assert log.kept_step == 4
     saved = dies_at - dies_at % 2
-    assert said == (
-        [f"going on after step {saved} ({folder}/step-{saved:09d}.safetensors)"] if saved else []
+    assert messages == (
+        [f"resuming after step {saved} ({folder}/step-{saved:09d}.safetensors)"] if saved else []
     )
     assert [row["step"] for row in steps_of(folder)] == [1, 2, 3, 4, 5, 6]
     for one, other in zip(steps_of(folder), steps_of(tmp_path / "whole"), strict=True):
@@ -66,7 +66,7 @@ def test_what_was_done_is_not_read_again(tmp_path: Path) -> None:
         begun.append(start)
         return plain.batches(start)
 
-    run(tmp_path, objective(), data=Source(batches, plain.videos))
+    run(tmp_path, objective(), data=BatchSource(batches, plain.videos))
     assert begun == [4]
 
 
@@ -81,28 +81,30 @@ def test_the_two_newest_snapshots_are_kept_and_a_damaged_one_gives_way(tmp_path:
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
-    said: list[str] = []
+    messages: list[str] = []
     again = objective()
-    run(tmp_path, again, said=said, save_every=1)
-    assert "step-000000005.safetensors is damaged" in said[0]
-    assert said[1].startswith("going on after step 4")
+    run(tmp_path, again, messages=messages, save_every=1)
+    assert "step-000000005.safetensors is damaged" in messages[0]
+    assert messages[1].startswith("resuming after step 4")
     assert equal(values(again), values(whole))
 
 
 def test_a_snapshot_of_another_configuration_is_set_aside_for_its_own_run(tmp_path: Path) -> None:
     one, other = ({"trainer": {"lr": lr, "ema": 0.0}} for lr in (1.0, 2.0))
     with pytest.raises(ConnectionError):
-        run(tmp_path, objective(), dies_at=5, about=one)
-    said: list[str] = []
+        run(tmp_path, objective(), dies_at=5, fingerprint=one)
+    messages: list[str] = []
     with pytest.raises(ConnectionError):
-        run(tmp_path, objective(), said=said, dies_at=3, about=other)
-    assert "is of another run (trainer.lr changed): training begins anew" in said[0]
+        run(tmp_path, objective(), messages=messages, dies_at=3, fingerprint=other)
+    assert (
+        "is of another run (trainer.lr changed): training starts from the beginning" in messages[0]
+    )
     assert [row["step"] for row in steps_of(tmp_path)] == [1, 2, 3]
-    for about, step in ((one, 4), (other, 2)):
-        said.clear()
+    for fingerprint, step in ((one, 4), (other, 2)):
+        messages.clear()
         with pytest.raises(ConnectionError):
-            run(tmp_path, objective(), said=said, dies_at=step, about=about)
-        assert said[0].startswith(f"going on after step {step} ({tmp_path}/other/step-")
+            run(tmp_path, objective(), messages=messages, dies_at=step, fingerprint=fingerprint)
+        assert messages[0].startswith(f"resuming after step {step} ({tmp_path}/other/step-")
 
 
 def test_a_full_disk_is_a_sentence_and_harms_no_snapshot(
@@ -122,9 +124,9 @@ def test_a_full_disk_is_a_sentence_and_harms_no_snapshot(
         "step-000000002.json",
         "step-000000002.safetensors",
     ]
-    said: list[str] = []
-    run(tmp_path, objective(), said=said)
-    assert said[0].startswith("going on after step 2")
+    messages: list[str] = []
+    run(tmp_path, objective(), messages=messages)
+    assert messages[0].startswith("resuming after step 2")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -141,7 +143,7 @@ def test_a_signal_saves_the_step_and_ends(tmp_path: Path, number: int) -> None:
 
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match="after step 4 of 6, which is saved") as caught:
-        run(tmp_path, objective(), data=Source(batches, plain.videos), save_every=100)
+        run(tmp_path, objective(), data=BatchSource(batches, plain.videos), save_every=100)
     assert caught.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
     again = objective()
@@ -156,10 +158,10 @@ def test_dropout_draws_alike_in_both_passes_of_a_micro_batch_whatever_is_recompu
     for recompute in ("nothing", "layer"):
         chosen = objective(dropout=0.3)
         chosen.model.recompute = recompute
-        monkeypatch.setattr(chosen.model, "_videos_at_once", lambda video: len(video))
+        monkeypatch.setattr(chosen.model, "_videos_per_chunk", lambda video: len(video))
         run(tmp_path / recompute, chosen, micro_batches=2, steps=1)
         gradients[recompute] = steps_of(tmp_path / recompute)[0]["gradient"]
-        monkeypatch.setattr(chosen.model, "_videos_at_once", lambda video: 1)
+        monkeypatch.setattr(chosen.model, "_videos_per_chunk", lambda video: 1)
         chosen.train()
         torch.manual_seed(5)
         with torch.no_grad():
@@ -182,23 +184,23 @@ def test_micro_batches_have_the_loss_and_the_gradient_of_the_whole_batch(
         assert a["gradient"] == pytest.approx(b["gradient"], rel=1e-4)
 
 
-def exploding(at: set[int]) -> Source:
+def exploding(at: set[int]) -> BatchSource:
     plain = source(SETTINGS, Processes(new_accelerator("no")))
 
     def batches(start: int):
         for step, (clips, labels) in enumerate(plain.batches(start), start):
             yield (clips.float() * float("nan") if step in at else clips), labels
 
-    return Source(batches, plain.videos)
+    return BatchSource(batches, plain.videos)
 
 
 def test_a_loss_that_is_no_number_names_step_videos_and_snapshot(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         run(tmp_path, objective(), data=exploding({4}))
-    said = str(caught.value)
-    assert "the loss of step 5 is no finite number" in said
-    assert "video 4-0, video 4-1, video 4-2, video 4-3" in said
-    assert f"{tmp_path}/step-000000004.safetensors" in said
+    messages = str(caught.value)
+    assert "the loss of step 5 is not finite" in messages
+    assert "video 4-0, video 4-1, video 4-2, video 4-3" in messages
+    assert f"{tmp_path}/step-000000004.safetensors" in messages
 
 
 def test_so_many_such_steps_may_be_left_out_and_change_nothing(tmp_path: Path) -> None:
@@ -214,15 +216,20 @@ def test_so_many_such_steps_may_be_left_out_and_change_nothing(tmp_path: Path) -
 def test_a_step_is_chosen_by_held_out_videos_alone(tmp_path: Path) -> None:
     held, test = iter([0.2, 0.6, 0.4]), iter([0.9, 0.1, 0.8])
     chosen, short = objective(), objective()
-    looks = Looks(lambda: next(held), [lambda: next(test)])
-    log = run(tmp_path / "best", chosen, looks=looks, select="best")
+    validation = Validation(Measure(lambda: next(held)), [Measure(lambda: next(test))])
+    log = run(tmp_path / "best", chosen, validation=validation, select="best")
     assert log.kept_step == 4
-    assert [look["test"] for look in log.looks] == [0.9, 0.1, 0.8]
+    assert [one["test"] for one in log.evaluations] == [0.9, 0.1, 0.8]
     with pytest.raises(ConnectionError):
         run(tmp_path / "four", short, dies_at=4)
     assert equal(values(chosen), values(short))
     with pytest.raises(UserError, match="needs held-out videos"):
-        run(tmp_path / "none", objective(), select="best", looks=Looks(None, [lambda: 1.0]))
+        run(
+            tmp_path / "none",
+            objective(),
+            select="best",
+            validation=Validation(None, [Measure(lambda: 1.0)]),
+        )
 
 
 def test_what_is_kept_is_the_running_mean_or_a_mix_with_the_start(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from vidprompt.training.objectives import (
     batch_hard_triplet,
     create_objective,
     in_batch_kl,
-    mix_videos,
+    mixup,
     motion_loss,
 )
 
@@ -75,7 +75,7 @@ def test_mixed_videos_and_their_shares_belong_together() -> None:
     torch.manual_seed(0)
     labels = torch.tensor([0, 1, 2, 1])
     video = torch.nn.functional.one_hot(labels, 3).float().reshape(4, 1, 3, 1, 1)
-    mixed, shares = mix_videos(video, labels, 3, alpha=0.8)
+    mixed, shares = mixup(video, labels, 3, alpha=0.8)
     assert torch.allclose(mixed.reshape(4, 3), shares, atol=1e-6)
     assert torch.allclose(shares.sum(1), torch.ones(4), atol=1e-6)
     assert ((shares > 0.01) & (shares < 0.99)).any()
@@ -114,7 +114,7 @@ def test_extras_are_off_by_default_and_not_used_in_evaluation() -> None:
     still = create_model("ez_clip", small_backbone(), num_frames=1)
     with pytest.raises(UserError, match="needs at least 2 frames"):
         CrossEntropy(still, classes, PromptSet(), motion_weight=1.0)
-    with pytest.raises(UserError, match="the first is a share below 1"):
+    with pytest.raises(UserError, match="label_smoothing is from 0 to below 1"):
         CrossEntropy(model, classes, PromptSet(), label_smoothing=1.0)
 
 

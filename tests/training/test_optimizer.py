@@ -15,7 +15,7 @@ from vidprompt.config.compose import compose
 from vidprompt.config.schema import TrainerConfig
 from vidprompt.models import create_model
 from vidprompt.system.errors import UserError
-from vidprompt.training.optimizer import build_optimizer, kind_of, rate_factor, set_rates
+from vidprompt.training.optimizer import build_optimizer, lr_factor, parameter_kind, set_lr
 from vidprompt.training.settings import in_steps, trainer_settings
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def settings(**changes: Any) -> Any:
 
 def test_every_kind_of_parameter_is_told_apart() -> None:
     model = create_model("vita_clip", small_backbone(), num_frames=2, context="shared")
-    found = {n: kind_of(model, n) for n, p in model.named_parameters() if p.requires_grad}
+    found = {n: parameter_kind(model, n) for n, p in model.named_parameters() if p.requires_grad}
     assert found["log_scale"] == "scale"
     assert found["time_embedding"] == found["global_prompts"] == "prompts"
     assert found["summaries.0.norm.weight"] == found["summaries.0.norm.bias"] == "norms"
@@ -42,7 +42,7 @@ def test_every_kind_of_parameter_is_told_apart() -> None:
     assert found["summaries.0.attention.in_proj_bias"] == "biases"
     assert {kind for name, kind in found.items() if name.startswith("context.")} == {"context"}
     persons = objective("identity")
-    assert kind_of(persons, "persons.vectors") == "context"
+    assert parameter_kind(persons, "persons.vectors") == "context"
 
 
 def test_rates_and_decay_go_by_kind_and_a_part_of_the_model_comes_first() -> None:
@@ -68,7 +68,7 @@ def test_rates_and_decay_go_by_kind_and_a_part_of_the_model_comes_first() -> Non
         UserError, match=r"'adapters' is no kind of parameter \(weights, .*vision_ad"
     ):
         build_optimizer(chosen, lr=1.0, weight_decay=0, betas=(0.9, 0.9), lr_scale={"adapters": 1})
-    set_rates(optimizer, 0.5)
+    set_lr(optimizer, 0.5)
     assert {g["lr"] for g in optimizer.param_groups} == {2.5, 1.0, 0.25, 0.5}
 
 
@@ -88,15 +88,13 @@ def test_a_part_of_the_model_may_be_given_on_the_command_line(
 
 def test_schedules_by_step() -> None:
     cosine = replace(SETTINGS, steps=10, warmup=4)
-    factors = [rate_factor(cosine, step) for step in range(10)]
+    factors = [lr_factor(cosine, step) for step in range(10)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4:] == sorted(factors[4:], reverse=True)
     assert factors[7] == pytest.approx(0.5)
     several = replace(cosine, schedule="multistep", milestones=(6, 8), gamma=0.1)
-    assert [rate_factor(several, step) for step in (5, 6, 7, 8)] == pytest.approx(
-        [1, 0.1, 0.1, 0.01]
-    )
-    assert rate_factor(replace(cosine, schedule="constant"), 9) == 1.0
+    assert [lr_factor(several, step) for step in (5, 6, 7, 8)] == pytest.approx([1, 0.1, 0.1, 0.01])
+    assert lr_factor(replace(cosine, schedule="constant"), 9) == 1.0
 
 
 def test_lengths_are_steps_or_epochs() -> None:

@@ -40,7 +40,7 @@ from tools.demo.motions import MOTIONS, draw_pose
 from tools.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
 
 from vidprompt.data.clips.reading import normalise
-from vidprompt.models.text.tower import encode_embedded, text_ends
+from vidprompt.models.text.tower import encode_embedded, eot_positions
 
 END_OF_TEXT = open_clip.SimpleTokenizer().eot_token_id
 CONFIG: dict = {
@@ -165,7 +165,7 @@ def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Opti
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """Text features (n, E), L2-normalised."""
-    features = encode_embedded(model, model.token_embedding(tokens), text_ends(tokens))
+    features = encode_embedded(model, model.token_embedding(tokens), eot_positions(tokens))
     return F.normalize(features, dim=-1)
 
 

@@ -65,9 +65,9 @@ def parity(
     golden: Annotated[Path, typer.Argument(help="A golden .json; its .npz lies beside it.")],
 ) -> None:
     """Compare outputs with those of a published implementation; exit 1 when they differ."""
-    from vidprompt.published.parity import check
+    from vidprompt.published.parity import check_parity
 
-    result = check(golden)
+    result = check_parity(golden)
     print(json.dumps(result, indent=1, sort_keys=True))
     if not result["passed"]:
         raise typer.Exit(1)

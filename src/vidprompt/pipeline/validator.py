@@ -22,7 +22,7 @@ ClipsOf = Callable[[Sequence[str]], TestClips]  # video ids → their clips
 
 
 class Validator:
-    """Calling it returns a score in [0, 1]: top-1 of the videos among `classes`, scored as in evaluation.
+    """Top-1 in [0, 1] of the videos among `classes`, scored as in evaluation.
 
     Without classes (re-identification), the mean average precision of their retrieval. Under several
     processes each encodes its share of the videos, and all return the same number.
@@ -49,7 +49,7 @@ class Validator:
         self.count = count
 
     @torch.inference_mode()
-    def __call__(self) -> float:
+    def evaluate(self) -> float:
         """The score of the model as it is now; the model is left in evaluation mode."""
         self.model.eval()
         features = self._features()

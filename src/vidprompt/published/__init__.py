@@ -1,4 +1,4 @@
-"""The published implementations' checkpoints and numbers: import, export, parity."""
+"""Checkpoints of the published implementations: import, export, and parity of their numbers."""
 
 from vidprompt.published.checkpoints import export_published, import_published
 

@@ -1,4 +1,4 @@
-"""The shape of a published model, read from the shapes of its tensors."""
+"""Read the architecture of a published model from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from vidprompt.system.errors import UserError
 
-HEAD_WIDTH = 64  # of all CLIP ViTs that the published code takes
+HEAD_WIDTH = 64  # of all CLIP ViTs that the published code supports
 
 
 @dataclass
 class Architecture:
-    """What is needed to build a published model again."""
+    """Everything needed to build a published model again."""
 
     method: str
     num_frames: int
@@ -26,7 +26,7 @@ class Architecture:
 
 
 def read_architecture(state: Mapping[str, torch.Tensor], method: str) -> Architecture:
-    """Architecture of a published state dict. Raises UserError when a tensor is missing."""
+    """Read the architecture from a published state dict. Raises UserError if a tensor is missing."""
     try:
         return _ez_clip(state) if method == "ez_clip" else _vita_clip(state)
     except KeyError as error:
@@ -65,7 +65,7 @@ def _clip_config(
 
 
 def _ratio(hidden: int, width: int) -> float:
-    """What open_clip, which rounds down, makes `hidden` of."""
+    """The mlp_ratio from which open_clip, which rounds down, computes `hidden`."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 

@@ -1,4 +1,4 @@
-"""Published checkpoints: import into our models, export back to their naming."""
+"""Import a published checkpoint as a VidPrompt model, and export a model in the published format."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vidprompt.published.files import KEYS, PREFIX, State, read_published
 from vidprompt.published.naming import from_published, to_published
 from vidprompt.system.errors import UserError
 
-# Vita-CLIP's token embeddings of its prompts: what the contexts stand between. Derived, so not loaded.
+# Vita-CLIP's token embeddings before and after the contexts; derived from the names, so not loaded.
 PREFIXES, SUFFIXES = "prompt_learner.token_prefix", "prompt_learner.token_suffix"
-TOLERANCE = 2e-3  # relative: frozen weights may have been saved in half precision
+TOLERANCE = 2e-3  # relative; frozen weights may have been saved in half precision
 
 
 def import_published(
@@ -33,17 +33,17 @@ def import_published(
     class_names: Sequence[str] | None = None,
     train_cls_proj: bool = False,
 ) -> VideoCLIP:
-    """A published checkpoint as one of our models.
+    """Build the model of a published checkpoint.
 
     Args:
         path: EZ-CLIP's or T2L's file (`model_state_dict`), or Vita-CLIP's (`model`).
-        backbone: the CLIP it was trained on; its frozen weights are compared with the file's. Without
-            it the CLIP is built from the file.
+        backbone: the CLIP it was trained on, whose frozen weights must equal the file's. Without it the CLIP
+            is built from the file.
         class_names: of Vita-CLIP's class-specific contexts, in their order; without them they are read
             from the embedded prompts in the file.
-        train_cls_proj: Vita-CLIP's `cls_proj` counts as trained (paper) or not (released).
+        train_cls_proj: Vita-CLIP's `cls_proj` is a trained parameter (paper) or not (released).
 
-    Raises UserError when the file is not one of these, lacks tensors, or holds another CLIP.
+    Raises UserError when the file is not one of these, lacks tensors, or has another CLIP.
     """
     method, state = read_published(path)
     shape = read_architecture(state, method)
@@ -54,32 +54,32 @@ def import_published(
     model = create_model(
         method, own, num_frames=shape.num_frames, class_names=names, **shape.options
     )
-    ours, missing, left = from_published(model, state)
-    left = [name for name in left if name not in (PREFIXES, SUFFIXES)]
-    if missing or left:
+    tensors, missing, unknown = from_published(model, state)
+    unknown = [name for name in unknown if name not in (PREFIXES, SUFFIXES)]
+    if missing or unknown:
         raise UserError(
             f"{path} looks like {method}, but "
             + "; ".join(
-                f"{word} {len(these)} tensors, the first {these[0]}"
-                for word, these in (("lacks", missing), ("has an unknown", left))
-                if these
+                f"{problem} {len(names)} tensors, the first {names[0]}"
+                for problem, names in (("lacks", missing), ("has an unknown", unknown))
+                if names
             )
         )
-    model.load_state_dict(ours)
+    model.load_state_dict(tensors)
     if backbone is None:
         return model
-    _compare(model.clip.state_dict(), backbone, Path(path))
-    placed = create_model(
+    _check_same_clip(model.clip.state_dict(), backbone, Path(path))
+    on_backbone = create_model(
         method, backbone, num_frames=shape.num_frames, class_names=names, **shape.options
     )
-    placed.load_trained_state(model.trained_state())
-    return placed
+    on_backbone.load_trained_state(model.trained_state())
+    return on_backbone
 
 
 def export_published(model: VideoCLIP, path: Path | str) -> None:
-    """Write a model as its published code saved it, frozen weights and all.
+    """Write a model in the format of its published code, with the frozen weights.
 
-    Raises UserError for a method without published checkpoints, or options they do not have.
+    Raises UserError for a method without a published format, or options that the format does not have.
     """
     state = published_state(model)
     if model.method == "vita_clip":
@@ -92,12 +92,14 @@ def export_published(model: VideoCLIP, path: Path | str) -> None:
 def published_state(model: VideoCLIP) -> State:
     """All tensors of a model under the published names."""
     if model.method not in KEYS:
-        raise UserError(f"there are no published checkpoints of {model.method}")
+        raise UserError(f"{model.method} has no published checkpoint format")
     context = model.context
     if model.method == "ez_clip" and context is not None:
         raise UserError("the published EZ-CLIP has no learned text context: it cannot be exported")
     if model.method == "vita_clip" and (context is None or context.position != "end"):
-        raise UserError("the published Vita-CLIP has contexts before the class name, and only so")
+        raise UserError(
+            "the published Vita-CLIP has its context before the class name: it cannot be exported"
+        )
     if isinstance(model, VitaCLIP) and model.switched_off:
         raise UserError(
             f"the published Vita-CLIP has all its prompts, and this model no "
@@ -106,7 +108,7 @@ def published_state(model: VideoCLIP) -> State:
     _check_towers(model.backbone)
     state = to_published(model, model.state_dict())
     if context is not None:
-        tokens, _, _ = context.layout(model, context.names or ["X"], whole=True)
+        tokens, _, _ = context.layout(context.names or ["X"], pad=True)
         embedded = model.clip.token_embedding(tokens.to(model.clip.token_embedding.weight.device))
         state[PREFIXES] = embedded[:, :1].contiguous()
         state[SUFFIXES] = embedded[:, 1 + context.vectors.shape[1] :].contiguous()
@@ -117,39 +119,39 @@ def published_state(model: VideoCLIP) -> State:
 def _class_names(
     state: State, shape: Architecture, given: Sequence[str] | None, path: Path
 ) -> list[str]:
-    """The contexts' classes: as given, checked against the file, or read from it.
+    """The classes of the contexts: those given, after a check, or those embedded in the file.
 
-    Sets `clean_names` as the file's texts were made of the given names.
+    Sets the option `clean_names` so that the given names become the file's texts.
     """
-    written = _read_texts(state) if SUFFIXES in state else None
+    embedded = _read_texts(state) if SUFFIXES in state else None
     if given is None:
-        if written is None and shape.classes:
+        if embedded is None and shape.classes:
             raise UserError(
                 f"{path} has contexts for {shape.classes} classes and does not name them: give the "
                 "class names in the order of training"
             )
-        return [_decode(ids) for ids in written or []]
+        return [_decode(ids) for ids in embedded or []]
     if shape.classes and len(given) != shape.classes:
         raise UserError(f"{path} has contexts for {shape.classes} classes, not {len(given)}")
-    if written is None:
+    if embedded is None:
         return list(given)
-    apart = {}
+    first_difference = {}
     for clean in (False, True):
         texts = [_TOKENIZER.encode(f"{class_words(name, clean=clean)}.") for name in given]
-        pairs = zip(texts, written, strict=False)
-        differ = [i for i, (text, found) in enumerate(pairs) if text[: len(found)] != found]
-        if not differ:
+        pairs = zip(texts, embedded, strict=False)
+        different = [i for i, (text, ids) in enumerate(pairs) if text[: len(ids)] != ids]
+        if not different:
             shape.options["clean_names"] = clean
             return list(given)
-        apart[clean] = differ[0]
-    i = max(apart.values())
-    raise UserError(f"{path}: class {i} was {_decode(written[i])!r} in training, not {given[i]!r}")
+        first_difference[clean] = different[0]
+    i = max(first_difference.values())
+    raise UserError(f"{path}: class {i} was {_decode(embedded[i])!r} in training, not {given[i]!r}")
 
 
 def _read_texts(state: State) -> list[list[int]] | None:
-    """Token ids of the class names from their embeddings, by look-up; None when one is unknown."""
+    """Token ids of the class names, looked up by their embeddings; None if one is not in the table."""
     words, suffixes = state["textual.token_embedding.weight"], state[SUFFIXES]
-    if torch.float16 in (words.dtype, suffixes.dtype):  # the one may have been saved with less
+    if torch.float16 in (words.dtype, suffixes.dtype):  # one of them may have been saved in half
         words, suffixes = words.half(), suffixes.half()
     table = {row.tobytes(): i for i, row in enumerate(words.float().numpy())}
     texts = []
@@ -168,13 +170,13 @@ def _decode(ids: Sequence[int]) -> str:
 
 
 _TOKENIZER = open_clip.SimpleTokenizer()
-# Decoding puts a blank behind every token; the names had none around brackets, commas, apostrophes.
+# Decoding adds a blank after every token; the names have none around brackets, commas, apostrophes.
 _OPENING = re.compile(r"([(\[-]) ")
 _CLOSING = re.compile(r" ([)\],.'-])")
 
 
 def _check_towers(backbone: Backbone) -> None:
-    """What the published code takes for granted and no tensor tells. Raises UserError otherwise."""
+    """Check head width and activation, which are fixed in the published code. Raises UserError."""
     clip = backbone.clip
     for side, tower in (("image", clip.visual.transformer), ("text", clip.transformer)):
         block = tower.resblocks[0]
@@ -185,18 +187,19 @@ def _check_towers(backbone: Backbone) -> None:
             )
         if not isinstance(block.mlp.gelu, QuickGELU):
             raise UserError(
-                f"{backbone.tag}: the published code has QuickGELU, and the {side} tower has not "
-                "(open_clip's names end in -quickgelu)"
+                f"{backbone.tag}: the published code has QuickGELU, and the {side} tower has another "
+                "activation (use an open_clip name that ends in -quickgelu)"
             )
 
 
-def _compare(found: State, backbone: Backbone, path: Path) -> None:
+def _check_same_clip(state: State, backbone: Backbone, path: Path) -> None:
+    """Raise UserError if the frozen weights in `state` are not the backbone's."""
     _check_towers(backbone)
     expected = backbone.clip.state_dict()
     for name, value in expected.items():
         if name == "logit_scale":  # trained by Vita-CLIP
             continue
-        theirs = found.get(name)
+        theirs = state.get(name)
         if theirs is None or theirs.shape != value.shape:
             shape = "none" if theirs is None else tuple(theirs.shape)
             raise UserError(
@@ -204,9 +207,9 @@ def _compare(found: State, backbone: Backbone, path: Path) -> None:
                 f"{shape} in the file"
             )
         device = value.device
-        apart = (theirs.to(device) - value).abs().max() / value.abs().max().clamp_min(1e-12)
-        if not apart <= TOLERANCE:
+        error = (theirs.to(device) - value).abs().max() / value.abs().max().clamp_min(1e-12)
+        if not error <= TOLERANCE:
             raise UserError(
-                f"{path} was not trained on {backbone.tag}: {name} differs by {apart:.1e} of its range; "
+                f"{path} was not trained on {backbone.tag}: {name} differs by {error:.1e} of its range; "
                 "import it without a backbone to keep the file's own"
             )

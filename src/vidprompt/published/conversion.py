@@ -1,4 +1,4 @@
-"""Files in, files out: what `vidprompt import-checkpoint` and `export-checkpoint` do."""
+"""Convert checkpoint files: the commands `vidprompt import-checkpoint` and `export-checkpoint`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from vidprompt.system.errors import UserError
 
 
 def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None) -> list[str]:
-    """Write `model.safetensors`, and `backbone.safetensors` and `.json` when it brings its own CLIP.
+    """Import `file` to `out/model.safetensors`, and its CLIP to `out/` too if there is no `backbone`.
 
-    Returns what to tell the user. Raises UserError as `import_published` does.
+    `classes` is a file with a class name a line. Returns lines to print. Raises UserError as
+    `import_published` does.
     """
     names = None
     if classes is not None:
         if not classes.is_file():
             raise UserError(f"no file of class names {classes}")
         try:
-            lines = classes.read_text(encoding="utf-8-sig").splitlines()
+            text = classes.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise UserError(f"{classes} is no UTF-8 text: {error}") from error
-        names = [line.strip() for line in lines if line.strip()]
+            raise UserError(f"{classes} is not UTF-8 text: {error}") from error
+        names = [line.strip() for line in text.splitlines() if line.strip()]
     model = import_published(file, find_backbone(backbone) if backbone else None, class_names=names)
-    told = []
+    lines = []
     if not backbone:
         weights = out / "backbone.safetensors"
         state = {k: v.contiguous() for k, v in model.clip.state_dict().items()}
@@ -44,7 +45,7 @@ def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None)
         method, tensors = read_published(file)
         write_json(out / "backbone.json", read_architecture(tensors, method).clip)
         model.backbone.tag, model.backbone.checksum = "published", sha256(weights)
-        told.append(
+        lines.append(
             f"its CLIP: backbone.name=published backbone.pretrained=null backbone.config={out}/backbone.json "
             f"backbone.weights={weights}"
         )
@@ -61,18 +62,18 @@ def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None)
     target = out / "model.safetensors"
     save_checkpoint(target, model, metadata, torch.float32)
     size = target.stat().st_size / 1e6
-    return [f"{model.method}, {model.num_frames} frames → {target} ({size:.1f} MB)", *told]
+    return [f"{model.method}, {model.num_frames} frames → {target} ({size:.1f} MB)", *lines]
 
 
 def export_file(checkpoint: Path, out: Path, backbone: str) -> str:
-    """Export a checkpoint of ours; returns what to tell the user."""
+    """Export a VidPrompt checkpoint in the published format; returns a line to print."""
     model, metadata = load_checkpoint(checkpoint, find_backbone(backbone))
     export_published(model, out)
     return f"{metadata.method}, {metadata.num_frames} frames → {out} ({out.stat().st_size / 1e6:.1f} MB)"
 
 
 def find_backbone(spec: str) -> Backbone:
-    """By a file of `params/backbone/`, a folder that an import wrote, or open_clip's NAME or NAME:TAG."""
+    """Load a backbone named in `params/backbone/`, of an imported folder, or open_clip's NAME[:TAG]."""
     folder = Path(spec)
     if (folder / "backbone.json").is_file():
         weights = folder / "backbone.safetensors"

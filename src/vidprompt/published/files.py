@@ -1,4 +1,4 @@
-"""Reading a checkpoint file that others wrote: which kind it is, or what it is instead."""
+"""Read a published checkpoint file: recognise its method, or describe what the file is instead."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from vidprompt.system.errors import UserError
 
 State = dict[str, torch.Tensor]
 
-# The published files: where the state dict lies in each, and a tensor that only it has.
+# The key of the state dict in each published file, and a tensor that only this method has.
 KEYS = {"ez_clip": "model_state_dict", "vita_clip": "model"}
-MARKS = {"ez_clip": "visual.transformer.T_prompt_embeddings", "vita_clip": "visual.time_embed"}
-# Of DataParallel, and what older torch versions of CLIP carried along: nothing to load.
+SIGNATURES = {"ez_clip": "visual.transformer.T_prompt_embeddings", "vita_clip": "visual.time_embed"}
+# DataParallel's prefix, and buffers of old CLIP versions that are not loaded.
 PREFIX = "module."
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "textual.attn_mask")
 
 
 def read_published(path: Path | str) -> tuple[str, State]:
-    """Method and tensors (published names, no `module.`) of a published checkpoint.
+    """Method and tensors (published names without `module.`) of a published checkpoint.
 
-    Only tensors and plain containers are unpickled (`weights_only`). Raises UserError for a file that
-    is not one, saying what it is.
+    Only tensors and plain containers are unpickled (`weights_only`). Raises UserError for another file,
+    with a description of its content.
     """
     path = Path(path)
     content = _load(path)
     nested = [content.get(key) for key in KEYS.values()] if isinstance(content, Mapping) else []
     for candidate in (*nested, content):
         state = _tensors(candidate)
-        for method, mark in MARKS.items():
-            if mark in state:
+        for method, tensor in SIGNATURES.items():
+            if tensor in state:
                 return method, state
     raise UserError(
         f"{path} is no published EZ-CLIP, T2L or Vita-CLIP checkpoint: {_describe(content)}"
@@ -54,24 +54,24 @@ def _load(path: Path) -> Any:
             raise UserError(f"{path} is not a whole safetensors file: {error}") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        head = path.open("rb").read(8)
-        if head[:2] != b"PK" and head[:1] != b"\x80":
-            raise UserError(f"{path} is no PyTorch file: it begins with {head!r}") from error
-        raise UserError(
-            f"{path} holds Python objects other than tensors, which are not loaded from files of "
-            f"others: {str(error).splitlines()[0][:200]}"
-        ) from error
-    except Exception as error:  # on bytes of another kind the unpickler raises whatever comes first
-        head = path.open("rb").read(8)
-        if head[:2] != b"PK" and head[:1] != b"\x80":
-            raise UserError(f"{path} is no PyTorch file: it begins with {head!r}") from error
+    except Exception as error:  # for other content the unpickler raises any exception
+        with path.open("rb") as file:
+            start = file.read(8)
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path} cannot be read as a PyTorch file: {reason}") from error
+        if start[:2] != b"PK" and start[:1] != b"\x80":
+            message = f"{path} is no PyTorch file: it begins with {start!r}"
+        elif isinstance(error, pickle.UnpicklingError):
+            message = (
+                f"{path} holds Python objects other than tensors, which are not loaded from "
+                f"other people's files: {reason}"
+            )
+        else:
+            message = f"{path} cannot be read as a PyTorch file: {reason}"
+        raise UserError(message) from error
 
 
 def _tensors(value: Any) -> State:
-    """The tensors of a state dict; empty when it is none."""
+    """The tensors of a state dict; empty if `value` is not one."""
     if not isinstance(value, Mapping):
         return {}
     state = {
@@ -83,6 +83,7 @@ def _tensors(value: Any) -> State:
 
 
 def _describe(content: Any) -> str:
+    """One sentence on the content of a file that is no published checkpoint."""
     if isinstance(content, torch.Tensor):
         return f"it holds one tensor of shape {tuple(content.shape)}"
     if not isinstance(content, Mapping):

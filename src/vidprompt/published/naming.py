@@ -1,7 +1,7 @@
-"""Which tensors of the published checkpoints make up each of ours.
+"""Map tensor names between VidPrompt's models and the published checkpoints.
 
-One of ours is one or several of theirs, joined along the first dimension: they keep queries, keys and
-values apart, and a tensor a layer where we keep one for all.
+A tensor here is one or several published tensors, concatenated along the first dimension: the published code
+has separate queries, keys and values, and one tensor a layer where VidPrompt has one for all layers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vidprompt.models.methods.video_clip import VideoCLIP
 
 _QKV = "qkv"
 
-# our name (a whole-string pattern) → their names; `*` stands for every layer
+# VidPrompt's name (a full-match pattern) → published names; `*` stands for every layer
 _EZ_CLIP: list[tuple[str, list[str]]] = [
     (r"clip\.(.+)", [r"\1"]),
     (r"temporal_prompts", ["visual.transformer.T_prompt_embeddings"]),
@@ -59,11 +59,11 @@ _RULES = {"ez_clip": _EZ_CLIP, "vita_clip": _VITA_CLIP}
 
 
 def published_names(method: str, name: str, layers: int) -> list[str]:
-    """Their names for our tensor `name` of a model with `layers` vision layers."""
-    for pattern, theirs in _RULES[method]:
-        found = re.fullmatch(pattern, name)
-        if found:
-            names = [found.expand(their) for their in theirs]
+    """Published names of tensor `name` of a model with `layers` vision layers; raises KeyError if unknown."""
+    for pattern, templates in _RULES[method]:
+        match = re.fullmatch(pattern, name)
+        if match:
+            names = [match.expand(template) for template in templates]
             if "*" in names[0]:
                 return [names[0].replace("*", str(layer)) for layer in range(layers)]
             return names
@@ -71,35 +71,35 @@ def published_names(method: str, name: str, layers: int) -> list[str]:
 
 
 def to_published(model: VideoCLIP, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors under our names (of parameters, or their gradients) → under the published names."""
+    """Rename tensors (parameters, or their gradients) of a model to the published names."""
     layers = len(model.vision_blocks)
     out: dict[str, torch.Tensor] = {}
-    for name, value in tensors.items():
-        names = published_names(model.method, name, layers)
+    for own_name, value in tensors.items():
+        names = published_names(model.method, own_name, layers)
         pieces = [value] if len(names) == 1 else value.chunk(len(names))
-        if name == "context.vectors" and model.context is not None and model.context.shared:
+        if own_name == "context.vectors" and model.context is not None and model.context.shared:
             pieces = [value[0]]
-        out |= {their: piece.contiguous() for their, piece in zip(names, pieces, strict=True)}
+        out |= {name: piece.contiguous() for name, piece in zip(names, pieces, strict=True)}
     return out
 
 
 def from_published(
     model: VideoCLIP, state: Mapping[str, torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], list[str], list[str]]:
-    """Published tensors → under our names, in float32; and what is missing, and what is left over."""
+    """Rename published tensors to a model's names, in float32; also the missing and the unused names."""
     layers = len(model.vision_blocks)
-    ours, used, missing = {}, set(), []
+    tensors, used, missing = {}, set(), []
     for name, value in model.state_dict().items():
         names = published_names(model.method, name, layers)
-        absent = [their for their in names if their not in state]
+        absent = [published for published in names if published not in state]
         if absent:
             missing += absent
             continue
         used |= set(names)
-        pieces = [state[their].float() for their in names]
+        pieces = [state[published].float() for published in names]
         joined = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if [n for n in joined.shape if n != 1] != [n for n in value.shape if n != 1]:
             missing.append(f"{names[0]} of shape {tuple(value.shape)}, found {tuple(joined.shape)}")
             continue
-        ours[name] = joined.reshape(value.shape)
-    return ours, missing, sorted(set(state) - used)
+        tensors[name] = joined.reshape(value.shape)
+    return tensors, missing, sorted(set(state) - used)

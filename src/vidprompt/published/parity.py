@@ -1,8 +1,8 @@
-"""Parity with the published implementations: same weights and input, same numbers.
+"""Compare VidPrompt's outputs and gradients with those that the published implementations gave.
 
-A golden file (`NAME.json`) describes a configuration, a filling rule for its weights and the tensors'
-published names and shapes; the arrays beside it (`NAME.npz`) are what the published code gave: outputs
-(`out/…`), and norm and first values of the loss's gradient for each trained parameter.
+A golden file (`NAME.json`) has a configuration and the published names and shapes of the tensors, whose
+values are made by `fill`. The arrays beside it (`NAME.npz`) are the results of the published code: outputs
+(`out/…`), and norm and first values of the loss's gradient of each parameter (`gradnorm/…`, `gradhead/…`).
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from vidprompt.training.objectives import in_batch_kl, motion_loss
 OUTPUT_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
 METHODS = {"ezclip": "ez_clip", "vitaclip": "vita_clip"}
 SEED = 7  # of the input video
-# A gradient norm below this share of the whole gradient's is rounding: a bias of attention keys moves
-# no softmax, so its gradient is zero, and every implementation has other noise there.
+# A gradient norm below this part of the whole gradient's is rounding error. A bias of attention keys does not
+# change the softmax, so its exact gradient is zero.
 ROUNDING = 1e-6
 
 
-def check(path: Path | str) -> dict[str, Any]:
-    """Build, fill, import and run the golden's model; compare everything.
+def check_parity(path: Path | str) -> dict[str, Any]:
+    """Import and run the model of a golden file, and compare outputs and gradients.
 
-    Returns relative errors as plain numbers: of each output and loss term (largest difference over the
-    largest expected value), and of each trained parameter's gradient norm; with `passed`. Raises
-    UserError when the golden file or the arrays beside it are missing or malformed.
+    Returns the relative errors of each output and loss term (largest difference over the largest expected
+    value) and of each trained parameter's gradient norm, as plain numbers, and `passed`. Raises UserError
+    when the golden file or the arrays beside it are missing or malformed.
     """
     golden, expected = _read(Path(path))
     config = golden["config"]
@@ -56,7 +56,7 @@ def check(path: Path | str) -> dict[str, Any]:
             class_names=golden["class_names"] if method == "vita_clip" else None,
             train_cls_proj=not frozen_projection,
         )
-    _silence(model)
+    _train_without_dropout(model)
     size = config["res"]
     video = np.random.default_rng(SEED).standard_normal(
         (config["B"], config["T"], 3, size, size), dtype=np.float32
@@ -90,9 +90,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise UserError(
             f"{path}: model {golden['model']!r}: {suggestion(golden['model'], METHODS)}"
         )
-    lacking = {"B", "T", "res"} - set(golden["config"])
+    missing = {"B", "T", "res"} - set(golden["config"])
     labels = golden["labels"]
-    if lacking or len(labels) != golden["config"]["B"] or max(labels) >= len(golden["class_names"]):
+    if missing or len(labels) != golden["config"]["B"] or max(labels) >= len(golden["class_names"]):
         raise UserError(
             f"{path}: config needs B, T and res, and there must be B labels of the class names"
         )
@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def fill(name: str, shape: list[int]) -> np.ndarray:
-    """The goldens' weights: by name, so that every implementation has the same."""
+    """Values of a tensor in the goldens: a function of its name, the same in all implementations."""
     noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(
         shape, dtype=np.float32
     )
@@ -126,8 +126,8 @@ def _write_checkpoint(path: Path, method: str, shapes: Mapping[str, list[int]]) 
     torch.save({KEYS[method]: state, "epoch": 0}, path)
 
 
-def _silence(model: VideoCLIP) -> None:
-    """Training mode without chance: the goldens have no dropout and no stochastic depth."""
+def _train_without_dropout(model: VideoCLIP) -> None:
+    """Training mode without dropout and stochastic depth, as the goldens were made."""
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -229,12 +229,10 @@ def _compare(
     return result
 
 
-def _relative(found: Any, expected: Any) -> float:
-    """Largest difference over the largest expected value (a scalar's is its own); inf when not finite."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    if found.shape != expected.shape or not np.isfinite(found).all():
+def _relative(actual: Any, expected: Any) -> float:
+    """Largest difference over the largest expected value; inf if the shapes differ or it is not finite."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    if actual.shape != expected.shape or not np.isfinite(actual).all():
         return float("inf")
-    apart, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max())
-    if not scale:  # of an expected zero, such as the loss of one sample
-        return apart
-    return apart / scale
+    difference, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
+    return difference / scale if scale else difference  # e.g. the loss of one sample is 0

@@ -1,8 +1,7 @@
 """The training loop of all methods, protocols and numbers of processes.
 
-Everything in a step is a function of the seed and the step's number: the batch (`data.clips.batch_plan`), the
-random numbers and the learning rate. A run that is resumed from a snapshot therefore ends as one that was never
-stopped.
+Everything in a step is a function of the seed and the step's number: the batch (`data.clips.batch_plan`),
+the random numbers and the learning rate. A resumed run therefore ends as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ def train(
     progress: Progress,
     validation: Validation | None = None,
 ) -> TrainingLog:
-    """Train `objective` in place, from its newest snapshot if there is one; afterwards it has the kept values.
+    """Train `objective` in place, from its newest snapshot if there is one, to the values that are kept.
 
     Raises UserError when the loss or gradient is not finite in more steps than `skip_non_finite` allows, and
     Interrupted after SIGTERM or SIGINT, with a snapshot written.
@@ -191,9 +190,7 @@ class _Run:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def train_steps(
-        self, interruption: Interruption, log_folder: Path, progress: Progress
-    ) -> None:
+    def train_steps(self, interruption: Interruption, log_folder: Path, progress: Progress) -> None:
         """Do all remaining steps."""
         first, total = self.state.step, self.settings.steps
         if first == total:

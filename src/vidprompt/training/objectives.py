@@ -45,11 +45,11 @@ def in_batch_kl(
     return video_to_text, _kl(similarity.T, same.T, label_smoothing)
 
 
-def _kl(logits: torch.Tensor, same: torch.Tensor, smoothing: float) -> torch.Tensor:
+def _kl(similarity: torch.Tensor, same: torch.Tensor, smoothing: float) -> torch.Tensor:
     target = F.softmax(10 * same, dim=1)
     if smoothing:
         target = (1 - smoothing) * target + smoothing / target.shape[1]
-    return F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
+    return F.kl_div(F.log_softmax(similarity, dim=1), target, reduction="batchmean")
 
 
 def motion_loss(frames: torch.Tensor) -> torch.Tensor:
@@ -183,7 +183,7 @@ class ClassificationObjective(Objective):
         return terms
 
     def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
-        """Terms of video features (B, E) and labels (B,) or mixing weights (B, C); their mean is minimised."""
+        """Terms of features (B, E) and labels (B,) or mixing weights (B, C); their mean is minimised."""
         raise NotImplementedError
 
     def fixed_text(self) -> torch.Tensor | None:

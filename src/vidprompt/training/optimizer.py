@@ -34,7 +34,7 @@ def parameter_kind(module: nn.Module, name: str) -> str:
 
 
 def submodule_of(name: str) -> str:
-    """Top-level module of a parameter of an objective: `model.vision_adapters.0.up.bias` → `vision_adapters`."""
+    """Top-level module of a parameter: `model.vision_adapters.0.up.bias` → `vision_adapters`."""
     return name.removeprefix("model.").partition(".")[0]
 
 

@@ -1,8 +1,8 @@
 """Data-parallel training: gather features and average gradients over the processes.
 
 The trained parameters are a few million numbers, so one all-reduce a step is enough. Torch's
-DistributedDataParallel would hook into every parameter to overlap that with the backward pass, and would allow
-only one forward pass a step (micro-batches take two).
+DistributedDataParallel would hook into every parameter to overlap that with the backward pass, and would
+allow only one forward pass a step (micro-batches take two).
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ class Stepper:
         self.names, self.parameters = [name for name, _ in named], [p for _, p in named]
         self.processes.broadcast_parameters(self.parameters)
         self.initial = [p.detach().clone() for p in self.parameters] if settings.wise_ft < 1 else []
-        self.ema = (
-            ExponentialMovingAverage(self.parameters, settings.ema) if settings.ema else None
-        )
+        self.ema = ExponentialMovingAverage(self.parameters, settings.ema) if settings.ema else None
 
     # -- a step -------------------------------------------------------------------------------
 

@@ -140,7 +140,11 @@ class VideoCLIP(nn.Module):
         attention maps of each layer appended. Raises UserError for another frame size than the
         backbone's, or a number of frames that the method does not take.
         """
-        if self.recompute == "layer" and maps is None and (self.training or torch.is_grad_enabled()):
+        if (
+            self.recompute == "layer"
+            and maps is None
+            and (self.training or torch.is_grad_enabled())
+        ):
             # Videos are independent, so few of them are recomputed at a time. Without gradients too, so
             # that dropout draws the same numbers in both passes of a micro-batch.
             chunks = video.split(self._videos_per_chunk(video))
@@ -154,9 +158,7 @@ class VideoCLIP(nn.Module):
         tokens = video.shape[1] * len(self.clip.visual.positional_embedding)
         return max(1, (1024 if video.device.type == "cpu" else 32768) // tokens)
 
-    def _encode_frames(
-        self, video: torch.Tensor, maps: list[AttentionMaps] | None
-    ) -> torch.Tensor:
+    def _encode_frames(self, video: torch.Tensor, maps: list[AttentionMaps] | None) -> torch.Tensor:
         """(B, T, 3, H, W) → frame features (B, T, E)."""
         b, t = video.shape[:2]
         tokens = self.embed_frames(video, self.temporal_positions(t))
@@ -318,7 +320,7 @@ class VideoCLIP(nn.Module):
         return torch.cat(features)[order.argsort()]
 
     def encode_tokens(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
-        """Token ids (n, context) on the CPU → text features (n, E), not normalised; see `encode_in_chunks`."""
+        """Token ids (n, context) on the CPU → text features (n, E), not normalised."""
         eot = eot_positions(tokens)
         tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
         return self.encode_in_chunks(

@@ -17,7 +17,7 @@ from vidprompt.system.errors import UserError
 
 
 class SummaryAttention(nn.Module):
-    """s = c + MHA(LN(c)) over the projected class tokens c of the T frames (section 3.2); (B, T, D) → same."""
+    """s = c + MHA(LN(c)) over the T frames' projected class tokens c, (B, T, D) (section 3.2)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

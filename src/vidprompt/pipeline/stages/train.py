@@ -34,8 +34,8 @@ from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
-from vidprompt.training.engine import Looks, Source, TrainingLog, new_accelerator, train
-from vidprompt.training.objectives import Identity, Objective, create_objective
+from vidprompt.training.engine import BatchSource, TrainingLog, Validation, new_accelerator, train
+from vidprompt.training.objectives import Objective, ReIdentification, create_objective
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings, trainer_settings
 from vidprompt.training.snapshots import Snapshots
@@ -47,7 +47,7 @@ WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # of the trainer's nu
 
 
 def run(config: Config) -> None:
-    """Train `config.method` on the training list of `config.split`, or go on where that was stopped."""
+    """Train `config.method` on the training list of `config.split`, or resume it where it was stopped."""
     dataset, method, name = config.dataset.name, config.method, config.split
     lists = _lists(config)
     accelerator = new_accelerator(config.trainer.precision)
@@ -58,21 +58,21 @@ def run(config: Config) -> None:
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
         model.compile()
-    if processes.main:
-        logger.info(_opening(method.name, lists, model, processes.count))
+    if processes.is_main:
+        logger.info(_opening(method.name, lists, model, processes.world_size))
     objective = _objective(config, lists.split, model)
     settings, plan = _plan(config, lists)
-    about = _about(config, lists, backbone.identity())
-    processes.agree(about, "data and settings")
+    fingerprint = _fingerprint(config, lists, backbone.identity())
+    processes.assert_equal_across_ranks(fingerprint, "data and settings")
     folder = paths.training(dataset, method.name, name)
-    snapshots = Snapshots(folder, about, logger.info)
+    snapshots = Snapshots(folder, fingerprint, logger.info)
     source = _source(config, lists, model, plan, processes)
     title = f"train {method.name} {name}"
     with ExitStack() as stack:
-        if processes.main:
+        if processes.is_main:
             stack.enter_context(exclusive_lock(folder))
         progress = stack.enter_context(
-            Progress(title, settings.steps, unit="steps", quiet=not processes.main)
+            Progress(title, settings.steps, unit="steps", quiet=not processes.is_main)
         )
         log = train(
             objective,
@@ -82,12 +82,12 @@ def run(config: Config) -> None:
             snapshots=snapshots,
             log_folder=folder,
             progress=progress,
-            looks=_looks(config, lists, model, processes),
+            validation=_validation(config, lists, model, processes),
         )
-        if processes.main:
-            _write(config, lists, model, log, settings, about)
+        if processes.is_main:
+            _write(config, lists, model, log, settings, fingerprint)
             snapshots.clear()
-    processes.wait()
+    processes.barrier()
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
     if split.train is None:
         raise UserError(f"{split.id} has no training list")
     if isinstance(config.protocol, ReidConfig):
-        return Identity(
+        return ReIdentification(
             model,
             split.train.classes,
             context_length=config.protocol.context_length,
@@ -170,7 +170,7 @@ def _plan(config: Config, lists: _Lists) -> tuple[TrainerSettings, BatchPlan]:
 
 def _source(
     config: Config, lists: _Lists, model: VideoCLIP, plan: BatchPlan, processes: Processes
-) -> Source:
+) -> BatchSource:
     trainer, videos = config.trainer, lists.train
     augmentation = dict(vars(trainer.augmentation))
     augmentation["flip"] = augmentation["flip"] and config.dataset.mirror
@@ -186,12 +186,12 @@ def _source(
         stride=trainer.stride,
         encoded=trainer.decode == "device",
     )
-    share = processes.share(len(plan.batch(0)))
+    share = processes.local_slice(len(plan.batch(0)))
 
     def names(step: int) -> Sequence[str]:
         return [videos.videos[index] for _, index in plan.batch(step)]
 
-    return Source(
+    return BatchSource(
         lambda start: batches(
             clips, SlicedBatches(plan, share, start), trainer.workers, processes.device
         ),
@@ -199,7 +199,7 @@ def _source(
     )
 
 
-def _looks(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes) -> Looks | None:
+def _validation(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes) -> Validation | None:
     prompts, ensemble = prompt_set(vars(config.prompts)), ensemble_mode(config.prompts.ensemble)
     reid = lists.split.protocol == "reid"
 
@@ -222,7 +222,7 @@ def _looks(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes
             prompts=prompts,
             ensemble=ensemble,
             rank=processes.rank,
-            count=processes.count,
+            count=processes.world_size,
         )
 
     tests: list[Subset] = []
@@ -234,23 +234,23 @@ def _looks(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes
             tests = [Subset(tests[0].classes, videos, labels)]
     if lists.val is None and not tests:
         return None
-    return Looks(
+    return Validation(
         validator(lists.val) if lists.val else None, [validator(t) for t in tests if t.videos]
     )
 
 
-def _about(config: Config, lists: _Lists, backbone: str) -> dict[str, Any]:
+def _fingerprint(config: Config, lists: _Lists, backbone: str) -> dict[str, Any]:
     """What a run's numbers follow from: a snapshot or checkpoint of another is another."""
     whole = config.values
-    about = {part: whole[part] for part in PARTS}
-    about["trainer"] = {k: v for k, v in about["trainer"].items() if k not in WITHOUT_EFFECT}
-    about["mirror"] = config.dataset.mirror
+    fingerprint = {part: whole[part] for part in PARTS}
+    fingerprint["trainer"] = {k: v for k, v in fingerprint["trainer"].items() if k not in WITHOUT_EFFECT}
+    fingerprint["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
-        about["protocol"] = whole["protocol"]
+        fingerprint["protocol"] = whole["protocol"]
     if lists.val is not None or config.trainer.best_on_test:
-        about["views"] = whole["views"]
+        fingerprint["views"] = whole["views"]
     val = lists.val
-    return about | {
+    return fingerprint | {
         "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
         "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
         "weights": backbone,
@@ -265,10 +265,10 @@ def _write(
     model: VideoCLIP,
     log: TrainingLog,
     settings: TrainerSettings,
-    about: dict[str, Any],
+    fingerprint: dict[str, Any],
 ) -> None:
     dataset, method, name = config.dataset.name, config.method, config.split
-    followed = {k: v for k, v in about.items() if k not in ("code", "cached_frames")}
+    followed = {k: v for k, v in fingerprint.items() if k not in ("code", "cached_frames")}
     metadata = CheckpointMetadata(
         method=method.name,
         num_frames=method.num_frames,
@@ -290,8 +290,8 @@ def _write(
 
 def _summary(lists: _Lists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
     """What a reviewer asks of a run: how long, on what, how it ended, and how its step was chosen."""
-    on_test = [look for look in log.looks if "test" in look]
-    best = max(on_test, key=lambda look: look["test"], default=None)
+    on_test = [one for one in log.evaluations if "test" in one]
+    best = max(on_test, key=lambda one: one["test"], default=None)
     return {
         "videos": len(lists.train.videos),
         "listed": lists.listed,
@@ -302,7 +302,7 @@ def _summary(lists: _Lists, log: TrainingLog, settings: TrainerSettings) -> dict
         "select": settings.select,
         "kept_step": log.kept_step,
         "skipped_steps": log.skipped,
-        "looks": log.looks,
+        "looks": log.evaluations,
         "best_on_test": {"step": best["step"], "value": best["test"]} if best else None,
     }
 
