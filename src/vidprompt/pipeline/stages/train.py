@@ -199,7 +199,9 @@ def _source(
     )
 
 
-def _validation(config: Config, lists: _Lists, model: VideoCLIP, processes: Processes) -> Validation | None:
+def _validation(
+    config: Config, lists: _Lists, model: VideoCLIP, processes: Processes
+) -> Validation | None:
     prompts, ensemble = prompt_set(vars(config.prompts)), ensemble_mode(config.prompts.ensemble)
     reid = lists.split.protocol == "reid"
 
@@ -243,7 +245,9 @@ def _fingerprint(config: Config, lists: _Lists, backbone: str) -> dict[str, Any]
     """What a run's numbers follow from: a snapshot or checkpoint of another is another."""
     whole = config.values
     fingerprint = {part: whole[part] for part in PARTS}
-    fingerprint["trainer"] = {k: v for k, v in fingerprint["trainer"].items() if k not in WITHOUT_EFFECT}
+    fingerprint["trainer"] = {
+        k: v for k, v in fingerprint["trainer"].items() if k not in WITHOUT_EFFECT
+    }
     fingerprint["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
         fingerprint["protocol"] = whole["protocol"]
