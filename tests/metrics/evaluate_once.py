@@ -15,9 +15,11 @@ from threadpoolctl import threadpool_info
 
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features
+from vidprompt.metrics import scores
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import metrics_of
 from vidprompt.metrics.reidentification import evaluate_reid
+from vidprompt.metrics.retrieval import RetrievalSet, ranked_gallery
 from vidprompt.metrics.scores import Ensemble
 
 VIDEOS, VIEWS, CLASSES, PROMPTS, WIDTH = 300, 2, 60, 4, 512
@@ -65,6 +67,22 @@ def reidentification(folder: Path) -> None:
         split, features, manifest.set_index("video_id", drop=False), ["general"]
     )
     (folder / "reid.json").write_text(json.dumps(metrics) + table.to_json() + curves.to_csv())
+    sides = [
+        RetrievalSet(labels[rows], manifest["camera"].to_numpy()[rows], np.zeros(half, np.int64))
+        for rows in (slice(half), slice(half, None))
+    ]
+    means = video.astype(np.float32).mean(1)
+    _, similarity = ranked_gallery(means[:half], means[half:], sides[0], sides[1], "general")
+    (folder / "similarity").write_bytes(similarity.tobytes())
+
+
+def unrounded(folder: Path) -> None:
+    """Cosines and softmax before they are rounded to float32, which would hide most differences."""
+    generator = np.random.default_rng(2)
+    left, right = (scores.unit_vectors(generator.normal(size=(n, WIDTH))) for n in (300, 500))
+    cosines = left @ right.T
+    (folder / "cosines").write_bytes(cosines.tobytes())
+    (folder / "softmax").write_bytes(scores._softmax(cosines, 100.0).tobytes())
 
 
 if __name__ == "__main__":
@@ -73,6 +91,7 @@ if __name__ == "__main__":
     recognition(out, "softmax_sum")
     recognition(out, "mean_feature")
     reidentification(out)
+    unrounded(out)
     kernels = [info.get("architecture") for info in threadpool_info() if info["user_api"] == "blas"]
     simd = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     print(json.dumps({"kernels": kernels, "simd": simd}))
