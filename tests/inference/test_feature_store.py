@@ -145,7 +145,7 @@ def test_a_block_of_other_videos_or_another_checkpoint_is_not_used(tmp_path: Pat
     store.prepare()
     store.write(blocks[0], VIDEO[:2])
     same = BlockStore(tmp_path / "scratch", blocks, {"checkpoint": "x", "views": {"clips": 1}})
-    assert same.prepare() == ([1], f"{same.folder}: 1 of 2 blocks are kept of an interrupted run")
+    assert same.prepare() == ([1], f"{same.folder}: 1 of 2 blocks of an interrupted run are kept")
     others = {
         "videos": BlockStore(same.folder, plan_blocks(["a", "d", "c"], [], 2), store.identity),
         "checkpoint": BlockStore(same.folder, blocks, store.identity | {"checkpoint": "y"}),
@@ -155,7 +155,5 @@ def test_a_block_of_other_videos_or_another_checkpoint_is_not_used(tmp_path: Pat
         store.write(blocks[0], VIDEO[:2])
         pending, said = other.prepare()
         assert pending == [0, 1]
-        assert said.endswith(
-            f"1 blocks of an interrupted run are dropped, they are of other {what}"
-        )
+        assert said.endswith(f"1 blocks of an interrupted run are deleted: {what} changed")
         assert not list(other.folder.glob("block-*"))

@@ -52,5 +52,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="not both"):
         reliability([0.5], [1, 0])
     for wrong in (-0.1, 1.1, np.nan):
-        with pytest.raises(ValueError, match="no probability"):
+        with pytest.raises(ValueError, match="is outside"):
             reliability([0.5, wrong], [1, 0])

@@ -127,7 +127,7 @@ def test_blocks_make_no_difference(ensemble: Ensemble, monkeypatch: pytest.Monke
 
 def test_what_cannot_be_scored_is_named() -> None:
     split, features = _encoded(5, set(range(5)))
-    with pytest.raises(DataError, match="s/test: there is no video to score, all of its 5 listed"):
+    with pytest.raises(DataError, match="s/test: there is no video to score: all 5 listed"):
         list(predict("s", split, features, "softmax_sum", {}))
     split, features = _encoded(5, {0})
     features.video[2, 1, 3] = np.nan
@@ -140,12 +140,12 @@ def test_files_that_are_no_predictions_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="dvc repro evaluate"):
         read_predictions(path)
     path.write_text("no Parquet")
-    with pytest.raises(DataError, match="cannot be read|can be read"):
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
         read_predictions(path)
     whole = tabulate("s", "test", *_rows(3), {})
     for table, said in (
         (pa.table({"video_id": ["v"], "label": ["run"], "camera": [1]}), "no column split, test"),
-        (whole.drop_columns(["label"]), "is no table of predictions, it has no column label"),
+        (whole.drop_columns(["label"]), "is not a table of predictions, it has no column label"),
         (pa.table({"average_precision": [0.5], "rank": [1]}), "no column label, protocol"),
         (whole.drop_columns(["rank", "confidence"]), "older version"),
         (whole.slice(0, 0), "has no rows"),
@@ -164,7 +164,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     middle = column.data_page_offset + column.total_compressed_size // 2
     content[middle : middle + 40] = bytes(byte ^ 0xFF for byte in content[middle : middle + 40])
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"supervised.parquet is no Parquet file that can be read"):
+    with pytest.raises(DataError, match=r"supervised.parquet cannot be read as Parquet"):
         read_predictions(path)
     with pytest.raises(DataError, match="p holds no predictions of supervised that can be read"):
         read_per_video(str(path), "supervised", "p")

@@ -69,7 +69,7 @@ def test_a_side_without_a_usable_tracklet_is_named(side: str) -> None:
     split, features, manifest = _case(cameras=2)
     kept = [i for i, name in enumerate(features.videos) if name[0] != side[0]]
     others = Features([features.videos[i] for i in kept], features.video[kept], {}, 1.0)
-    with pytest.raises(DataError, match=f"no tracklet of {side} is usable, all of its 18 listed"):
+    with pytest.raises(DataError, match=f"no tracklet of {side} is usable: all 18 listed"):
         evaluate_reid(split, others, manifest, ["general"])
 
 

@@ -1,4 +1,4 @@
-"""Run a model over test videos, each view once."""
+"""Encode test videos: the features of all their views by a model."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def encode_blocks(
 
     Each is float32 (n, views, E), in the order of the videos, not normalised. Views are clips × crops.
     Of whole tracklets, whose numbers of clips differ, the mean over clips is kept: (n, 1, E).
-    `batch_size` counts clips. No batch has videos of two blocks, and on a CPU each is computed by one
-    thread (several at once): what is found for a block depends on nothing but its videos.
+    `batch_size` counts clips. No batch has videos of two blocks, and on a CPU each batch is computed by
+    one thread (several batches at once), so that a block's features depend on its videos only.
     """
     edges = clips.first[[0, *accumulate(sizes)]].tolist()
     batches: list[Any] = [  # ranges, for millions of clips
@@ -76,7 +76,7 @@ def encode_blocks(
     )
     model.eval().to(device)
     with single_threaded(device) as threads:
-        encoded = _ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
+        encoded = _map_ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
         for begin, end in pairwise(edges):
             parts = list[torch.Tensor]()
             for _ in range(begin, end, batch_size):
@@ -109,10 +109,10 @@ def _encode(
 
 @contextmanager
 def single_threaded(device: torch.device) -> Iterator[int]:
-    """On a CPU every computation by one thread; yields how many may work beside each other.
+    """On a CPU, limit PyTorch to one thread; yields how many batches to compute at once instead.
 
-    Sums of several threads differ in the last bits with their number, and so would features with the
-    number of processes that share the cores. As many batches are computed at once instead.
+    Sums of several threads differ in the last bits with their number, and features would differ with the
+    number of processes that share the cores.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu":
@@ -125,10 +125,10 @@ def single_threaded(device: torch.device) -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def _ahead(
+def _map_ahead(
     function: Callable[[torch.Tensor], torch.Tensor], items: Iterable[torch.Tensor], threads: int
 ) -> Iterator[torch.Tensor]:
-    """`map` with threads, in order, a batch ahead of them: the next is loaded while they compute."""
+    """`map` with threads, in order; the next item is loaded while they compute."""
     waiting: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:

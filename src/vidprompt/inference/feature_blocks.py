@@ -1,8 +1,8 @@
-"""Videos are encoded in blocks: each written whole when it is done, so that a killed run goes on.
+"""Blocks of encoded videos in a scratch folder, from which a run that was killed resumes.
 
-Blocks lie in a scratch folder until all are there: `block-00000.safetensors` (`video`: (n, views, E)
-float32, with a checksum), and `identity.json`, what they were made with. A block does not depend on who
-encodes it or on which others are done.
+A block is a file `block-00000.safetensors` (`video`: (n, views, E) float32, with a checksum), written
+when all its videos are encoded. `identity.json` says what the blocks are made with. A block does not
+depend on the process that encodes it nor on the other blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vidprompt.system.errors import DataError
 
 @dataclass(frozen=True)
 class Block:
-    """Videos encoded together: by views, or (`whole`) all of their frames."""
+    """Videos encoded together: their views, or all their frames (`whole`)."""
 
     number: int
     videos: Sequence[str]
@@ -44,7 +44,7 @@ def plan_blocks(by_views: Sequence[str], whole: Sequence[str], size: int) -> lis
 
 
 class BlockStore:
-    """The blocks of one encoding in a scratch folder; `identity` is all that their bytes follow from."""
+    """The blocks of one encoding in a scratch folder; `identity` is everything that determines them."""
 
     def __init__(self, folder: Path, blocks: Sequence[Block], identity: Mapping[str, Any]) -> None:
         listed = digest([[block.whole, list(block.videos)] for block in blocks])
@@ -53,18 +53,18 @@ class BlockStore:
         self._stamp = digest(self.identity)
 
     def prepare(self) -> tuple[list[int], str]:
-        """Numbers of the blocks that are still to be encoded, and what to say about those before.
+        """Numbers of the blocks that are still to be encoded, and a message on those of an earlier run.
 
-        Blocks that something else was encoded with are deleted.
+        Blocks with another identity are deleted.
         """
-        said, there = "", sorted(self.folder.glob("block-*.safetensors"))
+        message, present = "", sorted(self.folder.glob("block-*.safetensors"))
         before = self._identity_before()
-        if there and before != self.identity:
+        if present and before != self.identity:
             keys = sorted({*before, *self.identity})
-            other = [key for key in keys if before.get(key) != self.identity.get(key)]
-            said = (
-                f"{self.folder}: {len(there)} blocks of an interrupted run are dropped, "
-                f"they are of other {', '.join(other)}"
+            differing = [key for key in keys if before.get(key) != self.identity.get(key)]
+            message = (
+                f"{self.folder}: {len(present)} blocks of an interrupted run are deleted: "
+                f"{', '.join(differing)} changed"
             )
         if before != self.identity:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -72,10 +72,10 @@ class BlockStore:
         pending = [block.number for block in self.blocks if self._read(block) is None]
         if len(pending) < len(self.blocks):
             kept = len(self.blocks) - len(pending)
-            said = (
-                f"{self.folder}: {kept} of {len(self.blocks)} blocks are kept of an interrupted run"
+            message = (
+                f"{self.folder}: {kept} of {len(self.blocks)} blocks of an interrupted run are kept"
             )
-        return pending, said
+        return pending, message
 
     def _identity_before(self) -> dict[str, Any]:
         try:
@@ -89,12 +89,11 @@ class BlockStore:
         if len(features) != len(block.videos):
             raise ValueError(f"{len(features)} features of {len(block.videos)} videos")
         array = np.ascontiguousarray(features, np.float32)
-        about = {"stamp": self._stamp, "crc32": str(zlib.crc32(array.data))}
         with replacing(self._path(block)) as temporary:
-            save_file({"video": array}, temporary, about)
+            save_file({"video": array}, temporary, self._metadata(array))
 
     def read(self, block: Block) -> np.ndarray:
-        """A block's features. Raises DataError when it is not there or damaged."""
+        """A block's features, (n, views, E). Raises DataError when the file is missing or damaged."""
         features = self._read(block)
         if features is None:
             raise DataError(
@@ -105,11 +104,14 @@ class BlockStore:
     def _read(self, block: Block) -> np.ndarray | None:
         try:
             with safe_open(self._path(block), "np") as file:
-                about, features = file.metadata() or {}, file.get_tensor("video")
+                metadata, features = file.metadata() or {}, file.get_tensor("video")
         except (OSError, SafetensorError):
             return None
-        right = {"stamp": self._stamp, "crc32": str(zlib.crc32(features.data))}
-        return features if about == right and len(features) == len(block.videos) else None
+        valid = metadata == self._metadata(features) and len(features) == len(block.videos)
+        return features if valid else None
+
+    def _metadata(self, features: np.ndarray) -> dict[str, str]:
+        return {"stamp": self._stamp, "crc32": str(zlib.crc32(features.data))}
 
     def remove(self) -> None:
         """Delete the scratch folder."""
@@ -120,15 +122,15 @@ class BlockStore:
 
 
 class BlockRows:
-    """All blocks' features as one (N, views, E), a block at a time (see `features.Rows`).
+    """All blocks' features as one (N, views, E), read a block at a time (see `feature_store.Rows`).
 
-    The one feature of a whole tracklet stands in every view: their mean is itself.
+    The one feature of a whole tracklet is repeated for every view, so that their mean is the feature.
     """
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store
         blocks = store.blocks
-        kinds = {block.whole: block for block in blocks}  # one of each says how many views it has
+        kinds = {block.whole: block for block in blocks}  # the blocks of a kind have equal views
         views, width = max(store.read(block).shape[1:] for block in kinds.values())
         self.shape = (sum(len(block.videos) for block in blocks), views, width)
 

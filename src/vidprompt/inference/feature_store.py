@@ -1,10 +1,10 @@
-"""Stored features: each (checkpoint, video, view) once, each label set once; read without loading them.
+"""Write and read the stored features of a checkpoint: of each video and view, and of each label set.
 
 video.safetensors   `video` (N, views, E) float32
-index.parquet       video_id, whole: a row a row of `video`; written last
-text.safetensors    `000`, `001`, … (C, P, E) float32: the different label sets; `logit_scale` (1)
-text.json           <split>/<test> → which of them
-made_with.json      what all of it follows from (stages/lineage.py)
+index.parquet       video_id, whole: one row for each of `video`; written last
+text.safetensors    `000`, `001`, … (C, P, E) float32: the distinct label sets; `logit_scale` (1,)
+text.json           <split>/<test> → the name of its label set
+made_with.json      the checkpoint, prompts, views and lists they are made with (pipeline/lineage.py)
 """
 
 from __future__ import annotations
@@ -35,32 +35,30 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def takes_all_frames(split: Split) -> bool:
-    """Are a split's videos encoded as whole tracklets, every frame, instead of by views?"""
+    """Whether a split's videos are encoded as whole tracklets, every frame, instead of by views."""
     return split.id.partition("@")[2] == ALL_FRAMES
 
 
 class Rows(Protocol):
-    """Features of N videos that need not be in memory together; an array of (N, views, E) is one."""
+    """Features of N videos that need not fit into memory; an array (N, views, E) is one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(N, views, E)."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The rows in order, one or several at a time."""
+        """The rows in order: (views, E), or several at a time (n, views, E)."""
 
 
 @dataclass
 class Features:
-    """Stored features of one checkpoint; see docs/architecture.md."""
+    """The stored features of one checkpoint; none is L2-normalised."""
 
     videos: list[str]
-    video: (
-        np.ndarray
-    )  # (N, views, E) float32; `read_features` maps the file, rows are read when asked for
+    video: np.ndarray  # (N, views, E) float32; `read_features` maps the file into memory
     text: dict[str, np.ndarray]  # "<split>/<test>" → (C, P, E) float32
     logit_scale: float
-    whole: Sequence[bool] = ()  # (N,): of all frames of a tracklet (in every view); () none
+    whole: Sequence[bool] = ()  # (N,): encoded from all frames (equal in every view); () for none
     made_with: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,14 +69,14 @@ class Features:
             (self._whole if all_frames else self._by_views)[video] = row
 
     def rows(self, videos: list[str], whole: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Positions in `videos` that have features, and their rows here.
+        """Which of `videos` have features: their positions in `videos`, and their rows in `video`.
 
-        `whole`: of whole tracklets or not; None takes what there is, by views where there is both.
+        `whole`: only features of all frames, or only of views; None takes either, of views first.
         """
         tables = {None: self._whole | self._by_views, True: self._whole, False: self._by_views}
         row = tables[whole]
-        found = [(i, row[v]) for i, v in enumerate(videos) if v in row]
-        pairs = np.array(found, np.int64).reshape(-1, 2)
+        stored = [(i, row[v]) for i, v in enumerate(videos) if v in row]
+        pairs = np.array(stored, np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
 
@@ -91,10 +89,10 @@ def write_features(
     whole: Sequence[bool] = (),
     made_with: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replace a folder's features; without the index, which is last, there are none. `made_with` says
-    what they follow from, for who reads them.
+    """Replace the features in a folder. Without the index, which is written last, there are none.
 
-    Equal content gives equal bytes. Of `video` only what it gives at a time is in memory.
+    Equal content gives equal bytes. Of `video` only what it yields at a time is in memory. `made_with`
+    is stored for readers to check (`pipeline.lineage`).
     """
     if len(videos) != video.shape[0]:
         raise ValueError(f"{len(videos)} ids, {video.shape[0]} features")
@@ -121,11 +119,11 @@ def write_features(
 
 
 def _write_video(path: Path, video: Rows | np.ndarray) -> None:
-    """A safetensors file by its specification, because the library wants the whole array at once."""
+    """Write a safetensors file by its specification: the library needs the whole array in memory."""
     shape = [int(side) for side in video.shape]
     size = 4 * int(np.prod(shape))
-    about = {"video": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
-    header = json.dumps(about, separators=(",", ":")).encode()
+    tensors = {"video": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+    header = json.dumps(tensors, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     written = 0
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -137,23 +135,23 @@ def _write_video(path: Path, video: Rows | np.ndarray) -> None:
 
 
 def _map_video(path: Path) -> np.ndarray:
-    """(N, views, E), mapped and read-only."""
+    """(N, views, E), mapped into memory and read-only."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > path.stat().st_size:
             raise ValueError("its header is longer than the file")
-        about: dict[str, Any] = json.loads(file.read(length))["video"]
+        tensor: dict[str, Any] = json.loads(file.read(length))["video"]
     begin = 8 + length
-    if path.stat().st_size != begin + about["data_offsets"][1]:
-        raise ValueError("it is not as long as it says")
+    if path.stat().st_size != begin + tensor["data_offsets"][1]:
+        raise ValueError("its length is not that of its header")
     # a plain array over the map: rows taken from it are arrays like any other
-    return np.asarray(np.memmap(path, "<f4", "r", begin, tuple(about["shape"])))
+    return np.asarray(np.memmap(path, "<f4", "r", begin, tuple(tensor["shape"])))
 
 
 def read_features(folder: Path) -> Features:
-    """What `write_features` wrote; video features are mapped, not read.
+    """The features that `write_features` wrote; those of videos are mapped, not read.
 
-    Raises DataError when they are not there, damaged, or do not agree.
+    Raises DataError when they are missing or damaged.
     """
     if not (folder / INDEX).is_file():
         raise DataError(f"no features in {folder}: run `dvc repro features` first")

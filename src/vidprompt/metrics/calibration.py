@@ -1,7 +1,7 @@
-"""Calibration: does a method's confidence say how often it is right?
+"""Calibration: how far the confidence of predictions is from their accuracy.
 
-The confidence of a prediction is the probability of the predicted class, as the scores of the protocol
-have it: after the softmax, the ensemble of prompts and the mean over views.
+The confidence of a prediction is the probability of the predicted class, after the softmax, the ensemble
+of prompts and the mean over views.
 Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
 """
 
@@ -33,27 +33,31 @@ class Reliability:
     @property
     def error(self) -> float:
         """Expected calibration error in [0, 1]: Σ n_b / N · |accuracy_b − confidence_b|."""
-        held = self.n > 0
-        gaps = np.abs(self.accuracy[held] - self.confidence[held])
-        return float((self.n[held] * gaps).sum() / self.n.sum())
+        filled = self.n > 0
+        gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
+        return float((self.n[filled] * gaps).sum() / self.n.sum())
 
 
 def reliability(confidence: ArrayLike, hits: ArrayLike, bins: int = BINS) -> Reliability:
-    """Bins of predictions with a confidence (N,) in [0, 1], of which `hits` (N,) are right.
+    """Bins of N predictions: their confidence (N,) in [0, 1] and whether they are right, `hits` (N,).
 
     A confidence above 1 by rounding counts into the last bin. Raises DataError without a prediction, and
-    ValueError for shapes that differ or a confidence that is no probability.
+    ValueError for shapes that differ or a confidence outside [0, 1].
     """
-    sure, right = np.asarray(confidence, np.float64), np.asarray(hits, np.float64)
-    if sure.ndim != 1 or sure.shape != right.shape:
-        raise ValueError(f"confidence {sure.shape} and hits {right.shape} are not both (N,)")
-    if not sure.size:
+    probability, right = np.asarray(confidence, np.float64), np.asarray(hits, np.float64)
+    if probability.ndim != 1 or probability.shape != right.shape:
+        raise ValueError(f"confidence {probability.shape} and hits {right.shape} are not both (N,)")
+    if not probability.size:
         raise DataError("There is no video to score: every listed video is missing or broken.")
-    if not (sure.min() >= 0 and sure.max() <= 1 + 1e-4):
-        raise ValueError(f"confidence from {sure.min()} to {sure.max()} is no probability")
+    if not (probability.min() >= 0 and probability.max() <= 1 + 1e-4):
+        raise ValueError(
+            f"confidence from {probability.min()} to {probability.max()} is outside [0, 1]"
+        )
     edges = np.arange(bins + 1) / bins
-    place = np.searchsorted(edges[1:-1], sure, side="left")
+    place = np.searchsorted(edges[1:-1], probability, side="left")
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(place, weights=x, minlength=bins) / counts for x in (sure, right)]
+        means = [
+            np.bincount(place, weights=x, minlength=bins) / counts for x in (probability, right)
+        ]
     return Reliability(edges[:-1], edges[1:], counts, *means)

@@ -1,4 +1,4 @@
-"""Person re-identification: from stored tracklet features to metrics and plots data."""
+"""Person re-identification: metrics, predictions and plot data from stored tracklet features."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ RANKS = (1, 5, 10)
 def _side(
     split: Split, name: str, features: Features, manifest: pd.DataFrame
 ) -> tuple[list[str], np.ndarray, RetrievalSet]:
-    """Usable tracklets of a side: ids, features (n, E), who wore what before which camera.
+    """Usable tracklets of query or gallery: ids, features (n, E), persons, cameras and clothes.
 
-    DataError when there is none.
+    Raises DataError when there is none.
     """
     subset = split.tests[name]
     positions, rows = features.rows(subset.videos, takes_all_frames(split))
     if not len(rows):
         raise DataError(
-            f"{split.id}: no tracklet of {name} is usable, all of its {len(subset.videos)} listed ones "
-            "are missing or broken"
+            f"{split.id}: no tracklet of {name} is usable: all {len(subset.videos)} listed ones are "
+            "missing or broken"
         )
     videos = [subset.videos[i] for i in positions]
-    about = manifest.loc[videos]
+    rows_of_manifest = manifest.loc[videos]
     clothes = {c: i for i, c in enumerate(sorted(manifest["clothes"].unique()))}
-    sides = RetrievalSet(
+    side = RetrievalSet(
         person=np.asarray(subset.labels, np.int64)[positions],
-        camera=about["camera"].to_numpy(np.int64),
-        clothes=about["clothes"].map(clothes).to_numpy(np.int64),
+        camera=rows_of_manifest["camera"].to_numpy(np.int64),
+        clothes=rows_of_manifest["clothes"].map(clothes).to_numpy(np.int64),
     )
-    return videos, features.video[rows].mean(1), sides
+    return videos, features.video[rows].mean(1), side
 
 
 def retrieval_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -66,25 +66,25 @@ def evaluate_reid(
     """
     query_ids, query_features, query = _side(split, "query", features, manifest)
     gallery_ids, gallery_features, gallery = _side(split, "gallery", features, manifest)
-    about: dict[str, dict[str, Any]] = {}
+    identity: dict[str, dict[str, Any]] = {}
     tables, curves = [], []
-    everything = tuple(range(1, min(20, len(gallery_ids)) + 1))
+    curve_ranks = tuple(range(1, min(20, len(gallery_ids)) + 1))
     dataset, _, tracklet = split.id.removeprefix("reid/").partition("@")
     for protocol in protocols:
         result = evaluate_retrieval(
-            query_features, gallery_features, query, gallery, protocol, everything
+            query_features, gallery_features, query, gallery, protocol, curve_ranks
         )
         if not result.evaluated:
             raise DataError(
                 f"{split.id}: no query has a positive in the gallery under {protocol}; leave it out "
                 "of the protocol's `protocols`"
             )
-        about[protocol] = {
+        identity[protocol] = {
             "id": f"reid/{dataset}/{protocol}@{tracklet}",
             "skipped": result.skipped,
         }
-        shares = [rounded(result.cmc[k]) for k in everything]
-        curves.append(pd.DataFrame({"protocol": protocol, "rank": everything, "value": shares}))
+        shares = [rounded(result.cmc[k]) for k in curve_ranks]
+        curves.append(pd.DataFrame({"protocol": protocol, "rank": curve_ranks, "value": shares}))
         best, _ = ranked_gallery(query_features, gallery_features, query, gallery, protocol)
         tables.append(
             pd.DataFrame(
@@ -103,6 +103,6 @@ def evaluate_reid(
             )
         )
     table = pd.concat(tables)
-    measured = retrieval_metrics(table)
-    metrics = {protocol: about[protocol] | measured[protocol] for protocol in protocols}
+    values = retrieval_metrics(table)
+    metrics = {protocol: identity[protocol] | values[protocol] for protocol in protocols}
     return metrics, table, pd.concat(curves)

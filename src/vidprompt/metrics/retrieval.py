@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """Who, where and in what: three integer arrays of one length, a row a tracklet."""
+    """Person, camera and clothes of each tracklet: three integer arrays of one length."""
 
     person: Array
     camera: Array
@@ -50,7 +50,7 @@ class RetrievalSet:
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """Metrics in [0, 1] and what they are means of, a row an evaluated query (N of them)."""
+    """Metrics in [0, 1], and the values of the N evaluated queries that they are means of."""
 
     protocol: str
     ranks: tuple[int, ...]
@@ -59,7 +59,7 @@ class RetrievalResult:
     evaluated: int  # N
     skipped: int  # queries without a positive
     query: Array  # (N,) int64, row of the query, ascending
-    person: Array  # (N,) its person: what a bootstrap resamples
+    person: Array  # (N,) its person: what a bootstrap draws
     first_rank: Array  # (N,) int64, rank of its first positive, from 0
     hits: Array  # (N, len(ranks)) bool, first_rank < k
     average_precision: Array  # (N,) float64
@@ -69,7 +69,7 @@ class RetrievalResult:
 
 @dataclass(frozen=True)
 class _Block:
-    """Some queries against the whole gallery, (rows, G) each, in gallery order."""
+    """Some queries against the whole gallery: arrays (rows, G) in gallery order."""
 
     start: int
     distance: Array  # float32, minus the cosine similarity; inf where removed
@@ -79,8 +79,8 @@ class _Block:
     def ranks(self) -> tuple[Array, Array]:
         """Row and rank (from 0, among the kept) of every positive, by row and rank.
 
-        Nothing but the positives has to be placed, so distances alone are sorted, not who has them:
-        an entry's rank is the number of smaller distances, and of equal ones earlier in the gallery.
+        Only the positives need a rank: the number of smaller distances, and of equal ones earlier in the
+        gallery. So the distances are sorted without their indices, which is faster.
         """
         row, column = np.nonzero(self.same & self.kept)
         rank = np.empty(len(row), np.int64)
@@ -97,7 +97,7 @@ class _Block:
 
 
 def _runs(row: Array) -> Iterator[tuple[int, slice]]:
-    """Each value of an ascending array and where it stands."""
+    """Each value of an ascending array, and the slice of its elements."""
     bounds = np.flatnonzero(np.diff(row, prepend=-1, append=-1))
     for start, end in itertools.pairwise(bounds):
         yield int(row[start]), slice(int(start), int(end))
@@ -171,21 +171,19 @@ def ranked_gallery(
     score = np.full((len(query), top), np.nan, np.float32)
     for block in _blocks(query_features, gallery_features, query, gallery, protocol, chunk):
         for row, line in enumerate(block.distance):
-            wanted = min(top, int(block.kept[row].sum()))
-            if not wanted:
+            n = min(top, int(block.kept[row].sum()))
+            if not n:
                 continue
-            limit = np.partition(line, wanted - 1)[
-                wanted - 1
-            ]  # ties at the limit: sorted out below
-            among = np.flatnonzero(line <= limit)
-            chosen = among[np.argsort(line[among], kind="stable")[:wanted]]
-            best[block.start + row, :wanted] = chosen
-            score[block.start + row, :wanted] = -line[chosen]
+            limit = np.partition(line, n - 1)[n - 1]
+            nearest = np.flatnonzero(line <= limit)  # more than n with ties at the limit
+            chosen = nearest[np.argsort(line[nearest], kind="stable")[:n]]
+            best[block.start + row, :n] = chosen
+            score[block.start + row, :n] = -line[chosen]
     return best, score
 
 
 def removed(query: RetrievalSet, gallery: RetrievalSet, protocol: str) -> Array:
-    """(Q, G) bool: what does not enter the rankings under a protocol (the rules above)."""
+    """(Q, G) bool: gallery entries that a protocol removes from a query's ranking (the rules above)."""
     person = query.person[:, None] == gallery.person
     camera = query.camera[:, None] == gallery.camera
     clothes = query.clothes[:, None] == gallery.clothes
@@ -217,6 +215,7 @@ def _blocks(
     protocol: str,
     chunk: int | None,
 ) -> Iterator[_Block]:
+    """Blocks of `chunk` queries; raises ValueError and DataError for wrong arguments."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
     if not len(gallery):
@@ -232,7 +231,7 @@ def _blocks(
         rows = slice(start, start + chunk)
         part = RetrievalSet(query.person[rows], query.camera[rows], query.clothes[rows])
         distance = -(left[rows] @ right.T).astype(np.float32)
-        gone = removed(part, gallery, protocol)
-        distance[gone] = np.inf
+        junk = removed(part, gallery, protocol)
+        distance[junk] = np.inf
         same = part.person[:, None] == gallery.person
-        yield _Block(start, distance, ~gone, same)
+        yield _Block(start, distance, ~junk, same)

@@ -1,4 +1,4 @@
-"""What features were made with, written beside them: evaluation believes no others."""
+"""What stored features are made with: written beside them, and checked before evaluation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ LISTS = "lists"
 
 
 def lineage(config: Config, run: str, splits: Mapping[str, Split]) -> dict[str, Any]:
-    """Of a model trained on `run` (of the floor: nothing) and the tests of `splits`: what its features
-    follow from. `prompts` without how they are ensembled, which is evaluation's."""
+    """What the features of a model trained on `run`, for the tests of `splits`, are made with.
+
+    The checkpoint (none of the floor), views, test lists, and prompts except their ensemble, which is
+    evaluation's.
+    """
     method = config.method.name
     prompts = {k: v for k, v in config.values["prompts"].items() if k != "ensemble"}
     checkpoint = paths.checkpoint(config.dataset.name, method, run)
@@ -34,11 +37,13 @@ def lineage(config: Config, run: str, splits: Mapping[str, Split]) -> dict[str, 
 
 
 def check_lineage(stored: Mapping[str, Any], wanted: Mapping[str, Any], folder: object) -> None:
-    """Raises DataError where stored features are of something else, naming it."""
-    other = [key for key, value in wanted.items() if key != LISTS and stored.get(key) != value]
+    """Raises DataError where `stored`, read from `folder`, differs from `wanted`, with the differences."""
+    differing = [key for key, value in wanted.items() if key != LISTS and stored.get(key) != value]
     lists = stored.get(LISTS, {})
-    other += [f"list {test}" for test, value in wanted[LISTS].items() if lists.get(test) != value]
-    if other:
+    differing += [
+        f"list {test}" for test, value in wanted[LISTS].items() if lists.get(test) != value
+    ]
+    if differing:
         raise DataError(
-            f"{folder} was made with another {', '.join(other[:3])}: run the features stage again"
+            f"{folder} was made with another {', '.join(differing[:3])}: run the features stage again"
         )

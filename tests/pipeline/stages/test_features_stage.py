@@ -123,7 +123,7 @@ def test_a_killed_run_keeps_its_blocks(
     kept = len(list(blocks.glob("block-*"))) - 2
     encode(folder, ["d13"])
     said = caplog.text
-    assert f"{kept} of 9 blocks are kept of an interrupted run" in said
+    assert f"{kept} of 9 blocks of an interrupted run are kept" in said
     assert contents(encoded(folder, "d13")) == contents(encoded(alone, "d13"))
     assert not blocks.exists()
     # 13 videos of two clips, three tracklets of five clips together; a block has two videos
@@ -167,7 +167,7 @@ def test_blocks_of_another_encoding_are_dropped_and_it_is_said(
     whole = sum(clips)
     stage.run(config(folder, "d7", views=VIEWS | {"order": "reversed"}))
     said = caplog.text
-    assert "6 blocks of an interrupted run are dropped, they are of other views\n" in said
+    assert "6 blocks of an interrupted run are deleted: views changed\n" in said
     assert sum(clips) == 2 * whole
     assert read_features(encoded(folder, "d7")).videos
 

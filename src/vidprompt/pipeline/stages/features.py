@@ -154,9 +154,9 @@ def _own_blocks(store: BlockStore, state: PartialState) -> list[Block]:
     """This process's share of the blocks that are still to be encoded."""
     pending: list[Any] = [None]
     if state.is_main_process:
-        numbers, said = store.prepare()
-        if said:
-            logger.info(said)
+        numbers, message = store.prepare()
+        if message:
+            logger.info(message)
         pending = [numbers]
     broadcast_object_list(pending)
     numbers = pending[0]
