@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vidprompt.config.compose import compose
-from vidprompt.config.protocols import protocols_of
+from vidprompt.config.compose import compose, protocols_of
 from vidprompt.data.splits.names import measure_of
 from vidprompt.pipeline.matrix import training_runs
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprompt.config.schema import Config, DatasetConfig
+from vidprompt.config.names import PROTOCOLS
+from vidprompt.config.schema import (
+    Config,
+    DatasetConfig,
+    ProtocolConfig,
+    Protocols,
+    protocol_config,
+)
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
@@ -76,6 +83,32 @@ def params_folder() -> Path:
 def config_hash(config: Config, *groups: str) -> str:
     """Short hash of the named groups of a configuration: what a result was made with."""
     return digest({group: config.values[group] for group in groups})
+
+
+def protocols_of(config: Config) -> Protocols:
+    """Each protocol's parameters: `config.protocol` as it is, others from params/protocol with the
+    dataset's own numbers. A dataset leaves a protocol out by `protocols: {NAME: null}`.
+
+    Raises UserError for an unknown protocol or key in `dataset.protocols`.
+    """
+    own = config.dataset.protocols
+    if unknown := sorted(set(own) - set(PROTOCOLS)):
+        raise UserError(
+            f"dataset.protocols: unknown {unknown[0]!r}: {suggestion(unknown[0], PROTOCOLS)}"
+        )
+    found: dict[str, ProtocolConfig] = {}
+    for name in PROTOCOLS:
+        if name == config.protocol.name:
+            if own.get(name, {}) is not None:
+                found[name] = config.protocol
+        elif (numbers := own.get(name, {})) is not None:
+            usual = read_yaml(params_folder() / "protocol" / f"{name}.yaml")
+            for key in numbers:
+                if key not in usual:
+                    where = f"dataset.protocols.{name}"
+                    raise UserError(f"{where}: unknown {key!r}: {suggestion(key, sorted(usual))}")
+            found[name] = protocol_config({**usual, **numbers}, f"dataset.protocols.{name}")
+    return Protocols(**found)  # type: ignore[arg-type]
 
 
 # -- which files ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import REST, Range, build
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -285,6 +286,22 @@ def protocol_config(values: Mapping[str, Any], where: str = "protocol") -> Proto
         raise UserError(f"{where}.name={name}: {suggestion(name, _PROTOCOLS)}")
     config: ProtocolConfig = build(_PROTOCOLS[name], values, where)
     return config
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """A dataset's protocols; None where it takes no part."""
+
+    zero_shot: ZeroShotConfig | None = None
+    base_to_novel: BaseToNovelConfig | None = None
+    few_shot: FewShotConfig | None = None
+    supervised: SupervisedConfig | None = None
+    reid: ReidConfig | None = None
+
+    def present(self) -> dict[str, ProtocolConfig]:
+        """Name → parameters of those it takes part in."""
+        every = ((name, getattr(self, name)) for name in PROTOCOLS)
+        return {name: one for name, one in every if one is not None}
 
 
 @dataclass(frozen=True)

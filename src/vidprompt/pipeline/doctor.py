@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vidprompt.config import paths
-from vidprompt.config.protocols import protocols_of
+from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.probe.listing_report import write_listing_report

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.compose import compose
-from vidprompt.config.protocols import protocols_of
+from vidprompt.config.compose import compose, protocols_of
 from vidprompt.config.schema import Config, DatasetConfig, ReidConfig
 from vidprompt.data.annotations import Annotation
 from vidprompt.data.manifest.health import Health

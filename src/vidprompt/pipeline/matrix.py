@@ -13,10 +13,9 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.compose import compose, params_folder, stage_choices
+from vidprompt.config.compose import compose, params_folder, protocols_of, stage_choices
 from vidprompt.config.names import FLOOR
-from vidprompt.config.protocols import Protocols, protocols_of
-from vidprompt.config.schema import Config
+from vidprompt.config.schema import Config, Protocols
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
 from vidprompt.system.errors import UserError

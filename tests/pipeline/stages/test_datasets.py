@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vidprompt.config.compose import compose
-from vidprompt.config.protocols import protocols_of
+from vidprompt.config.compose import compose, protocols_of
 from vidprompt.pipeline.stages import manifest, splits, validate
 from vidprompt.system.errors import UserError
 
@@ -77,14 +76,14 @@ def _run(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def test_ucf101_has_every_protocol_with_the_fields_numbers(
-    project: Path, caplog: pytest.LogCaptureFixture
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _ucf101(project / "data/ucf101", classes=5)
     validation = {"max_broken_share": 0, "ranges": {}, "severity": {}}
     expected = {"videos.ucf101": 325, "groups.ucf101": 125, "tests.supervised_split1.test": 91}
     _edit(project, "ucf101", validation=validation | {"expected": expected})
     found = _run("ucf101")
-    assert "ucf101: 325 listed, 325 found" in caplog.text
+    assert "ucf101: 325 listed, 325 found" in capsys.readouterr().out
     assert set(found) == {
         *(f"supervised_split{s}" for s in (1, 2, 3)),
         *(f"zero_shot_split{s}" for s in (1, 2, 3)),
@@ -107,7 +106,7 @@ def test_ucf101_has_every_protocol_with_the_fields_numbers(
 
 
 def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
-    project: Path, caplog: pytest.LogCaptureFixture
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _ucf101(project / "data/ucf101", classes=4)
     trained = {"train.supervised_split1": 18 * 10, "tests.supervised_split1.test": 7 * 10}
@@ -119,9 +118,9 @@ def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
     own["supervised"]["held_out"], own["base_to_novel"]["held_out"] = 0.1, 0.1
     own["few_shot"]["held_out"] = 50
     _edit(project, "ucf101", protocols=own)
-    caplog.clear()
+    capsys.readouterr()
     found = _run("ucf101")
-    said = caplog.text
+    said = capsys.readouterr().out
     for name, split in found.items():
         assert {key: split[key] for key in ("id", "run", "tests")} == {
             key: whole[name][key] for key in ("id", "run", "tests")
@@ -227,7 +226,7 @@ def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:
     [
         (
             {"zeroshot": {}},
-            "dataset.protocols: unknown 'zeroshot': did you mean zero_shot? valid: zero_shot, base_to",
+            "dataset.protocols: unknown 'zeroshot': did you mean zero_shot? valid: zero_shot, base_to_novel",
         ),
         (
             {"few_shot": {"shot": [1]}},

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from vidprompt.config import paths
-from vidprompt.config.protocols import Protocols, protocols_of
-from vidprompt.config.schema import Config, DatasetConfig, ZeroShotConfig
+from vidprompt.config.compose import protocols_of
+from vidprompt.config.schema import Config, DatasetConfig, Protocols, ZeroShotConfig
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits import class_lists
 from vidprompt.data.splits import protocols as splits

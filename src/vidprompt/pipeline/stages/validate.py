@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from vidprompt.config import paths
-from vidprompt.config.protocols import protocols_of
+from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.checks.validation import first_failures, validate_dataset
