@@ -1,4 +1,4 @@
-"""Commands about the project: is a dataset ready, which stages there are, what they cost, what changed."""
+"""Commands about the project: what is configured, is a dataset ready, which stages there are, what they cost, what changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from vidprompt.cli.stages import Overrides
 from vidprompt.system.errors import UserError
 
 PANEL = "Project"
+
+
+def config(
+    overrides: Overrides = None,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="Name the file that each value comes from.")
+    ] = False,
+) -> None:
+    """Print the configuration of a command with these overrides, as YAML."""
+    from vidprompt.cli.show_config import as_yaml
+    from vidprompt.config.compose import compose_values
+    from vidprompt.config.schema import Config
+
+    composition = compose_values(overrides or [])
+    Config.of(composition.values)  # what a stage would refuse, this refuses too
+    print(as_yaml(composition, sources))
 
 
 def doctor(
@@ -122,6 +138,6 @@ def check_store(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (doctor, activate, cost, review):
+    for command in (config, doctor, activate, cost, review):
         app.command(rich_help_panel=PANEL)(command)
     app.command("check-store", rich_help_panel=PANEL)(check_store)

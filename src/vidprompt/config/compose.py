@@ -267,6 +267,7 @@ class _Layers:
         """Set a key as the command line does, in Hydra's grammar of values."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
 
         override = OverridesParser.create().parse_override(f"{key}={value}")
         if override.is_sweep_override():
@@ -276,7 +277,10 @@ class _Layers:
             )
         parsed = override.value()
         force = key.rpartition(".")[0] in OPEN
-        OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
+        try:
+            OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
+        except OmegaConfBaseException as error:  # no such key in a mapping, or no mapping
+            raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
         self._note(parsed, key, COMMAND_LINE)
 
     def merge_own(self, part: str, own: str, label: str, kept: Collection[str]) -> None:
