@@ -1,4 +1,4 @@
-"""Commands about the project: what is configured, is a dataset ready, which stages there are, what they cost, what changed."""
+"""Commands about the project: its configuration, datasets, stages, their cost, and what changed."""
 
 from __future__ import annotations
 
