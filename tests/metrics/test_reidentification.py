@@ -14,7 +14,7 @@ from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features
 from vidprompt.metrics.bootstrap import percentile_interval, resampled_means
 from vidprompt.metrics.reidentification import evaluate_reid
-from vidprompt.recompute.metrics import recomputed
+from vidprompt.recompute.metrics import recompute_metrics
 from vidprompt.system.errors import DataError
 
 PEOPLE, EACH = 6, 3
@@ -45,7 +45,7 @@ def test_metrics_come_from_the_predictions_alone(tmp_path: Path) -> None:
     metrics, table, curves = evaluate_reid(*_case(cameras=2), protocols)
     path = tmp_path / "reid.parquet"
     pq.write_table(pa.Table.from_pandas(table, preserve_index=False), path)
-    again = recomputed(path)["summary"]
+    again = recompute_metrics(path)["summary"]
     assert list(again) == protocols
     for protocol in protocols:
         found = metrics[protocol]

@@ -26,7 +26,7 @@ from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import save_checkpoint
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata
-from vidprompt.recompute.metrics import recomputed
+from vidprompt.recompute.metrics import recompute_metrics
 
 NAME = "small-demo"
 WEIGHTS = "models/demo/ez_clip/supervised_split1/model.safetensors"
@@ -138,7 +138,7 @@ def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
     table = table.append_column("confidence", pa.array([0.5] * VIDEOS, pa.float32()))
     pq.write_table(table, root / PREDICTIONS)
     metrics = json.loads((root / METRICS).read_text())
-    found = recomputed(root / PREDICTIONS)
+    found = recompute_metrics(root / PREDICTIONS)
     metrics["hashes"]["checkpoints"] = {RUN: digest([sha256(root / WEIGHTS), "abc"])}
     metrics["splits"] = {RUN: metrics["splits"][RUN] | {"run": RUN, "tests": found["tests"][RUN]}}
     metrics |= {"summary": found["summary"], "listed": listed}

@@ -21,8 +21,8 @@ from vidprompt.cli.main import app
 from vidprompt.provenance.lock_check import undeclared
 from vidprompt.provenance.lock_report import Finding
 from vidprompt.provenance.revision import Revision, is_well_formed
-from vidprompt.recompute.lists import Known, of_result
-from vidprompt.recompute.results import _computed, _same_rows
+from vidprompt.recompute.lists import list_differences
+from vidprompt.recompute.tables import has_same_rows, recompute_tables
 from vidprompt.reporting.markdown import sentence
 from vidprompt.review.build import Review, build_review
 from vidprompt.review.data_diff import compare_health
@@ -229,19 +229,19 @@ def test_forged_retrieval() -> None:
     import pandas as pd
 
     rows = {"protocol": "general", "rank": [0, 0, 3], "average_precision": 1.0, "label": "a"}
-    curve = _computed(pd.DataFrame(rows))["cmc.csv"]
+    curve = recompute_tables(pd.DataFrame(rows))["cmc.csv"]
     assert list(curve["value"][:4]) == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1])
-    assert _same_rows(curve, curve.head(7).round(6))  # a gallery of seven
-    assert not _same_rows(curve, curve.head(2))
+    assert has_same_rows(curve, curve.head(7).round(6))  # a gallery of seven
+    assert not has_same_rows(curve, curve.head(2))
     better = curve.copy()
     better.loc[0, "value"] = 1.0
-    assert not _same_rows(curve, better)
-    query, known = {"n": 5, "listed": 6}, Known(None, None)
+    assert not has_same_rows(curve, better)
+    query = {"n": 5, "listed": 6}
     metrics: dict[str, Any] = {"splits": {"reid": {"tests": {"query": query}}}}
     metrics["summary"] = {"general": {"n": 3, "skipped": 2}}
-    assert list(of_result(metrics, ("toy", "ez_clip", "reid"), known)) == []
+    assert list_differences(metrics, ("toy", "ez_clip", "reid"), None) == []
     metrics["summary"]["general"]["skipped"] = 0
-    (said,) = of_result(metrics, ("toy", "ez_clip", "reid"), known)
+    (said,) = list_differences(metrics, ("toy", "ez_clip", "reid"), None)
     assert "`summary.general.skipped` is 0 and should be 2" in said
 
 

@@ -97,13 +97,13 @@ def metrics(
     """Compute every number of a result again from its predictions."""
     from rich.console import Console
 
-    from vidprompt.recompute.metrics import drawn, recomputed
+    from vidprompt.recompute.metrics import metrics_table, recompute_metrics
 
-    found = recomputed(predictions)
+    found = recompute_metrics(predictions)
     if as_json:
         print(json.dumps(found, indent=1, sort_keys=True))
     else:
-        Console().print(drawn(found))
+        Console().print(metrics_table(found))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""Every number of a result again from its kept predictions: no model, no features, no GPU."""
+"""Recomputes every number of a result from its predictions, without model, features or GPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vidprompt.metrics.reidentification import retrieval_metrics
 from vidprompt.reporting.measures import percent
 
 
-def recomputed(path: Path) -> dict[str, Any]:
-    """`summary` and, of a recognition protocol, `tests` (split → test → metrics), as metrics.json has them.
+def recompute_metrics(path: Path) -> dict[str, Any]:
+    """`summary` and, of a recognition protocol, `tests` (split → test → metrics), as in metrics.json.
 
-    What the lists and not the predictions say is missing: listed, coverage, skipped queries, ids. Raises
-    DataError for a file that holds no predictions.
+    Without what follows from lists: listed, coverage, skipped queries, ids. DataError for a file that holds
+    no predictions.
     """
     table = read_predictions(path)
     if "average_precision" in table:
@@ -25,14 +25,14 @@ def recomputed(path: Path) -> dict[str, Any]:
     return {"tests": tests, "summary": summary}
 
 
-def drawn(found: Mapping[str, Any]) -> Any:
-    """The numbers for a terminal (a rich Table): a row a measure, values in %."""
+def metrics_table(metrics: Mapping[str, Any]) -> Any:
+    """A rich Table of recomputed metrics: a row a measure, values in %."""
     from rich import box
     from rich.table import Table
 
     table = Table("", "value", "95% interval", box=box.SIMPLE_HEAD, show_edge=False)
     for section in ("tests", "summary"):
-        for name, entry in _numbers(found.get(section, {}), section):
+        for name, entry in _numbers(metrics.get(section, {}), section):
             interval = "–".join(percent(end) for end in entry.get("ci95", []))
             spread = f" ± {percent(entry['std'])}" if "std" in entry else ""
             table.add_row(name, percent(entry["value"]) + spread, interval)
@@ -40,7 +40,7 @@ def drawn(found: Mapping[str, Any]) -> Any:
 
 
 def _numbers(entry: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Whatever has a `value`, with the way to it."""
+    """(path, entry) of every entry with a `value`."""
     if "value" in entry:
         yield path, entry
         return

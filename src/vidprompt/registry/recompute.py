@@ -43,9 +43,9 @@ def recount(one: Judged, model: Declared, project: DvcProject) -> Check:
 
 
 def _differing(file: Path, metrics: Any) -> str:
-    from vidprompt.recompute.results import _differing as differing
+    from vidprompt.recompute.results import metrics_differences
 
     try:
-        return "; ".join(differing(file, metrics))
+        return "; ".join(metrics_differences(file, metrics))
     except (DataError, TypeError, AttributeError, KeyError) as error:
         return f"they cannot be compared ({error!r})"

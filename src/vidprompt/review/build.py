@@ -11,7 +11,7 @@ from pathlib import Path
 from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
 from vidprompt.provenance.lock_report import Finding, LockReport
 from vidprompt.provenance.revision import Result
-from vidprompt.recompute.results import Recount
+from vidprompt.recompute.results import RecomputeReport
 from vidprompt.reporting.markdown import plain, several
 from vidprompt.review.data_diff import DataDiff, data_diffs
 from vidprompt.review.pictures import Picture, class_accuracies, draw_pictures
@@ -46,7 +46,7 @@ class Review:
     base: Side
     head: Side
     lock: LockReport
-    recomputed: Recount
+    recomputed: RecomputeReport
     other_findings: tuple[Finding, ...]
     results: Sequence[ResultDiff]
     unchanged: int
@@ -119,12 +119,12 @@ def build_review(
 def _build(base_name: str, remotes: bool, draw: bool, root: Path, out: Path | None) -> Review:
     from vidprompt.provenance.dvc_project import DvcProject
     from vidprompt.provenance.lock_check import check_project
-    from vidprompt.recompute.results import recount
+    from vidprompt.recompute.results import recompute_results
 
     base, head = find_sides(root, base_name, out)
     with DvcProject(head, remotes=remotes) as project:
         lock = check_project(project)
-        recomputed = recount(head, project)
+        recomputed = recompute_results(project)
         results, unchanged = result_diffs(base, head, project)
         data = data_diffs(base, head, project)
         problems = project.problems

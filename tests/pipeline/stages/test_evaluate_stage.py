@@ -13,7 +13,7 @@ from tests.pipeline.project import changed
 from vidprompt.config.compose import compose
 from vidprompt.data.splits.split_file import Subset, read_split, write_split
 from vidprompt.pipeline.stages import evaluate
-from vidprompt.recompute.metrics import drawn, recomputed
+from vidprompt.recompute.metrics import metrics_table, recompute_metrics
 from vidprompt.system.errors import DataError, UserError
 
 RESULTS = Path("results/demo/frozen_clip/few_shot")
@@ -34,11 +34,11 @@ def test_metrics_come_from_the_predictions_alone_and_twice_alike(project: Path) 
     first = {path: path.read_bytes() for path in written}
     assert {path.name for path in written} >= {"metrics.json", "reliability.csv", "per_class.csv"}
     metrics = json.loads(first[RESULTS / "metrics.json"])
-    found = recomputed(PREDICTIONS)
+    found = recompute_metrics(PREDICTIONS)
     assert found["summary"] == metrics["summary"]
     assert set(found["summary"]) == {"2shot", "4shot", "8shot", "16shot"}
     assert same(found["tests"], {name: s["tests"] for name, s in metrics["splits"].items()})
-    assert drawn(found).row_count > 12 * 4
+    assert metrics_table(found).row_count > 12 * 4
     evaluate.run(config)
     assert {path: path.read_bytes() for path in written} == first
 
