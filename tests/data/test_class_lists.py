@@ -30,7 +30,7 @@ def test_a_drawn_partition_uses_every_class_once() -> None:
     assert sorted(validation + test) == names
     assert class_lists.draw_partition(names, 160, 1) == (validation, test)
     assert class_lists.draw_partition(names, 160, 2)[1] != test
-    with pytest.raises(DataError, match="160 test classes are asked of 160"):
+    with pytest.raises(DataError, match="160 test classes of 160: none is left for validation"):
         class_lists.draw_partition(names[:160], 160, 1)
 
 

@@ -77,8 +77,8 @@ def test_jitter_may_be_drawn_for_every_frame() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"area": (0.5, 2.0)}, "augmentation.area is a smallest and a largest"),
-        ({"ratio": (2.0, 1.0)}, "augmentation.ratio is a smallest and a largest"),
+        ({"area": (0.5, 2.0)}, "augmentation.area: .*; give a smallest and a largest value"),
+        ({"ratio": (2.0, 1.0)}, "augmentation.ratio: .*; give a smallest and a largest value"),
         ({"rand_augment": {"strength": 3}}, "rand_augment has no 'strength'"),
     ],
 )
@@ -195,7 +195,7 @@ def test_whole_tracklets_have_every_frame(cache: Path) -> None:
     clips = TestClips(cache, ["p/1"], num_frames=4, size=64, whole=True)
     seen = [_shade(clips[i][0]) for i in range(len(clips))]
     assert seen == [[0, 2, 4, 6], [1, 3, 5, 7], [8, 9, 10, 8]]
-    with pytest.raises(DataError, match="a/0: 12 of 20 frames are cached, and all are asked for"):
+    with pytest.raises(DataError, match="a/0: 12 of 20 frames are cached, and all are needed"):
         TestClips(cache, ["p/1", "a/0"], num_frames=4, size=64, whole=True)
     with pytest.raises(DataError, match="b/1 is not in the frame cache"):
         TestClips(cache, ["p/1", "b/1"], num_frames=4, size=64)

@@ -69,7 +69,7 @@ def test_shots_leave_broken_videos_out_and_depend_on_the_seed() -> None:
     assert drawn[1].videos == splits.draw_shots(train, ["a", "b"], 5, 1).videos
     short = splits.draw_shots(train, ["a", "b"], 6, 1)  # drawn all the same: validation stops
     assert short.videos[:6] == [f"s/a/{n:02d}" for n in range(6)]
-    with pytest.raises(DataError, match="class a has 6 training videos, 7 are asked"):
+    with pytest.raises(DataError, match="class a has 6 training videos, fewer than 7 shots"):
         splits.draw_shots(train, ["a", "b"], 7, 1)
 
 

@@ -18,16 +18,16 @@ from vidprompt.system.errors import UserError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to a clip; the same for all of its frames, in this order.
+    """Settings of the training augmentation, in the order of its steps; all frames of a clip get the same.
 
-    `rand_augment`: numbers of RandAugment, on whole pictures. `scales`, `distort`, `fixed_places`:
-    multi-scale crop (see multi_scale_box); or, in its place, `area` and `ratio` (see resized_box).
+    `rand_augment`: fields of `RandAugment`, applied to whole pictures. `scales`, `distort`, `fixed_places`:
+    multi-scale crop (see multi_scale_box); or instead of it `area` and `ratio` (see resized_box).
     `flip` must be off where left and right are different classes. `jitter`: probability of colour
-    jitter; `jitter_strength`: how much of brightness, contrast, saturation and hue (hue costs more
-    than all the rest); `jitter_by_frame`: drawn anew for every frame, as EZ-CLIP's released code does.
+    jitter; `jitter_strength`: of brightness, contrast, saturation and hue (hue costs more time
+    than the rest); `jitter_by_frame`: drawn anew for every frame, as EZ-CLIP's released code does.
     `channels`: probability of shuffling the colour channels. `greyscale`: probability.
 
-    Raises UserError for a range that is none.
+    Raises UserError for an invalid range.
     """
 
     rand_augment: Mapping[str, Any] | None = None
@@ -47,15 +47,17 @@ class Augmentation:
         if self.rand_augment is not None:
             RandAugment.of(self.rand_augment)
         for name, values, most in (("area", self.area, 1.0), ("ratio", self.ratio, np.inf)):
-            fine = values is None or (len(values) == 2 and 0 < values[0] <= values[1] <= most)
-            if not fine:
-                raise UserError(f"augmentation.{name} is a smallest and a largest, not {values}")
+            valid = values is None or (len(values) == 2 and 0 < values[0] <= values[1] <= most)
+            if not valid:
+                raise UserError(
+                    f"augmentation.{name}: {values}; give a smallest and a largest value"
+                )
 
 
 def training_view(
     clip: torch.Tensor, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
-    """A random crop (and flip and colours): uint8 (T, 3, size, size)."""
+    """Augment a clip: uint8 (T, 3, H, W) → (T, 3, size, size)."""
     if augmentation.rand_augment is not None:
         clip = rand_augment(clip, RandAugment.of(augmentation.rand_augment), rng)
     top, left, height, width = _crop_box(clip, augmentation, rng)

@@ -1,7 +1,7 @@
-"""Which videos make a batch: every batch is a pure function of (counts, seed, step).
+"""Batch samplers: the videos of every batch, a pure function of (counts, seed, step).
 
-A plan is an iterable of batches that can begin at any step, so that a resumed run goes on where it
-stopped without reading what was before, and it holds no more than one epoch's order.
+A plan is an iterable of batches that can start at any step, so that a resumed run continues without
+computing the batches before; it holds at most one epoch's order.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ MIXED_SHARDS = 4  # open at a time when an epoch streams
 
 
 class BatchPlan:
-    """Batches number `start` to `steps` - 1."""
+    """Base class: the batches number `start` to `steps` - 1."""
 
     def __init__(self, steps: int, start: int = 0) -> None:
         self.steps, self.start = steps, start
 
     def batch(self, step: int) -> Batch:
+        """The samples of one batch."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -33,31 +34,31 @@ class BatchPlan:
 
 
 class SlicedBatches(BatchPlan):
-    """One process's share of each batch of a plan, from batch `start` on.
+    """One process's slice of each batch of a plan, from batch `start` on.
 
-    Raises ValueError when `share` takes nothing of a batch.
+    Raises ValueError when `share` selects nothing of a batch.
     """
 
     def __init__(self, plan: BatchPlan, share: slice, start: int = 0) -> None:
         super().__init__(plan.steps, start)
         self.plan, self.share = plan, share
         if plan.steps > start and not self.batch(start):
-            raise ValueError(f"{share} takes nothing of a batch")
+            raise ValueError(f"{share} selects nothing of a batch")
 
     def batch(self, step: int) -> Batch:
         return self.plan.batch(step)[self.share]
 
 
 class ShuffledBatches(BatchPlan):
-    """Epoch after epoch of shuffled indices below `count`.
+    """Shuffled indices below `count`, epoch after epoch.
 
     A batch that an epoch cannot fill is completed from the next one, so every batch is full, no video
-    is twice in one, and all are seen equally often. Where there are fewer videos than a batch takes,
-    batches are as large as there are videos.
+    occurs twice in one, and all occur equally often. With fewer videos than the batch size, a batch has
+    all videos.
 
-    `shards` (the shard of every index) makes an epoch stream: shards come in random order, a few at a
-    time, and only the videos of these few are mixed. Disks and networks that are slow at random reads
-    then read each shard once an epoch.
+    With `shards` (the shard of every index) an epoch reads shard by shard: shards come in random order,
+    MIXED_SHARDS at a time, and only their videos are shuffled together. Disks and networks that are slow
+    at random reads then read each shard once an epoch.
     """
 
     def __init__(
@@ -72,8 +73,8 @@ class ShuffledBatches(BatchPlan):
         super().__init__(steps, start)
         self.shards = shards
         self.count, self.size, self.seed = count, min(batch_size, count), seed
-        # with enough batches an epoch, what is exchanged at its beginning never reaches its end, so
-        # the end is known without the epochs before
+        # with enough batches an epoch, exchanges at its beginning never reach its end, so the end
+        # is known without computing earlier epochs
         self.independent = count >= 4 * self.size
         self._orders: dict[int, NDArray[np.int64]] = {}
 
@@ -83,15 +84,17 @@ class ShuffledBatches(BatchPlan):
         return [(epoch, int(self._order(epoch)[place])) for epoch, place in samples]
 
     def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        """The random order of an epoch, by groups of shards if there are shards."""
         rng = np.random.default_rng([self.seed, epoch])
         mixed = rng.permutation(self.count)
         if self.shards is None:
             return mixed
-        turn = np.empty(int(self.shards.max()) + 1, np.int64)
-        turn[rng.permutation(len(turn))] = np.arange(len(turn)) // MIXED_SHARDS
-        return mixed[np.argsort(turn[self.shards[mixed]], kind="stable")]
+        group = np.empty(int(self.shards.max()) + 1, np.int64)
+        group[rng.permutation(len(group))] = np.arange(len(group)) // MIXED_SHARDS
+        return mixed[np.argsort(group[self.shards[mixed]], kind="stable")]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
+        """An epoch's final order; the latest one is kept."""
         if epoch not in self._orders:
             known = [e for e in self._orders if e < epoch]
             begin = epoch if self.independent or not epoch else max(known, default=-1) + 1
@@ -101,16 +104,19 @@ class ShuffledBatches(BatchPlan):
         return self._orders[epoch]
 
     def _exchanged(self, epoch: int) -> NDArray[np.int64]:
-        """An epoch's order: shuffled, with no video in its first batch that the last epoch left there."""
+        """The shuffled order, in which no video of an unfinished batch occurs twice.
+
+        Repeated videos of the last epoch are exchanged with later ones.
+        """
         order = self._shuffled(epoch)
-        begun = epoch * self.count % self.size  # samples of the last epoch in the batch
-        if not begun:
+        carried = epoch * self.count % self.size  # samples of the last epoch in the first batch
+        if not carried:
             return order
         last = self._shuffled(epoch - 1) if self.independent else self._orders[epoch - 1]
-        there = np.isin(order, last[-begun:])
-        early = self.size - begun
-        twice = np.flatnonzero(there[:early])
-        instead = early + np.flatnonzero(~there[early:])[: len(twice)]
+        repeated = np.isin(order, last[-carried:])
+        early = self.size - carried
+        twice = np.flatnonzero(repeated[:early])
+        instead = early + np.flatnonzero(~repeated[early:])[: len(twice)]
         order[twice], order[instead] = order[instead], order[twice]
         return order
 
@@ -118,7 +124,8 @@ class ShuffledBatches(BatchPlan):
 class PersonBatches(BatchPlan):
     """P×K batches for the triplet loss: `people` persons × `tracklets` tracklets of each.
 
-    A person with fewer tracklets repeats some, as another clip: no two samples of a batch draw alike.
+    `persons`: the person of every index. A person with fewer tracklets repeats some under another epoch
+    number, so that each sample of a batch is another random clip.
     """
 
     def __init__(

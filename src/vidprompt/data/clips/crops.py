@@ -1,4 +1,4 @@
-"""Random crops of a picture: which box (top, left, height, width) of it training looks at."""
+"""Random crop boxes (top, left, height, width) for training."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def multi_scale_box(
 ) -> Box:
     """A box whose sides are shares of the picture's short side.
 
-    `scales`: the shares. `distort`: height and width may stand so many places apart in `scales`
-    (0 = squares). `fixed_places`: in one of 13 places (a 5 × 5 grid's corners, centre, middles of its
+    `scales`: the shares. `distort`: height and width may be so many places apart in `scales`
+    (0: squares). `fixed_places`: at one of 13 places (a 5 × 5 grid's corners, centre, middles of its
     sides, and its inner corners) instead of anywhere. Source: the multi-scale and corner cropping of
     TSN (Wang et al., ECCV 2016), as EZ-CLIP uses it with `distort` 1 and `fixed_places`.
     """

@@ -1,4 +1,4 @@
-"""RandAugment for clips: a few random operations, the same for all frames of a clip.
+"""RandAugment for clips: random operations, the same for all frames of a clip.
 
 The method is Cubuk et al. (2020, arXiv 1909.13719). Operations and strengths are those of timm's
 "increasing" set (`rand-m7-n4-mstd0.5-inc1` is layers 4, magnitude 7, std 0.5), in which every operation
@@ -22,14 +22,14 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 LARGEST = 10.0  # magnitude
-GREY = [128.0, 128.0, 128.0]  # what comes in from beyond the border
+GREY = [128.0, 128.0, 128.0]  # fills the area beyond the border
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """How much is done to a clip.
+    """Settings of RandAugment.
 
-    `layers`: operations drawn, each with replacement and done with `probability`. `magnitude`: their
+    `layers`: operations drawn with replacement, each applied with `probability`. `magnitude`: their
     strength in [0, 10], drawn anew each time from a normal distribution with the deviation `std` and
     cut to that range. Raises UserError for a number out of range.
     """
@@ -40,16 +40,16 @@ class RandAugment:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        fine = self.layers >= 1 and self.std >= 0
-        if not (fine and 0 <= self.magnitude <= LARGEST and 0 <= self.probability <= 1):
+        valid = self.layers >= 1 and self.std >= 0
+        if not (valid and 0 <= self.magnitude <= LARGEST and 0 <= self.probability <= 1):
             raise UserError(
-                "rand_augment wants 1 or more layers, a magnitude in [0, 10], a std of at least 0 and "
+                "rand_augment needs 1 or more layers, a magnitude in [0, 10], a std of at least 0 and "
                 f"a probability in [0, 1], not {self}"
             )
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> RandAugment:
-        """From a mapping of its numbers. Raises UserError for one that it has not."""
+        """Build it from a mapping of its fields. Raises UserError for an unknown one."""
         names = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(names))
         if unknown:
@@ -58,9 +58,9 @@ class RandAugment:
 
 
 class Operation(NamedTuple):
-    """One operation: what it does to a clip with an argument, and its argument at a level.
+    """One operation: a function of a clip and an argument, and the argument at a level.
 
-    A level is a magnitude / 10: in [0, 1], or of either sign where the sign is drawn too.
+    A level is a magnitude / 10: in [0, 1], or in [-1, 1] where the sign is random (`either_sign`).
     """
 
     apply: Callable[[torch.Tensor, float], torch.Tensor]
@@ -71,19 +71,19 @@ class Operation(NamedTuple):
 def rand_augment(
     clip: torch.Tensor, settings: RandAugment, rng: np.random.Generator
 ) -> torch.Tensor:
-    """A clip uint8 (T, 3, H, W) with random operations done to it, of the same form."""
+    """Apply random operations to a clip, uint8 (T, 3, H, W) → the same shape."""
     names = list(OPERATIONS)
     for number in rng.integers(len(names), size=settings.layers):
-        done = rng.random() < settings.probability
+        applied = rng.random() < settings.probability
         magnitude = float(np.clip(rng.normal(settings.magnitude, settings.std), 0, LARGEST))
         sign = 1 if rng.random() < 0.5 else -1
-        if done:
+        if applied:
             clip = augment(clip, names[number], magnitude, sign)
     return clip
 
 
 def augment(clip: torch.Tensor, name: str, magnitude: float, sign: int = 1) -> torch.Tensor:
-    """One of OPERATIONS at a magnitude in [0, 10]; `sign` is 1 or -1, for those that have two."""
+    """Apply one of OPERATIONS at a magnitude in [0, 10]; `sign` is 1 or -1, for those with `either_sign`."""
     operation = OPERATIONS[name]
     level = magnitude / LARGEST * (sign if operation.either_sign else 1)
     return operation.apply(clip, operation.argument(level))
@@ -124,7 +124,7 @@ def _add_to_dark(clip: torch.Tensor, amount: float) -> torch.Tensor:
 
 
 def _factor(level: float) -> float:
-    """Of an enhancement: 1 changes nothing."""
+    """The factor of an enhancement at a level: 1 changes nothing."""
     return max(0.1, 1.0 + 0.9 * level)
 
 

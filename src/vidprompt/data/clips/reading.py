@@ -13,33 +13,33 @@ from vidprompt.system.errors import DataError
 
 
 def to_clip(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """uint8 (T, H, W, 3) → uint8 (T, 3, H, W) of the same memory.
+    """Frames uint8 (T, H, W, 3) → a view (T, 3, H, W) of the same memory.
 
-    Pixels stay together (channels last): so resizing is several times faster, with equal results.
+    The memory stays channels last: resizing is several times faster, with equal results.
     """
     return torch.as_tensor(frames).permute(0, 3, 1, 2)
 
 
 def read_clip(cache: FrameCache, row: int, positions: np.ndarray) -> torch.Tensor:
     """Cached frames of a video as uint8 (T, 3, H, W); positions may repeat and come in any order."""
-    wanted, back = np.unique(positions, return_inverse=True)
     if cache.format != "jpeg":
         return to_clip(cache.read(row, positions))
-    encoded = cache.read_encoded(row, wanted)
-    frames = decode_jpegs(encoded, torch.device("cpu"))
+    wanted, inverse = np.unique(positions, return_inverse=True)
+    frames = decode_jpegs(cache.read_encoded(row, wanted), torch.device("cpu"))
     if (np.diff(positions) <= 0).any():
-        frames = frames[torch.from_numpy(back)]
+        frames = frames[torch.from_numpy(inverse)]
     return to_clip(frames)
 
 
 def decode_jpegs(encoded: Sequence[bytes], device: torch.device) -> torch.Tensor:
-    """JPEG → uint8 (n, H, W, 3), by torchvision: on a CPU the same as PIL's, in less time."""
+    """Decode JPEG by torchvision: uint8 (n, H, W, 3); on a CPU equal to Pillow's and faster."""
     data = [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in encoded]
     pictures = decode_jpeg(data, mode=ImageReadMode.RGB, device=device)
     return torch.stack([picture.permute(1, 2, 0) for picture in pictures])
 
 
 def cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
+    """Each video's row in the cache, int64 (n,). Raises DataError for a video that is not cached."""
     rows = cache.rows(videos)
     if (rows < 0).any():
         missing = videos[int(np.flatnonzero(rows < 0)[0])]
@@ -50,7 +50,7 @@ def cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
 def normalise(
     clips: torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> torch.Tensor:
-    """uint8 (B, T, 3, H, W) → float32 on the device, normalised."""
+    """uint8 (B, T, 3, H, W) → float32 on the device: scaled to [0, 1], minus `mean`, divided by `std`."""
     shape = (1, 1, 3, 1, 1)
     scaled = clips.to(device, non_blocking=True).to(torch.float32).div_(255)
     centre = torch.tensor(mean, device=device).reshape(shape)

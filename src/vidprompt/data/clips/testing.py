@@ -1,4 +1,4 @@
-"""`TestClips`: the dataset of clips to test on, views (clips × crops) of each video."""
+"""`TestClips`: a dataset of test clips, the views (clips × crops) of each video."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vidprompt.system.errors import DataError
 
 
 def spatial_crops(clip: torch.Tensor, size: int, crops: int = 1) -> torch.Tensor:
-    """Short side to `size`, then crops: uint8 (crops, T, 3, size, size).
+    """Resize the short side to `size`, then crop: uint8 (T, 3, H, W) → (crops, T, 3, size, size).
 
-    1: the centre; 3: the beginning, middle and end of the longer side.
+    1 crop: the centre; 3 crops: the beginning, middle and end of the longer side.
     """
     height, width = clip.shape[-2:]
     if min(height, width) != size:
@@ -27,21 +27,21 @@ def spatial_crops(clip: torch.Tensor, size: int, crops: int = 1) -> torch.Tensor
         height, width = clip.shape[-2:]
     if crops == 1:
         return F.center_crop(clip, [size, size])[None]
-    rooms = height - size, width - size
-    places = [(round(rooms[0] * k / 2), round(rooms[1] * k / 2)) for k in range(crops)]
-    return torch.stack([clip[..., y : y + size, x : x + size] for y, x in places])
+    rest = height - size, width - size
+    corners = [(round(rest[0] * k / 2), round(rest[1] * k / 2)) for k in range(crops)]
+    return torch.stack([clip[..., y : y + size, x : x + size] for y, x in corners])
 
 
 class TestClips(Dataset):
-    """Clips of videos to test: item i is a clip, `owner[i]` the number of its video.
+    """Clips of test videos: item i is a clip, uint8 (crops, T, 3, size, size), of video `owner[i]`.
 
-    Items are (crops, T, 3, size, size) uint8; those of video v begin at `first[v]`, and `first` ends
-    with their number. `views` for all videos, or `whole=True`: all frames in clips
-    (re-identification), of the views only the order. Raises DataError for a video that is not in the
-    frame cache, and with `whole` for one of which only some frames are there.
+    The clips of video v are the items from `first[v]` to `first[v + 1]`. Each video has its `views`; with
+    `whole`, clips that cover all frames (re-identification), and only the order of the views is used.
+    Raises DataError for a video that is not in the frame cache, and with `whole` for one of which only
+    some frames are cached.
     """
 
-    __test__ = False  # no test, whatever pytest thinks
+    __test__ = False  # not a test class, though pytest would collect it
 
     def __init__(
         self,
@@ -58,22 +58,23 @@ class TestClips(Dataset):
         self.num_frames, self.size, self.whole = num_frames, size, whole
         self.views = views or Views()
         self.crops = 1 if whole else self.views.crops
-        counts = [self._clips_of(int(row)) for row in self.rows] if whole else self.views.clips
+        counts = [self._count_clips(int(row)) for row in self.rows] if whole else self.views.clips
         self.owner = np.repeat(np.arange(len(self.rows)), counts)
         self.first = np.searchsorted(self.owner, np.arange(len(self.rows) + 1))
         self._last = -1, np.empty((0, 0), np.int64)
 
-    def _clips_of(self, row: int) -> int:
+    def _count_clips(self, row: int) -> int:
+        """How many clips cover all frames of a video."""
         cached, source = self.cache.num_frames(row), self.cache.num_source_frames(row)
         if cached < source:
             raise DataError(
                 f"{self.cache.video_id(row)}: {cached} of {source} frames are cached, and all are "
-                "asked for: set frames to null for its source in params/frames and cache them again"
+                "needed: set frames to null for its source in params/frames and cache them again"
             )
         return -(-cached // self.num_frames)
 
     def _positions(self, video: int) -> np.ndarray:
-        """Of all clips of a video, (clips, T): kept, for its clips are asked for one after the other."""
+        """Positions of all clips of a video, (clips, T); the last video's are kept for its next clip."""
         if self._last[0] != video:
             row = int(self.rows[video])
             available, name = self.cache.num_frames(row), self.cache.video_id(row)

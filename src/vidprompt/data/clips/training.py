@@ -1,4 +1,4 @@
-"""`TrainingClips`: the dataset of random clips to train on, and its loader."""
+"""`TrainingClips`: a dataset of random training clips, and its loader."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from vidprompt.system.suggestions import check_choice
 
 
 class TrainingClips(Dataset):
-    """Random clips of videos to train on: items are (epoch, index), as batch plans give them.
+    """Random clips of training videos, indexed by (epoch, index of the video), as batch plans do.
 
-    Of the videos it keeps rows and labels alone, so that a worker's memory does not grow with names.
-    `sampling` and `stride`: see `training_frames`. `encoded`: give frames as they are stored, for
-    `decode_batch` to decode elsewhere (on a GPU), with equal results.
+    An item is (clip uint8 (T, 3, size, size), label), or an `EncodedClip` with `encoded`: stored frames for
+    `decode_batch` to decode on another device, with equal results. The dataset keeps rows instead of
+    names, so that a worker's memory stays small. `sampling` and `stride`: see `training_frames`.
 
     Raises DataError for a video that is not in the frame cache, UserError for an unknown sampling.
     """
@@ -63,14 +63,14 @@ class TrainingClips(Dataset):
             self.sampling, self.cache.num_frames(row), self.num_frames, self.stride, rng
         )
         if self.encoded:
-            wanted, back = np.unique(positions, return_inverse=True)
-            return EncodedClip(self.cache.read_encoded(row, wanted), back, rng, label)
+            wanted, inverse = np.unique(positions, return_inverse=True)
+            return EncodedClip(self.cache.read_encoded(row, wanted), inverse, rng, label)
         clip = read_clip(self.cache, row, positions)
         return training_view(clip, self.size, self.augmentation, rng), label
 
 
 class EncodedClip(NamedTuple):
-    """A training clip before it is decoded: JPEG frames, which of them make it, its random numbers."""
+    """A training clip before decoding: JPEG frames, their order in the clip, and its random generator."""
 
     frames: list[bytes]
     order: np.ndarray
@@ -99,8 +99,8 @@ def decode_batch(
     return torch.stack(clips), torch.tensor([item.label for item in batch])
 
 
-def _undisturbed(_worker: int) -> None:
-    """Signals often go to a whole group of processes: who trains decides when its workers end."""
+def _ignore_signals(_worker: int) -> None:
+    """Let the training process end its workers: signals often go to a whole process group."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
@@ -108,16 +108,16 @@ def _undisturbed(_worker: int) -> None:
 def batches(
     clips: TrainingClips, plan: BatchPlan, workers: int, device: torch.device | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The planned batches, in order: uint8 (B, T, 3, size, size), labels (B,).
+    """Load the planned batches in order: clips uint8 (B, T, 3, size, size), labels (B,).
 
-    Encoded clips are decoded on `device`.
+    `workers`: loading processes. Encoded clips are decoded on `device`. Raises DataError as the clips do.
     """
     loader = DataLoader(
         clips,
         batch_sampler=plan,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_undisturbed,
+        worker_init_fn=_ignore_signals,
         pin_memory=torch.cuda.is_available(),
         collate_fn=list if clips.encoded else None,
     )
@@ -127,5 +127,5 @@ def batches(
                 where = device or torch.device("cpu")
                 batch = decode_batch(batch, clips.size, clips.augmentation, where)
             yield batch
-    except DataError as error:  # of a worker: its sentence stands behind its traceback
+    except DataError as error:  # of a worker: its message follows its traceback
         raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error

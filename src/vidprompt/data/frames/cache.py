@@ -1,4 +1,4 @@
-"""The frame cache: a few frames of every video, small, in tar shards with an index.
+"""Read the frame cache: a few small frames of every video, in tar shards with an index.
 
     shard-00000.tar     one member a video: `<key>.mjpeg`, its JPEG frames one after the other
     shard-00000.json    the same shard's index rows and checksum: what makes a build resumable
@@ -9,8 +9,8 @@
 
 The layout is WebDataset's. One member a video instead of one a frame means one tar header instead
 of 32 and one contiguous read a clip, and FFmpeg plays the member (with WebP frames it is
-`<key>.webps`, which nothing plays). Equal inputs give equal bytes, however many workers, machines
-and interruptions there were. `vidprompt.data.shards.cache_build` writes it.
+`<key>.webps`, which no program plays). Equal inputs give equal bytes, however many workers, machines
+and interruptions there were. `vidprompt.data.shards.cache_build` writes the cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import DataError
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB
@@ -36,7 +35,7 @@ INDEX, PARAMETERS = "index.arrow", "frames.json"
 
 
 class _Batch:
-    """A shard's rows of the index: views into the mapped file, nothing is copied."""
+    """A shard's rows of the index, as views into the mapped file."""
 
     def __init__(self, batch: Any, first_row: int) -> None:
         self.first_row, self.count = first_row, batch.num_rows
@@ -52,22 +51,23 @@ class _Batch:
             for name in ("lengths", "crc32", "source_frames")
         }
 
-    def of_frames(self, name: str, row: int) -> NDArray[Any]:
-        """What is kept of every frame of a row."""
+    def frame_values(self, name: str, row: int) -> NDArray[Any]:
+        """The values of a row's frames: `lengths`, `crc32` or `source_frames`."""
         return self.frames[name][self.starts[row] : self.starts[row + 1]]
 
     def find(self, video_id: str) -> int | None:
+        """The row of a video within the batch."""
         row = bisect_left(range(self.count), video_id, key=lambda i: self.ids[i].as_py())
         return row if row < self.count and self.ids[row].as_py() == video_id else None
 
 
 class FrameCache:
-    """Random access to a finished frame cache; cheap to open and to send to other processes.
+    """Random access to a finished frame cache; cheap to open and to pickle for other processes.
 
-    The index is mapped, not read: processes share it, and each touches only what it looks up. Shards
-    are opened when first read, in each process for itself, and read with `pread`, so forked and
-    threaded readers do not disturb each other. Every frame's checksum is compared as it is read.
-    DataError when the folder holds no finished cache.
+    The index is memory-mapped: processes share it, and each reads only what it looks up. Each process
+    opens shards when it first reads them, and reads with `pread`, so forked and threaded readers do not
+    interfere. Every frame's checksum is checked when it is read. Raises DataError when the folder holds
+    no finished cache.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -126,11 +126,11 @@ class FrameCache:
         return [video_id for batch in self._batches for video_id in batch.ids.to_pylist()]
 
     def rows(self, video_ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each video, -1 where it is not cached: what a data set keeps instead of names."""
+        """The row of each video, int64 (n,); -1 where it is not cached."""
         return np.fromiter((self._find(video_id) for video_id in video_ids), np.int64)
 
     def shards(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The number of each row's shard: what an order of reading goes by."""
+        """The number of each row's shard, int64 (n,)."""
         return np.searchsorted(self._first_rows, rows, side="right") - 1
 
     def video_id(self, row: int) -> str:
@@ -148,9 +148,9 @@ class FrameCache:
         return int(batch.numbers["n_frames"][row])
 
     def source_frames(self, video: str | int) -> NDArray[np.int32]:
-        """The numbers that the cached frames have in the video, ascending, int32 (cached,)."""
+        """The frame numbers of the cached frames in the video, ascending, int32 (cached,)."""
         batch, row = self._at(video)
-        return batch.of_frames("source_frames", row)
+        return batch.frame_values("source_frames", row)
 
     def size(self, video: str | int) -> tuple[int, int]:
         """(height, width) of the cached frames in pixels."""
@@ -160,7 +160,7 @@ class FrameCache:
     def read(self, video: str | int, positions: Sequence[int] | NDArray[np.int64]) -> Frames:
         """Cached frames by position (0 to `num_frames` - 1), uint8 RGB (n, H, W, 3).
 
-        Positions may repeat and come in any order. DataError for a position out of range, an
+        Positions may repeat and come in any order. Raises DataError for a position out of range, an
         unknown video, and frames that are damaged or cannot be read.
         """
         wanted, back = np.unique(np.asarray(positions, dtype=np.int64), return_inverse=True)
@@ -173,12 +173,12 @@ class FrameCache:
     def read_encoded(
         self, video: str | int, positions: Sequence[int] | NDArray[np.int64]
     ) -> list[bytes]:
-        """The same frames as they are stored (JPEG or WebP); positions ascending, none twice."""
+        """Cached frames as they are stored (JPEG or WebP); positions ascending, each once."""
         batch, row = self._at(video)
-        lengths, checksums = batch.of_frames("lengths", row), batch.of_frames("crc32", row)
+        lengths, checksums = batch.frame_values("lengths", row), batch.frame_values("crc32", row)
         wanted = np.asarray(positions, dtype=np.int64)
         if wanted.size == 0:
-            raise DataError(f"{self._name(video)}: no frame was asked for")
+            raise DataError(f"{self._name(video)}: the list of frames to read is empty")
         if wanted[0] < 0 or wanted[-1] >= len(lengths):
             raise DataError(
                 f"{self._name(video)}: position {wanted[0] if wanted[0] < 0 else wanted[-1]} is out"
@@ -191,12 +191,12 @@ class FrameCache:
             if zlib.crc32(data) != checksums[position]:
                 raise DataError(
                     f"{self.path / batch.shard} is damaged at {self._name(video)}, frame {position}:"
-                    " run the frames stage, it rebuilds this shard alone"
+                    " run the frames stage, it rebuilds only this shard"
                 )
         return encoded
 
     def _bytes(self, shard: str, spans: list[tuple[int, int]]) -> list[bytes]:
-        """The bytes of ascending spans; in one read when most of what lies between is wanted."""
+        """The bytes of ascending spans; in one read when they are most of the bytes between."""
         handle = self._handle(shard)
         first, last = spans[0][0], spans[-1][1]
         if 2 * sum(end - begin for begin, end in spans) < last - first:
@@ -212,20 +212,6 @@ class FrameCache:
                 target[...] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{self._name(video)}: a frame cannot be decoded: {error}") from error
-
-    def verify(self) -> None:
-        """Recompute every shard's SHA-256; DataError names those that are damaged or missing."""
-        damaged = [
-            shard["name"]
-            for shard in self.parameters["shards"]
-            if not (self.path / shard["name"]).is_file()
-            or sha256(self.path / shard["name"]) != shard["sha256"]
-        ]
-        if damaged:
-            raise DataError(
-                f"{self.path} is damaged in {', '.join(damaged)}: run the frames stage again,"
-                " it rebuilds these alone"
-            )
 
     def _handle(self, shard: str) -> int:
         handle = self._handles.get(shard)

@@ -1,4 +1,4 @@
-"""Which frames of a video make a clip: pure functions of (counts, seed, epoch, video)."""
+"""Choose the frames of a clip: pure functions of the frame counts, the seed, the epoch and the video."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRAINING_SAMPLINGS = (*SAMPLINGS, "centre")
 
 
 def clip_rng(seed: int, epoch: int, video_id: str) -> np.random.Generator:
-    """The random numbers of one video in one epoch, whatever process or worker asks."""
+    """The random generator of one video in one epoch, the same in every process."""
     return np.random.default_rng([seed, epoch, zlib.crc32(video_id.encode())])
 
 
@@ -52,15 +52,18 @@ def segment_centres(n_frames: int, frames: int | None) -> NDArray[np.int64]:
 
 
 def dense_frames(n_frames: int, num_frames: int, stride: int, start: int) -> Positions:
-    """`num_frames` positions `stride` apart from `start` on; a short video begins again."""
+    """`num_frames` positions `stride` apart from `start` on; a short video starts over."""
     return (start + stride * np.arange(num_frames)) % n_frames
 
 
 def training_frames(
     sampling: str, n_frames: int, num_frames: int, stride: int, rng: np.random.Generator
 ) -> Positions:
-    """A random clip: a frame of every segment, or dense from a random start; or every segment's centre
-    (EZ-CLIP's configurations of few-shot and base-to-novel), which is the same clip each time."""
+    """Positions of a training clip, (num_frames,), by `sampling` (one of TRAINING_SAMPLINGS).
+
+    `segment`: a random frame of every segment; `dense`: frames `stride` apart from a random start;
+    `centre`: every segment's centre, always the same clip (EZ-CLIP's few-shot and base-to-novel).
+    """
     if sampling == "centre":
         return segment_frames(n_frames, num_frames)
     if sampling == "segment":
@@ -71,14 +74,14 @@ def training_frames(
 
 @dataclass(frozen=True)
 class Views:
-    """How a video is looked at when it is tested: `clips` in time × `crops` in space.
+    """The views of a test video: `clips` in time × `crops` in space. Raises UserError for wrong values.
 
     `segment`: clip k takes the frame at (2k + 1) / (2 clips) of every segment, so one clip takes the
     centres. `dense`: frames `stride` apart, the clips' starts evenly spread over the video (one clip:
-    in its middle). `crops`: 1 (centre) or 3 (along the longer side). `order` of a clip's frames, to see
-    what a model makes of time: `forward`, `reversed`, or `shuffled` (any order is equally likely, the
-    right one and the reverse too). Nothing is random: a video is shuffled the same each time.
-    `precision` of the model that looks: `no` is float32, else autocast to bf16 or fp16.
+    in its middle). `crops`: 1 (centre) or 3 (along the longer side). `order` of a clip's frames, to
+    test a model's use of time: `forward`, `reversed`, or `shuffled` (every order is equally likely).
+    Nothing is random: a video is shuffled the same way each time. `precision` of the model: `no` is
+    float32, else autocast to bf16 or fp16.
     """
 
     sampling: str = "segment"
@@ -101,11 +104,11 @@ class Views:
             )
 
     def positions(self, n_frames: int, num_frames: int, video_id: str = "") -> Positions:
-        """(clips, num_frames), in their order; `video_id` matters to `shuffled` alone."""
+        """Positions of all clips, (clips, num_frames), in `order`; only `shuffled` uses `video_id`."""
         return self.ordered(self._forward(n_frames, num_frames), video_id)
 
     def ordered(self, clips: Positions, video_id: str) -> Positions:
-        """Clips of a video, (n, num_frames), with the frames of each in `order`."""
+        """The clips of a video, (n, num_frames), with the frames of each in `order`."""
         if self.order == "reversed":
             return clips[:, ::-1]
         if self.order == "shuffled":
@@ -123,7 +126,7 @@ class Views:
 
 
 def tracklet_clips(n_frames: int, num_frames: int = 8, stride: int = 4) -> Positions:
-    """All frames of a tracklet in clips, (clips, num_frames): re-identification's `@all-frames`.
+    """Positions of clips that cover a tracklet, (clips, num_frames): re-identification's `@all-frames`.
 
     Blocks of num_frames · stride frames give `stride` interleaved clips each; what is left is taken
     with the largest stride that fits, and a last short piece is repeated from its beginning until it

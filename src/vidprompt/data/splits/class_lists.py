@@ -1,7 +1,7 @@
-"""Which classes a zero-shot test is among: new ones, published partitions, random halves.
+"""Choose the classes of a zero-shot test: new ones, published partitions, random halves.
 
-Lists keep the order they are given in; names are compared exactly, as the field does: a class of the
-training set under another name counts as new unless it is listed as renamed.
+Lists keep their order. Names are compared exactly, as the field does: a class of the training set under
+another name counts as new unless it is listed as renamed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from vidprompt.system.errors import DataError
 
 
 def read_classes_file(path: Path) -> list[str]:
-    """One class name a line, or an official class list (`1 ApplyEyeMakeup`), or `id,name`.
+    """Class names of a file: one name a line, an official class list (`1 ApplyEyeMakeup`), or `id,name`.
 
-    Raises DataError for a file that is not there or names a class twice.
+    Raises DataError for a file that is missing or names a class twice.
     """
     return list(read_label_map(path).values())
 
@@ -26,7 +26,7 @@ def read_classes_file(path: Path) -> list[str]:
 def new_classes(
     classes: Sequence[str], known: Sequence[str], renamed: Sequence[str] = ()
 ) -> list[str]:
-    """Those of `classes` that are neither in `known` nor `renamed` ones of it.
+    """The classes that are neither in `known` nor in `renamed` (known ones under another name).
 
     Kinetics-600 against Kinetics-400: 232 by exact name (EZ-CLIP's choice), 220 without the twelve
     that were only renamed (ER-ZSAR's).
@@ -36,13 +36,13 @@ def new_classes(
 
 
 def draw_partition(classes: Sequence[str], test: int, seed: int) -> tuple[list[str], list[str]]:
-    """(validation, test) classes by a seed, each in the order of `classes`: not the published lists.
+    """Draw (validation, test) classes by a seed, each in the order of `classes`; `test`: how many to test.
 
-    Raises DataError when there are no more than `test` classes.
+    These are not the published lists. Raises DataError when there are no more than `test` classes.
     """
     if test >= len(classes):
         raise DataError(
-            f"{test} test classes are asked of {len(classes)}: none stays for validation"
+            f"{test} test classes of {len(classes)}: none is left for validation; give a smaller number"
         )
     chosen = set(
         np.random.default_rng([seed, len(classes)]).permutation(len(classes))[:test].tolist()
@@ -58,7 +58,7 @@ def half_classes(classes: Sequence[str], seed: int) -> list[str]:
 
 
 def check_known(wanted: Sequence[str], classes: Sequence[str], where: str) -> None:
-    """Raises DataError, naming them, when classes of a list are not of the dataset."""
+    """Raise DataError, naming `where`, when wanted classes are not among the dataset's."""
     unknown = sorted(set(wanted) - set(classes))
     if unknown:
         raise DataError(

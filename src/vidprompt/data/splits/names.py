@@ -1,16 +1,16 @@
-"""What split files are called, and which of them are one measure.
+"""Names of split files, and the measure that each is averaged into.
 
 The draws of a protocol are averaged: `few_shot_2shot_seed1` and its other seeds are the measure `2shot`, the
-official test splits another, random halves a third. A published list has a name that no draw has, so it is a
-measure of its own.
+official test splits another, random halves a third. A published list has a name that no draw has, and is not
+averaged.
 """
 
 from __future__ import annotations
 
 import re
 
-# Protocol → what follows it in a drawn split's name → its measure. Digits may be absent where the measure
-# itself would be such a name.
+# Protocol → (rest of a drawn split's name, its measure). Digits may be absent, so that the measure's own name
+# counts as a drawn split's too.
 _DRAWN: dict[str, tuple[tuple[str, str], ...]] = {
     "supervised": ((r"split[123]", "supervised"),),
     "zero_shot": (
@@ -24,10 +24,7 @@ _DRAWN: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def measure_of(name: str) -> str | None:
-    """The measure that a drawn split file (its name without `.json`) counts into.
-
-    None for a name that no draw has: a published list's.
-    """
+    """The measure of a drawn split file (its name without `.json`); None for a published list's name."""
     if name == "reid":
         return name
     for protocol, forms in _DRAWN.items():

@@ -1,6 +1,6 @@
-"""The protocols: pure functions from a manifest to split files (see docs/protocols.md).
+"""Build the splits of every protocol from the manifest (see docs/protocols.md).
 
-Lists hold what is *listed*, broken videos included: coverage is counted against them.
+The functions are pure. Lists hold all *listed* videos, broken ones included: coverage is their usable share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vidprompt.system.errors import DataError
 
 
 def subset(rows: pd.DataFrame, classes: Sequence[str]) -> Subset:
-    """Rows whose label is in `classes`, sorted by id, whatever their order."""
+    """The videos whose label is in `classes`, sorted by id."""
     index = {name: i for i, name in enumerate(classes)}
     chosen = rows[rows["label"].isin(index)].sort_values("video_id", kind="stable")
     return Subset(
@@ -36,9 +36,9 @@ def base_and_novel(train: pd.DataFrame) -> tuple[list[str], list[str]]:
     """
     names = sorted(train["label"].unique())
     if len(names) < 2:
-        there = f"only {names[0]}" if names else "none"
+        count = f"only {names[0]}" if names else "none"
         raise DataError(
-            f"base-to-novel needs two classes with training videos, there is {there}: leave it out "
+            f"base-to-novel needs two classes with training videos, there is {count}: leave it out "
             "(protocols: {base_to_novel: null} in the dataset's file)"
         )
     counts = train["label"].value_counts()
@@ -50,23 +50,25 @@ def base_and_novel(train: pd.DataFrame) -> tuple[list[str], list[str]]:
 def draw_shots(
     train: pd.DataFrame, classes: Sequence[str], shots: int, seed: int, nested: bool = False
 ) -> Subset:
-    """`shots` random videos a class (of the usable ones), independent of the other classes.
+    """Draw `shots` random usable videos of each class.
 
-    A draw depends on the class's videos and the seed alone. `nested`: the draw of fewer shots is
-    part of that of more; else every number of shots is a draw of its own. A class with too few
-    usable videos has its first unusable ones drawn from too, which validation finds (`shots_usable`).
-    Raises DataError when a class lists fewer.
+    A class's draw depends on its videos and the seed only. `nested`: the draw of fewer shots is part of
+    that of more; otherwise every number of shots is a draw of its own. Where a class has too few usable
+    videos, its first unusable ones join the draw; validation reports them (`shots_usable`). Raises
+    DataError when a class lists fewer than `shots`.
     """
     rows = train[train["label"].isin(set(classes))]
-    good, spare = (_by_label(rows[choice]) for choice in (usable(rows), ~usable(rows)))
+    good, broken = (_by_label(rows[choice]) for choice in (usable(rows), ~usable(rows)))
     videos: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
         ids = good.get(name, [])
         if len(ids) < shots:
-            ids = sorted(ids + spare.get(name, [])[: shots - len(ids)])
+            ids = sorted(ids + broken.get(name, [])[: shots - len(ids)])
         if len(ids) < shots:
-            raise DataError(f"class {name} has {len(ids)} training videos, {shots} are asked")
+            raise DataError(
+                f"class {name} has {len(ids)} training videos, fewer than {shots} shots"
+            )
         if nested:
             chosen = np.random.default_rng([seed, *name.encode()]).permutation(len(ids))[:shots]
         else:
@@ -78,6 +80,7 @@ def draw_shots(
 
 
 def _by_label(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Each label's video ids, sorted."""
     return {str(label): sorted(ids) for label, ids in rows.groupby("label")["video_id"]}
 
 
@@ -111,9 +114,9 @@ def few_shot(
     nested: bool = False,
     held_out: int = 0,
 ) -> Split:
-    """K videos a class of split-1 train; the split-1 test set, all classes.
+    """`shots` training videos a class against the test set of the official split, all classes.
 
-    `held_out`: `val` has so many of the other training videos a class (see `draw_beside`).
+    `held_out`: how many of the other training videos of each class are `val` (see `draw_beside`).
     """
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
@@ -140,8 +143,8 @@ def base_to_novel(
 ) -> Split:
     """Train on base classes (K shots, or all with None); test each half among its own classes.
 
-    `held_out`: `val` of base classes, so many videos a class as in `few_shot`; with all videos, a share of
-    them as in `supervised`. Which classes are base does not depend on it.
+    `held_out`: `val` of base classes: with shots, so many videos a class as in `few_shot`; else a share of
+    the videos as in `supervised`. The base classes do not depend on it.
     """
     role = rows[f"split{split}"]
     train, test = rows[role == "train"], rows[role == "test"]
@@ -167,23 +170,24 @@ def base_to_novel(
 def _less_a_share(
     train: pd.DataFrame, classes: Sequence[str], share: float, seed: int, id: str
 ) -> tuple[Subset, Subset | None]:
-    """The training list without what is held out of it, and that."""
+    """The training list without the held-out share, and the held-out videos."""
     held = train["video_id"].isin(draw_share(train, share, seed))
     return subset(train[~held], classes), _val(train[held], classes, share, id)
 
 
 def _beside(train: pd.DataFrame, shots: Subset, count: int, seed: int, id: str) -> Subset | None:
-    """Videos held out beside the shots."""
+    """The validation list drawn beside the shots."""
     held = train["video_id"].isin(draw_beside(train, shots.videos, count, seed))
     return _val(train[held], shots.classes, count, id)
 
 
-def _val(held: pd.DataFrame, classes: Sequence[str], asked: float, id: str) -> Subset | None:
-    if not asked:
+def _val(held: pd.DataFrame, classes: Sequence[str], held_out: float, id: str) -> Subset | None:
+    """The held-out rows as a list; None for `held_out` 0. Raises DataError when there are none."""
+    if not held_out:
         return None
     if held.empty:
         raise DataError(
-            f"{id}: held_out={asked:g}, and no usable training video can be held out of any class: each "
+            f"{id}: held_out={held_out:g}, and no usable training video can be held out of any class: each "
             "has one video or group only, or shots are of all its groups; set held_out: 0"
         )
     return subset(held, classes)
@@ -198,7 +202,7 @@ def zero_shot(rows: pd.DataFrame, dataset: str, split: int, trained_on: str) -> 
 def zero_shot_among(
     rows: pd.DataFrame, id: str, split: int, trained_on: str, classes: Sequence[str]
 ) -> Split:
-    """The test videos of some classes, told apart among these only (see `class_lists`)."""
+    """The test videos of some classes, classified among these only (see `class_lists`)."""
     return Split(
         id=f"zero_shot/{id}",
         protocol="zero_shot",
@@ -217,15 +221,14 @@ def reid(
     """
     role = rows["split1"]
     train = rows[role == "train"]
-    tested = rows[role.isin(["query", "gallery"])]
-    persons = sorted(tested["label"].unique())
-    apart = draw_persons(train, held_out, held_out_seed)
-    left = train[~train["label"].isin(apart)]
+    persons = sorted(rows.loc[role.isin(["query", "gallery"]), "label"].unique())
+    held_out_persons = draw_persons(train, held_out, held_out_seed)
+    left = train[~train["label"].isin(held_out_persons)]
     return Split(
         id=f"reid/{dataset}@{tracklet}",
         protocol="reid",
         run="reid",
         train=subset(left, sorted(left["label"].unique())),
-        val=subset(train, apart) if apart else None,
+        val=subset(train, held_out_persons) if held_out_persons else None,
         tests={name: subset(rows[role == name], persons) for name in ("query", "gallery")},
     )

@@ -1,4 +1,4 @@
-"""A published list taken as it is: its videos found in the manifest, its order and labels kept."""
+"""Make a split of published lists: look their videos up in the manifest, keep their order and labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidprompt.data.annotations.list_files import ListedVideo, read_list
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
 
-PARTS = ("train", "val")
+PARTS = ("train", "val")  # of a split file; every other list is a test
 
 
 def split_from_lists(
@@ -23,11 +23,11 @@ def split_from_lists(
     run: str,
     label_map: Path | None = None,
 ) -> Split:
-    """One split of lists: `train` and `val`, every other name is a test.
+    """One split of lists (`files`: part → file): `train`, `val`, and tests by any other name.
 
     Each list has its own classes, in the order of their ids. Labels that are ids need a `label_map`
     unless the manifest labels the same videos. Raises DataError when a listed video is not in the
-    manifest (a missing file is: as missing), or a list calls it otherwise than the manifest.
+    manifest (missing files are in it), or when a list and the manifest label it differently.
     """
     names = read_label_map(label_map) if label_map else None
     index = _Index(manifest)
@@ -44,7 +44,7 @@ def split_from_lists(
 
 
 class _Index:
-    """Videos of the manifest by their stem: lists name files in folders of their authors'."""
+    """Videos of the manifest by stem: lists name files in their authors' folders."""
 
     def __init__(self, manifest: pd.DataFrame) -> None:
         self.rows: dict[str, list[tuple[str, str, str]]] = {}
@@ -54,15 +54,18 @@ class _Index:
             self.rows.setdefault(_stem(path), []).append((video, path, label))
 
     def find(self, listed: ListedVideo) -> tuple[str, str] | None:
-        """(video id, annotated label); among equal stems the one with the longest common tail."""
+        """(video id, annotated label) of the stem, or None; of several, the longest common end of the path.
+
+        Raises DataError when two are equally long.
+        """
         rows = self.rows.get(_stem(listed.path), [])
         if not rows:
             return None
-        tail = PurePosixPath(listed.path).with_suffix("").parts[::-1]
+        reversed_parts = PurePosixPath(listed.path).with_suffix("").parts[::-1]
 
         def common(path: str) -> int:
             parts = PurePosixPath(path).with_suffix("").parts[::-1]
-            same = [a == b for a, b in zip(tail, parts, strict=False)]
+            same = [a == b for a, b in zip(reversed_parts, parts, strict=False)]
             return same.index(False) if False in same else len(same)
 
         best = max(common(path) for _, path, _ in rows)
@@ -80,27 +83,28 @@ def _stem(path: str) -> str:
 
 
 def _subset(index: _Index, file: Path, names: Mapping[str, str] | None) -> Subset:
+    """A list file as a list of a split; `names`: a label map."""
     rows = read_list(file)
-    found = [index.find(row) for row in rows]
-    lost = [row for row, hit in zip(rows, found, strict=True) if hit is None]
-    if lost:
+    matches = [index.find(row) for row in rows]
+    unknown = [row for row, match in zip(rows, matches, strict=True) if match is None]
+    if unknown:
         raise DataError(
-            f"{lost[0].where}: {lost[0].path} is not in the manifest, nor are {len(lost) - 1:,} more "
-            f"of {len(rows):,} listed videos"
+            f"{unknown[0].where}: {unknown[0].path} is not in the manifest, nor are "
+            f"{len(unknown) - 1:,} more of {len(rows):,} listed videos"
         )
-    hits = [hit for hit in found if hit is not None]
+    videos = [match for match in matches if match is not None]
     if names is None and all(row.label.isdigit() for row in rows):
-        names = _names_by_manifest(rows, [label for _, label in hits])
+        names = _names_by_manifest(rows, [label for _, label in videos])
     resolved, classes = resolve_labels(rows, dict(names) if names is not None else None)
-    for row, (video, label) in zip(resolved, hits, strict=True):
+    for row, (video, label) in zip(resolved, videos, strict=True):
         if row.label != label and _folded(row.label) != _folded(label):
             raise DataError(f"{row.where}: {video} is labelled {row.label!r}, annotated {label!r}")
-    as_annotated = {row.label: label for row, (_, label) in zip(resolved, hits, strict=True)}
-    place = {name: i for i, name in enumerate(classes)}
+    as_annotated = {row.label: label for row, (_, label) in zip(resolved, videos, strict=True)}
+    index_of = {name: i for i, name in enumerate(classes)}
     return Subset(
         classes=[as_annotated.get(name, name) for name in classes],
-        videos=[video for video, _ in hits],
-        labels=[place[row.label] for row in resolved],
+        videos=[video for video, _ in videos],
+        labels=[index_of[row.label] for row in resolved],
     )
 
 
@@ -109,7 +113,7 @@ def _folded(name: str) -> str:
 
 
 def _names_by_manifest(rows: Sequence[ListedVideo], annotated: Sequence[str]) -> dict[str, str]:
-    """What each id of a list means, by the videos that bear it."""
+    """The class name of each id of a list, from the manifest's labels of its videos."""
     names: dict[str, str] = {}
     for row, label in zip(rows, annotated, strict=True):
         if names.setdefault(row.label, label) != label:

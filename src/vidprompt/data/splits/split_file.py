@@ -1,4 +1,4 @@
-"""Split files: the videos and labels that one protocol trains and tests on (docs/architecture.md)."""
+"""Split files: the videos and labels that one protocol trains and tests on; reading and writing them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Subset:
     labels: list[int]
 
     def keep(self, usable: set[str]) -> Subset:
-        """The part whose videos are in `usable`."""
+        """The videos that are in `usable`, with their labels."""
         pairs = [(v, x) for v, x in zip(self.videos, self.labels, strict=True) if v in usable]
         return Subset(self.classes, [v for v, _ in pairs], [x for _, x in pairs])
 
@@ -30,7 +30,7 @@ class Subset:
 class Split:
     """One split file. `run` names the split file whose training list its model is trained on.
 
-    `val`: videos held out of the official training list, to choose a checkpoint by; None unless asked.
+    `val`: videos held out of the official training list, to choose a checkpoint by, or None.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Split:
     tests: dict[str, Subset] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As docs/architecture.md describes it."""
+        """The JSON value that docs/architecture.md describes."""
         return asdict(self)
 
 
@@ -51,7 +51,7 @@ def write_split(split: Split, path: Path) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """Read one split file. Raises DataError when it is missing or not of the form."""
+    """Read one split file. Raises DataError when it is missing or malformed."""
     if not path.is_file():
         raise DataError(f"split file {path} is missing: run `dvc repro splits` first")
     try:
@@ -69,7 +69,7 @@ def read_split(path: Path) -> Split:
 
 
 def split_lists(split: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield (`train` | `val` | `tests.<name>`, list) for every list the split has."""
+    """(`train` | `val` | `tests.<name>`, list) of every list of a split's JSON value."""
     for part in ("train", "val"):
         if split.get(part):
             yield part, split[part]
