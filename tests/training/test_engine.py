@@ -12,7 +12,7 @@ from tests.training.small_run import SETTINGS, Measure, objective, run, source, 
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted
 from vidprompt.training import snapshots
-from vidprompt.training.engine import BatchSource, Validation, new_accelerator
+from vidprompt.training.engine import BatchSource, Validation, _lr_text, new_accelerator
 from vidprompt.training.processes import Processes
 
 
@@ -262,3 +262,23 @@ def test_bf16_trains_with_the_loss_in_float32(tmp_path: Path) -> None:
     full = run(tmp_path / "full", objective())
     assert log.rows[0]["loss"] == pytest.approx(full.rows[0]["loss"], rel=0.05)
     assert log.rows[0]["loss"] != full.rows[0]["loss"]
+
+
+def test_every_group_has_its_learning_rate_in_the_log(tmp_path: Path) -> None:
+    log = run(tmp_path, objective(), lr_scale={"prompts": 3.0, "vision_adapters": 0.5})
+    steps = steps_of(tmp_path)
+    for row in steps:
+        assert row["lr/weights"] == row["lr/biases"] == row["lr"]
+        assert row["lr/prompts"] == pytest.approx(3 * row["lr"])
+        assert row["lr/vision_adapters"] == pytest.approx(0.5 * row["lr"])
+    assert [row["lr"] for row in log.rows] == [
+        pytest.approx(row["lr"]) for row in steps if row["step"] in (2, 4, 6)
+    ]
+    assert all("lr/prompts" not in row for row in log.rows)  # results/…/loss.csv has the base rate
+
+
+def test_the_progress_line_names_groups_only_where_rates_differ() -> None:
+    same = {"loss": 1.0, "lr": 0.006, "lr/weights": 0.006, "lr/prompts": 0.006}
+    assert _lr_text(same) == "lr 6.0e-03"
+    text = _lr_text(same | {"lr/prompts": 0.018, "lr/context": 0.018})
+    assert text == "lr 6.0e-03 (weights) 1.8e-02 (prompts, context)"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -267,10 +267,8 @@ class _Run:
         """Text beside the progress bar."""
         terms = " ".join(f"{name} {value:.3f}" for name, value in result.terms.items())
         rate = self.settings.batch_size / max(seconds, 1e-9)
-        return (
-            f"{terms} lr {result.numbers['lr']:.1e} {rate:.0f} clips/s "
-            f"{result.numbers['memory_gb']:.1f} GB"
-        )
+        memory = result.numbers["memory_gb"]
+        return f"{terms} {_lr_text(result.numbers)} {rate:.0f} clips/s {memory:.1f} GB"
 
     def _save_or_stop(self, stop: bool, interruption: Interruption) -> None:
         """Write a snapshot if it is due; raise Interrupted if a process is to stop."""
@@ -299,3 +297,14 @@ class _Run:
         self.objective.eval()
         done = self.settings.steps - self.first_step
         return TrainingLog(state.rows, state.evaluations, kept_step, state.skipped, done)
+
+
+def _lr_text(numbers: Mapping[str, float]) -> str:
+    """`lr 6.0e-03`; where groups differ, `lr 6.0e-03 (weights) 1.8e-02 (prompts, context)`."""
+    groups: dict[float, list[str]] = {}
+    for key, rate in numbers.items():
+        if key.startswith("lr/"):
+            groups.setdefault(rate, []).append(key.removeprefix("lr/"))
+    if len(groups) == 1:
+        return f"lr {next(iter(groups)):.1e}"
+    return "lr " + " ".join(f"{rate:.1e} ({', '.join(names)})" for rate, names in groups.items())

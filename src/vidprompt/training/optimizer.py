@@ -53,8 +53,8 @@ def build_optimizer(
         lr_scale: factors of `lr` by kind (`parameter_kind`) or by top-level module, which takes precedence.
         no_decay: kinds and modules without weight decay.
 
-    Each group has its unscheduled rate as `base_lr`. Raises UserError for a name that is neither a kind nor a
-    module, or if nothing is trained.
+    Each group has its unscheduled rate as `base_lr`, and as `names` the kinds and modules that are in it.
+    Raises UserError for a name that is neither a kind nor a module, or if nothing is trained.
     """
     scales = dict(lr_scale or {})
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -62,15 +62,24 @@ def build_optimizer(
         raise UserError("nothing is trained: the method has no parameters of its own")
     _check_names([*scales, *no_decay], {submodule_of(name) for name, _ in named})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    names: dict[tuple[float, float], dict[str, None]] = {}
     for name, parameter in named:
         submodule, kind = submodule_of(name), parameter_kind(module, name)
-        rate = lr * scales.get(submodule, scales.get(kind, 1.0))
+        scaled = submodule if submodule in scales else kind
+        rate = lr * scales.get(scaled, 1.0)
         decay = 0.0 if {submodule, kind} & set(no_decay) else weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
+        names.setdefault((rate, decay), {})[scaled] = None
     return torch.optim.AdamW(
         [
-            {"params": params, "lr": rate, "base_lr": rate, "weight_decay": decay}
-            for (rate, decay), params in groups.items()
+            {
+                "params": params,
+                "lr": key[0],
+                "base_lr": key[0],
+                "weight_decay": key[1],
+                "names": list(names[key]),
+            }
+            for key, params in groups.items()
         ],
         lr=lr,
         betas=betas,
@@ -105,3 +114,10 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set the learning rate of every group to `factor` times its `base_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Kind or module → the learning rate of its parameters in this step."""
+    return {
+        name: round(group["lr"], 12) for group in optimizer.param_groups for name in group["names"]
+    }

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from vidprompt.data.clips.reading import normalise
 from vidprompt.training.averaging import ExponentialMovingAverage, load_values, wise_ft
 from vidprompt.training.objectives import LossTerms, Objective
-from vidprompt.training.optimizer import build_optimizer, lr_factor, set_lr
+from vidprompt.training.optimizer import build_optimizer, learning_rates, lr_factor, set_lr
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import optimizer_tensors, restore_optimizer
@@ -27,9 +27,10 @@ ALL_RANKS = -1  # rank in the seed of random numbers that are equal in all proce
 class StepResult:
     """Result of a step.
 
-    `numbers`, for the log, are the loss terms, "lr", "gradient" (the norm before clipping) and "memory_gb"
-    (peak memory of the GPU, or of this process); `finite` is False for a step that changed nothing because
-    its loss or gradient is not finite; `stop` is True if any process asked to stop.
+    `numbers`, for the log, are the loss terms, "lr" (the base rate), "lr/<kind or module>" (with its scale),
+    "gradient" (the norm before clipping) and "memory_gb" (peak memory of the GPU, or of this process).
+    `finite` is False for a step that changed nothing because its loss or gradient is not finite; `stop` is
+    True if any process asked to stop.
     """
 
     terms: dict[str, float]
@@ -93,7 +94,8 @@ class Stepper:
         if finite and self.ema is not None:
             self.ema.update(self.parameters, step + 1)
         lr = round(self.settings.lr * factor, 12)
-        numbers = {**losses, "lr": lr, "gradient": gradient, "memory_gb": _memory_gb()}
+        rates = {f"lr/{name}": rate for name, rate in learning_rates(self.optimizer).items()}
+        numbers = {**losses, "lr": lr, **rates, "gradient": gradient, "memory_gb": _memory_gb()}
         return StepResult(losses, numbers, finite or overflow, stop)
 
     def _backward(self, step: int, clips: torch.Tensor, labels: torch.Tensor) -> LossTerms:
