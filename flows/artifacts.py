@@ -18,9 +18,9 @@ from flows.dvc_stage import Children
 from flows.pictures import loss_curves, measure_bars
 from flows.progress import artifact_key
 from vidprompt.config import paths
-from vidprompt.reporting.charts import data_uri
 from vidprompt.reporting.markdown import table
 from vidprompt.reporting.measures import percent, points
+from vidprompt.reporting.rendering import data_uri
 from vidprompt.review.markdown import MARKS
 from vidprompt.review.result_diff import ResultDiff
 from vidprompt.system.errors import UserError

@@ -9,6 +9,7 @@ from vidprompt.config.names import METHODS
 from vidprompt.reporting import charts
 from vidprompt.reporting.dataset_report.data import facets, loss_tables, points_of
 from vidprompt.reporting.measures import order_methods, read_rows
+from vidprompt.reporting.rendering import png
 
 SCALE = 1.5
 COLUMNS = 2
@@ -22,7 +23,7 @@ def measure_bars(dataset: str, results: Path = Path("results")) -> bytes:
         title: charts.bars(part, list(colours), legend=colours)
         for title, part in facets(rows).items()
     }
-    return charts.png(charts.grid(panels, COLUMNS), scale=SCALE)
+    return png(charts.grid(panels, COLUMNS), scale=SCALE)
 
 
 def loss_curves(dataset: str, results: Path = Path("results")) -> bytes | None:
@@ -36,7 +37,7 @@ def loss_curves(dataset: str, results: Path = Path("results")) -> bytes | None:
     panels = {
         run: charts.lines(series, "step", legend=colours) for run, series in sorted(runs.items())
     }
-    return charts.png(charts.grid(panels, COLUMNS), scale=SCALE) if panels else None
+    return png(charts.grid(panels, COLUMNS), scale=SCALE) if panels else None
 
 
 def _colours(methods: Set[str]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.metrics.result import parse_result
 from vidprompt.reporting import charts
-from vidprompt.reporting.dataset_report import frame_strips as pictures
+from vidprompt.reporting.dataset_report import frame_strips
 from vidprompt.reporting.dataset_report.data import (
     calibration_errors,
     class_accuracies,
@@ -34,6 +34,7 @@ from vidprompt.reporting.dataset_report.data import (
 )
 from vidprompt.reporting.dataset_report.page import write_report
 from vidprompt.reporting.measures import Cell, Row
+from vidprompt.reporting.rendering import COLOURS, png, svg
 from vidprompt.system.errors import DataError
 
 METHODS = {"frozen_clip": 0.25, "ez_clip": 0.75, "vita_clip": 0.5}
@@ -346,7 +347,7 @@ def test_no_results_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_the_upper_third_is_coarse_and_the_rest_untouched() -> None:
     frame = np.random.default_rng(0).integers(0, 255, (48, 24, 3), dtype=np.uint8)
-    hidden = pictures.pixelated_top(frame)
+    hidden = frame_strips.pixelated_top(frame)
     assert (hidden[16:] == frame[16:]).all()
     assert len(np.unique(hidden[:16].reshape(-1, 3), axis=0)) <= 6 * 4
 
@@ -423,7 +424,7 @@ def test_bins_of_the_usual_splits_are_pooled_by_their_videos(tmp_path: Path) -> 
 @pytest.mark.parametrize("points", [[], [(1.0, 2.0)], [(1.0, 0.0), (2.0, 0.0)]])
 def test_lines_of_few_points_draw(points: list[tuple[float, float]]) -> None:
     series = [charts.Series(f"\x01{EVIL}", points, 1)]
-    drawn = charts.svg(charts.lines(series, "step", last=True), EVIL)
+    drawn = svg(charts.lines(series, "step", last=True), EVIL)
     assert "nan" not in drawn
     assert "<script" not in drawn
 
@@ -442,11 +443,11 @@ def test_headline_verdicts() -> None:
 
 def test_charts_follow_the_theme_and_explain_their_marks() -> None:
     row = Row("supervised", "top1", "top-1", "top-1", "f", {"m": Cell(0.4, 0.3, 0.5), "n": Cell(1)})
-    drawn = str(charts.svg(charts.bars([row], ["m", "n"]), "label"))
+    drawn = str(svg(charts.bars([row], ["m", "n"]), "label"))
     assert not re.search(r'"(#|black|white|rgb)', drawn)
     assert drawn.count("<title>m, top-1: 40.0 [30.0, 50.0]%</title>") == 1
     assert drawn.count("<title>") == 2  # of the bars alone
     assert 'role="img" aria-label="label"' in drawn
-    known = {f"var(--{name})" for name in charts.COLOURS}
+    known = {f"var(--{name})" for name in COLOURS}
     assert set(re.findall(r"var\(--\w+\)", drawn)) <= known
-    assert charts.png(charts.bars([row], ["m", "n"]), title="t").startswith(b"\x89PNG")
+    assert png(charts.bars([row], ["m", "n"]), title="t").startswith(b"\x89PNG")

@@ -1,96 +1,32 @@
-"""Charts as Vega-Lite specifications, rendered offline to SVG for a page or to PNG.
+"""Charts as Vega-Lite specifications: bars with intervals, lines, reliability, dots, confusion.
 
-Colours are names of `COLOURS`: `svg` leaves them as CSS variables, so that a chart follows the page's
-light or dark theme; `png` uses the light ones. Equal specifications give equal bytes. The layout of an
-SVG depends on no font: texts get room by their number of characters.
+A specification of one chart has a fixed layout, which depends on no font: texts get room by their number
+of characters. `grid` puts charts beside each other, where axes get the room that they need.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
 
 from markupsafe import Markup
 
 from vidprompt.reporting.measures import Row, percent
+from vidprompt.reporting.rendering import Spec, colour, data_uri, method_colour, png, svg
 
-Spec = dict[str, Any]
 Points = Sequence[tuple[float, float]]
 Pairs = Mapping[tuple[str, str], int]  # (actual class, predicted class) → videos
 Bin = tuple[float, float, int]  # confidence, accuracy, videos
 
-COLOURS = {  # name → light theme, dark theme; m0, m1 … are the methods in order
-    "page": ("#ffffff", "#0f1216"),
-    "panel": ("#f6f7f9", "#171b21"),
-    "ink": ("#1a1f26", "#e7ebef"),
-    "soft": ("#57616d", "#9ba6b2"),
-    "rule": ("#dfe3e8", "#2b323a"),
-    "link": ("#1f5fd0", "#84adff"),
-    "m0": ("#8b95a1", "#7f8a96"),
-    "m1": ("#2f6fde", "#6b9dff"),
-    "m2": ("#dd7424", "#f39a55"),
-    "m3": ("#2a9d6f", "#4fc796"),
-    "m4": ("#9a4fc4", "#c58ae8"),
-    "m5": ("#b08900", "#d9b443"),
-    "hit": ("#0f8a6a", "#35c39b"),
-    "miss": ("#d1435b", "#ff6f86"),
-    "plate": ("#ffffff", "#12161b"),
-    "cells": ("#eceff2", "#1f252c"),
-}
-METHOD_COLOURS = 6
 DIAMOND = "M0,-1.25L1.25,0L0,1.25L-1.25,0Z"  # Vega's own is much smaller than its square
 SHAPES = ("circle", "square", DIAMOND, "triangle-up")  # of a method's marks
 DASHES = ([1, 0], [5, 3], [1.5, 3], [7, 3, 1.5, 3])
 LABELLED = 64  # classes that can still be named along an axis
 LONGEST_NAME = 28  # characters of a class name on an axis
 MOST_POINTS = 240  # of a line
-PNG_COLOURS = 128
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # names the format, is never fetched
 QUARTERS = [0, 0.25, 0.5, 0.75, 1]
-
-
-def colour(name: str) -> str:
-    """A colour of `COLOURS` as it stands in a specification."""
-    return f"var(--{name})"
-
-
-def method_colour(k: int) -> str:
-    """The colour of the k-th method."""
-    return colour(f"m{k % METHOD_COLOURS}")
-
-
-CONFIG: Spec = {
-    "font": "DejaVu Sans",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": colour("soft"),
-        "titleColor": colour("soft"),
-        "gridColor": colour("rule"),
-        "domain": False,
-        "ticks": False,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-        "labelPadding": 5,
-        "translate": 0,
-        "labelLimit": 0,
-        "labelBound": False,
-        "labelOverlap": False,
-        "labelFlush": False,
-        "titlePadding": 6,
-    },
-    "legend": {"labelFontSize": 11, "title": None, "orient": "bottom", "labelLimit": 170},
-    "title": {"fontSize": 12, "color": colour("ink")},
-    "text": {"color": colour("ink"), "fontSize": 10.5},
-    "tick": {"color": colour("ink"), "thickness": 1.2, "opacity": 1},
-    "rule": {"color": colour("ink")},
-}
 CHANCE: Spec = {
     "type": "rule",
     "color": colour("ink"),
@@ -115,9 +51,6 @@ class Series(NamedTuple):
     colour: int
     thin: bool = False
     dash: int = 0
-
-
-# --- charts
 
 
 def bars(
@@ -476,115 +409,3 @@ def label_width(names: Sequence[str]) -> float:
     """Room for the longest of the names, as they are shortened."""
     longest = max((len(name) for name in names), default=0)
     return 15 + 5.8 * min(longest, LONGEST_NAME)
-
-
-# --- rendering
-
-
-def png(*rows: Spec, title: str = "", scale: float = 2.0, background: str | None = "page") -> bytes:
-    """Charts below each other as PNG in the light theme, of few colours; transparent without `background`."""
-    from PIL import Image
-
-    images = []
-    for i, row in enumerate(rows):
-        named = {"title": {"text": title, "fontSize": 13, "anchor": "start"}}
-        spec = row | (named if title and i == 0 else {})
-        images.append(_image(spec, scale, colour(background) if background else None))
-    size = max(image.width for image in images), sum(image.height for image in images)
-    whole, top = Image.new("RGBA", size), 0
-    for image in images:
-        whole.paste(image, (0, top))
-        top += image.height
-    out = io.BytesIO()
-    if background:
-        paper = Image.new("RGBA", size, COLOURS[background][0])
-        whole = Image.alpha_composite(paper, whole).convert("RGB")
-        whole = whole.quantize(PNG_COLOURS, dither=Image.Dither.NONE)
-    whole.save(out, "PNG", optimize=True)
-    return out.getvalue()
-
-
-def _image(spec: Spec, scale: float, background: str | None) -> Any:
-    import vl_convert
-    from PIL import Image
-
-    text = json.dumps(_document(spec, background))
-    light = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS[match[1]][0], text)
-    return Image.open(io.BytesIO(vl_convert.vegalite_to_png(light, scale=scale))).convert("RGBA")
-
-
-def data_uri(image: bytes) -> str:
-    """A PNG inside an address: needs no file beside the page."""
-    from base64 import b64encode
-
-    return "data:image/png;base64," + b64encode(image).decode()
-
-
-def svg(spec: Spec, label: str, css: str = "") -> Markup:
-    """The chart as inline SVG that grows with its box; a screen reader reads `label`."""
-    import vl_convert
-
-    text = vl_convert.vegalite_to_svg(json.dumps(_document(spec, None)))
-    root = ElementTree.fromstring(_NOT_XML.sub(" ", text))  # noqa: S314  (written by Vega, above)
-    box = root.attrib["viewBox"]
-    _slim(root)
-    root.attrib.clear()
-    root.attrib |= {"class": f"chart {css}".strip(), "viewBox": box}
-    root.attrib |= {"role": "img", "aria-label": label}
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704  (escaped by it)
-
-
-def _document(spec: Spec, background: str | None) -> Spec:
-    return {"$schema": SCHEMA, "background": background, "config": CONFIG, **spec}
-
-
-_KEPT = {"d", "x2", "y2", "fill", "stroke", "transform", "text-anchor", "font-size", "font-weight"}
-_KEPT |= {"fill-opacity", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity"}
-_NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_GEOMETRY = {"d", "x2", "y2", "transform"}
-
-
-def _slim(element: ElementTree.Element) -> None:
-    """Drop what a page does not need, round coordinates, and make descriptions of marks tooltips."""
-    element.tag = element.tag.rpartition("}")[2]
-    container = element.get("class", "")
-    title = element.get("aria-label", "") if element.get("role") == "graphics-symbol" else ""
-    for child in list(element):
-        frame = child.get("class") in ("background", "foreground")
-        _slim(child)
-        drawn = (
-            len(child) > 0 if child.tag == "g" else bool({"fill", "stroke"} & child.attrib.keys())
-        )
-        if not drawn and (frame or child.tag == "g"):
-            element.remove(child)
-    if title and "mark-group" not in container and element.tag != "g":
-        ElementTree.SubElement(element, "title").text = title
-    for name in list(element.attrib):
-        if name not in _KEPT or (name, element.get(name)) == ("opacity", "1"):
-            del element.attrib[name]
-        elif name in _GEOMETRY:
-            element.attrib[name] = re.sub(r"-?\d+\.\d+(e-\d+)?", _rounded, element.attrib[name])
-    if element.get("transform") == "translate(0,0)":
-        del element.attrib["transform"]
-    _hoist(element)
-
-
-def _rounded(match: re.Match[str]) -> str:
-    text = f"{float(match[0]):.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
-
-
-def _hoist(element: ElementTree.Element) -> None:
-    """Attributes that all children share go to their group; a group without attributes dissolves."""
-    if element.tag != "g":
-        return
-    children = list(element)
-    for name in sorted(_KEPT - _GEOMETRY - {"opacity"}):
-        values = {child.get(name) for child in children}
-        if len(children) > 1 and len(values) == 1 and None not in values:
-            element.attrib[name] = children[0].attrib[name]
-            for child in children:
-                del child.attrib[name]
-    for i, child in reversed(list(enumerate(element))):
-        if child.tag == "g" and not child.attrib:
-            element[i : i + 1] = list(child)

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from vidprompt.files.atomic import replacing, write_json, write_text
-from vidprompt.reporting.charts import data_uri
+from vidprompt.reporting.rendering import data_uri
 from vidprompt.review.build import Review
 from vidprompt.review.markdown import review_markdown
 from vidprompt.review.pictures import Picture

@@ -13,6 +13,7 @@ import pandas as pd
 from vidprompt.provenance.revision import Result, report_order
 from vidprompt.reporting import charts
 from vidprompt.reporting.measures import PROTOCOL_TITLES
+from vidprompt.reporting.rendering import Spec, png
 from vidprompt.review.result_diff import ChangeKind, ResultDiff
 from vidprompt.review.sides import Side
 
@@ -65,20 +66,20 @@ def _of_result(base: Side, head: Side, result: Result) -> Picture | None:
     return _picture(result, title, rows) if rows else None
 
 
-def _picture(result: Result, title: str, rows: Sequence[charts.Spec]) -> Picture:
+def _picture(result: Result, title: str, rows: Sequence[Spec]) -> Picture:
     """The rows below each other; the file's name needs no quoting anywhere."""
     name = re.sub(r"[^\w.-]", "_", "-".join(result), flags=re.ASCII).lstrip(".-") + ".png"
-    return Picture(name, title, result, charts.png(*rows, title=title))
+    return Picture(name, title, result, png(*rows, title=title))
 
 
-def _retrieval(base: Side, head: Side, result: Result) -> Iterator[charts.Spec]:
+def _retrieval(base: Side, head: Side, result: Result) -> Iterator[Spec]:
     """The rank curves, a line a protocol, where they changed."""
     pair = _tables(base, head, result, "cmc.csv", ["protocol", "rank", "value"])
     if _differ(pair):
         yield _line_panels(pair, "rank", "value", "protocol", share=True)
 
 
-def _recognition(base: Side, head: Side, result: Result) -> Iterator[charts.Spec]:
+def _recognition(base: Side, head: Side, result: Result) -> Iterator[Spec]:
     """Confusion, calibration and the accuracy by class, where they changed."""
     pair = _tables(base, head, result, "confusion.csv", ["actual", "predicted"])
     if _differ(pair):
@@ -91,14 +92,14 @@ def _recognition(base: Side, head: Side, result: Result) -> Iterator[charts.Spec
         yield changes
 
 
-def _line_panels(pair: Pair, x: str, y: str, name: str, *, share: bool = False) -> charts.Spec:
+def _line_panels(pair: Pair, x: str, y: str, name: str, *, share: bool = False) -> Spec:
     """Curves of both sides, one a value of the column `name`, in the same colours and on one scale."""
     tables = [table for table in pair if table is not None]
     limits = max(float(t[x].max()) for t in tables), max(float(t[y].max()) for t in tables)
     names = sorted({str(value) for table in tables for value in table[name]})
     colours = {value: k for k, value in enumerate(names)}
 
-    def panel(table: pd.DataFrame) -> charts.Spec:
+    def panel(table: pd.DataFrame) -> Spec:
         series = [
             charts.Series(
                 str(key), list(rows[[x, y]].itertuples(index=False, name=None)), colours[str(key)]
@@ -110,7 +111,7 @@ def _line_panels(pair: Pair, x: str, y: str, name: str, *, share: bool = False) 
     return _panels(pair, panel)
 
 
-def confusion(pair: Pair) -> charts.Spec:
+def confusion(pair: Pair) -> Spec:
     """Confusion matrices of tables with the columns `actual` and `predicted`.
 
     With many classes those whose accuracy changed most; predictions of the others are one column.
@@ -120,7 +121,7 @@ def confusion(pair: Pair) -> charts.Spec:
     other = any(table is not None and OTHER in set(table["predicted"]) for table in tables)
     title = "predicted" + (", last: others" if other else "")
 
-    def panel(table: pd.DataFrame) -> charts.Spec:
+    def panel(table: pd.DataFrame) -> Spec:
         pairs = Counter(zip(table["actual"], table["predicted"], strict=True))
         columns = [*chosen, OTHER] if other else chosen
         labels, titles = len(chosen) <= LABELLED, ("actual", title)
@@ -147,13 +148,13 @@ def _of_classes(table: pd.DataFrame, chosen: Sequence[str]) -> pd.DataFrame:
     return table.assign(predicted=table["predicted"].where(table["predicted"].isin(chosen), OTHER))
 
 
-def _reliability(table: pd.DataFrame) -> charts.Spec:
+def _reliability(table: pd.DataFrame) -> Spec:
     columns = table[["confidence", "accuracy", "n"]].itertuples(index=False)
     bins = [(float(c), float(a), int(n)) for c, a, n in columns]
     return charts.reliability({1: bins}, connected=False, y_title="accuracy", size=PANEL)
 
 
-def _class_changes(changes: pd.DataFrame) -> charts.Spec | None:
+def _class_changes(changes: pd.DataFrame) -> Spec | None:
     """The classes whose accuracy changed most, those that gained first. None without a change."""
     size = (changes["head"] - changes["base"]).abs()
     chosen = changes.assign(size=-size)[size > 0].sort_values(["size", "class"]).head(BARS)
@@ -167,7 +168,7 @@ def _class_changes(changes: pd.DataFrame) -> charts.Spec | None:
     return charts.dots(rows, ["base", "head"], changes=True, width=WIDTH)
 
 
-def _panels(pair: Pair, panel: Callable[[pd.DataFrame], charts.Spec]) -> charts.Spec:
+def _panels(pair: Pair, panel: Callable[[pd.DataFrame], Spec]) -> Spec:
     """Base and head beside each other; a side without a table is left out."""
     sides = {"base": pair[0], "head": pair[1]}
     shown = {name: panel(table) for name, table in sides.items() if table is not None}

@@ -1,4 +1,4 @@
-"""What the report shows, read from results, predictions, manifest and splits: no drawing here."""
+"""Read what the page of a dataset shows from its results, predictions, manifest and splits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HEADLINE = {
 
 @dataclass(frozen=True)
 class Headline:
-    """A protocol's one number: its row, and whether the best method is clear of the floor."""
+    """The main number of a protocol: its row, and how the best method compares with the floor."""
 
     row: Row
     verdict: str
@@ -40,7 +40,7 @@ class Headline:
 
 @dataclass
 class Health:
-    """How the dataset's files are."""
+    """The state of a dataset's files."""
 
     sources: list[dict[str, Any]]
     codecs: list[tuple[str, int]]
@@ -62,14 +62,14 @@ def headlines(rows: Sequence[Row]) -> list[Headline]:
     published list only where there is no other."""
     chosen: dict[str, Row] = {}
     for row in rows:
-        wanted = _HEADLINE.get(row.protocol)
-        if row.protocol not in chosen or (wanted in (None, row.key) and not row.has_own_name):
+        key = _HEADLINE.get(row.protocol)
+        if row.protocol not in chosen or (key in (None, row.key) and not row.has_own_name):
             chosen[row.protocol] = row
     return [Headline(row, _verdict(row)) for row in chosen.values()]
 
 
 def _verdict(row: Row) -> str:
-    """Whether the best trained method's interval lies above the floor's."""
+    """How the intervals of the best trained method and of the floor lie to each other."""
     if row.gain is None:
         return ""
     method, difference = row.gain
@@ -83,10 +83,10 @@ def _verdict(row: Row) -> str:
 
 def facets(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows by the bar chart that they belong to."""
-    found: dict[str, list[Row]] = {}
+    by_facet: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(row.facet, []).append(row)
-    return found
+        by_facet.setdefault(row.facet, []).append(row)
+    return by_facet
 
 
 def read_table(path: Path) -> pd.DataFrame | None:
@@ -97,33 +97,35 @@ def read_table(path: Path) -> pd.DataFrame | None:
 
 
 def numbers(values: pd.Series) -> pd.Series:
-    """A column as numbers; what is none becomes NaN."""
+    """A column as numbers; other values become NaN."""
     return pd.to_numeric(values, errors="coerce")
 
 
 def points_of(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
-    """Two columns as points, without what is not a number."""
+    """Two columns as points; rows without two numbers are left out."""
     part = table[[x, y]].apply(numbers).dropna()
     return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
 
 
-def _usual(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The rows of a protocol's usual draws: not added up with halves or published lists, which have
-    other classes. All rows where there are no such draws."""
+def _of_usual_splits(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The rows of a protocol's usual splits, without halves and published lists, which have other classes.
+
+    All rows where there are no usual splits.
+    """
     usual = table["split"].astype(str).map(measure_of) == protocol
     return table[usual] if usual.any() else table
 
 
 def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
     """Method -> Counter of (true class, predicted class), over the usual splits of a test."""
-    found: dict[str, Counter[tuple[str, str]]] = {}
+    pairs_of: dict[str, Counter[tuple[str, str]]] = {}
     for method in methods:
         table = read_table(results / method / protocol / "confusion.csv")
         if table is not None and (table["test"] == test).any():
-            rows = _usual(table[table["test"] == test], protocol)
+            rows = _of_usual_splits(table[table["test"] == test], protocol)
             pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
-            found[method] = Counter(pairs)
-    return found
+            pairs_of[method] = Counter(pairs)
+    return pairs_of
 
 
 def most_confused(
@@ -141,61 +143,61 @@ def class_accuracies(
     results: Path, methods: Sequence[str], protocol: str, test: str
 ) -> list[tuple[str, dict[str, tuple[float, int]]]]:
     """(class, method -> (accuracy, videos)) over the usual splits of a test, the easiest class first."""
-    found: dict[str, dict[str, tuple[float, int]]] = {}
+    accuracies: dict[str, dict[str, tuple[float, int]]] = {}
     for method in methods:
         table = read_table(results / method / protocol / "per_class.csv")
         if table is None:
             continue
-        rows = _usual(table[table["test"] == test], protocol)
+        rows = _of_usual_splits(table[table["test"] == test], protocol)
         rows = rows.assign(top1=numbers(rows["top1"]))
         rows = rows[rows["top1"].notna() & (rows["n"] > 0)]
         rows = rows.assign(right=rows["top1"] * rows["n"], name=rows["class"].astype(str))
         for name, part in rows.groupby("name"):
             n = int(part["n"].sum())
-            found.setdefault(str(name), {})[method] = (float(part["right"].sum()) / n, n)
+            accuracies.setdefault(str(name), {})[method] = (float(part["right"].sum()) / n, n)
 
-    def ease(item: tuple[str, dict[str, tuple[float, int]]]) -> tuple[float, str]:
+    def by_accuracy(item: tuple[str, dict[str, tuple[float, int]]]) -> tuple[float, str]:
         shares = [share for share, _ in item[1].values()]
         return -sum(shares) / len(shares), item[0]
 
-    return sorted(found.items(), key=ease)
+    return sorted(accuracies.items(), key=by_accuracy)
 
 
 def reliability_bins(
     results: Path, methods: Sequence[str], protocol: str, test: str
 ) -> dict[str, list[tuple[float, float, int]]]:
     """Method -> (confidence, accuracy, videos) of every bin, over the usual splits of a test."""
-    found = {}
+    bins = {}
     for method in methods:
         table = read_table(results / method / protocol / "reliability.csv")
         if table is None or not (table["test"] == test).any():
             continue
-        rows = _usual(table[table["test"] == test], protocol)
+        rows = _of_usual_splits(table[table["test"] == test], protocol)
         weighted = rows[["confidence", "accuracy"]].mul(rows["n"], axis=0).assign(n=rows["n"])
         sums = weighted.groupby(rows["low"]).sum()
-        found[method] = [(c / n, a / n, int(n)) for c, a, n in sums.itertuples(index=False)]
-    return found
+        bins[method] = [(c / n, a / n, int(n)) for c, a, n in sums.itertuples(index=False)]
+    return bins
 
 
-def calibration_errors(metrics: Results, protocol: str, test: str) -> dict[str, float]:
+def calibration_errors(results: Results, protocol: str, test: str) -> dict[str, float]:
     """Method -> expected calibration error, mean over the usual splits of a test."""
-    found = {}
-    for method, by_protocol in metrics.items():
+    means = {}
+    for method, by_protocol in results.items():
         splits = by_protocol[protocol].splits if protocol in by_protocol else {}
         usual = [name for name in splits if measure_of(name) == protocol] or list(splits)
         tests = [splits[name].tests.get(test) for name in usual]
         errors = [one.ece.value for one in tests if one and one.ece]
         if errors:
-            found[method] = sum(errors) / len(errors)
-    return found
+            means[method] = sum(errors) / len(errors)
+    return means
 
 
-def tests_of(metrics: Results, protocol: str) -> list[str]:
+def tests_of(results: Results, protocol: str) -> list[str]:
     """The names of a protocol's tests, over its splits and methods."""
     return sorted(
         {
             test
-            for by_protocol in metrics.values()
+            for by_protocol in results.values()
             if protocol in by_protocol
             for split in by_protocol[protocol].splits.values()
             for test in split.tests
@@ -205,12 +207,12 @@ def tests_of(metrics: Results, protocol: str) -> list[str]:
 
 def loss_tables(results: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
     """(run, loss.csv) of a method, by run."""
-    found = []
+    tables = []
     for path in sorted((results / method / "runs").glob("*/loss.csv")):
         table = read_table(path)
         if table is not None and len(table):
-            found.append((path.parent.name, table.apply(numbers)))
-    return found
+            tables.append((path.parent.name, table.apply(numbers)))
+    return tables
 
 
 def health(manifest_path: Path, splits_folder: Path) -> Health | None:
@@ -237,8 +239,8 @@ def health(manifest_path: Path, splits_folder: Path) -> Health | None:
     report = health_report(manifest, splits)
     classes = [
         {"source": source, "class": name, **counts}
-        for source, found in report["classes"].items()
-        for name, counts in found.items()
+        for source, by_class in report["classes"].items()
+        for name, counts in by_class.items()
     ]
     incomplete = [one for one in classes if one["usable"] < one["listed"]]
     return Health(
@@ -251,31 +253,31 @@ def health(manifest_path: Path, splits_folder: Path) -> Health | None:
 
 
 def validation(path: Path) -> dict[str, Any] | None:
-    """validation.json; None when it is missing. DataError when it is not of the form."""
+    """validation.json, failed expectations first; None without a file. DataError for other content."""
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        found["expectations"] = sorted(found["expectations"], key=lambda e: e["success"])
-        return found | {"success": bool(found["success"])}
+        report: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        report["expectations"] = sorted(report["expectations"], key=lambda e: e["success"])
+        return report | {"success": bool(report["success"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error!r}): run `dvc repro validate`") from error
 
 
 def split_files(folder: Path) -> list[dict[str, Any]]:
     """Every split file: its id, what it is trained on, and how many videos and classes it lists."""
-    found = []
+    files = []
     for path in sorted(folder.glob("*.json")):
         split = read_split(path)
         tests = [(name, len(t.videos), len(t.classes)) for name, t in split.tests.items()]
         train = (len(split.train.videos), len(split.train.classes)) if split.train else None
-        found.append({"id": split.id, "run": split.run, "train": train, "tests": tests})
-    return found
+        files.append({"id": split.id, "run": split.run, "train": train, "tests": tests})
+    return files
 
 
-def provenance(metrics: Results, manifest_path: Path) -> dict[str, Any]:
+def provenance(results: Results, manifest_path: Path) -> dict[str, Any]:
     """Hashes of every result, of the manifest, and the versions this page was written with."""
-    results = [
+    rows = [
         {
             "method": method,
             "protocol": protocol,
@@ -283,21 +285,21 @@ def provenance(metrics: Results, manifest_path: Path) -> dict[str, Any]:
             "listed": result.listed,
             "hashes": result.hashes,
         }
-        for method, by_protocol in metrics.items()
+        for method, by_protocol in results.items()
         for protocol, result in by_protocol.items()
     ]
     manifest = sha256(manifest_path)[:12] if manifest_path.is_file() else ""
-    return {"results": results, "manifest": manifest, "versions": _versions()}
+    return {"rows": rows, "manifest": manifest, "versions": _versions()}
 
 
 def _versions() -> list[tuple[str, str]]:
-    found = []
+    versions = []
     for name in PACKAGES:
         try:
-            found.append((name, version(name)))
+            versions.append((name, version(name)))
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def predictions(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:

@@ -30,7 +30,7 @@ class Picture:
     pixelated: bool
 
 
-def chosen(video_ids: Sequence[str], count: int) -> list[str]:
+def choose(video_ids: Sequence[str], count: int) -> list[str]:
     """`count` of the videos, by a hash of their ids: the same ones whenever they are there."""
     return sorted(set(video_ids), key=lambda v: hashlib.sha256(v.encode()).hexdigest())[:count]
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a dataset's results. Equal inputs give equal bytes."""
+"""Write the HTML page of a dataset's results, one file without scripts. Equal inputs give equal bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from vidprompt.config.names import FLOOR
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting import charts
-from vidprompt.reporting.dataset_report import data
-from vidprompt.reporting.dataset_report import frame_strips as pictures
+from vidprompt.reporting.dataset_report import data, frame_strips
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
     Results,
@@ -26,6 +25,7 @@ from vidprompt.reporting.measures import (
     read_results,
     table_rows,
 )
+from vidprompt.reporting.rendering import COLOURS, svg
 from vidprompt.system.errors import DataError
 
 FRAMES, EXAMPLES, QUERIES, RANKED = 8, 6, 6, 5
@@ -49,7 +49,7 @@ def write_report(
 
     `predictions_root` and `results_root` hold a folder a dataset, the other paths are the
     dataset's own. `mosaic` pixelates the upper third of re-identification pictures (faces).
-    What is missing (a method, frames, predictions) is left out. DataError without any metrics.
+    Missing methods, frames and predictions are left out. DataError without any metrics.
     """
     metrics = read_results(dataset, results_root)
     results, predictions = results_root / dataset, predictions_root / dataset
@@ -63,7 +63,7 @@ def write_report(
         "titles": PROTOCOL_TITLES,
         "rows": rows,
         "headlines": data.headlines(rows),
-        "facets": _facets(rows, methods),
+        "facets": _bars(rows, methods),
         "matrices": _matrices(metrics, results, methods),
         "losses": _losses(results, methods),
         "classes": _classes(metrics, results, methods),
@@ -90,7 +90,7 @@ def _render(context: dict[str, Any]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters |= {"percent": percent, "points": points, "breakable": _breakable}
-    environment.globals |= {"colours": charts.COLOURS, "symbols": "●■◆▲"}
+    environment.globals |= {"colours": COLOURS, "symbols": "●■◆▲"}
     return environment.get_template("page.html.jinja").render(context)
 
 
@@ -108,9 +108,10 @@ def _cache(folder: Path) -> FrameCache | None:
         return None
 
 
-def _facets(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Any]]:
+def _bars(rows: Sequence[Row], methods: Sequence[str]) -> list[tuple[str, Markup]]:
+    """A bar chart for each facet, with its title."""
     return [
-        (title, charts.svg(charts.bars(part, methods), f"{title}: {_values(part, methods)}"))
+        (title, svg(charts.bars(part, methods), f"{title}: {_values(part, methods)}"))
         for title, part in data.facets(rows).items()
     ]
 
@@ -130,12 +131,12 @@ def _test_title(protocol: str, test: str) -> str:
     return title if test == "test" else f"{title}: {test} classes"
 
 
-def _matrices(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Confusion matrices of the supervised and the base and novel tests, a panel a method."""
-    found = []
+def _matrices(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Confusion matrices of the supervised, base and novel tests, a panel for each method."""
+    matrices = []
     for protocol in ("supervised", "base_to_novel"):
-        for test in data.tests_of(metrics, protocol):
-            by_method = data.confusions(results, methods, protocol, test)
+        for test in data.tests_of(results, protocol):
+            by_method = data.confusions(folder, methods, protocol, test)
             classes = sorted(
                 {name for pairs in by_method.values() for pair in pairs for name in pair}
             )
@@ -152,35 +153,35 @@ def _matrices(metrics: Results, results: Path, methods: Sequence[str]) -> list[d
                 for method, pairs in by_method.items()
             ]
             if panels:
-                found.append({"title": title, "classes": len(classes), "panels": panels})
-    return found
+                matrices.append({"title": title, "classes": len(classes), "panels": panels})
+    return matrices
 
 
-def _losses(results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """By method, a chart a run: the loss, and its terms as thin lines."""
-    found = []
+def _losses(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """Loss curves by method, a chart a run; the terms of the loss are thin lines."""
+    by_method = []
     for colour, method in enumerate(methods):
         runs = []
-        for run, table in data.loss_tables(results, method):
+        for run, table in data.loss_tables(folder, method):
             names = [name for name in table.columns if name not in ("step", "loss", "lr")]
             series = [charts.Series("loss", data.points_of(table, "step", "loss"), colour)]
             for dash, name in enumerate(names, 1):
                 term = data.points_of(table, "step", name)
                 series.append(charts.Series(name, term, colour, thin=True, dash=dash))
             spec = charts.lines(series, "step", last=True)
-            chart = charts.svg(spec, f"Loss of {method} in {run}")
+            chart = svg(spec, f"Loss of {method} in {run}")
             runs.append({"run": run, "terms": names, "chart": chart})
         if runs:
-            found.append({"method": method, "runs": runs})
-    return found
+            by_method.append({"method": method, "runs": runs})
+    return by_method
 
 
-def _classes(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Accuracy by class, a chart a test."""
-    found = []
+def _classes(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """A chart of accuracy by class for each test."""
+    tests = []
     for protocol in ("supervised", "zero_shot", "base_to_novel"):
-        for test in data.tests_of(metrics, protocol):
-            rows = data.class_accuracies(results, methods, protocol, test)
+        for test in data.tests_of(results, protocol):
+            rows = data.class_accuracies(folder, methods, protocol, test)
             if not rows:
                 continue
             left_out = max(0, len(rows) - CLASSES_DRAWN)
@@ -188,32 +189,32 @@ def _classes(metrics: Results, results: Path, methods: Sequence[str]) -> list[di
                 rows = rows[: CLASSES_DRAWN // 2] + rows[-CLASSES_DRAWN // 2 :]
             title = _test_title(protocol, test)
             label = f"{title}: accuracy of {len(rows)} classes by method"
-            chart = charts.svg(charts.dots(rows, methods), label)
-            found.append({"title": title, "left_out": left_out, "chart": chart})
-    return found
+            chart = svg(charts.dots(rows, methods), label)
+            tests.append({"title": title, "left_out": left_out, "chart": chart})
+    return tests
 
 
-def _calibration(metrics: Results, results: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """Reliability diagrams and calibration errors, one of each a test."""
-    found = []
+def _calibration(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
+    """A reliability diagram and the calibration errors of each test."""
+    tests = []
     for protocol in ("supervised", "zero_shot", "base_to_novel"):
-        for test in data.tests_of(metrics, protocol):
-            bins = data.reliability_bins(results, methods, protocol, test)
+        for test in data.tests_of(results, protocol):
+            bins = data.reliability_bins(folder, methods, protocol, test)
             if not bins:
                 continue
             title = _test_title(protocol, test)
             spec = charts.reliability({methods.index(m): b for m, b in bins.items()})
-            chart = charts.svg(spec, f"{title}: accuracy over confidence")
-            errors = data.calibration_errors(metrics, protocol, test)
-            found.append({"title": title, "chart": chart, "errors": errors})
-    return found
+            chart = svg(spec, f"{title}: accuracy over confidence")
+            errors = data.calibration_errors(results, protocol, test)
+            tests.append({"title": title, "chart": chart, "errors": errors})
+    return tests
 
 
-def _cmc(results: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
-    """The CMC curves, a chart a protocol."""
+def _cmc(folder: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
+    """A chart of CMC curves for each protocol."""
     series: dict[str, list[charts.Series]] = {}
     for k, method in enumerate(methods):
-        table = data.read_table(results / method / "reid" / "cmc.csv")
+        table = data.read_table(folder / method / "reid" / "cmc.csv")
         if table is None:
             continue
         for protocol, rows in table.groupby("protocol"):
@@ -224,7 +225,7 @@ def _cmc(results: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
     return [
         (
             protocol,
-            charts.svg(charts.lines(series[protocol], "rank", share=True), f"CMC, {protocol}"),
+            svg(charts.lines(series[protocol], "rank", share=True), f"CMC, {protocol}"),
         )
         for protocol in sorted(series, key=lambda name: (name != "general", name))
     ]
@@ -236,37 +237,37 @@ def _examples(
     """Right and wrong predictions of every method in the first protocol that has some."""
     columns = ("split", "test", "video_id", "label", "predicted", "top5_scores")
     for protocol in _RECOGNITION:
-        found: dict[str, data.Examples] = {}
+        examples: dict[str, data.Examples] = {}
         for method in methods:
             table = data.predictions(predictions / method / f"{protocol}.parquet", columns)
             if table is None or table.empty:
                 continue
             table = table[table["split"] == table["split"].min()].set_index("video_id")
             right = table["label"] == table["predicted"]
-            found[method] = data.Examples(
+            examples[method] = data.Examples(
                 _strips(table[right], cache), _strips(table[~right], cache)
             )
-        if found:
-            return {"title": PROTOCOL_TITLES[protocol], "methods": found}
+        if examples:
+            return {"title": PROTOCOL_TITLES[protocol], "methods": examples}
     return None
 
 
 def _strips(table: pd.DataFrame, cache: FrameCache | None) -> list[dict[str, Any]]:
-    """Some of the predictions, with eight frames in two pictures each."""
-    found = []
-    for video_id in pictures.chosen(table.index.tolist(), EXAMPLES):
+    """Some of the predictions, each with `FRAMES` frames in two pictures."""
+    strips = []
+    for video_id in frame_strips.choose(table.index.tolist(), EXAMPLES):
         row = table.loc[video_id]
         scores = list(row["top5_scores"])
-        found.append(
+        strips.append(
             {
                 "video_id": video_id,
                 "label": row["label"],
                 "predicted": row["predicted"],
                 "score": float(scores[0]) if scores else None,
-                "pictures": pictures.strip(cache, video_id, FRAMES, parts=2) if cache else [],
+                "pictures": frame_strips.strip(cache, video_id, FRAMES, parts=2) if cache else [],
             }
         )
-    return found
+    return strips
 
 
 def _queries(
@@ -275,23 +276,23 @@ def _queries(
     """The same few queries for every method, with their best gallery tracklets."""
 
     def picture(video_id: str) -> Any:
-        found = pictures.strip(cache, video_id, 1, mosaic=mosaic) if cache else []
-        return found[0] if found else None
+        strip = frame_strips.strip(cache, video_id, 1, mosaic=mosaic) if cache else []
+        return strip[0] if strip else None
 
     for protocol in _REID:
-        found: dict[str, list[dict[str, Any]]] = {}
+        by_method: dict[str, list[dict[str, Any]]] = {}
         columns = ("protocol", "video_id", "label", "average_precision", "ranked", "hits")
         for method in methods:
             table = data.predictions(predictions / method / "reid.parquet", columns)
             if table is None or not (table["protocol"] == protocol).any():
                 continue
             table = table[table["protocol"] == protocol].set_index("video_id")
-            found[method] = [
+            by_method[method] = [
                 _query(query, table.loc[query].to_dict(), picture)
-                for query in pictures.chosen(table.index.tolist(), QUERIES)
+                for query in frame_strips.choose(table.index.tolist(), QUERIES)
             ]
-        if found:
-            return {"protocol": protocol, "methods": found}
+        if by_method:
+            return {"protocol": protocol, "methods": by_method}
     return None
 
 
