@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidprompt.reporting.markdown import plain
+from vidprompt.reporting.markdown import single_line
 
 MOST_SUBJECT, MOST_SENTENCE = 200, 600  # characters
 
@@ -22,7 +22,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         for name, most in (("subject", MOST_SUBJECT), ("sentence", MOST_SENTENCE)):
-            object.__setattr__(self, name, plain(getattr(self, name), most))
+            object.__setattr__(self, name, single_line(getattr(self, name), most))
 
 
 @dataclass(frozen=True)

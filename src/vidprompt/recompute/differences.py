@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from vidprompt.reporting.markdown import plain, several
+from vidprompt.reporting.markdown import count_of, single_line
 
 TOLERANCE = 2e-6  # numbers in JSON files have six decimals
 MOST_SHOWN = 60  # characters of a key or a value
@@ -45,7 +45,7 @@ def is_equal(one: Any, two: Any) -> bool:
 
 def shown(value: Any) -> str:
     """A key or value of a file as text between backticks may have it."""
-    return plain(value, MOST_SHOWN).replace("`", "'")
+    return single_line(value, MOST_SHOWN).replace("`", "'")
 
 
 def summarize(differences: Sequence[str], reason: str) -> list[str]:
@@ -53,5 +53,5 @@ def summarize(differences: Sequence[str], reason: str) -> list[str]:
     if not differences:
         return []
     more = len(differences) - 1
-    others = f", and {several(more, 'other number')} {'is' if more == 1 else 'are'} not"
+    others = f", and {count_of(more, 'other number')} {'is' if more == 1 else 'are'} not"
     return [f"{differences[0]}{others if more else ''}: {reason}"]

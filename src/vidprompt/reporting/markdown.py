@@ -1,4 +1,4 @@
-"""Pieces of GitHub's Markdown, narrow enough for a phone."""
+"""GitHub's Markdown: escaped text, inline code, tables, lists and folded sections."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _CODE = re.compile(r"`([^`]+)`")
 MOST_CODE = 300  # characters of a value
 
 
-def plain(text: object, most: int = 0) -> str:
-    """One line of printable characters; of a longer text the first `most`."""
+def single_line(text: object, most: int = 0) -> str:
+    """Text as one line of printable characters, cut to `most` of them; 0 cuts nothing."""
     line = "".join(c if c.isprintable() else " " for c in " ".join(str(text).split()))
     return f"{line[: most - 1]}…" if most and len(line) > most else line
 
 
 def sentence(text: str) -> str:
-    """A sentence with values between backticks, whatever is in these or beside them, as Markdown."""
+    """A sentence with values between backticks, as Markdown in which no other text is markup."""
     parts = _CODE.split(text)
     return "".join(code(part) if i % 2 else _entities(part) for i, part in enumerate(parts))
 
 
 def escaped(text: object) -> str:
-    """Plain text that is not taken for Markdown or HTML, nor for a mention."""
-    return _entities(plain(text))
+    """Plain text in which nothing is Markdown, HTML or a mention."""
+    return _entities(single_line(text))
 
 
 def _entities(line: str) -> str:
@@ -32,13 +32,16 @@ def _entities(line: str) -> str:
 
 
 def code(text: object) -> str:
-    """As code; a bar and a backtick would end a cell or the code. Of a long text the beginning."""
-    line = plain(text, MOST_CODE).replace("`", "'").replace("|", "¦").strip()
+    """Inline code that can stand in a table's cell: without bars and backticks, cut to `MOST_CODE`."""
+    line = single_line(text, MOST_CODE).replace("`", "'").replace("|", "¦").strip()
     return f"`{line}`" if line else "–"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> list[str]:
-    """`align`: l or r a column; else words first, then numbers. Cells are Markdown already."""
+    """The lines of a table whose cells are Markdown.
+
+    `align`: l or r for each column; without it the first column is left, the others right.
+    """
     align = align or "l" + "r" * (len(heads) - 1)
     rule = ["---" if side == "l" else "---:" for side in align]
     lines = [heads, rule, *rows]
@@ -46,19 +49,19 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") 
 
 
 def details(summary: str, lines: Iterable[str]) -> list[str]:
-    """Folded up; nothing when there is nothing in it. `summary` is HTML."""
+    """A folded section under `summary`, which is HTML; nothing without lines."""
     inner = list(lines)
     if not inner:
         return []
     return [f"<details><summary>{summary}</summary>", "", *inner, "", "</details>", ""]
 
 
-def several(count: int, word: str) -> str:
-    """`1 video`, `1,200 videos`."""
+def count_of(count: int, word: str) -> str:
+    """A number with its noun: `1 video`, `1,200 videos`."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def some(items: Sequence[str], most: int) -> list[str]:
-    """As a list; the last line counts what is left out."""
+def bullets(items: Sequence[str], most: int) -> list[str]:
+    """A list of at most `most` items; the last line counts the others."""
     lines = [f"- {item}" for item in items[:most]]
     return lines + ([f"- and {len(items) - most:,} more"] if len(items) > most else [])

@@ -12,7 +12,7 @@ from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
 from vidprompt.provenance.lock_report import Finding, LockReport
 from vidprompt.provenance.revision import Result
 from vidprompt.recompute.results import RecomputeReport
-from vidprompt.reporting.markdown import plain, several
+from vidprompt.reporting.markdown import count_of, single_line
 from vidprompt.review.data_diff import DataDiff, data_diffs
 from vidprompt.review.pictures import Picture, class_accuracies, draw_pictures
 from vidprompt.review.pipeline_diff import (
@@ -73,12 +73,12 @@ class Review:
     def unchecked(self) -> Iterator[str]:
         """What could not be checked because files are missing."""
         if self.recomputed.without:
-            yield f"{several(self.recomputed.without, 'result')} (no predictions at hand)"
+            yield f"{count_of(self.recomputed.without, 'result')} (no predictions at hand)"
         if self.recomputed.unlisted:
-            names = plain(", ".join(self.recomputed.unlisted))
+            names = single_line(", ".join(self.recomputed.unlisted))
             yield f"lists and health of {names} (no manifest or splits at hand)"
         if self.lock.unlinked:
-            yield f"{several(self.lock.unlinked, 'link')} between stages (no folder's listing at hand)"
+            yield f"{count_of(self.lock.unlinked, 'link')} between stages (no folder's listing at hand)"
 
     @property
     def counts(self) -> Counter[ChangeKind]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from vidprompt.comparison.comparison import LEVEL, RESAMPLES
-from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
+from vidprompt.reporting.markdown import bullets, code, count_of, details, escaped, sentence, table
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections
 from vidprompt.review.build import Review
@@ -48,7 +48,7 @@ def _head(review: Review) -> Iterator[str]:
     if review.store_problems:
         yield f"Stores without what was asked of them: {escaped(', '.join(review.store_problems))}."
         yield ""
-    unchanged = f"; {several(review.unchanged, 'result')} unchanged" if review.unchanged else ""
+    unchanged = f"; {count_of(review.unchanged, 'result')} unchanged" if review.unchanged else ""
     yield f"**{_capital(review.summary)}**{unchanged}."
     yield ""
     for kind in (ChangeKind.WORSE, ChangeKind.BETTER):
@@ -59,10 +59,10 @@ def _head(review: Review) -> Iterator[str]:
             for change in one.changes
             if change.kind is kind
         ]
-        yield from some(named, MOST_NAMED)
+        yield from bullets(named, MOST_NAMED)
     if review.counts[ChangeKind.UNPAIRED]:
         yield (
-            f"- {several(review.counts[ChangeKind.UNPAIRED], 'measure')} without a verdict: see the notes "
+            f"- {count_of(review.counts[ChangeKind.UNPAIRED], 'measure')} without a verdict: see the notes "
             "under the tables. Predictions that a remote has: `vidprompt review --pull`"
         )
     yield ""
@@ -71,18 +71,18 @@ def _head(review: Review) -> Iterator[str]:
 def _check(review: Review) -> Iterator[str]:
     findings = review.findings
     if findings:
-        yield f"**✘ The results do not follow from code and params: {several(len(findings), 'finding')}.**"
+        yield f"**✘ The results do not follow from code and params: {count_of(len(findings), 'finding')}.**"
         yield ""
-        yield from some(
+        yield from bullets(
             [f"{code(f.subject)}: {sentence(f.sentence)}" for f in findings], MOST_FINDINGS
         )
         return
     recomputed = review.recomputed
-    parts = [f"{several(review.lock.stages, 'stage')} as dvc.lock records them"]
+    parts = [f"{count_of(review.lock.stages, 'stage')} as dvc.lock records them"]
     if recomputed.done:
         all_results = "" if recomputed.without else "all "
         parts.append(
-            f"{all_results}{several(recomputed.done, 'result')} computed again from predictions"
+            f"{all_results}{count_of(recomputed.done, 'result')} computed again from predictions"
         )
     unchecked = [escaped(one) for one in review.unchecked]
     if not unchecked:
@@ -95,7 +95,7 @@ def _check(review: Review) -> Iterator[str]:
     if review.lock.absent:
         yield ""
         yield (
-            f"{several(review.lock.absent, 'output')} that DVC keeps are not here and were compared by "
+            f"{count_of(review.lock.absent, 'output')} that DVC keeps are not here and were compared by "
             "dvc.lock alone."
         )
 
@@ -231,5 +231,5 @@ def _notes_on_method(review: Review, pictures: bool) -> Iterator[str]:
         )
     for count, what in zip(review.undrawn, ("result", "method"), strict=True):
         if count:
-            lines.append(f"{several(count, what)} more changed and have no picture.")
+            lines.append(f"{count_of(count, what)} more changed and have no picture.")
     yield from details("How to read this", [f"- {change}" for change in lines])

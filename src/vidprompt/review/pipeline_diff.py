@@ -13,7 +13,7 @@ import yaml
 
 from vidprompt.pipeline.stage_costs import Entries, cost_file, current_inputs, parsed_costs
 from vidprompt.provenance.revision import parents
-from vidprompt.reporting.markdown import plain
+from vidprompt.reporting.markdown import single_line
 from vidprompt.review.sides import Side
 
 GENERATED = "params/stages.yaml"  # its difference is that of the stages
@@ -140,11 +140,11 @@ def _input_order(entry: tuple[str, int]) -> tuple[bool, bool, str]:
 
 def _inputs(entry: Mapping[str, Any]) -> Iterator[str]:
     for dep in entry.get("deps") or ():
-        yield f"`{plain(dep['path'])}`"
+        yield f"`{single_line(dep['path'])}`"
     params = entry.get("params")
     for file, keys in params.items() if isinstance(params, Mapping) else ():
         for key in keys if isinstance(keys, Mapping) else ():
-            yield f"`{plain(file)}: {plain(key)}`"
+            yield f"`{single_line(file)}: {single_line(key)}`"
 
 
 def _overlaps_output(path: str, outputs: Mapping[str, str]) -> bool:

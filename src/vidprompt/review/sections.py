@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from vidprompt.reporting.markdown import code, details, escaped, sentence, several, some, table
+from vidprompt.reporting.markdown import bullets, code, count_of, details, escaped, sentence, table
 from vidprompt.review.data_diff import DataDiff, ListChange
 from vidprompt.review.pipeline_diff import (
     CostChange,
@@ -33,10 +33,10 @@ def data_section(diffs: Sequence[DataDiff]) -> Iterator[str]:
         yield from _videos(one)
         lists = [_list(entry) for entry in one.lists]
         if len(lists) < FOLDED:
-            yield from some(lists, FOLDED)
+            yield from bullets(lists, FOLDED)
             yield ""
         else:
-            yield from details(f"{len(lists)} lists changed", some(lists, MOST_STAGES))
+            yield from details(f"{len(lists)} lists changed", bullets(lists, MOST_STAGES))
     incomplete = [one for one in diffs if not one.complete]
     if not changed:
         yield "No change in videos, labels or lists" + (" that git shows." if incomplete else ".")
@@ -86,7 +86,7 @@ def _videos(one: DataDiff) -> Iterator[str]:
         ("with other bytes", named(videos.replaced)),
     )
     for title, lines in groups:
-        yield from details(f"{several(len(lines), 'video')} {title}", some(lines, MOST_VIDEOS))
+        yield from details(f"{count_of(len(lines), 'video')} {title}", bullets(lines, MOST_VIDEOS))
 
 
 def _list(entry: ListChange) -> str:
@@ -119,8 +119,8 @@ def params_section(diffs: Sequence[ParamChange]) -> Iterator[str]:
         lines += ["", f"and {more:,} more"]
     keys = [one for one in diffs if one.key]
     whole = len(diffs) - len(keys)
-    title = f"{several(len(keys), 'key')} in {several(len({one.file for one in keys}), 'file')}"
-    title += f", {several(whole, 'file')} added or removed" if whole else ""
+    title = f"{count_of(len(keys), 'key')} in {count_of(len({one.file for one in keys}), 'file')}"
+    title += f", {count_of(whole, 'file')} added or removed" if whole else ""
     if len(diffs) < FOLDED:
         yield from [f"{title}:", *lines, ""]
     else:
@@ -142,22 +142,22 @@ def stages_section(diff: StageDiff) -> Iterator[str]:
     yield "## Stages and code"
     yield ""
     commands = [f"{code(n)}: {code(a)} → {code(b)}" for n, a, b in diff.commands]
-    inputs = [f"{sentence(text)}, {several(n, 'stage')}" for text, n in diff.inputs.items()]
+    inputs = [f"{sentence(text)}, {count_of(n, 'stage')}" for text, n in diff.inputs.items()]
     parts = (
-        (several(len(diff.added), "stage") + " added", [code(name) for name in diff.added]),
-        (several(len(diff.removed), "stage") + " removed", [code(n) for n in diff.removed]),
-        (several(len(commands), "stage") + " with another command", commands),
-        (several(len(inputs), "input") + " of stages added or removed", inputs),
+        (count_of(len(diff.added), "stage") + " added", [code(name) for name in diff.added]),
+        (count_of(len(diff.removed), "stage") + " removed", [code(n) for n in diff.removed]),
+        (count_of(len(commands), "stage") + " with another command", commands),
+        (count_of(len(inputs), "input") + " of stages added or removed", inputs),
         (
-            several(len(diff.code), "dependency").replace("ys", "ies") + " in git changed",
-            [f"{code(path)}: {several(count, 'stage')}" for path, count in diff.code.items()],
+            count_of(len(diff.code), "dependency").replace("ys", "ies") + " in git changed",
+            [f"{code(path)}: {count_of(count, 'stage')}" for path, count in diff.code.items()],
         ),
     )
     if not any(lines for _, lines in parts):
         yield "No change."
         yield ""
     for title, lines in parts:
-        yield from details(title, some(lines, 2 * MOST_STAGES))
+        yield from details(title, bullets(lines, 2 * MOST_STAGES))
 
 
 def trainings_section(diffs: Sequence[TrainingChange]) -> Iterator[str]:
@@ -201,7 +201,7 @@ def _cost(one: CostDiff) -> Iterator[str]:
         yield ""
         if one.present[1]:
             lines = [f"{code(s)}: {_measured(entry)}" for s, entry in one.added.items()]
-            yield from details(several(len(lines), "stage"), some(lines, MOST_STAGES))
+            yield from details(count_of(len(lines), "stage"), bullets(lines, MOST_STAGES))
         return
     total = f"{one.totals[0]:,.0f} s → {one.totals[1]:,.0f} s of the stages that both have"
     if not (one.changed or one.added or one.removed):
@@ -225,14 +225,16 @@ def _cost(one: CostDiff) -> Iterator[str]:
         for c in one.changed
         if not c.same_machine
     ]
-    title = f"{several(len(moved), 'stage')} measured on another machine: not compared"
-    yield from details(title, some(moved, MOST_STAGES))
+    title = f"{count_of(len(moved), 'stage')} measured on another machine: not compared"
+    yield from details(title, bullets(moved, MOST_STAGES))
     added = [f"{code(s)}: {_measured(entry)}" for s, entry in one.added.items()]
-    yield from details(f"{several(len(added), 'stage')} not in base", some(added, MOST_STAGES))
+    yield from details(f"{count_of(len(added), 'stage')} not in base", bullets(added, MOST_STAGES))
     gone = [code(stage) for stage in one.removed]
-    yield from details(f"{several(len(gone), 'stage')} no longer there", some(gone, MOST_STAGES))
+    yield from details(
+        f"{count_of(len(gone), 'stage')} no longer there", bullets(gone, MOST_STAGES)
+    )
     if one.stale:
-        count = several(len(one.stale), "stage")
+        count = count_of(len(one.stale), "stage")
         again = code(f"vidprompt cost {one.dataset}")
         yield f"Of {count} cost.json is of other inputs than dvc.lock: {again}."
         yield ""
