@@ -40,7 +40,7 @@ from vidprompt.data.decode.reader import read_frames
 from vidprompt.data.frames.cache import INDEX, PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import clip_rng, segment_frames, training_frames
 from vidprompt.data.probe.videos import probe_video
-from vidprompt.data.shards.cache_build import IndexWriter, build_frame_cache
+from vidprompt.data.shards.cache_build import build_frame_cache, index_writer
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 
 OUT = ROOT / "benchmarks/results/video.json"
@@ -207,10 +207,10 @@ def blown_up(source: Path, folder: Path, count: int) -> float:
     shard = json.loads(next(source.glob("shard-*.json")).read_text())
     rows = shard["rows"]
     began = time.perf_counter()
-    with IndexWriter(folder / INDEX) as index:
+    with index_writer(folder / INDEX) as write:
         for start in range(0, count, 500):
             numbers = range(start, min(count, start + 500))
-            index.write([rows[n % len(rows)] | {"video_id": f"v{n:09d}"} for n in numbers])
+            write([rows[n % len(rows)] | {"video_id": f"v{n:09d}"} for n in numbers])
     seconds = time.perf_counter() - began
     (folder / PARAMETERS).write_text((source / PARAMETERS).read_text())
     return seconds

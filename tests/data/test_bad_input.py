@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from make_videos import decode_in_order
-from make_with_ffmpeg import complaints_of_ffmpeg, ffmpeg, make
+from make_videos import decode_in_order, ffmpeg, ffmpeg_errors, make
 from PIL import Image
 
 from vidprompt.config import paths
@@ -220,7 +219,7 @@ def test_flipped_bits_never_pass_unseen_where_ffmpeg_sees_them(
     for path in paths:
         probe = found[path.name]
         assert probe.detail or probe.health is Health.OK
-        assert probe.detail or not complaints_of_ffmpeg(path)
+        assert probe.detail or not ffmpeg_errors(path)
         if probe.health is Health.UNDECODABLE:
             assert "at frame " in probe.detail
     assert len({probe.hash for probe in found.values()}) == len(paths)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_with_ffmpeg import COPIED, ENCODED, FRAMES, decode, is_packed, make
+from make_videos import COPIED, ENCODED, FRAMES, decode, is_packed, make
 
 from vidprompt.data.decode.reader import read_frames
 from vidprompt.data.frames.sampling import segment_frames

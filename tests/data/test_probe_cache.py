@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from make_with_ffmpeg import make
+from make_videos import make
 from PIL import Image
 
 from vidprompt.config import paths

@@ -15,13 +15,13 @@ import json
 import logging
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.probe.file_state import Stamp, stamp
@@ -32,7 +32,6 @@ from vidprompt.data.workers.isolated import Progress
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1  # of the table; a file of another format is set aside
-_COMMIT_S = 1.0  # results are written after so many seconds; a killed process loses at most these
 _LIMITED = (Health.TIMED_OUT, Health.OUT_OF_MEMORY, Health.CRASHED, Health.TOO_LARGE)
 _TABLE = (
     "CREATE TABLE probes (path BLOB, kind TEXT, size INTEGER, mtime_ns INTEGER, files INTEGER,"
@@ -64,9 +63,6 @@ class ProbeCache:
         self._version = probe_version()
         self._limits = json.dumps(asdict(limits), sort_keys=True)
         self._database: sqlite3.Connection | None = None
-        self._unwritten: list[tuple[object, ...]] = []
-        self._lock = threading.Lock()  # guards the two above and the timer, which writes too
-        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> ProbeCache:
         try:
@@ -88,23 +84,14 @@ class ProbeCache:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._write()
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-                self._database = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def get(self, name: str, kind: str, mark: Stamp) -> ProbeResult | None:
         """The valid result of a video (`name` is its path below the root) with this stamp, or None."""
         query = "SELECT size, mtime_ns, files, version, limits, probe FROM probes WHERE path = ? AND kind = ?"
-        with self._lock:
-            if self._database is None:
-                return None
-            try:
-                row = self._database.execute(query, (os.fsencode(name), kind)).fetchone()
-            except sqlite3.Error as error:
-                self._disable(error)
-                return None
+        row = next(iter(self._execute(query, os.fsencode(name), kind)), None)
         if row is None or Stamp(*row[:3]) != mark or row[3] != self._version:
             return None
         try:
@@ -121,41 +108,30 @@ class ProbeCache:
     def put(self, name: str, kind: str, mark: Stamp, result: ProbeResult) -> None:
         """Keep the result of a video that had this stamp before it was opened."""
         text = json.dumps(asdict(result), ensure_ascii=True)
-        row = (os.fsencode(name), kind, *mark, self._version, self._limits, text)
-        with self._lock:
-            self._unwritten.append(row)
-            if self._timer is None:
-                self._timer = threading.Timer(_COMMIT_S, self._write)
-                self._timer.daemon = True
-                self._timer.start()
+        insert = "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        self._execute(insert, os.fsencode(name), kind, *mark, self._version, self._limits, text)
 
-    def _write(self) -> None:
-        """Write the new rows in one transaction."""
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            rows, self._unwritten = self._unwritten, []
-            if self._database is None or not rows:
-                return
-            try:
-                with self._database:
-                    insert = "INSERT OR REPLACE INTO probes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                    self._database.executemany(insert, rows)
-            except sqlite3.Error as error:
-                self._disable(error)
+    def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of one SQL statement, committed at once; none without a usable file."""
+        if self._database is None:
+            return []
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self._disable(error)
+            return []
 
     def _open(self) -> sqlite3.Connection:
         """Open or create the file. Raises sqlite3.DatabaseError when it is damaged or of another format."""
-        database = sqlite3.connect(self.path, timeout=10.0, check_same_thread=False)
+        database = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
         try:
-            database.execute("PRAGMA synchronous = NORMAL")
+            # no fsync: a killed process loses nothing, and a file damaged by a power cut is set aside
+            database.execute("PRAGMA synchronous = OFF")
             [[format_]] = database.execute("PRAGMA user_version").fetchall()
             [[tables]] = database.execute("SELECT count(*) FROM sqlite_master").fetchall()
             if not tables:
                 database.execute(_TABLE)
                 database.execute(f"PRAGMA user_version = {_FORMAT}")
-                database.commit()
             elif format_ != _FORMAT:
                 raise sqlite3.DatabaseError("it is of another version")
             [[state], *_] = database.execute("PRAGMA quick_check(1)").fetchall()

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -90,10 +90,10 @@ def _finish(
     shards: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     frames = 0
-    with IndexWriter(out / INDEX) as index:
+    with index_writer(out / INDEX) as write:
         for plan in plans:
             shard = require_sidecar(plan, out)
-            index.write(shard["rows"])
+            write(shard["rows"])
             frames += sum(len(row["lengths"]) for row in shard["rows"])
             failed += shard["failed"]
             kept = {key: shard[key] for key in ("name", "sha256", "bytes")}
@@ -114,39 +114,31 @@ def _finish(
     return summary | {"shards": len(shards), "failed": failed}
 
 
-class IndexWriter:
-    """Writes `index.arrow` atomically, a record batch a shard: only one shard's rows are in memory."""
+@contextmanager
+def index_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], None]]:
+    """Write `index.arrow` atomically, a record batch a shard: only one shard's rows are in memory.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._exit = ExitStack()
+    Yields a function that appends the rows of one shard, sorted by id.
+    """
+    import pyarrow as pa
 
-    def __enter__(self) -> IndexWriter:
-        import pyarrow as pa
+    int32, list32 = pa.int32(), pa.list_(pa.int32())
+    types = {
+        "video_id": pa.string(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "lengths": list32,
+        "crc32": pa.list_(pa.uint32()),
+        "source_frames": list32,
+        "n_frames": int32,
+        "height": int32,
+        "width": int32,
+    }
+    schema = pa.schema(list(types.items()))
 
-        int32, list32 = pa.int32(), pa.list_(pa.int32())
-        types = {
-            "video_id": pa.string(),
-            "shard": pa.string(),
-            "offset": pa.int64(),
-            "lengths": list32,
-            "crc32": pa.list_(pa.uint32()),
-            "source_frames": list32,
-            "n_frames": int32,
-            "height": int32,
-            "width": int32,
-        }
-        self._schema = pa.schema(list(types.items()))
-        temporary = self._exit.enter_context(replacing(self._path))
-        self._writer = self._exit.enter_context(pa.ipc.new_file(str(temporary), self._schema))
-        return self
-
-    def write(self, rows: list[dict[str, Any]]) -> None:
-        """Append the rows of one shard, sorted by id."""
-        import pyarrow as pa
-
+    def write(rows: list[dict[str, Any]]) -> None:
         if rows:
-            self._writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
-    def __exit__(self, *error: Any) -> None:
-        self._exit.__exit__(*error)
+    with replacing(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
+        yield write
