@@ -52,19 +52,19 @@ class RetrievalSet:
 class RetrievalResult:
     """Metrics in [0, 1], and the values of the N evaluated queries that they are means of."""
 
-    protocol: str
-    ranks: tuple[int, ...]
     cmc: dict[int, float]  # k → share of queries with a positive among the first k; nan if N = 0
     mean_ap: float  # nan if N = 0
-    evaluated: int  # N
     skipped: int  # queries without a positive
     query: Array  # (N,) int64, row of the query, ascending
     person: Array  # (N,) its person: what a bootstrap draws
     first_rank: Array  # (N,) int64, rank of its first positive, from 0
-    hits: Array  # (N, len(ranks)) bool, first_rank < k
     average_precision: Array  # (N,) float64
-    positives: Array  # (N,) int64, number of its positives, at least 1
     ranking: Array  # (N,) int64, gallery entries left after the removal
+
+    @property
+    def evaluated(self) -> int:
+        """N, the queries with a positive."""
+        return len(self.query)
 
 
 @dataclass(frozen=True)
@@ -121,32 +121,23 @@ def evaluate_retrieval(
         raise ValueError(f"ranks count from 1, got {ranks}")
     # an empty block first, so that no queries at all gives empty columns and not an error
     empty = np.zeros(0, np.int64)
-    columns: list[tuple[Array, Array, Array, Array, Array]] = [
-        (empty, empty, np.zeros(0), empty, empty)
-    ]
+    columns: list[tuple[Array, ...]] = [(empty, empty, np.zeros(0), empty)]
     for block in _blocks(query_features, gallery_features, query, gallery, protocol, chunk):
         row, rank = block.ranks()
         rows, begins, count = np.unique(row, return_index=True, return_counts=True)
         nth = np.arange(len(row)) - np.repeat(begins, count) + 1
         total = np.bincount(row, nth / (rank + 1), len(block.kept))[rows]
         ranking = block.kept[rows].sum(1)
-        columns.append((rows + block.start, rank[begins], total / count, count, ranking))
-    row, first, ap, count, ranking = (np.concatenate(c) for c in zip(*columns, strict=True))
-    hits = first[:, None] < np.array(ranks)
-    share = hits.mean(0) if len(row) else np.full(len(ranks), np.nan)
+        columns.append((rows + block.start, rank[begins], total / count, ranking))
+    row, first, ap, ranking = (np.concatenate(c) for c in zip(*columns, strict=True))
     return RetrievalResult(
-        protocol=protocol,
-        ranks=tuple(ranks),
-        cmc={k: float(s) for k, s in zip(ranks, share, strict=True)},
+        cmc={k: float((first < k).mean()) if len(row) else float("nan") for k in ranks},
         mean_ap=float(ap.mean()) if len(row) else float("nan"),
-        evaluated=len(row),
         skipped=len(query) - len(row),
         query=row,
         person=query.person[row],
         first_rank=first,
-        hits=hits,
         average_precision=ap,
-        positives=count,
         ranking=ranking,
     )
 
