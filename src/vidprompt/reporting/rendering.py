@@ -106,8 +106,9 @@ def _image(spec: Spec, scale: float, background: str | None) -> Any:
     from PIL import Image
 
     text = json.dumps(_document(spec, background))
-    light = re.sub(r"var\(--(\w+)\)", lambda match: COLOURS[match[1]][0], text)
-    return Image.open(io.BytesIO(vl_convert.vegalite_to_png(light, scale=scale))).convert("RGBA")
+    for name, (light, _) in COLOURS.items():
+        text = text.replace(colour(name), light)
+    return Image.open(io.BytesIO(vl_convert.vegalite_to_png(text, scale=scale))).convert("RGBA")
 
 
 def data_uri(image: bytes) -> str:
@@ -133,53 +134,38 @@ def _document(spec: Spec, background: str | None) -> Spec:
     return {"$schema": SCHEMA, "background": background, "config": CONFIG, **spec}
 
 
-_KEPT = {"d", "x2", "y2", "fill", "stroke", "transform", "text-anchor", "font-size", "font-weight"}
-_KEPT |= {"fill-opacity", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity"}
+_SHARED = ("fill", "stroke", "stroke-width", "text-anchor", "font-size", "font-weight")
+_GEOMETRY = ("d", "x2", "y2", "transform")
+_ATTRIBUTES = (*_SHARED, *_GEOMETRY, "fill-opacity", "opacity", "stroke-dasharray")
+_DECIMALS = re.compile(r"-?\d+\.\d+(e-\d+)?")
 _NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_GEOMETRY = {"d", "x2", "y2", "transform"}
 
 
 def _slim(element: ElementTree.Element) -> None:
-    """Drop what a page does not need, round coordinates, and make descriptions of marks tooltips."""
+    """Keep the attributes that a page needs, round coordinates, and turn descriptions into tooltips."""
     element.tag = element.tag.rpartition("}")[2]
-    container = element.get("class", "")
-    title = element.get("aria-label", "") if element.get("role") == "graphics-symbol" else ""
-    for child in list(element):
-        frame = child.get("class") in ("background", "foreground")
-        _slim(child)
-        drawn = (
-            len(child) > 0 if child.tag == "g" else bool({"fill", "stroke"} & child.attrib.keys())
-        )
-        if not drawn and (frame or child.tag == "g"):
-            element.remove(child)
-    if title and "mark-group" not in container and element.tag != "g":
-        ElementTree.SubElement(element, "title").text = title
-    for name in list(element.attrib):
-        if name not in _KEPT or (name, element.get(name)) == ("opacity", "1"):
+    title = element.get("aria-label") if element.get("role") == "graphics-symbol" else None
+    for name, value in list(element.attrib.items()):
+        if name not in _ATTRIBUTES or (name, value) == ("opacity", "1"):
             del element.attrib[name]
         elif name in _GEOMETRY:
-            element.attrib[name] = re.sub(r"-?\d+\.\d+(e-\d+)?", _rounded, element.attrib[name])
-    if element.get("transform") == "translate(0,0)":
-        del element.attrib["transform"]
-    _hoist(element)
+            element.attrib[name] = _DECIMALS.sub(_rounded, value)
+    for child in list(element):
+        _slim(child)
+        if child.tag == "g" and not child.attrib:
+            place = list(element).index(child)
+            element[place : place + 1] = list(child)
+        elif child.tag == "path" and not ({"fill", "stroke"} & child.attrib.keys()):
+            element.remove(child)
+    for name in _SHARED if element.tag == "g" and len(element) > 1 else ():
+        values = {child.get(name, "") for child in element}
+        if len(values) == 1 and "" not in values:  # once at the group
+            element.attrib[name] = values.pop()
+            for child in element:
+                del child.attrib[name]
+    if title and element.tag != "g":
+        ElementTree.SubElement(element, "title").text = title
 
 
 def _rounded(match: re.Match[str]) -> str:
-    text = f"{float(match[0]):.1f}".removesuffix(".0")
-    return "0" if text == "-0" else text
-
-
-def _hoist(element: ElementTree.Element) -> None:
-    """Attributes that all children share go to their group; a group without attributes dissolves."""
-    if element.tag != "g":
-        return
-    children = list(element)
-    for name in sorted(_KEPT - _GEOMETRY - {"opacity"}):
-        values = {child.get(name) for child in children}
-        if len(children) > 1 and len(values) == 1 and None not in values:
-            element.attrib[name] = children[0].attrib[name]
-            for child in children:
-                del child.attrib[name]
-    for i, child in reversed(list(enumerate(element))):
-        if child.tag == "g" and not child.attrib:
-            element[i : i + 1] = list(child)
+    return f"{float(match[0]):.1f}".removesuffix(".0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,7 @@ from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import read_split
 from vidprompt.files.hashes import sha256
-from vidprompt.reporting.measures import Results, Row
+from vidprompt.reporting.measures import PROTOCOL_TITLES, Results, Row
 from vidprompt.system.errors import DataError
 
 PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
@@ -107,22 +107,27 @@ def points_of(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a, b in part.itertuples(index=False)]
 
 
-def _of_usual_splits(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The rows of a protocol's usual splits, without halves and published lists, which have other classes.
+def _test_table(
+    folder: Path, method: str, protocol: str, test: str, name: str
+) -> pd.DataFrame | None:
+    """The rows of a test in a method's CSV `name`; None without any.
 
-    All rows where there are no usual splits.
+    Halves and published lists, which have other classes, count only where there is no usual split.
     """
+    table = read_table(folder / method / protocol / name)
+    if table is None or not (table["test"] == test).any():
+        return None
+    table = table[table["test"] == test]
     usual = table["split"].astype(str).map(measure_of) == protocol
     return table[usual] if usual.any() else table
 
 
-def confusions(results: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
+def confusions(folder: Path, methods: Sequence[str], protocol: str, test: str) -> dict[str, Any]:
     """Method -> Counter of (true class, predicted class), over the usual splits of a test."""
     pairs_of: dict[str, Counter[tuple[str, str]]] = {}
     for method in methods:
-        table = read_table(results / method / protocol / "confusion.csv")
-        if table is not None and (table["test"] == test).any():
-            rows = _of_usual_splits(table[table["test"] == test], protocol)
+        rows = _test_table(folder, method, protocol, test, "confusion.csv")
+        if rows is not None:
             pairs = zip(rows["actual"].astype(str), rows["predicted"].astype(str), strict=True)
             pairs_of[method] = Counter(pairs)
     return pairs_of
@@ -140,15 +145,14 @@ def most_confused(
 
 
 def class_accuracies(
-    results: Path, methods: Sequence[str], protocol: str, test: str
+    folder: Path, methods: Sequence[str], protocol: str, test: str
 ) -> list[tuple[str, dict[str, tuple[float, int]]]]:
     """(class, method -> (accuracy, videos)) over the usual splits of a test, the easiest class first."""
     accuracies: dict[str, dict[str, tuple[float, int]]] = {}
     for method in methods:
-        table = read_table(results / method / protocol / "per_class.csv")
-        if table is None:
+        rows = _test_table(folder, method, protocol, test, "per_class.csv")
+        if rows is None:
             continue
-        rows = _of_usual_splits(table[table["test"] == test], protocol)
         rows = rows.assign(top1=numbers(rows["top1"]))
         rows = rows[rows["top1"].notna() & (rows["n"] > 0)]
         rows = rows.assign(right=rows["top1"] * rows["n"], name=rows["class"].astype(str))
@@ -164,15 +168,14 @@ def class_accuracies(
 
 
 def reliability_bins(
-    results: Path, methods: Sequence[str], protocol: str, test: str
+    folder: Path, methods: Sequence[str], protocol: str, test: str
 ) -> dict[str, list[tuple[float, float, int]]]:
     """Method -> (confidence, accuracy, videos) of every bin, over the usual splits of a test."""
     bins = {}
     for method in methods:
-        table = read_table(results / method / protocol / "reliability.csv")
-        if table is None or not (table["test"] == test).any():
+        rows = _test_table(folder, method, protocol, test, "reliability.csv")
+        if rows is None:
             continue
-        rows = _of_usual_splits(table[table["test"] == test], protocol)
         weighted = rows[["confidence", "accuracy"]].mul(rows["n"], axis=0).assign(n=rows["n"])
         sums = weighted.groupby(rows["low"]).sum()
         bins[method] = [(c / n, a / n, int(n)) for c, a, n in sums.itertuples(index=False)]
@@ -192,23 +195,22 @@ def calibration_errors(results: Results, protocol: str, test: str) -> dict[str, 
     return means
 
 
-def tests_of(results: Results, protocol: str) -> list[str]:
-    """The names of a protocol's tests, over its splits and methods."""
-    return sorted(
-        {
-            test
-            for by_protocol in results.values()
-            if protocol in by_protocol
-            for split in by_protocol[protocol].splits.values()
-            for test in split.tests
-        }
-    )
+def tests_of(results: Results, *protocols: str) -> Iterator[tuple[str, str, str]]:
+    """(protocol, test, title) of the tests of protocols, over all splits and methods."""
+    for protocol in protocols:
+        with_it = [
+            by_protocol[protocol] for by_protocol in results.values() if protocol in by_protocol
+        ]
+        names = {test for one in with_it for split in one.splits.values() for test in split.tests}
+        for test in sorted(names):
+            title = PROTOCOL_TITLES.get(protocol, protocol)
+            yield protocol, test, title if test == "test" else f"{title}: {test} classes"
 
 
-def loss_tables(results: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
+def loss_tables(folder: Path, method: str) -> list[tuple[str, pd.DataFrame]]:
     """(run, loss.csv) of a method, by run."""
     tables = []
-    for path in sorted((results / method / "runs").glob("*/loss.csv")):
+    for path in sorted((folder / method / "runs").glob("*/loss.csv")):
         table = read_table(path)
         if table is not None and len(table):
             tables.append((path.parent.name, table.apply(numbers)))

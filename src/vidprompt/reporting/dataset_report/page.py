@@ -126,34 +126,23 @@ def _values(rows: Sequence[Row], methods: Sequence[str]) -> str:
     )
 
 
-def _test_title(protocol: str, test: str) -> str:
-    title = PROTOCOL_TITLES.get(protocol, protocol)
-    return title if test == "test" else f"{title}: {test} classes"
-
-
 def _matrices(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Confusion matrices of the supervised, base and novel tests, a panel for each method."""
     matrices = []
-    for protocol in ("supervised", "base_to_novel"):
-        for test in data.tests_of(results, protocol):
-            by_method = data.confusions(folder, methods, protocol, test)
-            classes = sorted(
-                {name for pairs in by_method.values() for pair in pairs for name in pair}
-            )
-            title = _test_title(protocol, test)
-            panels = [
-                {
-                    "method": method,
-                    "index": methods.index(method),
-                    "chart": charts.confusion_chart(
-                        f"{title}: confusion of {method}", pairs, classes
-                    ),
-                    "confused": data.most_confused(pairs),
-                }
-                for method, pairs in by_method.items()
-            ]
-            if panels:
-                matrices.append({"title": title, "classes": len(classes), "panels": panels})
+    for protocol, test, title in data.tests_of(results, "supervised", "base_to_novel"):
+        by_method = data.confusions(folder, methods, protocol, test)
+        classes = sorted({name for pairs in by_method.values() for pair in pairs for name in pair})
+        panels = [
+            {
+                "method": method,
+                "index": methods.index(method),
+                "chart": charts.confusion_chart(f"{title}: confusion of {method}", pairs, classes),
+                "confused": data.most_confused(pairs),
+            }
+            for method, pairs in by_method.items()
+        ]
+        if panels:
+            matrices.append({"title": title, "classes": len(classes), "panels": panels})
     return matrices
 
 
@@ -179,34 +168,30 @@ def _losses(folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
 def _classes(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """A chart of accuracy by class for each test."""
     tests = []
-    for protocol in ("supervised", "zero_shot", "base_to_novel"):
-        for test in data.tests_of(results, protocol):
-            rows = data.class_accuracies(folder, methods, protocol, test)
-            if not rows:
-                continue
-            left_out = max(0, len(rows) - CLASSES_DRAWN)
-            if left_out:
-                rows = rows[: CLASSES_DRAWN // 2] + rows[-CLASSES_DRAWN // 2 :]
-            title = _test_title(protocol, test)
-            label = f"{title}: accuracy of {len(rows)} classes by method"
-            chart = svg(charts.dots(rows, methods), label)
-            tests.append({"title": title, "left_out": left_out, "chart": chart})
+    for protocol, test, title in data.tests_of(results, "supervised", "zero_shot", "base_to_novel"):
+        rows = data.class_accuracies(folder, methods, protocol, test)
+        if not rows:
+            continue
+        left_out = max(0, len(rows) - CLASSES_DRAWN)
+        if left_out:
+            rows = rows[: CLASSES_DRAWN // 2] + rows[-CLASSES_DRAWN // 2 :]
+        label = f"{title}: accuracy of {len(rows)} classes by method"
+        chart = svg(charts.dots(rows, methods), label)
+        tests.append({"title": title, "left_out": left_out, "chart": chart})
     return tests
 
 
 def _calibration(results: Results, folder: Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """A reliability diagram and the calibration errors of each test."""
     tests = []
-    for protocol in ("supervised", "zero_shot", "base_to_novel"):
-        for test in data.tests_of(results, protocol):
-            bins = data.reliability_bins(folder, methods, protocol, test)
-            if not bins:
-                continue
-            title = _test_title(protocol, test)
-            spec = charts.reliability({methods.index(m): b for m, b in bins.items()})
-            chart = svg(spec, f"{title}: accuracy over confidence")
-            errors = data.calibration_errors(results, protocol, test)
-            tests.append({"title": title, "chart": chart, "errors": errors})
+    for protocol, test, title in data.tests_of(results, "supervised", "zero_shot", "base_to_novel"):
+        bins = data.reliability_bins(folder, methods, protocol, test)
+        if not bins:
+            continue
+        spec = charts.reliability({methods.index(m): b for m, b in bins.items()})
+        chart = svg(spec, f"{title}: accuracy over confidence")
+        errors = data.calibration_errors(results, protocol, test)
+        tests.append({"title": title, "chart": chart, "errors": errors})
     return tests
 
 
