@@ -75,6 +75,7 @@ def make_project(folder: Path, case: str, scale: float) -> None:
         rows.append(row)
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     write_manifest(table, folder / "cache/manifest/demo/manifest.parquet")
+    write_json(folder / "cache/manifest/demo/class_groups.json", {})
     test = Subset(names, videos, labels.tolist())
     splits = {
         name: Split(f"{protocol}/demo@{name}", protocol, name, tests={"test": test})

@@ -36,8 +36,8 @@ TRIES: dict[str, Any] = {
 def missing_data(dataset: str, root: Path = Path()) -> list[str]:
     """The .dvc files that track what the dataset's stages read (its folder, the weights) and is not there."""
     stages = yaml.safe_load((root / "params/stages.yaml").read_text()) or {}
-    about = stages.get("dataset", {}).get(dataset, {})
-    wanted = [Path(about[key]) for key in ("root", "weights") if key in about]
+    inputs = stages.get("dataset", {}).get(dataset, {}) | stages.get("unpack", {}).get(dataset, {})
+    wanted = [Path(inputs[key]) for key in ("archives", "root", "weights") if key in inputs]
     absent = [path for path in wanted if not (root / path).exists()]
     begun = {file for file, _ in _tracked(root) if (root / marker(file)).exists()}
     return sorted(

@@ -31,10 +31,10 @@ from vidprompt.system.suggestions import suggestion
 
 # Kinds of stages in the order of the graph: `dvc repro -s` does not look at what a stage depends on.
 ORDER = (
-    *("manifest", "splits", "validate", "frames", "backbone"),
+    *("unpack", "manifest", "splits", "validate", "frames", "backbone"),
     *("floor", "train", "features", "evaluate", "reid", "report"),
 )
-DATA = ORDER[:5]
+DATA = ORDER[:6]
 METHOD_KINDS = frozenset({"train", "features", "evaluate", "reid"})
 LOOK_S = 1.0
 AT_ONCE = max(2, (os.cpu_count() or 2) // 2)  # stages of a kind; those that compute wait for a GPU

@@ -74,7 +74,7 @@ def test_what_is_missing_is_named_and_the_exit_status_says_so(project: Path) -> 
 def test_no_folder_no_annotations_and_no_weights(project: Path) -> None:
     [videos] = _by_subject(list(examine(compose(["dataset=hmdb51"]))), "videos")
     assert videos.state is State.MISSING
-    assert "data/hmdb51 is not there" in videos.sentence
+    assert "data/hmdb51 is missing" in videos.sentence
     (project / "data/hmdb51").mkdir()
     [annotations] = _by_subject(list(examine(compose(["dataset=hmdb51"]))), "annotations")
     assert annotations.state is State.MISSING

@@ -11,6 +11,7 @@ import typer
 
 PANEL = "Stages, in the pipeline's order"
 STAGES: dict[str, str] = {
+    "unpack": "Unpack a dataset that is kept as tar files, for the other stages to read.",
     "manifest": "List and probe every video: one row each, with its health.",
     "splits": "Write the lists of every protocol, or one from published lists.",
     "validate": "Check manifest and splits with Great Expectations.",

@@ -13,6 +13,11 @@ def classes(dataset: str) -> Path:
     return Path("cache/manifest") / dataset / "classes.json"
 
 
+def class_groups(dataset: str) -> Path:
+    """Column → class → group, for accuracy within a group of classes."""
+    return Path("cache/manifest") / dataset / "class_groups.json"
+
+
 def missing(dataset: str) -> Path:
     return Path("cache/manifest") / dataset / "missing.csv"
 

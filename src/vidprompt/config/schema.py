@@ -71,6 +71,7 @@ class DatasetConfig:
     published: tuple[PublishedList, ...]
     validation: ValidationConfig
     pipeline: Mapping[str, str] = field(default_factory=dict)  # group → its file
+    archives: str | None = None  # a folder of tar files; the stage unpack writes root from it
     class_groups: str | None = None  # a CSV of classes by attribute, in each source's folder
     mosaic: bool | None = None  # pixelated faces in the report; None: unless it is the demo
 

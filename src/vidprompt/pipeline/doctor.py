@@ -45,7 +45,11 @@ def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
     yield from _pipeline(config)
     root = Path(config.dataset.root)
     if not root.is_dir():
-        sentence = f"{root} is not there: put the download there, or link it; docs/datasets/ says how it lies"
+        sentence = (
+            f"{root} is missing: run `vidprompt unpack dataset={config.dataset.name}`"
+            if config.dataset.archives
+            else f"{root} is missing: put the download there, or link it; its layout is in docs/datasets/"
+        )
         yield Finding("videos", State.MISSING, sentence)
         return
     annotations: list[Annotation] = []

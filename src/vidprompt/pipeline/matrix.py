@@ -74,7 +74,8 @@ def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
 
     Raises UserError for an unknown dataset, or a name that a stage cannot have.
     """
-    stages: Stages = {kind: {} for kind in ("dataset", "train", "features", "evaluate", "reid")}
+    kinds = ("unpack", "dataset", "train", "features", "evaluate", "reid")
+    stages: Stages = {kind: {} for kind in kinds}
     for name in active:
         if not _NAME.fullmatch(name):
             raise UserError(f"dataset {name!r}: stages want small letters, digits and _ in a name")
@@ -91,6 +92,9 @@ def _add_dataset(
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     stages["dataset"][name] = about | groups
+    if config.dataset.archives:
+        archives = {"archives": str(config.dataset.archives), "root": about["root"]}
+        stages["unpack"][name] = {"dataset": name} | archives
     trainer = groups["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _recognition(
     config: Config, splits: dict[str, Split], features: dict[str, Features], out: Path
 ) -> dict[str, Any]:
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
-    ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(config)
+    ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(dataset)
     kept = []
     with (
         replacing(paths.predictions(dataset, method, protocol)) as temporary,
@@ -150,19 +151,12 @@ def _reid(
     }
 
 
-def _class_groups(config: Config) -> dict[str, dict[str, str]]:
-    """Column → class → group, over all sources that have such a file."""
-    groups: dict[str, dict[str, str]] = {}
-    for source in config.dataset.sources.values():
-        path = Path(config.dataset.root) / source.folder / (config.dataset.class_groups or "")
-        if path.is_file():
-            table = pd.read_csv(path, index_col="class", dtype=str, keep_default_na=False)
-            if (table == "").to_numpy().any():
-                raise DataError(f"{path}: every class needs a group in every column, one is empty")
-            for column in table.columns:
-                groups.setdefault(str(column), {}).update(
-                    {str(name): group for name, group in table[column].items()}
-                )
+def _class_groups(dataset: str) -> dict[str, dict[str, str]]:
+    """Column → class → group, as the stage manifest wrote them."""
+    path = paths.class_groups(dataset)
+    if not path.is_file():
+        raise DataError(f"{path} is missing: run `vidprompt manifest dataset={dataset}` first")
+    groups: dict[str, dict[str, str]] = json.loads(path.read_text("utf-8"))
     return groups
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.data.annotations import Annotation, Source, read_annotations
@@ -31,8 +33,10 @@ def run(config: Config) -> None:
     root = Path(dataset.root)
     if not root.is_dir():
         raise DataError(
-            f"{root} is not there: `dvc pull data.dvc` fetches the demo, your own data "
-            f"belongs there (`vidprompt doctor dataset={dataset.name}` says what is expected)"
+            f"{root} is missing: run `vidprompt unpack dataset={dataset.name}`"
+            if dataset.archives
+            else f"{root} is missing: put the videos and annotations of {dataset.name} there "
+            f"(`vidprompt doctor dataset={dataset.name}` lists what is expected)"
         )
     listings = {
         name: read_annotations(source.reader, Source(name, root / source.folder, source.options))
@@ -45,6 +49,7 @@ def run(config: Config) -> None:
     table = build_manifest(annotations, probes, folders)
     write_manifest(table, paths.manifest(dataset.name))
     write_json(paths.classes(dataset.name), {n: listing.classes for n, listing in listings.items()})
+    write_json(paths.class_groups(dataset.name), class_groups(dataset))
     missing = [probe.health is Health.MISSING for probe in probes]
     paths.missing(dataset.name).unlink(missing_ok=True)
     for sentence in write_listing_report(annotations, missing, paths.missing(dataset.name)):
@@ -54,6 +59,24 @@ def run(config: Config) -> None:
         logger.info(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
     counts = Counter(probe.health.value for probe in probes)
     logger.info(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
+
+
+def class_groups(dataset: DatasetConfig) -> dict[str, dict[str, str]]:
+    """Column → class → group, from the file `dataset.class_groups` in each source that has one.
+
+    Raises DataError for a class without a group.
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for source in dataset.sources.values() if dataset.class_groups else ():
+        path = Path(dataset.root, source.folder, dataset.class_groups or "")
+        if path.is_file():
+            table = pd.read_csv(path, index_col="class", dtype=str, keep_default_na=False)
+            if (table == "").to_numpy().any():
+                raise DataError(f"{path}: every class needs a group in every column, one is empty")
+            for column in table.columns:
+                named = {str(name): group for name, group in table[column].items()}
+                groups.setdefault(str(column), {}).update(named)
+    return groups
 
 
 def limits(dataset: DatasetConfig) -> Limits:
