@@ -35,6 +35,7 @@ from vidprompt.config import paths
 from vidprompt.config.compose import compose
 from vidprompt.data.manifest.table import SCHEMA, write_manifest
 from vidprompt.data.splits.split_file import Split, Subset, write_split
+from vidprompt.files.atomic import write_json
 from vidprompt.inference.feature_store import write_features
 from vidprompt.pipeline.lineage import lineage
 

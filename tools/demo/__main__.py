@@ -1,7 +1,8 @@
 """Write the demo data, packed:  python -m tools.demo --root data/demo --seed 1
 
-The stage unpack gives the readers the official layouts. The backbone is trained apart (`python -m tools.demo.backbone`, a quarter of an hour on 2 cores). `dvc add
-data/demo` then updates data.dvc: docs/demo-data.md.
+The stage unpack gives its readers the official layouts. The backbone is trained apart (`python -m
+tools.demo.backbone`, a quarter of an hour on 2 cores). `dvc add data/demo` then updates data.dvc:
+docs/demo-data.md.
 """
 
 from __future__ import annotations

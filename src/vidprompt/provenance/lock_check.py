@@ -315,7 +315,9 @@ def _of_outputs(stage: Any, name: str, outs: Mapping[str, _Output]) -> Iterator[
 
 def _is_ignored(out: Any) -> bool:
     """Whether git ignores an output, so that a clone does not have it until its stage runs."""
-    return bool(out.repo.scm.is_ignored(out.fs_path)) if hasattr(out.repo.scm, "is_ignored") else False
+    return (
+        bool(out.repo.scm.is_ignored(out.fs_path)) if hasattr(out.repo.scm, "is_ignored") else False
+    )
 
 
 # -- links ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tools.demo.pack import pack
 
+from vidprompt.config.schema import SourceConfig
 from vidprompt.pipeline.stages import unpack
 from vidprompt.system.errors import DataError, UserError
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(archives: str | None = "packed", sources: str = "actions") -> Any:
-    options = {name: {"reader": "ucf101", "folder": name} for name in sources.split()}
+    options = {name: SourceConfig("ucf101", name) for name in sources.split()}
     return SimpleNamespace(
         dataset=SimpleNamespace(name="demo", root="out/demo", archives=archives, sources=options)
     )
