@@ -63,7 +63,7 @@ def test_a_packages_own_code_and_templates_count_with_a_module_of_it() -> None:
 
 
 def test_an_unknown_stage_names_the_others() -> None:
-    with pytest.raises(UserError, match="no stage 'trian': choose .*train"):
+    with pytest.raises(UserError, match="no stage 'trian': did you mean train"):
         TREE.stage_files("trian")
 
 

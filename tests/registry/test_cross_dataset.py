@@ -47,6 +47,7 @@ def other(two_versions: Path) -> Path:
     about = {"video_id": videos, "label": [TESTED[i] for i in labels], "health": ["ok"] * VIDEOS}
     columns = [pa.array(about.get(field.name, [None] * VIDEOS), field.type) for field in SCHEMA]
     write_manifest(pa.table(columns, schema=SCHEMA), Path("cache/manifest/other/manifest.parquet"))
+    Path("cache/manifest/other/class_groups.json").write_text("{}")
     test = Subset(TESTED, [*videos, "v/broken"], [*labels, 0])
     for protocol in ("zero_shot", "supervised"):
         name = f"{protocol}_split1"
