@@ -1,13 +1,12 @@
 """Write the demo's action videos: an UCF-101-like set and a second one for cross-dataset zero-shot.
 
-Classes are "object × motion" (`StarTurningClockwise`). A group `gNN` shares its look (colour,
-background, distractors), as UCF-101's groups share a source video; its clips differ in where and how
-fast the object goes. Each of the three official splits tests on a third of the groups.
+Classes are "object × motion" (`StarTurningClockwise`). A group `gNN` shares its appearance (colour,
+background, distractors), as UCF-101's groups share a source video; its clips differ in place and speed
+of the object. Each of the three official splits tests on a third of the groups.
 
-Base and novel: the field's rule makes the classes with the fewest training videos novel. Here every
-object has two pairs of motions that are rare (18 groups instead of 24) and two that are common, in a
-checkerboard over objects, so that novel classes are combinations never trained on of objects and
-motions that both were.
+Base and novel: by the field's rule the classes with the fewest training videos are novel. Every object has
+two rare pairs of motions (18 groups instead of 24) and two common ones, in a checkerboard over objects, so
+novel classes are new combinations of objects and motions that both occur in training.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import av
 import numpy as np
 import torch
 from tools.demo.motions import MOTIONS, PAIRS, draw_pose, frame_times
-from tools.demo.scenes import SHAPES, Style, draw_look, render
+from tools.demo.scenes import SHAPES, Style, draw_appearance, render
 
 HEIGHT, WIDTH, FRAMES, FPS = 48, 64, 24, 12
 _CODECS = {"mp4": "libx264", "avi": "mpeg4", "webm": "libvpx-vp9"}
@@ -70,7 +69,7 @@ TRANSFER = ActionSet(
     rare_groups=6,
     clips=1,
 )
-# Broken on purpose: (set, class, group, clip) → how. Test and training lists of every split have some.
+# Videos broken on purpose, set/class/group_clip → how; in test and training lists of every split.
 BROKEN: dict[str, str] = {
     "actions/StarGrowing/g01_c01": "zero bytes",
     "actions/CrossMovingUp/g02_c02": "truncated",
@@ -90,7 +89,7 @@ def class_name(shape: str, motion: str) -> str:
 
 
 def is_rare(shape: int, motion: int) -> bool:
-    """Is this combination one with fewer groups (so novel by the base-to-novel rule)?"""
+    """True if this combination has fewer groups and so is a novel class."""
     return (shape + motion // 2) % 2 == 0
 
 
@@ -101,12 +100,12 @@ def draw_videos(
     key = f"{chosen.name}/{class_name(shape, motion)}/{seed}"
     generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
     index = torch.full((groups,), SHAPES.index(shape))
-    look, _, _ = draw_look(chosen.style, index, generator)
-    look = look.repeat_each(clips)
+    appearance, _, _ = draw_appearance(chosen.style, index, generator)
+    appearance = appearance.repeat_each(clips)
     count = groups * clips
     which = torch.full((count,), MOTIONS.index(motion))
     pose = draw_pose(which, frame_times(count, FRAMES), chosen.style, generator)
-    return render(look, pose, HEIGHT, WIDTH, generator)
+    return render(appearance, pose, HEIGHT, WIDTH, generator)
 
 
 def encode(frames: np.ndarray, path: Path) -> None:

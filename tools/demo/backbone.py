@@ -3,16 +3,14 @@
     python -m tools.demo.backbone --out data/demo/backbone
 
 Two stages, about a quarter of an hour on 2 cores:
-1. Both towers on captioned stills. The objective is CLIP's, with every true (still, caption) pair of a
-batch as a positive instead of the diagonal alone (captions name few attributes, so many are true of
-several stills), plus the same objective against banks of captions that name every value of one
-attribute. No still shows a motion and no caption names one.
+1. Both towers on captioned stills, with CLIP's objective. All matching (still, caption) pairs of a batch are
+positives (captions name few attributes, so many match several stills), and each still is classified among
+banks of captions that name all values of one attribute. No still shows a motion and no caption names one.
 
-2. The text tower alone, on fixed image features: captions followed by random BPE tokens keep matching
-their stills, and the text feature must tell which tokens followed. A large CLIP's text tower tells any
-two words apart; a tower that has read captions of a few dozen words maps all others to one point, and
-"growing" would equal "shrinking". No token is chosen for its meaning: what is learned is to carry any
-word through.
+2. The text tower alone, on fixed image features: captions followed by random BPE tokens must still match
+their stills, and a linear decoder must recover the tokens from the text feature. The text tower of a large
+CLIP distinguishes any two words; one trained on a few dozen words maps all others to one point, so that
+"growing" would equal "shrinking". The tokens are random: none is chosen for its meaning.
 """
 
 from __future__ import annotations
@@ -34,10 +32,10 @@ from tools.demo.captions import (
     caption_banks,
     describe,
     draw_captions,
-    of_colour,
+    naming_shape_and_colour,
 )
 from tools.demo.motions import MOTIONS, draw_pose
-from tools.demo.scenes import COLOURS, EVERYTHING, SHAPES, Pose, draw_look, render
+from tools.demo.scenes import COLOURS, FULL_STYLE, SHAPES, Pose, draw_appearance, render
 
 from vidprompt.data.clips.reading import normalise
 from vidprompt.models.text.tower import encode_embedded, eot_positions
@@ -65,18 +63,18 @@ CONFIG: dict = {
 def draw_stills(
     count: int, size: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, Attributes]:
-    """`count` random stills: normalised images (count, 3, size, size) and their attributes."""
+    """Draw `count` stills: normalised images (count, 3, size, size) and their attributes."""
     shape = torch.randint(len(SHAPES), (count,), generator=generator)
-    look, colour, texture = draw_look(EVERYTHING, shape, generator)
+    appearance, colour, texture = draw_appearance(FULL_STYLE, shape, generator)
     pose = draw_moment(count, generator)
-    pixels = render(look, pose, size, size, generator)[:, 0]
+    pixels = render(appearance, pose, size, size, generator)[:, 0]
     return as_input(pixels), attributes(shape, colour, texture, pose)
 
 
 def draw_moment(count: int, generator: torch.Generator) -> Pose:
-    """Where objects are at one random moment of a random motion, (count, 1)."""
+    """Draw poses at a random time of a random motion, (count, 1)."""
     motion = torch.randint(len(MOTIONS), (count,), generator=generator)
-    return draw_pose(motion, torch.rand(count, 1, generator=generator), EVERYTHING, generator)
+    return draw_pose(motion, torch.rand(count, 1, generator=generator), FULL_STYLE, generator)
 
 
 def as_input(pixels: torch.Tensor) -> torch.Tensor:
@@ -89,7 +87,7 @@ def as_input(pixels: torch.Tensor) -> torch.Tensor:
 def contrastive_loss(
     image: torch.Tensor, text: torch.Tensor, match: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy in both directions; `match` (texts, images) marks all true pairs."""
+    """Cross-entropy of images and texts in both directions; `match` (texts, images) marks the positives."""
     logits = scale * text @ image.T
     truth = match.float()
     to_image = -(truth / truth.sum(1, keepdim=True) * F.log_softmax(logits, 1)).sum(1).mean()
@@ -105,9 +103,9 @@ def bank_loss(
     stills: Attributes,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    """Mean cross-entropy of each still against each bank; unclear attributes are left out.
+    """Mean cross-entropy of classifying each still in each bank, without unclear attributes.
 
-    `text` holds the features of all banks' captions, one bank after the other.
+    `text` has the features of the captions of all banks, in order.
     """
     losses = []
     for part, (_, named) in zip(
@@ -131,15 +129,17 @@ def held_out_accuracy(
     shapes: range,
     colours: range,
 ) -> float:
-    """Zero-shot top-1 of colour × shape on stills that training never drew."""
+    """Zero-shot top-1, in [0, 1], of colour × shape on `count` stills of another seed."""
     generator = torch.Generator().manual_seed(seed)
     shape = torch.randint(shapes.start, shapes.stop, (count,), generator=generator)
     colour = torch.randint(colours.start, colours.stop, (count,), generator=generator)
-    look, _, _ = draw_look(EVERYTHING, shape, generator, colour)
+    appearance, _, _ = draw_appearance(FULL_STYLE, shape, generator, colour)
     pose = draw_moment(count, generator)
     size = CONFIG["vision_cfg"]["image_size"]
-    images = as_input(render(look, pose, size, size, generator)[:, 0])
-    names = ["a photo of " + describe(of_colour(s, c)) for s in shapes for c in colours]
+    images = as_input(render(appearance, pose, size, size, generator)[:, 0])
+    names = [
+        "a photo of " + describe(naming_shape_and_colour(s, c)) for s in shapes for c in colours
+    ]
     text = model.encode_text(tokenizer(names), normalize=True)
     video = torch.cat([model.encode_image(part, normalize=True) for part in images.split(256)])
     truth = (shape - shapes.start) * len(colours) + colour - colours.start
@@ -149,7 +149,7 @@ def held_out_accuracy(
 def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the blocks, AdamW for embeddings, norms and biases.
 
-    Twice as quick as AdamW alone to learn shapes here.
+    It learns shapes here in half the steps of AdamW alone.
     """
     inside = {
         name: p for name, p in model.named_parameters() if "resblocks" in name and p.ndim == 2
@@ -172,11 +172,11 @@ def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
 def with_random_words(
     tokens: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put one to three random tokens behind each text, a quarter of them from the texts themselves.
+    """Append one to three random tokens to each text, a quarter of them from the texts themselves.
 
-    (A word out of its phrase says nothing of a still: "left" alone is not "on the left", or "moving
-    left" would mean a place.) Returns the new tokens (n, context) and which were put there (n, 3), 0
-    where fewer.
+    The latter teach that a word outside its phrase does not describe a still: "left" is not "on the left",
+    or "moving left" would mean a place. Returns the token ids (n, context) and the appended ones (n, 3),
+    padded with 0.
     """
     n = len(tokens)
     count = torch.randint(1, 4, (n, 1), generator=generator)
@@ -194,10 +194,10 @@ def with_random_words(
     return longer, words
 
 
-def teach_words(
+def train_text_tower(
     model: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, steps: int, batch: int, seed: int
 ) -> None:
-    """Stage 2: make the text tower carry any word, with the image tower as it is."""
+    """Stage 2: train the text tower to encode any word; the image tower is fixed."""
     generator = torch.Generator().manual_seed(seed + 1)
     size = CONFIG["vision_cfg"]["image_size"]
     drawn = [draw_stills(256, size, generator) for _ in range(64)]
@@ -207,14 +207,14 @@ def teach_words(
     embedding = model.token_embedding.weight.data
     rare = embedding.norm(dim=1) < 2 * embedding.norm(dim=1).median()
     embedding[rare] = torch.randn(int(rare.sum()), embedding.shape[1], generator=generator) * 0.1
-    # a word is told by a random projection of its embedding, so that any word can be
+    # the target of a word is a random projection of its embedding
     directions = F.normalize(
         embedding @ torch.randn(embedding.shape[1], 32, generator=generator), dim=1
     )
     directions[0] = 0
-    # Rows of length one and no normalising of what is said: the words must fill a good part of the text
-    # feature. With a free decoder a trace of them was enough, and what differs in "moving up" and
-    # "moving down" alone was all but the same text (cosine .98), which took the methods ages to tell.
+    # The decoder's rows have length one and its output is not normalised, so that words take a large part of
+    # the text feature. With a free decoder "moving up" and "moving down" had a cosine of .98, and the methods
+    # took very long to separate them.
     decoder = torch.nn.Linear(CONFIG["embed_dim"], 32, bias=False)
     text_tower = [
         p
@@ -239,19 +239,21 @@ def teach_words(
         loss = loss + 0.5 * contrastive_loss(
             image, text[: batch // 2], named.matches(stills), scale
         )
-        said = text @ F.normalize(decoder.weight, dim=1).T
-        meant = F.normalize(directions[words].sum(1), dim=-1)
-        guess = F.cross_entropy(20 * said @ meant.T, torch.arange(len(text)))
+        decoded = text @ F.normalize(decoder.weight, dim=1).T
+        target = F.normalize(directions[words].sum(1), dim=-1)
+        word_loss = F.cross_entropy(20 * decoded @ target.T, torch.arange(len(text)))
         optimizer.zero_grad()
-        (loss + guess).backward()
+        (loss + word_loss).backward()
         optimizer.step()
         schedule.step()
         model.logit_scale.data.clamp_(max=math.log(100))
         if (step + 1) % 100 == 0:
-            print(f"words {step + 1} loss {loss.item():.3f} words {guess.item():.3f}", flush=True)
+            print(
+                f"words {step + 1} loss {loss.item():.3f} words {word_loss.item():.3f}", flush=True
+            )
 
 
-def teach_stills(
+def train_both_towers(
     model: open_clip.CLIP,
     tokenizer: open_clip.SimpleTokenizer,
     out: Path,
@@ -260,7 +262,7 @@ def teach_stills(
     lr: float,
     seed: int,
 ) -> None:
-    """Stage 1: both towers, from nothing; saved every 200 steps."""
+    """Stage 1: train both towers from random weights; saved every 200 steps."""
     generator = torch.Generator().manual_seed(seed)
     size = CONFIG["vision_cfg"]["image_size"]
     optimizers = build_optimizers(model, lr)
@@ -307,19 +309,19 @@ def teach_stills(
 
 
 def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -> None:
-    """Both stages; with `steps` 0 only the second, on the backbone that is in `out`."""
+    """Train both stages into `out`; with `steps` 0 only the second, on the backbone in `out`."""
     torch.manual_seed(seed)
     model = open_clip.CLIP(**CONFIG)
     tokenizer = open_clip.SimpleTokenizer(context_length=CONFIG["text_cfg"]["context_length"])
     runs = []
     if steps:
-        teach_stills(model, tokenizer, out, steps, batch, lr, seed)
+        train_both_towers(model, tokenizer, out, steps, batch, lr, seed)
     else:
         runs = json.loads((out / "training.json").read_text())["runs"]
         state = load_file(out / "demo_clip.safetensors")
         model.load_state_dict({name: value.float() for name, value in state.items()})
     model.eval()
-    teach_words(model, tokenizer, words, batch, seed)
+    train_text_tower(model, tokenizer, words, batch, seed)
     save(model, out)
     runs.append({"steps": steps, "word_steps": words, "batch": batch, "lr": lr, "seed": seed})
     report = {

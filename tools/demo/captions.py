@@ -1,7 +1,7 @@
-"""Captions for stills: what is there, its colour, texture, size and place. Never its motion.
+"""Captions of stills: shape, colour, texture, size, place and tilt of the object, never its motion.
 
-A caption names some of the attributes of a still, and matches every still that has all of them. That
-is known exactly, so training can use it (many captions of a batch are true of many of its stills).
+A caption names some attributes of a still and matches every still that has all of them. Training uses all
+matches: many captions of a batch are true of several of its stills.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Attributes:
 def attributes(
     shape: torch.Tensor, colour: torch.Tensor, texture: torch.Tensor, pose: Pose
 ) -> Attributes:
-    """What can be said of stills (poses with T = 1)."""
+    """Attributes of N stills: indices of shape, colour and texture, each (N,), and a pose (N, 1)."""
 
     def side(value: torch.Tensor, low: float, high: float) -> torch.Tensor:
         return torch.where(value < low, 0, torch.where(value > high, 1, ANY))
@@ -73,11 +73,11 @@ def attributes(
 
 
 def draw_captions(stills: Attributes, generator: torch.Generator) -> tuple[list[str], Attributes]:
-    """One caption a still, naming a random part of its attributes."""
+    """Draw one caption for each still, and the attributes that it names, a random subset."""
     n = len(stills.values)
     keep = torch.rand(n, len(VALUES), generator=generator) < torch.tensor(_NAMED)
     named = torch.where(keep, stills.values, ANY)
-    # plain is what is not said
+    # a plain texture is not named
     named[:, 2] = torch.where(named[:, 2] < STRIPED, ANY, named[:, 2])
     words = torch.randint(3, (n, 4), generator=generator).tolist()
     prefix = torch.randint(len(_PREFIXES), (n,), generator=generator).tolist()
@@ -89,10 +89,10 @@ def draw_captions(stills: Attributes, generator: torch.Generator) -> tuple[list[
 
 
 def caption_banks(generator: torch.Generator) -> list[tuple[list[str], tuple[int, ...]]]:
-    """Every value of every attribute, and every shape in every colour, in random words.
+    """Banks of captions: all values of each attribute, and all shapes in all colours, in random words.
 
-    Returns (captions, which attributes they name) a bank; caption i of a bank of two attributes stands
-    for the pair (i // values of the second, i % values of the second).
+    Returns (captions, indices of the attributes that they name) for each bank; caption i of a bank of two
+    attributes names the values (i // values of the second, i % values of the second).
     """
 
     def caption(row: list[int]) -> str:
@@ -105,18 +105,18 @@ def caption_banks(generator: torch.Generator) -> list[tuple[list[str], tuple[int
         after = [ANY] * (len(VALUES) - 1 - attribute)
         rows = [[ANY] * attribute + [v] + after for v in range(values)]
         banks.append(([caption(row) for row in rows], (attribute,)))
-    pairs = [of_colour(s, c) for s in range(VALUES[0]) for c in range(VALUES[1])]
+    pairs = [naming_shape_and_colour(s, c) for s in range(VALUES[0]) for c in range(VALUES[1])]
     banks.append(([caption(row) for row in pairs], (0, 1)))
     return banks
 
 
-def of_colour(shape: int, colour: int) -> list[int]:
-    """A row of attributes that names these two alone."""
+def naming_shape_and_colour(shape: int, colour: int) -> list[int]:
+    """A row of attributes that names only these two."""
     return [shape, colour, *[ANY] * (len(VALUES) - 2)]
 
 
 def describe(row: list[int], word: list[int] | tuple[int, ...] = (0, 0, 0, 0)) -> str:
-    """The words of one row of attributes; `word` picks among synonyms of size, places and tilt."""
+    """The caption of one row of attributes; `word` are the synonyms (0 to 2) of size, places and tilt."""
     shape, colour, texture, size, across, down, tilt = row
     parts = []
     if size != ANY:

@@ -1,7 +1,7 @@
-"""What the object does: eight motions in four pairs that only the order of frames tells apart.
+"""Eight motions of the object, in four pairs that differ only in the order of frames.
 
-Four channels say where the object is: x, y, log radius, angle. Each has a centre, an amplitude and a
-phase u in [-1, 1]. A motion sweeps the phase of *one* channel from -1 to 1 (or back); the others keep a
+The object has four channels: x, y, log radius, angle. Each has a centre, an amplitude and a phase u
+in [-1, 1]. A motion sweeps the phase of *one* channel from -1 to 1 (or back); the others keep a
 constant phase. The constant phase is drawn from the distribution that a sweep has at a uniformly
 random time, so at any random frame all four channels are distributed alike whatever the motion is: a
 single frame does not give the motion away, and the two motions of a pair are each other's reversal.
@@ -30,7 +30,7 @@ _SWEEP: tuple[tuple[int, int], ...] = (
 
 
 def _progress(count: int, time: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Phase in [-1, 1] of `count` sweeps at `time` (count, T) in [0, 1]: a start, a pace, a stop."""
+    """Phase in [-1, 1] of `count` sweeps with random start, pace and stop, at `time` (count, T) in [0, 1]."""
     start = uniform(generator, 0.0, 0.15, count, 1)
     stop = uniform(generator, 0.85, 1.0, count, 1)
     bend = uniform(generator, 0.75, 1.33, count, 1)
@@ -40,14 +40,14 @@ def _progress(count: int, time: torch.Tensor, generator: torch.Generator) -> tor
 
 
 def frame_times(count: int, frames: int) -> torch.Tensor:
-    """Evenly spaced moments in [0, 1], (count, frames)."""
+    """Evenly spaced times in [0, 1], (count, frames)."""
     return ((torch.arange(frames) + 0.5) / frames).expand(count, frames)
 
 
 def draw_pose(
     motion: torch.Tensor, time: torch.Tensor, style: Style, generator: torch.Generator
 ) -> Pose:
-    """Draw the paths of N objects; `motion` (N,) indexes MOTIONS, `time` (N, T) lies in [0, 1]."""
+    """Draw the poses of N objects at `time` (N, T) in [0, 1]; `motion` (N,) are indices into MOTIONS."""
     n, frames = time.shape
     sweep = torch.tensor(_SWEEP)[motion]
     phases = []

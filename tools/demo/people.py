@@ -1,10 +1,8 @@
-"""A small re-identification set in CCVID's layout, rendered from a seed.
+"""Write the demo's re-identification set: rendered walkers in CCVID's layout.
 
-Every person has a build and a gait that stay, and two outfits: one worn in sessions 1 and 2, the
-other in session 3. There are only a few outfits and people share them, so clothes group people but
-do not tell them apart, and a feature that sees nothing but colour is misled once clothes change.
-What the recording adds (background, light, direction, moment, a little scale) is drawn anew for
-each tracklet.
+A person has one build and gait and two outfits: one in sessions 1 and 2, the other in session 3. Several
+people share each of the few outfits, so clothes do not identify a person, and a feature of colour alone fails
+once clothes change. Background, light, direction, time and a little scale are drawn for each tracklet.
 
 Layout: `session{1,2,3}/<person>_<camera>/00001.jpg …` and the lists `train.txt`, `query.txt`,
 `gallery.txt` of lines `session1/001_01<TAB>001<TAB>u0_l0_s0_c0_a0` (folder, person, clothes).
@@ -59,7 +57,7 @@ OUTFITS: tuple[tuple[int, int, int, int, int, int], ...] = (
 
 
 def outfit(number: int) -> tuple[Outfit, str]:
-    """An outfit and its clothes string: upper, lower, shoes, cut (headwear·4 + hair), adornment."""
+    """Outfit `number` and its clothes string: upper, lower, shoes, cut (headwear·4 + hair), adornment."""
     torso, legs, shoes, hair, headwear, pattern = OUTFITS[number]
     worn = Outfit(
         torso=_CLOTH[torso],
@@ -73,10 +71,10 @@ def outfit(number: int) -> tuple[Outfit, str]:
 
 
 def draw_people(count: int, generator: torch.Generator) -> list[Walker]:
-    """Draw people who differ strongly.
+    """Draw `count` dissimilar people.
 
-    Each trait takes `count` evenly spaced values, one a person (a Latin hypercube); of many such
-    draws the one whose two most similar people differ most is kept.
+    Each trait takes `count` evenly spaced values, one a person (a Latin hypercube); of 200 such draws
+    the one with the largest smallest distance between two people is kept.
     """
     best, widest = torch.rand(count, len(TRAITS), generator=generator), -1.0
     for _ in range(200):
@@ -89,7 +87,7 @@ def draw_people(count: int, generator: torch.Generator) -> list[Walker]:
 
 
 def draw_shot(frames: int, generator: torch.Generator) -> Shot:
-    """Draw the circumstances of one tracklet."""
+    """Draw the recording of one tracklet."""
     level = uniform(generator, 0.25, 0.75, 1, 1, 1)
     tint = uniform(generator, -0.08, 0.08, 3, 1, 1)
     rough = uniform(generator, -0.11, 0.11, 1, 4, 6)
@@ -128,11 +126,12 @@ def write_people(
     frames: int = 12,
     tracklets_per_session: int = 2,
 ) -> None:
-    """Write the set under `root`, which must not hold one yet; equal arguments give equal bytes.
+    """Write the set under `root`; equal arguments give equal bytes.
 
-    The first tracklet of a test person in each session is a query, the others are the gallery:
-    every query has a positive under each protocol. One more gallery tracklet is broken on purpose:
-    one beyond the others of the last test person in session 2, an empty image among its frames.
+    The first tracklet of a test person in each session is a query, the others are the gallery: every query
+    has a positive under each protocol. One more gallery tracklet, of the last test person in session 2, is
+    broken on purpose: one of its frames is an empty file. Raises UserError if a set is there already, or for
+    too few people, frames or tracklets.
     """
     if min(train_people, test_people, frames) < 1 or not 2 <= tracklets_per_session < CAMERAS:
         raise UserError(

@@ -1,8 +1,8 @@
-"""Rendered scenes: one object, a background, distractors; every frame from a few numbers.
+"""Render scenes of one object, a background and distractors.
 
-Everything the demo shows comes from here: the action videos, and the captioned stills the demo
-backbone is trained on. A scene is a `Look` (what it looks like, constant over a video) and a `Pose`
-(where the object is in each frame). Rendering is a pure function of the two.
+The action videos and the captioned stills that the demo backbone is trained on are made here. A scene is an
+`Appearance` (constant over a video) and a `Pose` (place, size and angle of the object in each frame).
+Rendering is a pure function of the two.
 
 Coordinates: the short side of the picture spans [-1, 1]; x to the right, y down; angles in radians,
 positive = clockwise on the screen.
@@ -141,8 +141,8 @@ def shape_atlas() -> torch.Tensor:
 
 
 @dataclass
-class Look:
-    """What N scenes look like; every field has N rows."""
+class Appearance:
+    """Appearance of N scenes; every field has N rows."""
 
     shape: torch.Tensor  # (N,) index into SHAPES
     colour: torch.Tensor  # (N, 3) in [0, 1]
@@ -155,16 +155,16 @@ class Look:
     dot_colour: torch.Tensor  # (N, 3, 3)
     grain: torch.Tensor  # (N,) standard deviation of the sensor noise, in [0, 1]
 
-    def repeat_each(self, times: int) -> Look:
-        """Each scene `times` times in a row."""
-        return Look(
+    def repeat_each(self, times: int) -> Appearance:
+        """Repeat each scene `times` times: N · times rows."""
+        return Appearance(
             **{f.name: getattr(self, f.name).repeat_interleave(times, 0) for f in fields(self)}
         )
 
 
 @dataclass
 class Pose:
-    """Where the object is; every field (N, T)."""
+    """Place, size and angle of the object in N videos of T frames; every field is (N, T)."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -175,14 +175,14 @@ class Pose:
 
 
 def render(
-    look: Look, pose: Pose, height: int, width: int, generator: torch.Generator
+    appearance: Appearance, pose: Pose, height: int, width: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw N videos of T frames.
+    """Render N videos of T frames, uint8 (N, T, height, width, 3).
 
-    Returns uint8 (N, T, height, width, 3). `generator` draws the sensor noise only.
+    `generator` is for the sensor noise only.
     """
     count, frames = pose.x.shape
-    flat = look.repeat_each(frames)
+    flat = appearance.repeat_each(frames)
     total = count * frames
     short = min(height, width)
     ys = ((torch.arange(height) + 0.5) * 2 - height) / short
@@ -241,7 +241,7 @@ def render(
 
 @dataclass(frozen=True)
 class Style:
-    """The choices a set of scenes is drawn from; two sets differ in their style."""
+    """Distribution from which the appearances of a set of scenes are drawn."""
 
     shapes: tuple[str, ...]
     colours: tuple[str, ...]
@@ -253,7 +253,7 @@ class Style:
     grain: tuple[float, float]
 
 
-EVERYTHING = Style(
+FULL_STYLE = Style(
     shapes=SHAPES,
     colours=tuple(COLOURS),
     textures=TEXTURES,
@@ -266,19 +266,19 @@ EVERYTHING = Style(
 
 
 def uniform(generator: torch.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
-    """Uniform draws in [low, high)."""
+    """Uniform random numbers in [low, high) of a shape."""
     return low + (high - low) * torch.rand(*shape, generator=generator)
 
 
-def draw_look(
+def draw_appearance(
     style: Style,
     shape: torch.Tensor,
     generator: torch.Generator,
     colour: torch.Tensor | None = None,
-) -> tuple[Look, torch.Tensor, torch.Tensor]:
-    """Draw the looks of N scenes of the given shapes (indices into SHAPES).
+) -> tuple[Appearance, torch.Tensor, torch.Tensor]:
+    """Draw the appearance of N scenes with the given shapes (N,), indices into SHAPES.
 
-    Returns the look, the colour index (into COLOURS) and the texture index (into TEXTURES).
+    Returns it with the indices of colour (into COLOURS) and texture (into TEXTURES), each (N,).
     """
     n = shape.numel()
     if colour is None:
@@ -297,7 +297,7 @@ def draw_look(
     fewest, most = style.dots
     number = torch.randint(fewest, most + 1, (n, 1), generator=generator)
     present = torch.arange(_MAX_DOTS)[None] < number
-    look = Look(
+    appearance = Appearance(
         shape=shape,
         colour=paint.clamp(0, 1),
         texture=texture,
@@ -309,4 +309,4 @@ def draw_look(
         dot_colour=palette[torch.randint(len(palette), (n, _MAX_DOTS), generator=generator)],
         grain=uniform(generator, *style.grain, n),
     )
-    return look, colour, texture
+    return appearance, colour, texture

@@ -1,8 +1,8 @@
-"""Rendered walkers: a jointed figure of capsules whose build and gait are its own.
+"""Render walking figures: jointed capsules with a person's build and gait.
 
-A walk is drawn from three things. A `Walker` is the person: build and gait, the same wherever it is
-seen. An `Outfit` is what it wears. A `Shot` is the recording: camera, light, direction, moment.
-Rendering is a pure function of the three.
+A walk has three inputs: a `Walker`, the person with the same build and gait in every recording; an `Outfit`,
+its clothes; and a `Shot`, the recording with its camera, light, direction and time. Rendering is a pure
+function of the three.
 
 Coordinates: pixels of a 32 × 64 picture, x to the right, y down; angles in radians, positive swings
 a limb forwards. The figure is seen half from the side: shoulders and hips show some of their width.
@@ -21,16 +21,16 @@ from tools.demo.scenes import PLAIN, SPOTTED, STRIPED
 
 WIDTH, HEIGHT = 32, 64
 SHORT_HAIR, LONG_HAIR, HAT = 0, 1, 2
-SKIN = (0.80, 0.62, 0.50)  # one for all: a colour that stays would give a person away
+SKIN = (0.80, 0.62, 0.50)  # the same for all: a person must not be recognised by it
 _GROUND = 61.0
-_EDGE = 1.5  # pixels from covered to free: a lens a little soft, and smaller files
+_EDGE = 1.5  # pixels of a soft edge; sharper ones make larger files
 
 Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Walker:
-    """Who walks. Lengths are shares of the height unless said otherwise."""
+    """Build and gait of a person. Lengths are fractions of the height unless noted otherwise."""
 
     height: float  # pixels, standing
     legs: float  # hip to sole
@@ -64,7 +64,7 @@ TRAITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Outfit:
-    """What is worn: everything about a figure that clothes change."""
+    """Clothes: everything about a figure that changes with them."""
 
     torso: Colour
     legs: Colour
@@ -99,7 +99,7 @@ def _point(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _reach(angle: torch.Tensor, length: float) -> torch.Tensor:
-    """Where a limb of a length ends when it hangs from the origin, (T, 2)."""
+    """End of a limb of `length` that hangs from the origin at `angle` (T,), (T, 2)."""
     return length * _point(angle.sin(), angle.cos())
 
 
@@ -176,7 +176,7 @@ def _torso(
 
 
 def _backdrop(shot: Shot, frames: int, speed: float) -> torch.Tensor:
-    """The background passing behind a figure that walks, (T, 3, HEIGHT, WIDTH)."""
+    """The background, moving behind a walking figure, (T, 3, HEIGHT, WIDTH)."""
     y = torch.linspace(-1, 1, HEIGHT)
     x = torch.linspace(-0.3, 0.3, WIDTH)
     travelled = shot.facing * speed * (torch.arange(frames) - (frames - 1) / 2)
@@ -194,7 +194,7 @@ def _backdrop(shot: Shot, frames: int, speed: float) -> torch.Tensor:
 
 
 class _Canvas:
-    """A picture (T, 3, H, W) that parts are painted on, back to front."""
+    """Frames (T, 3, H, W) that shapes are painted on, back to front."""
 
     def __init__(self, picture: torch.Tensor, grid: torch.Tensor) -> None:
         self.picture, self.grid = picture, grid
@@ -202,7 +202,7 @@ class _Canvas:
     def paint(
         self, distance: torch.Tensor, colour: Colour, light: float | torch.Tensor = 1.0
     ) -> None:
-        """Cover what lies inside, with a soft edge; `light` darkens or brightens."""
+        """Paint where `distance` (T, H, W) is negative, softly; `light` is a factor of the colour."""
         cover = (0.5 - distance / _EDGE).clamp(0, 1)[:, None]
         paint = torch.tensor(colour)[None, :, None, None] * light
         self.picture = torch.lerp(self.picture, paint.expand_as(self.picture), cover)
@@ -254,7 +254,7 @@ def _paint_head(canvas: _Canvas, joint: dict[str, torch.Tensor], size: float, we
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tensors this small are drawn many times slower by threads that wait for a busy core."""
+    """Use one thread: for tensors this small, waiting for a busy core costs many times the work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -265,7 +265,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 def render_walk(walker: Walker, wear: Outfit, shot: Shot) -> torch.Tensor:
-    """Draw one walk; returns uint8 (T, HEIGHT, WIDTH, 3)."""
+    """Render one walk, uint8 (T, HEIGHT, WIDTH, 3)."""
     frames = len(shot.shift)
     tall = walker.height * shot.scale
     joint = _joints(walker, shot, frames)
