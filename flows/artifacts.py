@@ -159,12 +159,12 @@ def _changes(result: ResultDiff) -> Iterator[tuple[str, ...]]:
 @task(task_run_name="verdict", cache_policy=NO_CACHE)
 def verdict(dataset: str) -> None:
     """Would the dataset's models pass the gates of a candidate, as they are now?"""
-    from vidprompt.registry import verdicts
     from vidprompt.registry.checks import markdown
+    from vidprompt.registry.gates import gate_reports
 
     log = get_run_logger()
     try:
-        found = verdicts(dataset, CANDIDATE)
+        found = gate_reports(dataset, CANDIDATE)
     except UserError as error:  # params/registry.yaml: no reason to fail a training either
         log.warning(str(error))
         return

@@ -18,7 +18,7 @@ from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.pipeline.stages import features
-from vidprompt.registry.cross_dataset import evaluate, result_table
+from vidprompt.registry.cross_dataset import evaluate_on_dataset, result_table
 from vidprompt.registry.registration import rollback
 from vidprompt.system.errors import UserError
 
@@ -62,7 +62,7 @@ def test_metrics_of_the_model_that_was_registered(
     other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracked = {path: path.read_bytes() for path in other.glob("results/**/*") if path.is_file()}
-    folder = evaluate(f"{NAME}@production", ["dataset=other"])
+    folder = evaluate_on_dataset(f"{NAME}@production", ["dataset=other"])
     assert folder == other / (
         f"cache/registered/{NAME}@v0.2.0/other/zero_shot/results/other/ez_clip/zero_shot"
     )
@@ -86,11 +86,11 @@ def test_metrics_of_the_model_that_was_registered(
 
     with monkeypatch.context() as patch:
         patch.setattr(features, "run", never)
-        assert evaluate(f"{NAME}@production", ["dataset=other"]) == folder
+        assert evaluate_on_dataset(f"{NAME}@production", ["dataset=other"]) == folder
         with pytest.raises(AssertionError, match="encoded again"):
-            evaluate(f"{NAME}@production", ["dataset=other", "views=dense_4x3"])
+            evaluate_on_dataset(f"{NAME}@production", ["dataset=other", "views=dense_4x3"])
     rollback(NAME, "production")
-    before = evaluate(f"{NAME}@production", ["dataset=other", "protocol=supervised"])
+    before = evaluate_on_dataset(f"{NAME}@production", ["dataset=other", "protocol=supervised"])
     assert f"{NAME}@v0.1.0/other/supervised" in str(before)
     first = json.loads((before / "metrics.json").read_text())["hashes"]["checkpoints"]
     assert first != metrics["hashes"]["checkpoints"]
@@ -110,5 +110,5 @@ def test_metrics_of_the_model_that_was_registered(
 )
 def test_what_cannot_be_tested(other: Path, overrides: list[str], match: str) -> None:
     with pytest.raises(UserError, match=match):
-        evaluate(f"{NAME}@production", overrides)
+        evaluate_on_dataset(f"{NAME}@production", overrides)
     assert not Path("cache/registered").exists()

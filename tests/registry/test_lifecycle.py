@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import vidprompt.registry as registry
 from vidprompt.cli.main import app
 from vidprompt.models.checkpoint import load_checkpoint
-from vidprompt.registry.listing import listed
+from vidprompt.registry.listing import list_models
 from vidprompt.registry.registration import register, rollback
 from vidprompt.registry.versions import resolve
 from vidprompt.system.errors import UserError
@@ -88,7 +88,7 @@ def test_a_list_of_models(two_versions: Path) -> None:
         "declared": True,
     }
     with pytest.raises(UserError, match="'smal-demo' is declared or registered: did you mean"):
-        listed("smal-demo")
+        list_models("smal-demo")
 
 
 def test_models_without_any_tag(project: Path) -> None:
@@ -211,10 +211,10 @@ def test_a_card_is_a_function_of_commit_and_tags(two_versions: Path) -> None:
     assert Path("card.md").is_file()
 
 
-def test_verdicts_of_a_workspace_that_is_not_committed(project: Path) -> None:
+def test_gate_reports_of_a_workspace_that_is_not_committed(project: Path) -> None:
     evaluate(project, wrong=range(40))
     commit_outputs(project)
-    other, small = registry.verdicts("demo", project=project)
+    other, small = registry.gate_reports("demo", project=project)
     assert (other.model, small.model) == ("other-demo", NAME)
     assert not other.passed
     assert "says no minimum for other-demo" in other.problems[0]
@@ -223,10 +223,10 @@ def test_verdicts_of_a_workspace_that_is_not_committed(project: Path) -> None:
     )
     evaluate(project, wrong=())
     commit_outputs(project)
-    passed = registry.verdicts("demo", project=project)[1]
+    passed = registry.gate_reports("demo", project=project)[1]
     assert passed.passed
     assert passed.refusal == ""
-    assert not registry.verdicts("demo", project=project, tree=True)[1].passed
-    assert registry.verdicts("elsewhere", project=project) == []
+    assert not registry.gate_reports("demo", project=project, tree=True)[1].passed
+    assert registry.gate_reports("elsewhere", project=project) == []
     with pytest.raises(UserError, match="no stage"):
         registry.verdicts("demo", "prod", project=project)

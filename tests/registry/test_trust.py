@@ -35,10 +35,10 @@ from vidprompt.metrics.result import summary_measures
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
-from vidprompt.registry.declared import declared_models, others_runs, results_of
+from vidprompt.registry.declared import declared_models, model_results, other_runs
 from vidprompt.registry.git_tags import check_tags, push
-from vidprompt.registry.listing import listed
-from vidprompt.registry.registration import examine, register, rollback
+from vidprompt.registry.listing import list_models
+from vidprompt.registry.registration import check, register, rollback
 from vidprompt.system.errors import DataError, UserError
 
 BACKBONE = "data/backbone/tiny.safetensors"
@@ -46,7 +46,7 @@ BACKBONE = "data/backbone/tiny.safetensors"
 
 def checks(kind: str, stage: str = "candidate", version: str = "") -> list[Check]:
     """As `register --check` has them, the clean tree aside."""
-    return [one for one in examine(NAME, stage, version).checks if one.kind == kind]
+    return [one for one in check(NAME, stage, version).checks if one.kind == kind]
 
 
 def objects(root: Path, path: str) -> tuple[str, ...]:
@@ -70,16 +70,16 @@ def test_numbers_that_do_not_follow_from_the_predictions(project: Path) -> None:
 
 
 def test_predictions_that_are_nowhere_are_said_to_be(project: Path) -> None:
-    assert [one.found for one in checks("recount")] == ["computed again"]
+    assert [one.value for one in checks("recomputed")] == ["equal"]
     shutil.rmtree("cache/predictions")
-    assert [one.found for one in checks("recount")] == ["computed again"]  # from DVC's cache
+    assert [one.value for one in checks("recomputed")] == ["equal"]  # from DVC's cache
     shutil.rmtree(".dvc/cache")
     register(NAME, "candidate")
     message = run("git", "cat-file", "-p", f"{NAME}@v0.1.0", folder=project)
-    assert "recount supervised: not computed again (as its predictions say), NOT CHECKED" in message
+    assert "recomputed supervised: not recomputed (equal), NOT CHECKED" in message
     assert "All passed" not in message
     shown = CliRunner().invoke(app, ["register", NAME, "--stage", "candidate", "--check"])
-    (line,) = [one for one in shown.output.splitlines() if "Recount supervised" in one]
+    (line,) = [one for one in shown.output.splitlines() if "Recomputed supervised" in one]
     assert line.endswith("not checked")
     for file in ("dvc.yaml", "dvc.lock"):  # nobody keeps them
         content = yaml.safe_load(Path(file).read_text())
@@ -87,7 +87,7 @@ def test_predictions_that_are_nowhere_are_said_to_be(project: Path) -> None:
             out for out in content["stages"]["evaluate"]["outs"] if PREDICTIONS not in str(out)
         ]
         Path(file).write_text(yaml.safe_dump(content))
-    assert "names no cache/predictions" in checks("recount")[0].problem
+    assert "names no cache/predictions" in checks("recomputed")[0].problem
 
 
 def test_a_dependency_that_was_taken_out_of_the_pipeline(project: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_file_in_a_folder_that_another_stage_wrote(project: Path) -> None:
     commit_outputs(project)
     shutil.rmtree("cache/folder")
     assert not any(one.problem for one in checks("pipeline"))
-    assert [(one.found, one.done) for one in checks("links")] == [("4 followed", True)]
+    assert [(one.value, one.was_done) for one in checks("links")] == [("4 followed", True)]
     lock = yaml.safe_load(Path("dvc.lock").read_text())
     for dep in lock["stages"]["evaluate"]["deps"]:
         if dep["path"] == "cache/folder/inside":
@@ -149,11 +149,13 @@ def test_a_file_in_a_folder_that_another_stage_wrote(project: Path) -> None:
     Path("dvc.lock").write_text(yaml.safe_dump(lock))
     assert "evaluate (cache/folder/inside)" in checks("pipeline")[0].problem
     shutil.rmtree(".dvc/cache")
-    assert [(one.found, one.done) for one in checks("links")] == [("2 of 4 not followed", False)]
+    assert [(one.value, one.was_done) for one in checks("links")] == [
+        ("2 of 4 not followed", False)
+    ]
 
 
 def test_a_backbone_that_nobody_else_gets(project: Path) -> None:
-    assert [one.about for one in checks("remote")] == [
+    assert [one.subject for one in checks("remote")] == [
         WEIGHTS,
         "data/backbone/tiny.json",
         BACKBONE,
@@ -174,13 +176,13 @@ def test_a_remote_that_this_machine_alone_knows(project: Path, tmp_path: Path) -
     commit(project, "not in the repository any more")
     Path(".dvc/config.local").write_text(f"['remote \"own\"']\n    url = {tmp_path}/private\n")
     first = checks("remote")[0]
-    assert first.found == "only on this machine"
+    assert first.value == "only on this machine"
     assert "(own: only on this machine, it is not in .dvc/config)" in first.problem
     Path(".dvc/config.local").write_text(f"['remote \"store\"']\n url = {tmp_path}/private\n")
-    assert checks("remote")[0].found == "only on this machine"  # others know it elsewhere
+    assert checks("remote")[0].value == "only on this machine"  # others know it elsewhere
     shared = Path(".dvc/config").read_text().replace("../.store", f"{tmp_path}/private")
     Path(".dvc/config").write_text(shared)
-    assert checks("remote")[0].found == "store"
+    assert checks("remote")[0].value == "store"
 
 
 def test_a_remote_with_other_bytes(project: Path) -> None:
@@ -196,7 +198,7 @@ def test_a_remote_with_other_bytes(project: Path) -> None:
     run("git", "rm", "-rq", "--cached", ".store", folder=project)
     run("dvc", "push", "-q", "-r", "store", WEIGHTS, folder=project)
     commit(project, "in a folder of the repository that git ignores")
-    assert checks("remote")[0].found == "nowhere"
+    assert checks("remote")[0].value == "nowhere"
 
 
 def test_tags_that_were_not_fetched(two_versions: Path, tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_tags_that_were_not_fetched(two_versions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="`git fetch --tags`"):
         rollback(NAME, "production", project=clone)
     run("git", "fetch", "-q", "--tags", folder=clone)
-    assert check_tags(clone, NAME).found == "4 of 4"
+    assert check_tags(clone, NAME).value == "4 of 4"
     run("git", "tag", "-d", f"{NAME}@v0.1.0", folder=clone)
     run("git", "tag", "-a", "-m", "moved", f"{NAME}@v0.1.0", "HEAD", folder=clone)
     assert f"are others here ({NAME}@v0.1.0)" in check_tags(clone, NAME).problem
@@ -217,7 +219,11 @@ def test_tags_that_were_not_fetched(two_versions: Path, tmp_path: Path) -> None:
     assert f"{NAME}@v9.0.0" not in run("git", "tag", folder=two_versions)  # none of them
     run("git", "remote", "set-url", "origin", str(tmp_path / "nowhere"), folder=clone)
     unasked = check_tags(clone, NAME)
-    assert (unasked.found, unasked.done, unasked.passed) == ("origin does not answer", False, True)
+    assert (unasked.value, unasked.was_done, unasked.passed) == (
+        "origin does not answer",
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize("minimum", [None, {}, {"supervised": None}, {"supervised": {}}])
@@ -226,7 +232,7 @@ def test_a_minimum_that_asks_for_nothing(project: Path, minimum: object) -> None
     content["models"][NAME]["candidate"] = {"minimum": minimum}
     write_policy(project, content)
     with pytest.raises(UserError, match=r"candidate\.minimum.* is empty: name a "):
-        examine(NAME, "candidate")
+        check(NAME, "candidate")
 
 
 def test_a_gated_measure_that_no_test_compares(two_versions: Path) -> None:
@@ -238,10 +244,10 @@ def test_a_gated_measure_that_no_test_compares(two_versions: Path) -> None:
     train(two_versions, seed=3)
     evaluate(two_versions, wrong=())
     commit_outputs(two_versions)
-    found = {one.about: one for one in checks("not_worse", "staging")}
+    found = {one.subject: one for one in checks("not_worse", "staging")}
     one = found["supervised against v0.2.0 within/pair"]
-    assert (one.found, one.done) == ("no paired test", False)
-    assert found["supervised against v0.2.0 top1"].done
+    assert (one.value, one.was_done) == ("no paired test", False)
+    assert found["supervised against v0.2.0 top1"].was_done
 
 
 def test_a_measure_of_several_trainings(project: Path) -> None:
@@ -253,10 +259,10 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
         metrics["summary"]["8shot"] = metrics["summary"]["supervised"]
 
     change_metrics(project, second)
-    (judged,) = results_of(model, Revision(project))
+    (judged,) = model_results(model, Revision(project))
     named = summary_measures(judged.result)
-    assert others_runs(judged, named["top1"]) == ["another"]
-    assert others_runs(judged, named["8shot/top1"]) == ["third"]
+    assert other_runs(judged, named["top1"]) == ["another"]
+    assert other_runs(judged, named["8shot/top1"]) == ["third"]
     (gate,) = checks("minimum")
     assert "is made of other trainings, too (another)" in gate.problem
 
@@ -280,8 +286,8 @@ def test_metrics_of_another_form(
     change(metrics)
     Path(METRICS).write_text(json.dumps(metrics))
     with pytest.raises(DataError, match=f"{METRICS} of the workspace .*{said}"):
-        examine(NAME, "candidate")
-    assert listed(NAME)[0]["value"] is None
+        check(NAME, "candidate")
+    assert list_models(NAME)[0]["value"] is None
 
 
 def test_a_coverage_that_is_no_number_or_not_of_its_counts(project: Path) -> None:
@@ -311,7 +317,7 @@ def test_a_lock_with_marks_of_a_merge(project: Path) -> None:
     shown = CliRunner().invoke(app, ["register", NAME, "--stage", "candidate", "--check"])
     assert shown.exception is None or isinstance(shown.exception, SystemExit | UserError)
     with pytest.raises(UserError, match=r"dvc.lock"):
-        raise UserError("; ".join(examine(NAME, "candidate").problems))
+        raise UserError("; ".join(check(NAME, "candidate").problems))
 
 
 def test_a_card_that_cannot_be_written(project: Path) -> None:

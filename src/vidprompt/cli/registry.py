@@ -41,12 +41,12 @@ def register(
     if not check:
         registration.register(name, stage, version=version, bump=bump, push=push)
         return
-    verdict = registration.examine(name, stage, version)
-    title = f"{name} of {verdict.revision} for {stage}"
-    tables.print_table(title, checks.HEADS, checks.rows(verdict))
-    for problem in verdict.problems:
+    report = registration.check(name, stage, version)
+    title = f"{name} of {report.revision} for {stage}"
+    tables.print_table(title, checks.HEADS, checks.table_rows(report))
+    for problem in report.problems:
         logger.error(problem)
-    if not verdict.passed:
+    if not report.passed:
         raise typer.Exit(1)
 
 
@@ -58,7 +58,7 @@ def models(
     from vidprompt.cli import tables
     from vidprompt.registry import listing
 
-    entries = listing.listed(name)
+    entries = listing.list_models(name)
     if as_json:
         print(json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False))
         return
@@ -117,7 +117,7 @@ def evaluate_registered(
     from vidprompt.cli import tables
     from vidprompt.registry import cross_dataset
 
-    folder = cross_dataset.evaluate(model, overrides or [])
+    folder = cross_dataset.evaluate_on_dataset(model, overrides or [])
     title, rows, note = cross_dataset.result_table(folder)
     tables.print_table(title, cross_dataset.HEADS, rows)
     if note:

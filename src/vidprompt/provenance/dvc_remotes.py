@@ -1,4 +1,4 @@
-"""Whether others can get what a model is loaded from: the remotes that the repository itself configures."""
+"""Finds which DVC remotes have all objects of a file, and which of them others can reach."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from vidprompt.provenance.revision import Revision, find_commit
 
 @dataclass(frozen=True)
 class Remotes:
-    """Names, sorted. `there` have all that was asked for; `own` have it too, but only this machine knows
-    them; `failed` could not be asked (`name: why`); `damaged` hold other bytes under its name."""
+    """Remotes by what they have of a file, sorted names.
 
-    there: tuple[str, ...]
-    own: tuple[str, ...]
+    `complete` have all of its objects; `local` too, but only this machine's configuration names them;
+    `failed` could not be read (`name: why`); `damaged` have an object with other content.
+    """
+
+    complete: tuple[str, ...]
+    local: tuple[str, ...]
     failed: tuple[str, ...]
     damaged: tuple[str, ...]
 
@@ -26,14 +29,13 @@ class Remotes:
 def remotes_with(
     project: DvcProject, wanted: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Remotes], tuple[str, ...]]:
-    """Path → which remotes have all of its objects; and the names of those that the repository
-    configures, the default one first.
+    """Path → the remotes by what they have of its objects; and the repository's remotes, the default first.
 
-    Files are read where a remote is a folder, whose content may be anything; of another kind of storage
-    it counts that the object is there. A folder in the repository has what git has of it.
+    `wanted`: path → MD5s. Objects of a remote that is a folder are read, since it may hold anything; of
+    other storage it counts that they exist. A folder of the repository has what git has of it.
     """
     found: dict[str, dict[str, list[str]]] = {
-        path: {key: [] for key in ("there", "own", "failed", "damaged")} for path in wanted
+        path: {key: [] for key in ("complete", "local", "failed", "damaged")} for path in wanted
     }
     revision, repo = project.revision, project.repo
     shared = _shared(revision.root)
@@ -45,26 +47,26 @@ def remotes_with(
                 store = repo.cloud.get_remote_odb(name, "register")
                 states = {_state(store, md5, revision) for md5 in md5s}
             except Exception as error:  # each kind of storage has its own
-                said = f"{name}: {_relative(first_line(error), revision.root)}"
-                found[path]["failed"].append(said)
+                line = f"{name}: {_relative(first_line(error), revision.root)}"
+                found[path]["failed"].append(line)
                 continue
             if "damaged" in states:
                 found[path]["damaged"].append(name)
             elif states == {"there"}:
-                found[path]["there" if shared.get(name) == url else "own"].append(name)
+                found[path]["complete" if shared.get(name) == url else "local"].append(name)
     remotes = {
-        path: Remotes(**{key: tuple(names) for key, names in about.items()})
-        for path, about in found.items()
+        path: Remotes(**{key: tuple(names) for key, names in lists.items()})
+        for path, lists in found.items()
     }
     return remotes, tuple(sorted(shared, key=lambda name: (name != default, name)))
 
 
 def _shared(root: Path) -> dict[str, str]:
-    """Name → URL, as .dvc/config has it: others have no .dvc/config.local, and not this user's settings."""
+    """Name → URL by .dvc/config alone: others have no .dvc/config.local, and not this user's settings."""
     from dvc.config import Config
 
     remotes = Config(str(root.absolute() / ".dvc"), validate=False).load_one("repo")["remote"]
-    return {name: str(about.get("url", "")) for name, about in remotes.items()}
+    return {name: str(settings.get("url", "")) for name, settings in remotes.items()}
 
 
 def _state(store: Any, md5: str, revision: Revision) -> str:
@@ -89,5 +91,5 @@ def _matches(content: bytes, md5: str) -> bool:
 
 
 def _relative(text: str, root: Path) -> str:
-    """Paths of this machine are of no use to who reads a tag."""
+    """Text without this machine's path of the repository: tags have it as their message."""
     return text.replace(f"{root.absolute()}/", "")

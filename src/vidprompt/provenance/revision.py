@@ -17,7 +17,7 @@ from vidprompt.config.names import METHODS, PROTOCOLS
 from vidprompt.system.errors import DataError, UserError
 
 Result = tuple[str, str, str]  # dataset, method, protocol
-_METRICS = re.compile(r"results/([^/]+)/([^/]+)/([^/]+)/metrics\.json")
+METRICS_PATH = re.compile(r"results/([^/]+)/([^/]+)/([^/]+)/metrics\.json")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Revision:
         """Path of every metrics.json → its result and content; None for a malformed file."""
         found: dict[str, tuple[Result, Any]] = {}
         for path in self.files:
-            if match := _METRICS.fullmatch(path):
+            if match := METRICS_PATH.fullmatch(path):
                 metrics = self.try_json(path)
                 result = match[1], match[2], match[3]
                 found[path] = result, metrics if is_well_formed(metrics) else None

@@ -1,15 +1,15 @@
-"""The model registry: declared in dvc.yaml, versioned by git tags (GTO), judged by params/registry.yaml."""
+"""The model registry: models of dvc.yaml, versioned by git tags (GTO), gated by params/registry.yaml."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidprompt.models.methods.video_clip import VideoCLIP
-    from vidprompt.registry.checks import Verdict
+    from vidprompt.registry.checks import GateReport
 
-__all__ = ["load", "verdicts"]
+__all__ = ["gate_reports", "load", "verdicts"]
 
 
 def load(model: str, project: Path | str = ".") -> VideoCLIP:
@@ -17,30 +17,27 @@ def load(model: str, project: Path | str = ".") -> VideoCLIP:
 
     Args:
         model: `NAME@v0.1.0`, `NAME@latest` or `NAME@STAGE`, as in `ez-clip-demo@production`.
-        project: a clone of the project. What is checked out there does not matter: weights and backbone
-            are those of the version's commit, from DVC's cache or any configured remote, and are kept
-            in cache/registry.
+        project: a clone of the project, whatever is checked out: weights and backbone are those of the
+            version's commit, from DVC's cache or any configured remote, and are kept in cache/registry.
 
-    Raises UserError, with what there is, for an unknown name, version or stage, or files that are nowhere.
+    UserError, with the valid names, for an unknown name, version or stage, or files that no store has.
     """
-    from vidprompt.registry.loading import load_model
+    from vidprompt.models.backbones.loading import load_backbone
+    from vidprompt.models.checkpoint import load_checkpoint
+    from vidprompt.registry.model_files import fetch_version
+    from vidprompt.registry.versions import resolve
 
-    return load_model(model, project)
+    root = Path(project)
+    version = fetch_version(resolve(root, model), root)
+    loaded, _ = load_checkpoint(version.checkpoint, load_backbone(version.backbone))
+    return loaded.eval()
 
 
-def verdicts(
-    dataset: str,
-    stage: str = "candidate",
-    *,
-    project: Path | str = ".",
-    tree: bool = False,
-    remote: bool = False,
-) -> list[Verdict]:
-    """Would the dataset's declared models pass a stage's gates, as the workspace is now?
+def gate_reports(dataset: str, stage: str = "candidate", **options: Any) -> list[GateReport]:
+    """Check a dataset's declared models for a stage: see `vidprompt.registry.gates.gate_reports`."""
+    from vidprompt.registry import gates
 
-    What cannot be judged has failed, with the reason. `tree`: must everything be committed? `remote`: must
-    a remote have the weights? Raises UserError where dvc.yaml or params/registry.yaml cannot be used.
-    """
-    from vidprompt.registry.verdict import verdicts as judged
+    return gates.gate_reports(dataset, stage, **options)
 
-    return judged(dataset, stage, project=project, tree=tree, remote=remote)
+
+verdicts = gate_reports  # its earlier name

@@ -1,13 +1,10 @@
-"""A model card: what a version is, was measured to be, and was made of: a function of its commit and tags."""
+"""Writes a model card in Markdown from a version's commit and tags: results, data, training, hashes."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import yaml
@@ -15,39 +12,45 @@ import yaml
 from vidprompt.config.names import FLOOR
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision, git
-from vidprompt.registry.declared import Declared, Judged, find_model, floor_of, results_of
+from vidprompt.registry.declared import (
+    DeclaredModel,
+    ModelResult,
+    find_model,
+    floor_result,
+    model_results,
+)
+from vidprompt.registry.model_files import Weights, find_weights
 from vidprompt.registry.policy import Policy, read_policy
 from vidprompt.registry.versions import Version
-from vidprompt.registry.weights import Weights, find_weights
 from vidprompt.system.errors import UserError
 
 SHOWN = ("method", "backbone", "prompts", "views", "frames", "trainer")  # of the configuration
 
 
 def card(name: str, revision: Revision, version: Version | None = None) -> str:
-    """Markdown. `version` is the one that the revision is, None before it is registered.
+    """A model's card; `version` is that of the revision, None before it is registered.
 
-    UserError where the model is not declared, or its weights are nowhere.
+    UserError where the model is not declared, or no store has its weights.
     """
     model, policy = find_model(revision, name), read_policy(Revision(revision.root))
-    judged = results_of(model, revision)
+    results = model_results(model, revision)
     with DvcProject(revision) as project:
         weights = find_weights(model, project)
     parts = [
         _head(model, revision, version),
         _loading(model, weights, version),
-        _limits(model, judged, weights),
-        _results(model, judged, revision),
-        _compared(model, judged, weights, revision, policy),
-        _data(model, judged, revision, policy),
+        _limits(model, results, weights),
+        _results(model, results, revision),
+        _compared(model, results, weights, revision, policy),
+        _data(model, results, revision, policy),
         _training(model, revision),
         _configuration(model, revision),
-        _hashes(model, judged, weights),
+        _hashes(model, results, weights),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(model: Declared, revision: Revision, version: Version | None) -> str:
+def _head(model: DeclaredModel, revision: Revision, version: Version | None) -> str:
     title = f"# {model.name} {version.version}" if version else f"# {model.name} (not registered)"
     lines = [title, ""]
     if model.desc:
@@ -66,7 +69,7 @@ def _head(model: Declared, revision: Revision, version: Version | None) -> str:
     return "\n".join(lines)
 
 
-def _loading(model: Declared, weights: Weights, version: Version | None) -> str:
+def _loading(model: DeclaredModel, weights: Weights, version: Version | None) -> str:
     shown = version.shown if version else f"{model.name}@VERSION"
     return f"""## How to load it
 
@@ -81,53 +84,53 @@ text = model.encode_classes(["walking", "running"])
     vidprompt evaluate-registered {shown} dataset=NAME"""
 
 
-def _limits(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
-    about = weights.metadata
-    protocols = ", ".join(one.shown(model.dataset) for one in judged) or "nothing"
-    few = min((one.result.n for one in judged), default=0)
+def _limits(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+    metadata = weights.metadata
+    protocols = ", ".join(one.name(model) for one in results) or "nothing"
+    few = min((one.result.n for one in results), default=0)
     text = (
-        f"For clips like those of {model.dataset}, seen {about.num_frames} frames at a time by the "
-        f"backbone {about.backbone}, and for research on them. It was measured on {protocols}, and "
+        f"For clips like those of {model.dataset}, seen {metadata.num_frames} frames at a time by the "
+        f"backbone {metadata.backbone}, and for research on them. It was measured on {protocols}, and "
         "nothing is known beyond. It is one training with one seed; another seed moves the numbers, "
         "which the intervals below do not show: they are over the test videos, of which a result has "
-        f"{few:,} or more. It was trained with {len(about.class_names):,} classes, whose names are in "
+        f"{few:,} or more. It was trained with {len(metadata.class_names):,} classes, whose names are in "
         "the checkpoint. What the backbone learned from its own data, biases included, is in it. It "
-        "was not tested for decisions about people, and is not meant for finding real people again "
+        "was not tested for decisions metadata people, and is not meant for finding real people again "
         "without their consent."
     )
     return f"## Intended use and limits\n\n{text}"
 
 
-def _results(model: Declared, judged: Sequence[Judged], revision: Revision) -> str:
+def _results(model: DeclaredModel, results: Sequence[ModelResult], revision: Revision) -> str:
     from vidprompt.reporting.measures import Results, table_rows
     from vidprompt.reporting.table import markdown_table
 
     parts = ["## Results"]
-    for dataset in sorted({one.dataset for one in judged}, key=lambda d: (d != model.dataset, d)):
+    for dataset in sorted({one.dataset for one in results}, key=lambda d: (d != model.dataset, d)):
         by_method: Results = {FLOOR: {}, model.method: {}}
-        for one in judged:
+        for one in results:
             if one.dataset == dataset:
                 by_method[model.method][one.protocol] = one.result
-                if floor := floor_of(one, revision):
+                if floor := floor_result(one, revision):
                     by_method[FLOOR][one.protocol] = floor
         if dataset != model.dataset:
             parts.append(f"On {dataset}:")
         parts.append(markdown_table(table_rows(by_method)))
-    return "\n\n".join(parts if judged else [*parts, "None."])
+    return "\n\n".join(parts if results else [*parts, "None."])
 
 
 def _compared(
-    model: Declared,
-    judged: Sequence[Judged],
+    model: DeclaredModel,
+    results: Sequence[ModelResult],
     weights: Weights,
     revision: Revision,
     policy: Policy,
 ) -> str:
-    """With the model that is in the last stage, measure by measure."""
-    from vidprompt.registry.stage_comparison import against, compared_with
+    """The paired tests with the version in the last stage."""
+    from vidprompt.registry.stage_comparison import comparison_checks, find_compared
 
     last = policy.stages[-1]
-    other = compared_with(model, last, weights, revision)
+    other = find_compared(model, last, weights, revision)
     if isinstance(other, str):
         return f"## Against {last}\n\n{other[0].upper()}{other[1:]}: nothing to compare with."
     lines = [
@@ -138,24 +141,26 @@ def _compared(
         "| Measure | This less that, in points |",
         "| --- | --- |",
     ]
-    for one in judged:
-        result = one.shown(model.dataset)
-        for check in against(other, result, None, model, revision):
-            about = check.about.removeprefix(f"{result} against {other.version.version} ")
-            lines.append(f"| {result} {about} | {check.found} |")
+    for one in results:
+        result = one.name(model)
+        for check in comparison_checks(other, result, None, model, revision):
+            measure = check.subject.removeprefix(f"{result} against {other.version.version} ")
+            lines.append(f"| {result} {measure} | {check.value} |")
     return "\n".join(lines)
 
 
-def _data(model: Declared, judged: Sequence[Judged], revision: Revision, policy: Policy) -> str:
+def _data(
+    model: DeclaredModel, results: Sequence[ModelResult], revision: Revision, policy: Policy
+) -> str:
     lines = ["## Data", "", "| Dataset | Videos | Cannot be used | Validation | Licence |"]
     lines.append("| --- | ---: | ---: | --- | --- |")
-    for dataset in sorted({model.dataset, *(one.dataset for one in judged)}):
+    for dataset in sorted({model.dataset, *(one.dataset for one in results)}):
         health = revision.json(f"results/{dataset}/health.json") or {}
         validation = revision.json(f"results/{dataset}/validation.json") or {}
         videos, usable = int(health.get("videos") or 0), int(health.get("usable") or 0)
         reasons = health.get("reasons") or {}
         why = ", ".join(
-            f"{name} {about['videos']}" for name, about in sorted(reasons.items()) if name != "ok"
+            f"{name} {entry['videos']}" for name, entry in sorted(reasons.items()) if name != "ok"
         )
         passed = {True: "passed", False: "failed"}.get(validation.get("success"), "none")  # type: ignore[arg-type]
         broken = f"{videos - usable:,}" + (f" ({why})" if why else "")
@@ -164,32 +169,32 @@ def _data(model: Declared, judged: Sequence[Judged], revision: Revision, policy:
     return "\n".join(lines)
 
 
-def _training(model: Declared, revision: Revision) -> str:
+def _training(model: DeclaredModel, revision: Revision) -> str:
     path = f"results/{model.dataset}/{model.method}/runs/{model.run}/training.json"
-    about = revision.json(path)
-    if about is None:
+    training = revision.json(path)
+    if training is None:
         return ""
-    last = ", ".join(f"{k} {v:g}" for k, v in sorted((about.get("last") or {}).items()))
-    seen = f"{about.get('videos')} of {about.get('listed')} listed videos"
+    last = ", ".join(f"{k} {v:g}" for k, v in sorted((training.get("last") or {}).items()))
+    seen = f"{training.get('videos')} of {training.get('listed')} listed videos"
     return (
-        f"## Training\n\n{about.get('steps')} steps, {about.get('epochs')} epochs over {seen}; kept: step "
-        f"{about.get('kept_step')} ({about.get('select')}). Its last record: {last}."
+        f"## Training\n\n{training.get('steps')} steps, {training.get('epochs')} epochs over {seen}; kept: "
+        f"step {training.get('kept_step')} ({training.get('select')}). Its last record: {last}."
     )
 
 
-def _configuration(model: Declared, revision: Revision) -> str:
-    """As it is composed with today's code from the revision's parameters."""
+def _configuration(model: DeclaredModel, revision: Revision) -> str:
+    """The configuration that today's code composes from the revision's parameters."""
     from vidprompt.config.compose import compose
 
-    said = [f"dataset={model.dataset}", f"method={model.method}", f"split={model.run}"]
+    overrides = [f"dataset={model.dataset}", f"method={model.method}", f"split={model.run}"]
     try:
         with _parameters(revision) as folder, contextlib.chdir(folder):
-            whole = compose(said).values
+            whole = compose(overrides).values
     except UserError as error:
         return f"## Configuration\n\nToday's code does not read it: {error}"
     shown = {part: whole[part] for part in SHOWN if part in whole} | {"seed": whole.get("seed")}
     text = yaml.safe_dump(shown, sort_keys=True, width=110, allow_unicode=True)
-    return f"## Configuration\n\n`vidprompt train {' '.join(said)}`\n\n```yaml\n{text}```"
+    return f"## Configuration\n\n`vidprompt train {' '.join(overrides)}`\n\n```yaml\n{text}```"
 
 
 @contextlib.contextmanager
@@ -198,28 +203,27 @@ def _parameters(revision: Revision) -> Iterator[Path]:
     if not revision.commit:
         yield revision.root.absolute()
         return
-    command = ["git", "-C", str(revision.root), "archive", revision.commit, "params"]
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode:
-        raise UserError(f"git archive of params at {revision.shown} failed")
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+        for path in revision.files:
+            if path.startswith("params/"):
+                file = Path(folder) / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(revision.read(path) or b"")
         yield Path(folder)
 
 
-def _hashes(model: Declared, judged: Sequence[Judged], weights: Weights) -> str:
-    about = weights.metadata
+def _hashes(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+    metadata = weights.metadata
     lines = ["## Hashes", "", "| Of | Hash |", "|---|---|"]
     lines.append(f"| {model.path}, MD5 (DVC) | `{weights.md5}` |")
     lines.append(f"| {model.path}, SHA-256 | `{weights.sha256}` |")
-    lines.append(f"| backbone {about.backbone}, SHA-256 | `{about.backbone_checksum}` |")
-    lines.append(f"| training's code | `{about.version}` |")
-    lines.append(f"| training's configuration | `{about.config_hash}` |")
-    for one in judged:
+    lines.append(f"| backbone {metadata.backbone}, SHA-256 | `{metadata.backbone_checksum}` |")
+    lines.append(f"| training's code | `{metadata.version}` |")
+    lines.append(f"| training's configuration | `{metadata.config_hash}` |")
+    for one in results:
         hashes = one.result.hashes
         lines.append(
-            f"| {one.shown(model.dataset)} | config `{hashes.config}`, data `{hashes.data}`, "
+            f"| {one.name(model)} | config `{hashes.config}`, data `{hashes.data}`, "
             f"checkpoint `{one.digest}` |"
         )
     return "\n".join(lines)

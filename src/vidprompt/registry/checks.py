@@ -1,18 +1,17 @@
-"""What was looked at before a model may have a stage, and how it is shown."""
+"""The result of a check of a model, all checks for a stage, and their tables."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-GATES = ("validation", "broken", "coverage", "minimum", "not_worse")  # what results must reach
+GATES = ("validation", "broken", "coverage", "minimum", "not_worse")  # of params/registry.yaml
 TITLES = {
     "tree": "Tree",
     "pipeline": "Pipeline",
     "links": "Links",
     "tags": "Tags",
     "weights": "Weights of",
-    "recount": "Recount",
+    "recomputed": "Recomputed",
     "remote": "Remote has",
     "validation": "Validation",
     "broken": "Broken videos",
@@ -21,23 +20,24 @@ TITLES = {
     "not_worse": "Not worse",
     "gates": "Gates",
 }
+HEADS = ("Check", "Found", "Required", "")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check of a model.
 
-    `kind`: one of TITLES. `about`: of what. `found` and `wanted` are what a table shows. `problem` says
-    what is wrong and what to do; empty where it passed. Not `done`: it could not be looked at, which is
+    `kind` is a key of TITLES, `subject` what was checked, `value` and `required` cells of a table. `problem`:
+    what is wrong and what to do; empty where it passed. Without `was_done` it could not be made, which is
     shown and no reason to refuse.
     """
 
     kind: str
-    about: str
-    found: str
-    wanted: str
+    subject: str
+    value: str
+    required: str
     problem: str = ""
-    done: bool = True
+    was_done: bool = True
 
     @property
     def passed(self) -> bool:
@@ -45,8 +45,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """All checks of one model for one stage. `revision` is a short commit, or `the workspace`."""
+class GateReport:
+    """All checks of a model for a stage, at a `revision` (a short commit, or `the workspace`)."""
 
     model: str
     stage: str
@@ -59,12 +59,12 @@ class Verdict:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence a check that failed."""
+        """A sentence for each check that failed."""
         return tuple(check.problem for check in self.checks if check.problem)
 
     @property
     def refusal(self) -> str:
-        """Why it is refused: the first thing that must be mended before the gates count, or all gates."""
+        """Why the stage is refused: the first failure that is no gate, else all failed gates."""
         first = [c.problem for c in self.checks if c.problem and c.kind not in GATES]
         if first:
             return first[0]
@@ -72,34 +72,24 @@ class Verdict:
             return ""
         return f"{self.model} does not pass the gates of {self.stage}: {'; '.join(self.problems)}"
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: its own fields, `passed` beside them."""
-        return asdict(self) | {
-            "passed": self.passed,
-            "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
-        }
 
-
-def rows(verdict: Verdict) -> list[tuple[str, str, str, str]]:
-    """Check, found, wanted, outcome: a row a check."""
+def table_rows(report: GateReport) -> list[tuple[str, str, str, str]]:
+    """A row a check, under HEADS."""
     return [
         (
-            f"{TITLES[check.kind]} {check.about}",
-            check.found,
-            check.wanted,
-            "FAILED" if check.problem else "passed" if check.done else "not checked",
+            f"{TITLES[check.kind]} {check.subject}",
+            check.value,
+            check.required,
+            "FAILED" if check.problem else "passed" if check.was_done else "not checked",
         )
-        for check in verdict.checks
+        for check in report.checks
     ]
 
 
-HEADS = ("Check", "Found", "Asked for", "")
-
-
-def markdown(verdict: Verdict) -> str:
-    """A table, and below it a sentence a failure."""
-    lines = [HEADS, ("---",) * len(HEADS), *rows(verdict)]
+def markdown(report: GateReport) -> str:
+    """A Markdown table, and below it a sentence for each failure."""
+    lines = [HEADS, ("---",) * len(HEADS), *table_rows(report)]
     table = "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
     )
-    return "\n".join([table, *(f"\n- {problem}" for problem in verdict.problems)])
+    return "\n".join([table, *(f"\n- {problem}" for problem in report.problems)])

@@ -1,8 +1,8 @@
-"""A registered model on a dataset that it was not trained on, by the pipeline's own stages.
+"""Evaluates a registered model on a dataset that it was not trained on, with the pipeline's stages.
 
-They run in cache/registered/<model>/<dataset>/<protocol>/, which looks like a project: its data, manifest and
-frames by links, a copy of the parameters, the version's weights and backbone, and the dataset's split files,
-whose model is this one. A killed run goes on where it was, as the features stage does.
+They run in cache/registered/<model>/<dataset>/<protocol>/, a project of its own: links to data, manifest and
+frames, a copy of the parameters, the version's weights and backbone, and the dataset's split files with this
+model as their run. A killed run resumes, as the features stage does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.models.text.prompts import clean_class_name
 from vidprompt.provenance.code import code_hash
-from vidprompt.registry.fetching import Fetched, fetched
+from vidprompt.registry.model_files import VersionFiles, fetch_version
 from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import table_rows
 from vidprompt.system.errors import UserError
@@ -37,14 +37,14 @@ from vidprompt.system.suggestions import suggestion
 
 HEADS = ("Measure", "Value in %", "Coverage")
 HOME = Path("cache/registered")
-BACKBONE = "registered"  # its file in params/backbone of the folder
-MADE = "made_with.json"  # what the features there are of
-OURS = ("method", "split", "backbone")  # keys that the model says
+BACKBONE = "registered"  # name of the version's backbone in params/backbone
+FEATURES_RECORD = "made_with.json"  # hashes of what the stored features follow from
+MODEL_KEYS = ("method", "split", "backbone")  # of the configuration, that the model sets
 
 
 @dataclass(frozen=True)
 class _Job:
-    model: Fetched
+    files: VersionFiles
     metadata: CheckpointMetadata
     dataset: str
     protocol: str
@@ -53,48 +53,49 @@ class _Job:
 
     @property
     def folder(self) -> Path:
-        """Where it is done."""
-        return self.root / HOME / self.model.version.shown / self.dataset / self.protocol
+        """The project in which the stages run."""
+        return self.root / HOME / self.files.version.shown / self.dataset / self.protocol
 
     @property
     def split(self) -> str:
-        """How a split names the model that it is tested with."""
-        return f"{self.model.model.dataset}/{self.model.model.run}"
+        """The run by which a split names the model."""
+        return f"{self.files.model.dataset}/{self.files.model.run}"
 
 
-def evaluate(selector: str, overrides: Sequence[str]) -> Path:
-    """Encode and evaluate, in the project stood in; the folder with metrics.json and its tables.
+def evaluate_on_dataset(selector: str, overrides: Sequence[str]) -> Path:
+    """Encode and evaluate a registered model in the current project; the folder of metrics.json.
 
     Args:
         selector: `NAME@v0.1.0`, `NAME@latest` or `NAME@STAGE`.
         overrides: `dataset=NAME` and, where not zero-shot (re-identification's model: reid), `protocol=…`;
             any other key but the model's own.
 
-    metrics.json has the form of every other, with `model` and `seen_classes`: which of the tested classes
-    have the name of a training class. UserError for the dataset that it was trained on, and for one that
-    the pipeline has not prepared.
+    metrics.json also has `model`, and `seen_classes`: the tested classes with the name of a training class.
+    UserError for the dataset that the model was trained on, and for one that is not prepared.
     """
     root = Path.cwd()
     given = dict(one.partition("=")[::2] for one in overrides)
-    for key in OURS:
+    for key in MODEL_KEYS:
         if any(name == key or name.startswith(f"{key}.") for name in given):
             raise UserError(f"{key} is the registered model's: leave {key}=… out")
     if "dataset" not in given:
         raise UserError("on which dataset? Say dataset=NAME, one that the model was not trained on")
-    model = fetched(resolve(root, selector), root)
-    metadata = read_metadata(model.checkpoint)
-    if given["dataset"] == model.model.dataset:
+    files = fetch_version(resolve(root, selector), root)
+    metadata = read_metadata(files.checkpoint)
+    if given["dataset"] == files.model.dataset:
         raise UserError(
-            f"{model.version.shown} was trained on {model.model.dataset}: its results there are in "
-            f"results/{model.model.dataset}/{metadata.method}, this is for other datasets"
+            f"{files.version.shown} was trained on {files.model.dataset}: its results there are in "
+            f"results/{files.model.dataset}/{metadata.method}, this is for other datasets"
         )
-    protocol = given.get("protocol") or ("reid" if model.model.run == "reid" else "zero_shot")
-    said = [one for one in overrides if not one.startswith("protocol=")]
-    said += [f"method={metadata.method}", f"protocol={protocol}"]
-    config = compose(said)
+    protocol = given.get("protocol") or ("reid" if files.model.run == "reid" else "zero_shot")
+    given_overrides = [one for one in overrides if not one.startswith("protocol=")]
+    given_overrides += [f"method={metadata.method}", f"protocol={protocol}"]
+    config = compose(given_overrides)
     splits = _splits(given["dataset"], protocol)
-    ours = (f"method.num_frames={metadata.num_frames}", f"backbone={BACKBONE}")
-    job = _Job(model, metadata, given["dataset"], protocol, (*said, *ours), root)
+    model_overrides = (f"method.num_frames={metadata.num_frames}", f"backbone={BACKBONE}")
+    job = _Job(
+        files, metadata, given["dataset"], protocol, (*given_overrides, *model_overrides), root
+    )
     with exclusive_lock(job.folder):
         _prepare(job, config, splits)
         with contextlib.chdir(job.folder):
@@ -102,7 +103,7 @@ def evaluate(selector: str, overrides: Sequence[str]) -> Path:
 
 
 def _splits(dataset: str, protocol: str) -> dict[str, Split]:
-    """The dataset's split files of a protocol. UserError where the pipeline has not made its inputs."""
+    """The dataset's splits of a protocol by name. UserError where its inputs are not made."""
     made = {
         "manifest": paths.manifest(dataset),
         "splits": paths.splits(dataset),
@@ -123,7 +124,7 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
 
 
 def _prepare(job: _Job, config: Config, splits: dict[str, Split]) -> None:
-    """The folder as the stages want it."""
+    """Make the job's folder a project."""
     roots = [Path(config.dataset.root)]
     links = {Path(root.parts[0]) for root in roots if not root.is_absolute()}
     links |= {Path("data"), Path("cache/manifest"), Path("cache/frames")}
@@ -133,10 +134,10 @@ def _prepare(job: _Job, config: Config, splits: dict[str, Split]) -> None:
     params = job.folder / PARAMS
     shutil.rmtree(params, ignore_errors=True)
     shutil.copytree(PARAMS, params)
-    spec = yaml.safe_dump(dict(job.model.backbone), sort_keys=True)
+    spec = yaml.safe_dump(dict(job.files.backbone), sort_keys=True)
     write_text(params / "backbone" / f"{BACKBONE}.yaml", spec)
     checkpoint = paths.checkpoint(job.dataset, job.metadata.method, job.split)
-    _link(job.model.checkpoint, job.folder / checkpoint)
+    _link(job.files.checkpoint, job.folder / checkpoint)
     into = job.folder / paths.splits(job.dataset)
     shutil.rmtree(into, ignore_errors=True)
     for name, split in splits.items():
@@ -150,65 +151,63 @@ def _link(target: Path, link: Path) -> None:
 
 
 def _run(job: _Job, splits: dict[str, Split]) -> Path:
-    """Features where they are not there, then the evaluation; in the job's folder."""
+    """Store features where none or others are stored, then evaluate; run in the job's folder."""
     from vidprompt.pipeline.stages import evaluate as evaluation
     from vidprompt.system.launch import launch, process_count
 
     overrides = (*job.overrides, f"split={job.split}")
     config = compose(overrides)
-    made = _made_with(job, config)
-    there = paths.features(job.dataset, job.metadata.method, job.split) / INDEX
-    if not there.is_file() or _kept() != made:
-        Path(MADE).unlink(missing_ok=True)
+    record = _features_record(job, config)
+    index = paths.features(job.dataset, job.metadata.method, job.split) / INDEX
+    if not index.is_file() or _stored_record() != record:
+        Path(FEATURES_RECORD).unlink(missing_ok=True)
         if (count := process_count(config.processes)) > 1:
             if launch(count, ["features", *overrides]):
-                raise UserError(
-                    f"encoding failed in {job.folder}: run this again, it goes on there"
-                )
+                raise UserError(f"encoding failed in {job.folder}: run this again, it resumes")
         else:
             from vidprompt.pipeline.stages import features
 
             features.run(config)
-        write_json(MADE, made)
+        write_json(FEATURES_RECORD, record)
     evaluation.run(config)
     return _finish(job, splits)
 
 
-def _made_with(job: _Job, config: Config) -> dict[str, str]:
-    """All that the features follow from."""
-    files = sorted(paths.splits(job.dataset).glob("*.json"))
+def _features_record(job: _Job, config: Config) -> dict[str, str]:
+    """Hashes of all that the features follow from."""
+    split_files = sorted(paths.splits(job.dataset).glob("*.json"))
     backbone = {
         k: v for k, v in config.values["backbone"].items() if k not in ("config", "weights")
     }
     return {
-        "checkpoint": sha256(job.model.checkpoint),
+        "checkpoint": sha256(job.files.checkpoint),
         "backbone": digest([backbone, job.metadata.backbone_checksum]),
         "prompts": digest(config.values["prompts"]),
         "views": digest(config.values["views"]),
         "frames": sha256(paths.frames(job.dataset) / "frames.json"),
-        "splits": digest({file.name: sha256(file) for file in files}),
+        "splits": digest({file.name: sha256(file) for file in split_files}),
         "code": code_hash("features"),
     }
 
 
-def _kept() -> Any:
+def _stored_record() -> Any:
     try:
-        return json.loads(Path(MADE).read_text("utf-8"))
+        return json.loads(Path(FEATURES_RECORD).read_text("utf-8"))
     except (OSError, ValueError):
         return None
 
 
 def _finish(job: _Job, splits: dict[str, Split]) -> Path:
-    """Say in metrics.json whose result it is, and which classes were no news to the model."""
+    """Add to metrics.json the model's name, and the tested classes that it was trained with."""
     results = paths.results(job.dataset, job.metadata.method, job.protocol)
     seen = None
-    if job.protocol != "reid":  # persons are nobody's classes, whatever their numbers are
+    if job.protocol != "reid":  # persons are no classes
         known = {clean_class_name(name) for name in job.metadata.class_names}
         tested = sorted({c for s in splits.values() for t in s.tests.values() for c in t.classes})
         names = tuple(name for name in tested if clean_class_name(name) in known)
         seen = SeenClasses(names, len(tested))
     result = read_result(results / "metrics.json")
-    result = replace(result, model=job.model.version.shown, seen_classes=seen)
+    result = replace(result, model=job.files.version.shown, seen_classes=seen)
     write_result(results / "metrics.json", result)
     return job.folder / results
 

@@ -1,4 +1,4 @@
-"""The tags that `origin` has: where some are missing here, a model could be judged against nothing."""
+"""Checks and pushes the model tags of a git remote: without them it is not known what is in a stage."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ SECONDS = 30  # for an answer
 
 
 def check_tags(root: Path, name: str, remote: str = "origin") -> Check:
-    """Are all versions and stages of a model that the remote knows here, and the same?
+    """Whether all versions and stages of a model that the remote has are here, and the same.
 
-    Not done, and so shown, where there is no such remote or it does not answer.
+    Not done where there is no such remote, or it does not answer.
     """
-    about, wanted = f"{remote}'s of {name}", "all here"
+    subject, required = f"{remote}'s of {name}", "all here"
     if try_git(root, "remote", "get-url", remote) is None:
-        return Check("tags", about, f"there is no {remote}", wanted, done=False)
+        return Check("tags", subject, f"there is no {remote}", required, was_done=False)
     patterns = (f"refs/tags/{name}@*", f"refs/tags/{name}#*")
-    listed = _asked(root, remote, patterns)
+    listed = _list_remote(root, remote, patterns)
     if listed is None:
-        return Check("tags", about, f"{remote} does not answer", wanted, done=False)
+        return Check("tags", subject, f"{remote} does not answer", required, was_done=False)
     there = _tags(listed, patterns)
     here = _tags(git(root, "for-each-ref", "--format=%(objectname)%09%(refname)"), patterns)
     missing = sorted(tag for tag in there if here.get(tag) != there[tag])
     if not missing:
-        return Check("tags", about, f"{len(there)} of {len(there)}", wanted)
+        return Check("tags", subject, f"{len(there)} of {len(there)}", required)
     problem = (
         f"{len(missing)} of {remote}'s {len(there)} tags of {name} are not here or are others here "
         f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it cannot be said what is in "
         "a stage: `git fetch --tags`, with `--force` where one was moved"
     )
-    return Check("tags", about, f"{len(there) - len(missing)} of {len(there)}", wanted, problem)
+    return Check("tags", subject, f"{len(there) - len(missing)} of {len(there)}", required, problem)
 
 
-def _asked(root: Path, remote: str, patterns: Sequence[str]) -> str | None:
-    """What `git ls-remote` prints; it asks for no password. None when it fails."""
+def _list_remote(root: Path, remote: str, patterns: Sequence[str]) -> str | None:
+    """What `git ls-remote` prints, without asking for a password; None when it fails."""
     command = ["git", "-C", str(root), "ls-remote", "--tags", remote, *patterns]
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
     try:
@@ -57,7 +57,7 @@ def _asked(root: Path, remote: str, patterns: Sequence[str]) -> str | None:
 
 
 def _tags(lines: str, patterns: Sequence[str]) -> dict[str, str]:
-    """Tag → object, of lines with both; the commits that tags name (`^{}`) are left out."""
+    """Tag → object of lines with both, without the commits that tags point to (`^{}`)."""
     starts, found = tuple(pattern.removesuffix("*") for pattern in patterns), {}
     for line in lines.splitlines():
         commit, _, ref = line.partition("\t")
@@ -67,7 +67,7 @@ def _tags(lines: str, patterns: Sequence[str]) -> dict[str, str]:
 
 
 def push(root: Path, tags: Sequence[str], remote: str = "origin") -> None:
-    """Send tags, all or none, and the commits they name to a git remote. UserError when it takes none."""
+    """Push tags, all or none, with their commits to a git remote. UserError when it refuses."""
     try:
         git(root, "push", "--quiet", "--atomic", remote, *(f"refs/tags/{tag}" for tag in tags))
     except UserError as error:

@@ -1,6 +1,6 @@
-"""The DVC remote that is part of this repository (`sample`) holds the demo and nothing else.
+"""Checks that the DVC remote inside this repository (`sample`) holds the demo and nothing else.
 
-What is in it is published with the code: videos under a licence, and frames made of them, must not be.
+Its content is published with the code: licensed videos, and frames made of them, must not be there.
 """
 
 from __future__ import annotations

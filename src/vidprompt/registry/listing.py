@@ -1,4 +1,4 @@
-"""`vidprompt models`: what is declared, registered and in which stage."""
+"""Lists the declared and registered models with versions, stages and headline measure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from vidprompt.metrics.result import Measure, summary_measures
 from vidprompt.provenance.revision import Revision, check_repository
-from vidprompt.registry.declared import declared_models, find_model, results_of
+from vidprompt.registry.declared import declared_models, find_model, model_results
 from vidprompt.registry.policy import read_policy
 from vidprompt.registry.versions import History, Version, histories
 from vidprompt.reporting.measures import Cell
@@ -18,8 +18,8 @@ HEADS = ("Model", "Version", "Stages", "Commit", "Date", "Measure", "Value in %"
 Entry = dict[str, Any]
 
 
-def listed(name: str = "", project: Path | str = ".") -> list[Entry]:
-    """A mapping a version, newest first, or a model without one; by name.
+def list_models(name: str = "", project: Path | str = ".") -> list[Entry]:
+    """A mapping for each version, newest first, and for each model without one; by name.
 
     Keys: `model`, `version`, `stages`, `commit`, `date` (empty where nothing is registered), `measure`,
     `value`, `ci95` (None where the result is not there), `declared`. UserError for an unknown name, and
@@ -61,8 +61,8 @@ def _value(name: str, measure: str, revision: Revision) -> Measure | None:
     """The measure of a revision's results, None where there is none."""
     try:
         model = find_model(revision, name)
-        for one in results_of(model, revision):
-            result = f"{one.shown(model.dataset)}/"
+        for one in model_results(model, revision):
+            result = f"{one.name(model)}/"
             if measure.startswith(result):
                 return summary_measures(one.result).get(measure.removeprefix(result))
     except UserError:  # of another time, when it was not declared or results had another form

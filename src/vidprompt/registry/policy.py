@@ -1,4 +1,4 @@
-"""params/registry.yaml: the stages a model goes through, and what each asks of its results."""
+"""Reads params/registry.yaml: the stages of models, and the gates of each stage."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _GATES = ("minimum", "coverage", "validation", "max_broken_share", "not_worse_th
 
 @dataclass(frozen=True)
 class Gates:
-    """What a stage asks for.
+    """What a stage requires.
 
-    `minimum`: result (`supervised`, or `<dataset>/<protocol>`) → measure → what the lower end of its
-    95 % interval must reach, in [0, 1]. `coverage`: the least share of listed videos that were tested.
-    `validation`: must the dataset's validation have passed? `max_broken_share`: of its videos.
-    `not_worse_than`: a stage, whose model a paired test must not show to be better.
+    `minimum`: result (`supervised`, or `<dataset>/<protocol>`) → measure → minimum in [0, 1] of the lower
+    end of its 95 % interval. `coverage`: minimum share of listed videos that were tested. `validation`:
+    whether the dataset's validation must have passed. `max_broken_share`: of its videos, in [0, 1].
+    `not_worse_than`: a stage, whose model no paired test may show to be better.
     """
 
     minimum: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Policy:
-    """`own` holds each model's gates by stage, `headline` the measure that a list of models shows."""
+    """params/registry.yaml: `own` has each model's gates by stage, `headline` its measure in lists."""
 
     stages: tuple[str, ...]
     defaults: Mapping[str, Gates]
@@ -44,13 +44,15 @@ class Policy:
     licences: Mapping[str, str]
 
     def check_stage(self, stage: str) -> None:
-        """UserError for a stage that is none."""
+        """UserError for an unknown stage."""
         if stage not in self.stages:
             raise UserError(f"{FILE} has no stage {stage!r}: {suggestion(stage, self.stages)}")
 
     def gates(self, model: str, stage: str) -> Gates:
-        """All that a stage asks of a model: its own and those of the stages before it, the stricter one
-        where both say something. UserError for an unknown stage, or a model without a minimum."""
+        """A model's gates for a stage, the strictest of those of the stage and of the stages before it.
+
+        UserError for an unknown stage, or a model without a minimum.
+        """
         self.check_stage(stage)
         found = Gates()
         for one in self.stages[: self.stages.index(stage) + 1]:
@@ -81,7 +83,7 @@ def _stricter(a: Gates, b: Gates) -> Gates:
 
 
 def read_policy(revision: Revision) -> Policy:
-    """The file of a revision. UserError for a missing file, an unknown key or a wrong value."""
+    """A revision's params/registry.yaml. UserError for no file, an unknown key or a wrong value."""
     content = revision.yaml(FILE)
     if not content:
         raise UserError(f"{FILE} of {revision.shown} is not there, and it says what stages ask for")
@@ -90,16 +92,16 @@ def read_policy(revision: Revision) -> Policy:
     if not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages):
         raise UserError(f"{FILE}: stages must list their names, in order")
     defaults = {
-        stage: _gates(about, f"defaults.{stage}", stages)
-        for stage, about in _mapping(content.get("defaults"), "defaults", stages).items()
+        stage: _gates(gates, f"defaults.{stage}", stages)
+        for stage, gates in _mapping(content.get("defaults"), "defaults", stages).items()
     }
     own: dict[str, dict[str, Gates]] = {}
     headline = {}
-    for name, about in _mapping(content.get("models"), "models").items():
+    for name, model in _mapping(content.get("models"), "models").items():
         where = f"models.{name}"
-        said = dict(_mapping(about, where, ["headline", *stages]))
-        headline[name] = str(said.pop("headline", ""))
-        own[name] = {s: _gates(gates, f"{where}.{s}", stages) for s, gates in said.items()}
+        entry = dict(_mapping(model, where, ["headline", *stages]))
+        headline[name] = str(entry.pop("headline", ""))
+        own[name] = {s: _gates(gates, f"{where}.{s}", stages) for s, gates in entry.items()}
         if headline[name]:
             _check_result(headline[name].partition("/")[0], f"{where}.headline")
     licences = _mapping(content.get("licences"), "licences")
@@ -108,30 +110,30 @@ def read_policy(revision: Revision) -> Policy:
 
 
 def _gates(content: Any, where: str, stages: list[str]) -> Gates:
-    said = _mapping(content, where, _GATES)
+    entry = _mapping(content, where, _GATES)
     minimum = {}
-    if "minimum" in said and not said["minimum"]:
+    if "minimum" in entry and not entry["minimum"]:
         raise UserError(
             f"{FILE}: {where}.minimum is empty: name a result and a measure, or delete it"
         )
-    for result, measures in _mapping(said.get("minimum"), f"{where}.minimum").items():
+    for result, measures in _mapping(entry.get("minimum"), f"{where}.minimum").items():
         inside = f"{where}.minimum.{result}"
         _check_result(result.rpartition("/")[2], f"{where}.minimum")
         values = _mapping(measures, inside)
         if not values:
             raise UserError(f"{FILE}: {inside} is empty: name a measure, as {{top1: 0.5}}")
         minimum[result] = {m: _share(v, f"{inside}.{m}") for m, v in values.items()}
-    validation = said.get("validation", False)
+    validation = entry.get("validation", False)
     if not isinstance(validation, bool):
         raise UserError(f"{FILE}: {where}.validation is {validation!r}: true or false")
-    other = str(said.get("not_worse_than") or "")
+    other = str(entry.get("not_worse_than") or "")
     if other and other not in stages:
         raise UserError(f"{FILE}: {where}.not_worse_than is {other!r}: {suggestion(other, stages)}")
     return Gates(
         minimum=minimum,
-        coverage=_share(said.get("coverage", 0), f"{where}.coverage"),
+        coverage=_share(entry.get("coverage", 0), f"{where}.coverage"),
         validation=validation,
-        max_broken_share=_share(said.get("max_broken_share", 1), f"{where}.max_broken_share"),
+        max_broken_share=_share(entry.get("max_broken_share", 1), f"{where}.max_broken_share"),
         not_worse_than=other,
     )
 

@@ -1,4 +1,4 @@
-"""Registering a version, giving it a stage, and going back."""
+"""Registers versions, assigns stages to them, and rolls a stage back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision, check_repository, head
-from vidprompt.registry import git_tags as origin
-from vidprompt.registry import versions
-from vidprompt.registry.checks import Verdict
+from vidprompt.registry import git_tags, versions
+from vidprompt.registry.checks import GateReport
 from vidprompt.registry.declared import find_model
+from vidprompt.registry.gates import check_model
+from vidprompt.registry.model_files import find_weights
 from vidprompt.registry.policy import read_policy
-from vidprompt.registry.verdict import check_tree, judge
+from vidprompt.registry.reproducibility import check_tree
 from vidprompt.registry.versions import Version
-from vidprompt.registry.weights import find_weights
 from vidprompt.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ Say = Callable[[str], object]
 
 @dataclass(frozen=True)
 class Registered:
-    """What came of it; `tags` that were made, none where all was so before."""
+    """A registration's result; `tags` are those made, none where the version was in the stage already."""
 
     version: Version
     stage: str
@@ -36,11 +36,11 @@ class Registered:
     card: Path
 
 
-def examine(name: str, stage: str, version: str = "", project: Path | str = ".") -> Verdict:
-    """Every check and nothing written: of the workspace, or of a registered version's commit."""
+def check(name: str, stage: str, version: str = "", project: Path | str = ".") -> GateReport:
+    """Make every check and write nothing: of the workspace, or of a registered version's commit."""
     root = Path(project)
     check_repository(root)
-    return judge(name, stage, _revision(root, name, version))
+    return check_model(name, stage, _revision(root, name, version))
 
 
 def _revision(root: Path, name: str, version: str) -> Revision:
@@ -59,13 +59,12 @@ def register(
     project: Path | str = ".",
     say: Say = logger.info,
 ) -> Registered:
-    """Give a stage to HEAD's version, which is made where there is none, or to a `version` there is.
+    """Assign a stage to HEAD's version, which is registered first, or to a registered `version`.
 
-    HEAD is judged as it lies on disk; a `version` by what git and DVC have of its commit. The card is
-    written before the tags. UserError with the first thing that is in the way, in this order: no git
-    repository, changed files, an undeclared name, an unknown stage, tags of origin's that are not here,
-    an outdated pipeline, results that are not of the weights or not of the predictions, weights or
-    backbone that are not in a remote, gates that are not passed.
+    HEAD is checked as it lies on disk, a `version` by what git and DVC have of its commit. The card is
+    written before the tags. UserError for the first of: no git repository, changed files, an undeclared
+    name, an unknown stage, tags of origin that are not here, an outdated pipeline, results of other weights
+    or not of the predictions, weights or backbone that no remote has, gates that are not passed.
     """
     root = Path(project)
     check_repository(root)
@@ -75,32 +74,32 @@ def register(
     find_model(here, name)
     read_policy(here).check_stage(stage)
     if push:
-        origin.check_remote(root)
+        git_tags.check_remote(root)
     known = versions.history(root, name)
     chosen = known.get(version) if version else known.at(here.commit)
     number = chosen.version if chosen else known.next(bump)
-    verdict = judge(name, stage, _revision(root, name, version), tree=False)
-    if verdict.refusal:
-        raise UserError(verdict.refusal)
+    report = check_model(name, stage, _revision(root, name, version), tree=False)
+    if report.refusal:
+        raise UserError(report.refusal)
     tags = []
     if chosen is None:
         chosen = Version(name, number, here.commit, "")
-    soon = chosen.stages if stage in chosen.stages else (*chosen.stages, stage)
-    card = write_card(replace(chosen, stages=soon), root)
-    facts = _facts(verdict, Revision(root, chosen.commit))
+    stages = chosen.stages if stage in chosen.stages else (*chosen.stages, stage)
+    card = write_card(replace(chosen, stages=stages), root)
+    message = _tag_message(report, Revision(root, chosen.commit))
     if known.at(chosen.commit) is None:
-        about = f"{name} {number}\n\n{facts}"
-        chosen, tag = versions.register(here, name, number, about)
+        text = f"{name} {number}\n\n{message}"
+        chosen, tag = versions.register(here, name, number, text)
         tags.append(tag)
         say(f"{tag}: {name} {number} is {chosen.commit[:7]}")
     if stage in chosen.stages:
         say(f"{chosen.shown} is in {stage} already")
     else:
-        about = f"{chosen.shown} to {stage}\n\n{facts}"
-        tags.append(versions.assign(chosen, stage, root, about))
+        text = f"{chosen.shown} to {stage}\n\n{message}"
+        tags.append(versions.assign(chosen, stage, root, text))
         say(f"{tags[-1]}: {chosen.shown} is in {stage}")
     if push and tags:
-        origin.push(root, tags)
+        git_tags.push(root, tags)
         say(f"pushed to origin: {', '.join(tags)}")
     elif tags:
         say(f"others see it after `git push --atomic origin {' '.join(tags)}`")
@@ -109,7 +108,7 @@ def register(
 
 
 def write_card(version: Version, root: Path) -> Path:
-    """The card of a version, into cache/cards; its path."""
+    """Write a version's card to cache/cards; its path."""
     from vidprompt.registry.card import card
 
     file = root / CARDS / f"{version.shown}.md"
@@ -117,39 +116,39 @@ def write_card(version: Version, root: Path) -> Path:
     return file
 
 
-def _facts(verdict: Verdict, revision: Revision) -> str:
-    """A tag's message: the weights, and what was found, a line a check."""
-    model = find_model(revision, verdict.model)
+def _tag_message(report: GateReport, revision: Revision) -> str:
+    """The weights' hashes, and a line for each check."""
+    model = find_model(revision, report.model)
     with DvcProject(revision) as project:
         weights = find_weights(model, project)
     lines = [
-        f"{check.kind} {check.about}: {check.found} ({check.wanted})"
-        + ("" if check.done else ", NOT CHECKED")
-        for check in verdict.checks
+        f"{check.kind} {check.subject}: {check.value} ({check.required})"
+        + ("" if check.was_done else ", NOT CHECKED")
+        for check in report.checks
     ]
-    unseen = sum(not check.done for check in verdict.checks)
-    head = f"Passed, and {unseen} not checked:" if unseen else "All passed:"
+    not_done = sum(not check.was_done for check in report.checks)
+    head = f"Passed, and {not_done} not checked:" if not_done else "All passed:"
     return "\n".join([f"{model.path}: md5 {weights.md5}, sha256 {weights.sha256}", head, *lines])
 
 
 def rollback(
     name: str, stage: str, *, push: bool = False, project: Path | str = ".", say: Say = logger.info
 ) -> tuple[Version | None, Version]:
-    """Give a stage back to the version that was in it before; (from, to).
+    """Assign a stage to the version that was in it before; the versions (from, to).
 
-    No gates: it passed them. A version that was rolled back from is not returned to. UserError
-    where there is no such model or stage, or none before.
+    Its gates were passed and are not checked. A version that was rolled back from is not returned to.
+    UserError for an unknown model or stage, and where no version was in it before.
     """
     root = Path(project)
     check_repository(root)
     read_policy(Revision(root)).check_stage(stage)
     if push:
-        origin.check_remote(root)
+        git_tags.check_remote(root)
     known = versions.histories(root)
-    if problem := origin.check_tags(root, name).problem:
+    if problem := git_tags.check_tags(root, name).problem:
         raise UserError(problem)
     if name not in known:
-        versions.resolve(root, f"{name}@{stage}")  # says what there is
+        versions.resolve(root, f"{name}@{stage}")  # raises with the valid names
     now, before = known[name].holder(stage), known[name].before(stage)
     if before is None:
         there = f"{now.shown} is the first in it" if now else "nothing was ever in it"
@@ -158,7 +157,7 @@ def rollback(
     tag = versions.assign(before, stage, root, f"{name} in {stage}: back from {left}")
     say(f"{tag}: {name} in {stage}: {left} → {before.version} ({before.commit[:7]})")
     if push:
-        origin.push(root, [tag])
+        git_tags.push(root, [tag])
         say(f"pushed to origin: {tag}")
     else:
         say(f"others see it after `git push origin {tag}`")

@@ -1,4 +1,4 @@
-"""A model against the one that is in a stage now, measured on the same videos."""
+"""Compares a model with the version that is in a stage, by paired tests on the same videos."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check
-from vidprompt.registry.declared import Declared, find_model
+from vidprompt.registry.declared import DeclaredModel, find_model
+from vidprompt.registry.model_files import Weights, find_weights
 from vidprompt.registry.versions import Version, history
-from vidprompt.registry.weights import Weights, find_weights
 from vidprompt.reporting.measures import percent, points
 from vidprompt.system.errors import UserError
 
 
 @dataclass(frozen=True)
-class Other:
-    """A registered version, and where its results lie."""
+class ComparedVersion:
+    """A registered version, and the model that its commit declares."""
 
     version: Version
-    model: Declared
+    model: DeclaredModel
 
 
-def compared_with(model: Declared, stage: str, weights: Weights, revision: Revision) -> Other | str:
-    """The version to compare with: the one in the stage, of that one itself the one before it.
+def find_compared(
+    model: DeclaredModel, stage: str, weights: Weights, revision: Revision
+) -> ComparedVersion | str:
+    """The version in a stage; for the revision that is that version, the one before it.
 
-    A few words where there is nothing to compare.
+    A few words where there is none, or it has the same weights.
     """
     known = history(revision.root, model.name)
     version = known.holder(stage)
@@ -42,26 +44,32 @@ def compared_with(model: Declared, stage: str, weights: Weights, revision: Revis
         if same:
             return f"{version.version}'s weights"
     except UserError:
-        pass  # they are gone, its results may be there
-    return Other(version, other)
+        pass  # its weights are gone, its results may be there
+    return ComparedVersion(version, other)
 
 
-def against(
-    other: Other, result: str, measures: Sequence[str] | None, model: Declared, revision: Revision
+def comparison_checks(
+    other: ComparedVersion,
+    result: str,
+    measures: Sequence[str] | None,
+    model: DeclaredModel,
+    revision: Revision,
 ) -> Iterator[Check]:
-    """A check a measure of a result (`supervised` or `<dataset>/<protocol>`), not done where no test
-    compares it; without `measures` all that the tests compare."""
+    """A check for each of the `measures` (None: all that are tested) of a result.
+
+    `result`: `supervised` or `<dataset>/<protocol>`. A measure without a paired test is not done.
+    """
     from vidprompt.comparison.comparison import Verdict as Outcome
     from vidprompt.comparison.comparison import compare
     from vidprompt.comparison.results import find_result
 
     dataset, _, protocol = result.rpartition("/")
     dataset = dataset or model.dataset
-    about = f"{result} against {other.version.version}"
+    subject = f"{result} against {other.version.version}"
     path = f"results/{dataset}/{other.model.method}/{protocol}/metrics.json"
     if Revision(revision.root, other.version.commit).read(path) is None:
-        said = f"{other.version.version} has none"
-        yield Check("not_worse", about, said, "not worse", done=False)
+        value = f"{other.version.version} has none"
+        yield Check("not_worse", subject, value, "not worse", was_done=False)
         return
     at = f"@{revision.commit}" if revision.commit else ""
     results = f"{revision.root.absolute()}/results/{dataset}"
@@ -69,14 +77,14 @@ def against(
         before = find_result(f"{results}/{other.model.method}/{protocol}@{other.version.commit}")
         found = compare(before, find_result(f"{results}/{model.method}/{protocol}{at}"))
     except UserError as error:
-        yield Check("not_worse", about, "not compared", "not worse", str(error))
+        yield Check("not_worse", subject, "not compared", "not worse", str(error))
         return
     if not found.paired:
-        yield Check("not_worse", about, "unpaired", "not worse", found.notes[0])
+        yield Check("not_worse", subject, "unpaired", "not worse", found.notes[0])
         return
     compared = set()
     for one in found.differences:
-        measure = _named(one.measure, one.metric, protocol)
+        measure = _gate_name(one.measure, one.metric, protocol)
         if one.split or (measures is not None and measure not in measures):
             continue
         compared.add(measure)
@@ -87,14 +95,18 @@ def against(
             f"{percent(one.b)}%, {shown} points in the paired test)"
         )
         worse = one.verdict is Outcome.WORSE
-        seen = f"{shown}, {one.verdict.value}"
-        yield Check("not_worse", f"{about} {measure}", seen, "not worse", problem if worse else "")
+        value = f"{shown}, {one.verdict.value}"
+        yield Check(
+            "not_worse", f"{subject} {measure}", value, "not worse", problem if worse else ""
+        )
     for measure in sorted({*(measures or ())} - compared):
-        yield Check("not_worse", f"{about} {measure}", "no paired test", "not worse", done=False)
+        yield Check(
+            "not_worse", f"{subject} {measure}", "no paired test", "not worse", was_done=False
+        )
 
 
-def _named(measure: str, metric: str, protocol: str) -> str:
-    """A difference's measure as the gates name it."""
+def _gate_name(measure: str, metric: str, protocol: str) -> str:
+    """The name of a compared measure in params/registry.yaml."""
     if measure.rpartition("/")[2] == "hm":
         return measure
     return metric if measure == protocol else f"{measure}/{metric}"

@@ -1,7 +1,8 @@
-"""Versions and stages: GTO's tags. `NAME@v0.1.0` is a version, `NAME#staging#2` gives its commit a stage.
+"""Reads and writes versions and stages, which are git tags of GTO's.
 
-They are read here from one `git for-each-ref`, in the order of their numbers: dates have seconds, and two
-stages given within one would have no order.
+`NAME@v0.1.0` is a version, `NAME#staging#2` assigns a stage to its commit. Tags are read from one
+`git for-each-ref` and ordered by their numbers: dates have seconds, and two assignments within one would
+have no order.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _FORMAT = "%(refname:strip=2)%00%(*objectname)%00%(creatordate:iso-strict)"
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version; `stages` that it is in now, in the order in which they were given."""
+    """A registered version; `stages` that it is in now, in the order of their assignment."""
 
     name: str
     version: str
@@ -38,7 +39,7 @@ class Version:
 
 @dataclass(frozen=True)
 class _Event:
-    """A stage given to a commit, or taken from it."""
+    """The assignment of a stage to a commit, or (`cancels`) its removal."""
 
     number: int
     date: datetime
@@ -49,16 +50,19 @@ class _Event:
 
 @dataclass(frozen=True)
 class History:
-    """One model's versions, newest first; `line` has those that a stage went through, oldest first, without
-    those it was rolled back from."""
+    """A model's versions, newest first.
+
+    `line`: stage → versions that were in it, oldest first, without those it was rolled back from.
+    `withdrawn`: deregistered version numbers, which are not used again.
+    """
 
     name: str
     versions: tuple[Version, ...]
     line: dict[str, tuple[str, ...]]
-    withdrawn: tuple[str, ...] = ()  # numbers that are not given again
+    withdrawn: tuple[str, ...] = ()
 
     def get(self, version: str) -> Version:
-        """UserError, with what there is, for a version that is not registered."""
+        """A version by its number. UserError, with the valid ones, for another."""
         for one in self.versions:
             if one.version == version:
                 return one
@@ -66,21 +70,21 @@ class History:
         raise UserError(f"{self.name} has no version {version!r}: {suggestion(version, there)}")
 
     def at(self, commit: str) -> Version | None:
-        """The version that a commit is."""
+        """The version of a commit; None where it has none."""
         return next((one for one in self.versions if one.commit == commit), None)
 
     def holder(self, stage: str) -> Version | None:
-        """The version that is in a stage now."""
+        """The version that is in a stage now; None where none is."""
         return next((one for one in self.versions if stage in one.stages), None)
 
     def before(self, stage: str) -> Version | None:
-        """The version that was in a stage before the one that is now; None where there was none."""
+        """The version that was in a stage before the present one; None where none was."""
         line, now = self.line.get(stage, ()), self.holder(stage)
         earlier = line[: line.index(now.version)] if now and now.version in line else line
         return self.get(earlier[-1]) if earlier else None
 
     def next(self, bump: str) -> str:
-        """The number of a new version: v0.1.0 at first."""
+        """The number of a new version, v0.1.0 for the first. UserError for an unknown `bump`."""
         from gto.versions import SemVer
 
         if bump not in BUMPS:
@@ -93,7 +97,7 @@ class History:
 
 
 def histories(root: Path) -> dict[str, History]:
-    """Every name that has tags, sorted. UserError outside git."""
+    """Name → history of every model with version tags, sorted. UserError outside git."""
     from gto.constants import Action
     from gto.tag import parse_name
 
@@ -134,7 +138,7 @@ def _history(name: str, made: dict[str, tuple[str, datetime]], events: Iterable[
     of_commit = {commit: version for version, (commit, _) in made.items()}
     in_order = sorted(events, key=lambda e: (e.number, e.date))
     lines: dict[str, list[str]] = {}
-    current: dict[str, dict[str, int]] = {}  # stage → version → when it was last given
+    current: dict[str, dict[str, int]] = {}  # stage → version → place of its last assignment
     for place, event in enumerate(in_order):
         version = of_commit.get(event.commit)
         if version is None:
@@ -142,7 +146,7 @@ def _history(name: str, made: dict[str, tuple[str, datetime]], events: Iterable[
         line, given = lines.setdefault(event.stage, []), current.setdefault(event.stage, {})
         if event.cancels:
             line[:] = [one for one in line if one != version]
-        elif version in line:  # given again is a way back: what came after it is over
+        elif version in line:  # assigned again: a rollback, what came after it is over
             del line[line.index(version) + 1 :]
         else:
             line.append(version)
@@ -168,14 +172,14 @@ def _history(name: str, made: dict[str, tuple[str, datetime]], events: Iterable[
 
 
 def history(root: Path, name: str) -> History:
-    """One name's; empty where nothing is registered."""
+    """The history of one model; empty where nothing is registered."""
     return histories(root).get(name) or History(name, (), {})
 
 
 def resolve(root: Path, selector: str) -> Version:
-    """`NAME@v0.1.0`, `NAME@latest` or `NAME@production` → the version.
+    """The version that `NAME@v0.1.0`, `NAME@latest` or `NAME@production` selects.
 
-    UserError, with what there is, for an unknown name, version or stage, and a stage that nothing is in.
+    UserError, with the valid ones, for an unknown name, version or stage, and a stage without a version.
     """
     name, at, wanted = selector.partition("@")
     found = histories(root)
@@ -204,7 +208,7 @@ def resolve(root: Path, selector: str) -> Version:
 
 
 def assign(version: Version, stage: str, root: Path, message: str) -> str:
-    """Give a version a stage; the tag. UserError when it cannot be written."""
+    """Assign a stage to a version; the tag. UserError when it cannot be written."""
     import gto.api
     from gto.exceptions import GTOException
     from scmrepo.exceptions import SCMError
@@ -219,7 +223,7 @@ def assign(version: Version, stage: str, root: Path, message: str) -> str:
 
 
 def register(revision: Revision, name: str, version: str, message: str) -> tuple[Version, str]:
-    """Make a commit a version; it and its tag. UserError when it cannot be written."""
+    """Register a commit as a version; the version and its tag. UserError when it cannot be written."""
     import gto.api
     from gto.exceptions import GTOException
     from scmrepo.exceptions import SCMError

@@ -1,0 +1,136 @@
+"""The files of a model on this disk: its weights, its backbone, and the copy kept of a registered version.
+
+cache/registry/weights/<MD5>.safetensors    weights that are not in models/
+cache/registry/<name>/<version>/
+    model.safetensors
+    backbone/…         the backbone's files, unless open_clip downloads them
+    version.json       commit, backbone and the files' SHA-256; written last
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vidprompt.files.atomic import write_json
+from vidprompt.files.hashes import digest, sha256
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.provenance.dvc_project import DvcProject, has_md5
+from vidprompt.provenance.revision import Revision
+from vidprompt.registry.declared import DeclaredModel, find_model
+from vidprompt.registry.versions import Version
+from vidprompt.system.errors import UserError
+
+FOLDER = Path("cache/registry")
+VERSION_FILE = "version.json"
+BACKBONE_FILES = ("config", "weights")  # keys of a backbone's parameters that name files
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file with a model's weights and its hashes; `digest` is the checkpoint's in metrics.json."""
+
+    file: Path
+    md5: str
+    sha256: str
+    digest: str
+    metadata: CheckpointMetadata
+
+
+def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
+    """The weights that the revision's dvc.lock names, from models/, DVC's cache or a remote.
+
+    UserError where dvc.lock names none, or no store has them.
+    """
+    md5 = project.tracked_md5(model.path)
+    if md5 is None:
+        raise UserError(
+            f"dvc.lock of {project.revision.shown} names no {model.path}: `dvc repro` trains {model.name}, "
+            "then commit dvc.lock"
+        )
+    file = project.root / model.path
+    if not file.is_file() or not has_md5(file, md5):
+        file = project.root / FOLDER / "weights" / f"{md5}.safetensors"
+        if not file.is_file() or not has_md5(file, md5):
+            project.copy(model.path, file)
+    metadata, hashed = read_metadata(file), sha256(file)
+    return Weights(file, md5, hashed, digest([hashed, metadata.config_hash]), metadata)
+
+
+def find_backbone(model: DeclaredModel, revision: Revision) -> dict[str, Any]:
+    """The parameters (params/backbone) of the backbone of a model's dataset. UserError for none."""
+    dataset = revision.yaml(f"params/dataset/{model.dataset}.yaml")
+    choice = (dataset.get("pipeline") or {}).get("backbone")
+    for one in [] if choice else revision.yaml("params/config.yaml").get("defaults") or []:
+        choice = one.get("backbone", choice) if isinstance(one, dict) else choice
+    backbone = revision.yaml(f"params/backbone/{choice}.yaml")
+    if not backbone:
+        raise UserError(
+            f"{revision.shown} does not say what backbone {model.name} is on: no "
+            f"params/backbone/{choice}.yaml in it"
+        )
+    return backbone
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """A registered version's files; `backbone`: parameters for `load_backbone`, files as absolute paths."""
+
+    version: Version
+    model: DeclaredModel
+    checkpoint: Path
+    backbone: Mapping[str, Any]
+
+
+def fetch_version(version: Version, root: Path) -> VersionFiles:
+    """A version's files in cache/registry, fetched where they are absent, damaged, or of another commit.
+
+    UserError where no store has a file.
+    """
+    revision = Revision(root.absolute(), version.commit)
+    model = find_model(revision, version.name)
+    folder = revision.root / FOLDER / version.name / version.version
+    if not _is_complete(folder, version):
+        shutil.rmtree(folder, ignore_errors=True)
+        with DvcProject(revision) as project:
+            _fetch(model, project, folder)
+    backbone = dict((Revision(folder).json(VERSION_FILE) or {})["backbone"])
+    for key in BACKBONE_FILES:
+        if backbone.get(key):
+            backbone[key] = str(folder / backbone[key])  # an absolute path stays as it is
+    return VersionFiles(version, model, folder / "model.safetensors", backbone)
+
+
+def _is_complete(folder: Path, version: Version) -> bool:
+    """Whether the files are of the commit that has the tag now, and undamaged."""
+    try:
+        record = Revision(folder).json(VERSION_FILE) or {}
+    except UserError:
+        return False
+    hashes = record.get("sha256") or {}
+    if record.get("commit") != version.commit or not hashes:
+        return False
+    return all(
+        (folder / name).is_file() and sha256(folder / name) == wanted
+        for name, wanted in hashes.items()
+    )
+
+
+def _fetch(model: DeclaredModel, project: DvcProject, folder: Path) -> None:
+    weights = find_weights(model, project)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(weights.file, folder / "model.safetensors")
+    hashes = {"model.safetensors": weights.sha256}
+    backbone = find_backbone(model, project.revision)
+    for key in BACKBONE_FILES:
+        path = backbone.get(key)
+        if not path or PurePosixPath(path).is_absolute():
+            continue
+        name = f"backbone/{PurePosixPath(path).name}"
+        project.copy(str(path), folder / name)
+        backbone[key], hashes[name] = name, sha256(folder / name)
+    record = {"commit": project.revision.commit, "backbone": backbone, "sha256": hashes}
+    write_json(folder / VERSION_FILE, record)
