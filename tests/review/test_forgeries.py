@@ -301,7 +301,7 @@ def test_a_summary_that_github_takes() -> None:
 def test_no_metrics_at_all(folder: Path) -> None:
     for content in ("{", '{"summary": {}, "splits": null}', '{"summary": {}, "splits": {"a": 1}}'):
         (folder / METRICS).write_text(content)
-        assert f"{METRICS}: it has not the form of a result" in _said(folder)
+        assert f"{METRICS}: it is not a valid result" in _said(folder)
     from vidprompt.reporting.table import BEGIN, END
 
     (folder / "README.md").write_text(f"{BEGIN}\n{END}\n")
@@ -366,11 +366,11 @@ def test_not_all_could_be_checked(folder: Path, monkeypatch: pytest.MonkeyPatch)
     lines = review_markdown(_found(folder)).splitlines()
     assert "✔" not in lines[5]
     assert "not everything could be checked" in lines[5]
-    assert "Not checked: 1 result (no predictions at hand), lists and health of toy (" in lines[5]
+    assert "Not checked: 1 result (no predictions available), lists and health of toy (" in lines[5]
     monkeypatch.chdir(folder)
     done = CliRunner().invoke(app, ["review", "HEAD", "--no-pictures", "--out", "cache/r"])
     assert done.exit_code == 0
-    assert "not checked: 1 result (no predictions at hand)\n" in done.stdout
+    assert "not checked: 1 result (no predictions available)\n" in done.stdout
 
 
 def test_broken_videos_that_are_not_named() -> None:

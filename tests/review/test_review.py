@@ -231,9 +231,9 @@ def test_a_fresh_clone_is_unpaired(folder: Path, tmp_path: Path) -> None:
     assert found.findings == []
     assert (found.recomputed.done, found.recomputed.without) == (0, 3)
     assert _lines(found, "toy/ez_clip/supervised")["top-1"] is ChangeKind.UNPAIRED
-    assert "Unpaired: the predictions of base are not at hand." in text
+    assert "Unpaired: the predictions of base are not available." in text
     assert "66.7 → **33.3**<br><sub>" in text  # the values are there all the same
-    assert "The manifest of one side is not at hand" not in text  # dvc.lock has the same one
+    assert "The manifest of one side is not available" not in text  # dvc.lock has the same one
     run("dvc", "remote", "add", "there", str(folder / ".dvc/cache"), folder=tmp_path / "clone")
     with_remote = build_review("HEAD~1", remotes=True, draw=False, root=tmp_path / "clone")
     assert _lines(with_remote, "toy/ez_clip/supervised")["top-1"] is ChangeKind.WORSE

@@ -73,12 +73,12 @@ class Review:
     def unchecked(self) -> Iterator[str]:
         """What could not be checked because files are missing."""
         if self.recomputed.without:
-            yield f"{count_of(self.recomputed.without, 'result')} (no predictions at hand)"
+            yield f"{count_of(self.recomputed.without, 'result')} (no predictions available)"
         if self.recomputed.unlisted:
             names = single_line(", ".join(self.recomputed.unlisted))
-            yield f"lists and health of {names} (no manifest or splits at hand)"
+            yield f"lists and health of {names} (no manifest or splits available)"
         if self.lock.unlinked:
-            yield f"{count_of(self.lock.unlinked, 'link')} between stages (no folder's listing at hand)"
+            yield f"{count_of(self.lock.unlinked, 'link')} between stages (no folder listing available)"
 
     @property
     def counts(self) -> Counter[ChangeKind]:
@@ -160,7 +160,7 @@ def _class_changes(base: Side, head: Side, result: Result) -> list[tuple[str, fl
 def _unreadable(head: Side) -> Iterator[Finding]:
     """Files of results that cannot be read."""
     for path in head.malformed_results:
-        yield Finding(path, "it has not the form of a result: `dvc repro` writes it again")
+        yield Finding(path, "it is not a valid result: `dvc repro` writes it again")
     for dataset in head.datasets:
         path = cost_file(dataset).as_posix()
         try:
@@ -178,7 +178,7 @@ def _stale_stages(head: Side) -> Iterator[Finding]:
         return
     try:
         if matrix.stale():
-            yield Finding("params/stages.yaml", "not what pipeline.yaml says: `vidprompt activate`")
+            yield Finding("params/stages.yaml", "differs from pipeline.yaml: `vidprompt activate`")
     except UserError as error:
         yield Finding(pipeline, f"{error}")
 
@@ -199,5 +199,5 @@ def _stale_table(head: Side) -> Iterator[Finding]:
         return
     if table != expected:
         yield Finding(
-            README, "its table is not that of results/: `vidprompt table demo --readme` writes it"
+            README, "its table differs from results/: `vidprompt table demo --readme` writes it"
         )

@@ -46,7 +46,7 @@ def _head(review: Review) -> Iterator[str]:
     yield from _check(review)
     yield ""
     if review.store_problems:
-        yield f"Stores without what was asked of them: {escaped(', '.join(review.store_problems))}."
+        yield f"Problems with DVC's stores: {escaped(', '.join(review.store_problems))}."
         yield ""
     unchanged = f"; {count_of(review.unchanged, 'result')} unchanged" if review.unchanged else ""
     yield f"**{_capital(review.summary)}**{unchanged}."
@@ -78,7 +78,7 @@ def _check(review: Review) -> Iterator[str]:
         )
         return
     recomputed = review.recomputed
-    parts = [f"{count_of(review.lock.stages, 'stage')} as dvc.lock records them"]
+    parts = [f"{count_of(review.lock.stages, 'stage')} as recorded in dvc.lock"]
     if recomputed.done:
         all_results = "" if recomputed.without else "all "
         parts.append(
@@ -89,14 +89,14 @@ def _check(review: Review) -> Iterator[str]:
         yield f"**✔ The results follow from code and params**: {', '.join(parts)}."
     else:
         yield (
-            "**◐ Nothing speaks against the results, and not everything could be checked**: "
+            "**◐ No findings, but not everything could be checked**: "
             f"{', '.join(parts)}. Not checked: {', '.join(unchecked)}."
         )
     if review.lock.absent:
         yield ""
         yield (
-            f"{count_of(review.lock.absent, 'output')} that DVC keeps are not here and were compared by "
-            "dvc.lock alone."
+            f"{count_of(review.lock.absent, 'output')} tracked by DVC are missing here and were compared by "
+            "dvc.lock only."
         )
 
 
@@ -212,24 +212,24 @@ def _notes_on_method(review: Review, pictures: bool) -> Iterator[str]:
     """How values, intervals and verdicts are computed, and what was left out."""
     tested = sum(review.counts[o] for o in (ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.SAME))
     lines = [
-        "Values in %, differences in points; small: 95 % intervals. A difference is paired, video by "
-        f"video (re-identification: person by person), {RESAMPLES:,} resamples; a verdict needs an interval "
-        f"without 0 and p < {1 - LEVEL:.2f}. It is not corrected for the number of measures"
+        "Values are in %, differences in points; small numbers are 95 % intervals. Differences are paired by "
+        f"video (re-identification: by person), with {RESAMPLES:,} resamples; worse and better need an "
+        f"interval without 0 and p < {1 - LEVEL:.2f}. There is no correction for the number of measures"
         + (
-            f": of these {tested} about {tested * (1 - LEVEL):.0f} would get one by chance."
+            f": about {tested * (1 - LEVEL):.0f} of these {tested} differ by chance."
             if tested
             else "."
         )
     ]
     lines.append(
-        "Base is where head left the revision that was named. The findings come from `dvc status`, from "
-        "the links in dvc.lock, and from the predictions."
+        "Base is the merge base of HEAD and the given revision. Findings come from `dvc status`, from the "
+        "links in dvc.lock, and from the predictions."
     )
     if not pictures and review.pictures:
         lines.append(
-            "GitHub shows no pictures here: they are in the artifact `review`, all of them in review.html."
+            "GitHub shows no pictures here: they are in review.html of the artifact `review`."
         )
     for count, what in zip(review.undrawn, ("result", "method"), strict=True):
         if count:
-            lines.append(f"{count_of(count, what)} more changed and have no picture.")
-    yield from details("How to read this", [f"- {change}" for change in lines])
+            lines.append(f"{count_of(count, what)} more changed and are not drawn.")
+    yield from details("How to read this", [f"- {line}" for line in lines])

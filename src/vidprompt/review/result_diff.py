@@ -140,7 +140,7 @@ def _compare(
         name = ("base", "head")[side]
         file = project.find(md5, paths.predictions(*result).as_posix() if side else "")
         if file is None:
-            return None, [f"Unpaired: the predictions of {name} are not at hand."]
+            return None, [f"Unpaired: the predictions of {name} are not available."]
         try:
             compared.append(ComparedResult(name, content, _videos(file, result[2], name)))
         except UserError as error:

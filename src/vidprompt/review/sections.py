@@ -44,15 +44,15 @@ def data_section(diffs: Sequence[DataDiff]) -> Iterator[str]:
     if incomplete:
         names = ", ".join(code(one.dataset) for one in incomplete)
         yield (
-            f"The manifest of one side is not at hand ({names}): added and removed videos and labels cannot "
-            "be seen, only the numbers and broken videos in git."
+            f"The manifest of one side is not available ({names}): only the numbers of videos and the broken "
+            "videos, which are in git, are compared."
         )
         yield ""
     for one in diffs:
         if one.videos.known_up_to is not None:
             yield (
-                f"{escaped(one.dataset)}: health.json names only the first broken videos; which are new or "
-                f"mended after {code(one.videos.known_up_to)} is not known, the counts are of all."
+                f"{escaped(one.dataset)}: health.json lists only the first broken videos: those after "
+                f"{code(one.videos.known_up_to)} are not compared; the counts include all."
             )
             yield ""
 
@@ -92,7 +92,7 @@ def _videos(one: DataDiff) -> Iterator[str]:
 def _list(entry: ListChange) -> str:
     counts = ["–" if n is None else f"{n:,}" for n in (entry.base, entry.head)]
     same = entry.base == entry.head
-    text = f"{counts[1]} videos, others than before" if same else " → ".join(counts) + " videos"
+    text = f"{counts[1]} videos, but different ones" if same else " → ".join(counts) + " videos"
     if all(entry.id) and entry.id[0] != entry.id[1]:
         text += f", id {code(entry.id[0])} → {code(entry.id[1])}"
     return f"list {code(entry.name)}: {text}"
@@ -129,7 +129,7 @@ def params_section(diffs: Sequence[ParamChange]) -> Iterator[str]:
 
 def _param(one: ParamChange) -> str:
     if not one.key:  # a whole file
-        return f"removed, it had {one.base} keys" if one.head is None else f"new, {one.head} keys"
+        return f"removed, had {one.base} keys" if one.head is None else f"new, {one.head} keys"
     if one.base is None:
         return f"added: {code(one.head)}"
     if one.head is None:
@@ -205,7 +205,7 @@ def _cost(one: CostDiff) -> Iterator[str]:
         return
     total = f"{one.totals[0]:,.0f} s → {one.totals[1]:,.0f} s of the stages that both have"
     if not (one.changed or one.added or one.removed):
-        yield f"{name}: no stage was measured anew ({one.totals[1]:,.0f} s in all)."
+        yield f"{name}: no stage was measured again ({one.totals[1]:,.0f} s in all)."
         yield ""
     else:
         other = any(not change.same_machine for change in one.changed)
@@ -236,7 +236,7 @@ def _cost(one: CostDiff) -> Iterator[str]:
     if one.stale:
         count = count_of(len(one.stale), "stage")
         again = code(f"vidprompt cost {one.dataset}")
-        yield f"Of {count} cost.json is of other inputs than dvc.lock: {again}."
+        yield f"cost.json is outdated for {count}: {again}."
         yield ""
 
 
