@@ -13,9 +13,8 @@ clips of one film, of whatever class, are a group.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from vidprompt.data.annotations.base import (
@@ -25,7 +24,7 @@ from vidprompt.data.annotations.base import (
     inside,
     numbered_lines,
 )
-from vidprompt.data.annotations.video_files import VideoFiles
+from vidprompt.data.annotations.video_files import VideoFiles, stem_of
 from vidprompt.system.errors import DataError
 
 SPLITS = (1, 2, 3)
@@ -52,7 +51,7 @@ def read_hmdb51(source: Source) -> DatasetAnnotations:
                     )
                 names.add(name)
                 roles.setdefault((label, name), [""] * len(SPLITS))[split - 1] = role
-    videos = _Videos(source, classes, Counter(_stem(name) for _, name in roles))
+    videos = _VideoLookup(source, classes, [name for _, name in roles])
     return DatasetAnnotations(
         [_annotation(source.name, *key, roles[key], videos) for key in roles], classes
     )
@@ -60,29 +59,30 @@ def read_hmdb51(source: Source) -> DatasetAnnotations:
 
 def film_of(name: str, label: str) -> str:
     """The film that a video is cut from, by its name; "" when it is not an official name."""
-    match = re.fullmatch(rf"(.+)_{re.escape(label)}_{_ATTRIBUTES}", _stem(name))
+    match = re.fullmatch(rf"(.+)_{re.escape(label)}_{_ATTRIBUTES}", stem_of(name))
     return match[1] if match else ""
 
 
-class _Videos:
-    """The existing video files by stem, with the class that each one's folder names."""
+class _VideoLookup:
+    """Finds the file of a listed video: in its class's folder, or in no class's folder."""
 
-    def __init__(self, source: Source, classes: list[str], listed: Counter[str]) -> None:
+    def __init__(self, source: Source, classes: list[str], names: Iterable[str]) -> None:
         self.files = VideoFiles(source.folder, source.video_folder("hmdb51_org", "HMDB51"))
-        self._listed = listed
-        self._by_stem: dict[str, dict[str, str]] = {}  # stem → class ("" when flat) → path
-        known = set(classes)
-        for path in self.files:
-            folders = PurePosixPath(path).relative_to(self.files.folder).parts[:-1]
-            label = next((part for part in reversed(folders) if part in known), "")
-            self._by_stem.setdefault(_stem(path), {}).setdefault(label, path)
+        self._classes = set(classes)
+        self._times_listed = Counter(map(stem_of, names))
 
     def find(self, name: str, label: str) -> str | None:
-        """The file in the class's folder, or in no class's folder; never one of another class."""
-        paths = self._by_stem.get(_stem(name), {})
+        """The file's path, or None; never a file in the folder of another class."""
+        flat = None
+        for path in self.files.paths(stem_of(name)):
+            folders = PurePosixPath(path).relative_to(self.files.folder).parts[:-1]
+            folder = next((part for part in reversed(folders) if part in self._classes), "")
+            if folder == label:
+                return path
+            if not folder:
+                flat = flat or path
         # a name listed in two classes may be either video where the file is in no class's folder
-        flat = paths.get("") if self._listed[_stem(name)] == 1 else None
-        return paths.get(label, flat)
+        return flat if self._times_listed[stem_of(name)] == 1 else None
 
 
 def _lists(source: Source) -> tuple[Path, list[str]]:
@@ -120,7 +120,7 @@ def _read_list(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _annotation(
-    source: str, label: str, name: str, roles: list[str], videos: _Videos
+    source: str, label: str, name: str, roles: list[str], videos: _VideoLookup
 ) -> Annotation:
     path = videos.find(name, label)
     return Annotation(
@@ -135,7 +135,3 @@ def _annotation(
         split3=roles[2],
         exists=path is not None,
     )
-
-
-def _stem(path: str) -> str:
-    return unicodedata.normalize("NFC", PurePosixPath(path).stem)
