@@ -83,7 +83,7 @@ def claim_samples(mp4: bytes, count: int) -> bytes:
 
 
 def claim_10_gb(start: bytes) -> bytes:
-    """1 KB of MP4 whose picture data is said to be 10 GB long."""
+    """1 KB of MP4 whose picture data claims to be 10 GB long."""
     box = struct.pack(">I4sQ", 1, b"mdat", 10_000_000_000)
     return (start + box).ljust(1024, b"\0")
 
@@ -164,10 +164,10 @@ def test_bad_file_has_its_reason(
 
 @pytest.mark.parametrize("name", CUT)
 def test_file_that_was_cut_is_truncated(probes: dict[str, ProbeResult], name: str) -> None:
-    found = [probes[f"{share}_{name}"] for share in (10, 50, 90)]
-    assert [probe.health for probe in found] == [Health.TRUNCATED] * 3
-    assert all("missing" in probe.detail for probe in found)
-    assert len({probe.hash for probe in found}) == 3
+    results = [probes[f"{share}_{name}"] for share in (10, 50, 90)]
+    assert [probe.health for probe in results] == [Health.TRUNCATED] * 3
+    assert all("missing" in probe.detail for probe in results)
+    assert len({probe.hash for probe in results}) == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -213,16 +213,16 @@ def test_flipped_bits_never_pass_unseen_where_ffmpeg_sees_them(
                 flipped[at] ^= 1 << int(rng.integers(8))
             paths.append(tmp_path / f"{flips}_{seed}_{name}")
             paths[-1].write_bytes(flipped)
-    found = probe_all(paths)
+    results = probe_all(paths)
     unexplained = {Health.CRASHED, Health.TIMED_OUT, Health.MISSING, Health.EMPTY}
-    assert not unexplained & {probe.health for probe in found.values()}
+    assert not unexplained & {probe.health for probe in results.values()}
     for path in paths:
-        probe = found[path.name]
+        probe = results[path.name]
         assert probe.detail or probe.health is Health.OK
         assert probe.detail or not ffmpeg_errors(path)
         if probe.health is Health.UNDECODABLE:
             assert "at frame " in probe.detail
-    assert len({probe.hash for probe in found.values()}) == len(paths)
+    assert len({probe.hash for probe in results.values()}) == len(paths)
 
 
 def as_nobody(path: Path, kind: str, max_pixels: int) -> Iterator[ProbeResult]:
@@ -245,12 +245,12 @@ def test_a_file_without_permission_is_unreadable(whole: Callable[[str], Path]) -
         (folder / "locked").chmod(0)
         names = [("open.mp4", "video"), ("locked.mp4", "video"), ("locked/inside.mp4", "video")]
         items = [(folder / name, kind) for name, kind in [*names, ("images", "frames")]]
-        found = list(probe_many(items, 8, 1, LIMITS, function=as_nobody))
+        results = list(probe_many(items, 8, 1, LIMITS, function=as_nobody))
     finally:
         (folder / "locked").chmod(0o700)
         shutil.rmtree(folder)
-    assert [probe.health for probe in found] == [Health.OK, *[Health.UNREADABLE] * 3]
-    assert all("Permission denied" in probe.detail for probe in found[1:])
+    assert [probe.health for probe in results] == [Health.OK, *[Health.UNREADABLE] * 3]
+    assert all("Permission denied" in probe.detail for probe in results[1:])
 
 
 def test_bad_images_in_a_folder_of_frames(tmp_path: Path) -> None:
@@ -274,8 +274,8 @@ def test_bad_images_in_a_folder_of_frames(tmp_path: Path) -> None:
     file = tmp_path / "file.frames"
     file.write_text("no folder")
     paths = [folder("good"), cut, text, piped, renamed, file]
-    found = probe_all(paths)
-    assert {name: probe.health for name, probe in found.items()} == {
+    results = probe_all(paths)
+    assert {name: probe.health for name, probe in results.items()} == {
         "good.frames": Health.OK,
         "cut.frames": Health.UNDECODABLE,
         "text.frames": Health.UNDECODABLE,
@@ -283,9 +283,9 @@ def test_bad_images_in_a_folder_of_frames(tmp_path: Path) -> None:
         "renamed.frames": Health.OK,
         "file.frames": Health.MISSING,
     }
-    assert "Undecodable at frame 5 (5.jpg): image file is truncated" in found["cut.frames"].detail
-    assert "frame 3 (3.jpg): no image" in found["text.frames"].detail
-    assert found["good.frames"].hash != found["renamed.frames"].hash  # names count, too
+    assert "Undecodable at frame 5 (5.jpg): image file is truncated" in results["cut.frames"].detail
+    assert "frame 3 (3.jpg): no image" in results["text.frames"].detail
+    assert results["good.frames"].hash != results["renamed.frames"].hash  # names count, too
     small = probe_all(paths[:1], Limits(max_pixels=48 * 32 - 1))["good.frames"]
     assert (small.health, "32 × 48 pixels" in small.detail) == (Health.TOO_LARGE, True)
 
@@ -338,11 +338,11 @@ def test_the_stage_writes_a_row_for_every_bad_file(
     assert (good["header_frames"], good["n_frames"], good["rotation"]) == (36, 36, 0)
     assert len(good["hash"]) == 64
     assert table.loc["linked.mp4", "hash"] == good["hash"]
-    said = caplog.text
-    assert "ok: 4" in said
-    assert "ok, though FFmpeg complained: 1 (see `detail` in the manifest)" in said
+    messages = caplog.text
+    assert "ok: 4" in messages
+    assert "ok, though FFmpeg complained: 1 (see `detail` in the manifest)" in messages
     assert "first at frame" in table.loc["scratched.mp4", "detail"]
-    assert "not_a_regular_file: 2" in said
+    assert "not_a_regular_file: 2" in messages
 
 
 @pytest.mark.parametrize("path", ["../secret.mp4", "walk/../../secret.mp4", "/etc/passwd"])

@@ -241,8 +241,8 @@ def test_rows_stand_for_videos(rows: list[FrameRow], tmp_path: Path) -> None:
     build_frame_cache(rows, SMALL, {}, tmp_path)
     cache = FrameCache(tmp_path)
     ids = ["people/0001", "gone", cache.ids[0], "", "zzz"]
-    found = cache.rows(ids)
-    assert found.tolist() == [4, -1, 0, -1, -1]
+    rows_of = cache.rows(ids)
+    assert rows_of.tolist() == [4, -1, 0, -1, -1]
     assert [cache.video_id(row) for row in (0, 4)] == [cache.ids[0], "people/0001"]
     np.testing.assert_array_equal(cache.read(4, [2]), cache.read("people/0001", [2]))
     for row in (-1, 5):
@@ -321,8 +321,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
     child = _started(sizes[-1] - 1, rows, SMALL, large, tmp_path / "full")
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 1
-    [said] = errors.decode().strip().splitlines()
-    assert "File too large; finished shards are kept: free some space and run it again" in said
+    [messages] = errors.decode().strip().splitlines()
+    assert "File too large; finished shards are kept: free some space and run it again" in messages
     left = {path.name for path in (tmp_path / "full").iterdir()}
     assert left == {
         f"shard-{n:05d}.{end}" for n in range(len(sizes) - 1) for end in ("tar", "json")

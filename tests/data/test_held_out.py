@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidprompt.data.splits import protocols as splits
-from vidprompt.data.splits.held_out import draw_beside, draw_persons, draw_share, shortfall
+from vidprompt.data.splits.held_out import draw_beside_shots, draw_persons, draw_share, shortfall
 from vidprompt.data.splits.split_file import Split
 from vidprompt.system.errors import DataError
 
@@ -119,7 +119,7 @@ def test_a_draw_depends_on_the_seed_and_on_nothing_that_may_change() -> None:
     # spelt out: checkpoints are chosen by these videos, on every machine alike
     assert drawn[1] == ["s/jump/006", "s/jump/007", "s/run/003", "s/run/004"]
     assert drawn[4] == ["s/jump/002", "s/jump/003", "s/run/000", "s/run/001", "s/run/002"]
-    beside = draw_beside(rows, ["s/jump/000", "s/run/005"], 1, 1)
+    beside = draw_beside_shots(rows, ["s/jump/000", "s/run/005"], 1, 1)
     assert beside == {"s/jump/002", "s/run/003"}
 
 
@@ -153,7 +153,7 @@ def test_beside_the_shots_nothing_moves(train, shared, shots, count, seed, rando
     train = {name: [*groups, 5] for name, groups in train.items()}
     rows = manifest(train, shared=shared)
     without = splits.few_shot(rows, "x", 1, shots, seed)
-    drawn = draw_beside(rows[rows["split1"] == "train"], without.train.videos, count, seed)
+    drawn = draw_beside_shots(rows[rows["split1"] == "train"], without.train.videos, count, seed)
     if not drawn:
         with pytest.raises(DataError, match=f"held_out={count}, and no usable training video"):
             splits.few_shot(rows, "x", 1, shots, seed, held_out=count)

@@ -72,8 +72,8 @@ def test_memory_is_limited_for_each_piece() -> None:
 
 def test_what_is_done_first_is_told_first() -> None:
     seconds = [1.0, 0.0, 0.01, 0.02]
-    told = [index for index, _ in isolated_map_unordered(slow, seconds, 2, 60)]
-    assert told == [1, 2, 3, 0]
+    order = [index for index, _ in isolated_map_unordered(slow, seconds, 2, 60)]
+    assert order == [1, 2, 3, 0]
     assert [o.value for o in isolated_map(slow, seconds, 2, 60)] == seconds
 
 

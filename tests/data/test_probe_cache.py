@@ -48,10 +48,12 @@ def root(video: Path, tmp_path: Path) -> Path:
 def probe_all(
     root: Path, min_frames: int = 8, limits: Limits | None = None, items: Any = ITEMS
 ) -> tuple[list[ProbeResult], int, list[str]]:
-    """The probes, how many were known, and what was said."""
-    said: list[str] = []
-    with ProbeCache(root / "probes.sqlite", limits or Limits(timeout_s=60), said.append) as cache:
-        return *probe_cached(items, root, cache, min_frames, workers=1), said
+    """The probes, how many were known, and the messages."""
+    messages: list[str] = []
+    with ProbeCache(
+        root / "probes.sqlite", limits or Limits(timeout_s=60), messages.append
+    ) as cache:
+        return *probe_cached(items, root, cache, min_frames, workers=1), messages
 
 
 def overwrite(path: Path, content: bytes) -> None:
@@ -155,11 +157,11 @@ def cut(path: Path) -> None:
 def test_a_damaged_cache_is_set_aside_and_said(root: Path, damage: Any) -> None:
     probes, _, _ = probe_all(root)
     damage(root / "probes.sqlite")
-    again, known, said = probe_all(root)
+    again, known, messages = probe_all(root)
     assert (again, known) == (probes, 0)
-    assert len(said) == 1
-    assert "probes.sqlite cannot be used" in said[0]
-    assert "probes.sqlite.damaged" in said[0]
+    assert len(messages) == 1
+    assert "probes.sqlite cannot be used" in messages[0]
+    assert "probes.sqlite.damaged" in messages[0]
     assert (root / "probes.sqlite.damaged").exists()
     assert probe_all(root) == (probes, 3, [])
 
@@ -174,10 +176,10 @@ def test_a_row_that_cannot_be_understood_is_not_known(root: Path) -> None:
 
 def test_a_cache_that_cannot_be_kept_is_done_without(root: Path) -> None:
     (root / "probes.sqlite").mkdir()
-    probes, known, said = probe_all(root)
+    probes, known, messages = probe_all(root)
     assert (known, [probe.health for probe in probes]) == (0, [Health.OK] * 3)
-    assert len(said) == 1
-    assert "probes are not kept in this run" in said[0]
+    assert len(messages) == 1
+    assert "probes are not kept in this run" in messages[0]
 
 
 @pytest.fixture

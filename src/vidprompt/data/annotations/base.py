@@ -86,7 +86,7 @@ class DatasetAnnotations:
 Reader = Callable[[Source], DatasetAnnotations]
 
 
-def inside(path: str, where: str) -> PurePosixPath:
+def relative_path(path: str, where: str) -> PurePosixPath:
     """A listed path. Raises DataError, naming `where`, when it is absolute or leads out of the folder."""
     posix = PurePosixPath(path)
     if posix.is_absolute() or ".." in posix.parts or "\\" in path or path[1:2] == ":":

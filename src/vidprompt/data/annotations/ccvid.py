@@ -15,8 +15,8 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    inside,
     numbered_lines,
+    relative_path,
 )
 from vidprompt.system.errors import DataError
 
@@ -64,7 +64,7 @@ def _parse_line(line: str, where: str, source: str, role: str) -> Annotation:
             f"found {len(columns)} column(s), {sum(map(bool, columns))} not empty: {line!r}."
         )
     path, person, clothes = columns
-    posix = inside(path, where)
+    posix = relative_path(path, where)
     try:
         camera = camera_of(path)
     except ValueError:

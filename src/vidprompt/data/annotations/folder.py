@@ -30,7 +30,7 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    inside,
+    relative_path,
 )
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, VideoFiles
 from vidprompt.data.decode.reader import IMAGE_SUFFIXES
@@ -43,7 +43,7 @@ def read_folder(source: Source) -> DatasetAnnotations:
     """The videos of class folders or of lists. Raises DataError for a layout that is neither."""
     # images too: a listed video may be a folder of frames
     folder = source.video_folder(".", suffixes=VIDEO_SUFFIXES.union(IMAGE_SUFFIXES))
-    videos = str(inside(folder, f"{source.name}: option videos"))
+    videos = str(relative_path(folder, f"{source.name}: option videos"))
     given = source.options.get("list")
     rows = _listed(source, given, source.folder / videos) if given else _in_folders(source, videos)
     label_map = source.options.get("label_map")

@@ -21,8 +21,8 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    inside,
     numbered_lines,
+    relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles, stem_of
 from vidprompt.system.errors import DataError
@@ -114,7 +114,7 @@ def _read_list(path: Path) -> Iterator[tuple[str, str, str]]:
             raise DataError(
                 f"{where}: {digit!r} is no role; write 1 (train), 2 (test) or 0 (not used)"
             )
-        if len(inside(name, where).parts) != 1:
+        if len(relative_path(name, where).parts) != 1:
             raise DataError(f"{where}: expected a file's name without a folder, found {name!r}")
         yield where, name, ROLES[digit]
 

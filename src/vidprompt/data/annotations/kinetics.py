@@ -25,8 +25,8 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    inside,
     read_text,
+    relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError, UserError
@@ -168,7 +168,7 @@ def _read_row(
     if not label or not _YOUTUBE_ID.fullmatch(youtube_id):
         raise DataError(f"{where}: expected label and YouTube id, found {label!r}, {youtube_id!r}")
     if label not in labels:
-        inside(label, where)  # it is a folder of the path that a missing video would have
+        relative_path(label, where)  # it is a folder of the path that a missing video would have
         labels[label] = label
     return labels[label], f"{youtube_id}_{_second(start, where):06d}_{_second(end, where):06d}"
 

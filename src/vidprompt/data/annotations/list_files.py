@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from vidprompt.data.annotations.base import inside, numbered_lines
+from vidprompt.data.annotations.base import numbered_lines, relative_path
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES
 from vidprompt.system.errors import DataError
 
@@ -106,7 +106,7 @@ class _VideoRoot:
                     f"{where}: {path!r} {under}: list paths relative to the videos' folder"
                 )
             path = str(PurePosixPath(path).relative_to(base))
-        posix = str(inside(path, where))
+        posix = str(relative_path(path, where))
         if posix == ".":
             raise DataError(f"{where}: {path!r} names no video")
         return posix

@@ -17,8 +17,8 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    inside,
     numbered_lines,
+    relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.system.errors import DataError
@@ -75,7 +75,7 @@ def _read_line(
     path, blank, label = line.rpartition(" ")
     if not blank or not label.isdigit():
         path, label = line, ""
-    file = inside(path, where)
+    file = relative_path(path, where)
     if len(file.parts) != 2:
         raise DataError(f"{where}: expected 'Class/file [id]', found {line!r}")
     name = by_folded.get(file.parts[0].casefold())

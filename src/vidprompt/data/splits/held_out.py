@@ -92,7 +92,9 @@ def draw_share(train: pd.DataFrame, share: float, seed: int) -> set[str]:
     return set(train.loc[group.isin(chosen), "video_id"])
 
 
-def draw_beside(train: pd.DataFrame, shots: Collection[str], count: int, seed: int) -> set[str]:
+def draw_beside_shots(
+    train: pd.DataFrame, shots: Collection[str], count: int, seed: int
+) -> set[str]:
     """Ids of `count` random videos of each class, outside the shots and their groups.
 
     `train`: rows of the manifest, the shots among them. A class with fewer such videos gives all of them.

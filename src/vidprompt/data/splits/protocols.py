@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.splits.held_out import draw_beside, draw_persons, draw_share
+from vidprompt.data.splits.held_out import draw_beside_shots, draw_persons, draw_share
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
 
@@ -94,7 +94,7 @@ def supervised(
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
     id = f"supervised/{dataset}@split{split}"
-    train, val = _less_a_share(rows[role == "train"], classes, held_out, held_out_seed, id)
+    train, val = _hold_out_share(rows[role == "train"], classes, held_out, held_out_seed, id)
     return Split(
         id=id,
         protocol="supervised",
@@ -116,7 +116,7 @@ def few_shot(
 ) -> Split:
     """`shots` training videos a class against the test set of the official split, all classes.
 
-    `held_out`: how many of the other training videos of each class are `val` (see `draw_beside`).
+    `held_out`: how many of the other training videos of each class are `val` (see `draw_beside_shots`).
     """
     classes = sorted(rows["label"].unique())
     role = rows[f"split{split}"]
@@ -128,7 +128,7 @@ def few_shot(
         protocol="few_shot",
         run=f"few_shot_{variant.replace('-', '_')}",
         train=train,
-        val=_beside(rows[role == "train"], train, held_out, seed, id),
+        val=_hold_out_beside_shots(rows[role == "train"], train, held_out, seed, id),
         tests={"test": subset(rows[role == "test"], classes)},
     )
 
@@ -154,9 +154,9 @@ def base_to_novel(
     id = f"base_to_novel/{dataset}@{variant}"
     if shots:
         drawn = draw_shots(train, base, shots, seed)
-        val = _beside(train, drawn, int(held_out), seed, id)
+        val = _hold_out_beside_shots(train, drawn, int(held_out), seed, id)
     else:
-        drawn, val = _less_a_share(train, base, held_out, seed, id)
+        drawn, val = _hold_out_share(train, base, held_out, seed, id)
     return Split(
         id=id,
         protocol="base_to_novel",
@@ -167,7 +167,7 @@ def base_to_novel(
     )
 
 
-def _less_a_share(
+def _hold_out_share(
     train: pd.DataFrame, classes: Sequence[str], share: float, seed: int, id: str
 ) -> tuple[Subset, Subset | None]:
     """The training list without the held-out share, and the held-out videos."""
@@ -175,9 +175,11 @@ def _less_a_share(
     return subset(train[~held], classes), _val(train[held], classes, share, id)
 
 
-def _beside(train: pd.DataFrame, shots: Subset, count: int, seed: int, id: str) -> Subset | None:
+def _hold_out_beside_shots(
+    train: pd.DataFrame, shots: Subset, count: int, seed: int, id: str
+) -> Subset | None:
     """The validation list drawn beside the shots."""
-    held = train["video_id"].isin(draw_beside(train, shots.videos, count, seed))
+    held = train["video_id"].isin(draw_beside_shots(train, shots.videos, count, seed))
     return _val(train[held], shots.classes, count, id)
 
 
