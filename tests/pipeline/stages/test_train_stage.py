@@ -11,7 +11,9 @@ from tests.pipeline.stages.encoding_project import BACKBONE, make_project
 from vidprompt.config.compose import compose
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, Subset, write_split
+from vidprompt.pipeline import training_data
 from vidprompt.pipeline.stages import train as stage
+from vidprompt.pipeline.training_data import TrainingLists, training_lists
 from vidprompt.system.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -50,13 +52,13 @@ def test_clips_are_mirrored_only_where_the_dataset_lets_them(
         project, monkeypatch, "trainer.augmentation.flip=true", f"dataset.mirror={mirror}"
     )
     used = []
-    usual = stage.Augmentation
+    usual = training_data.Augmentation
 
     def noted(**numbers: Any) -> Any:
         used.append(numbers["flip"])
         return usual(**numbers)
 
-    monkeypatch.setattr(stage, "Augmentation", noted)
+    monkeypatch.setattr(training_data, "Augmentation", noted)
     stage.run(small)
     assert used == [mirror]
     summary = json.loads(
@@ -84,10 +86,10 @@ def test_what_cannot_be_trained_is_a_sentence(
 
 def test_another_list_is_another_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = config(project, monkeypatch)
-    lists = stage._lists(small)
-    about = stage._about(small, lists, "weights")
+    lists = training_lists(small)
+    fingerprint = stage._fingerprint(small, lists, "weights")
     renamed = Subset(["walk", "sit"], lists.train.videos, lists.train.labels)
-    other = stage._Lists(lists.split, renamed, lists.listed, None, lists.cache)
-    assert stage._about(small, other, "weights") != about
+    other = TrainingLists(lists.split, renamed, lists.listed, None, lists.cache)
+    assert stage._fingerprint(small, other, "weights") != fingerprint
     quieter = config(project, monkeypatch, "trainer.workers=3", "trainer.save_every=7")
-    assert stage._about(quieter, lists, "weights") == about
+    assert stage._fingerprint(quieter, lists, "weights") == fingerprint
