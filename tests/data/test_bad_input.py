@@ -245,7 +245,7 @@ def test_a_file_without_permission_is_unreadable(whole: Callable[[str], Path]) -
         (folder / "locked").chmod(0)
         names = [("open.mp4", "video"), ("locked.mp4", "video"), ("locked/inside.mp4", "video")]
         items = [(folder / name, kind) for name, kind in [*names, ("images", "frames")]]
-        results = list(probe_many(items, 8, 1, LIMITS, function=as_nobody))
+        results = probe_many(items, 8, 1, LIMITS, function=as_nobody)
     finally:
         (folder / "locked").chmod(0o700)
         shutil.rmtree(folder)

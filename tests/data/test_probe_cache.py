@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -45,15 +46,27 @@ def root(video: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+class Messages(logging.Handler):
+    """Collects what the cache logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
 def probe_all(
     root: Path, min_frames: int = 8, limits: Limits | None = None, items: Any = ITEMS
 ) -> tuple[list[ProbeResult], int, list[str]]:
     """The probes, how many were known, and the messages."""
-    messages: list[str] = []
-    with ProbeCache(
-        root / "probes.sqlite", limits or Limits(timeout_s=60), messages.append
-    ) as cache:
-        return *probe_cached(items, root, cache, min_frames, workers=1), messages
+    messages = Messages()
+    probe_cache.logger.addHandler(messages)
+    with ProbeCache(root / "probes.sqlite", limits or Limits(timeout_s=60)) as cache:
+        probes, known = probe_cached(items, root, cache, min_frames, workers=1)
+    probe_cache.logger.removeHandler(messages)
+    return probes, known, messages.texts
 
 
 def overwrite(path: Path, content: bytes) -> None:

@@ -283,9 +283,7 @@ def test_decoder_that_hangs_or_dies_costs_its_file_only(
     items = [(tmp_path / f"{name}.mp4", "video") for name in names]
     seen: list[tuple[int, int]] = []
     progress = lambda done, total: seen.append((done, total))  # noqa: E731
-    probes = list(
-        probe_many(items, 8, 2, Limits(timeout_s=4), progress=progress, function=misbehave)
-    )
+    probes = probe_many(items, 8, 2, Limits(timeout_s=4), progress=progress, function=misbehave)
     expected = [
         Health.OK,
         Health.TIMED_OUT,
@@ -306,10 +304,10 @@ def test_probes_come_in_the_order_of_the_items(videos: dict[str, Path], tmp_path
     short = [write_video(tmp_path / f"{n}.mp4", n=n, kind="h264.mp4") for n in range(1, 7)]
     folder = tracklet(tmp_path / "person")
     items = [(path, "video") for path in (*short, tmp_path / "absent.mp4")] + [(folder, "frames")]
-    probes = list(probe_many(items, 3, workers=2))
+    probes = probe_many(items, 3, workers=2)
     assert [probe.n_frames for probe in probes] == [1, 2, 3, 4, 5, 6, 0, 5]
     assert [probe.health for probe in probes[:3]] == [Health.TOO_FEW_FRAMES] * 2 + [Health.OK]
-    assert list(probe_many([], 3, workers=2)) == []
+    assert probe_many([], 3, workers=2) == []
 
 
 def test_every_reason_has_its_sentence() -> None:

@@ -51,9 +51,7 @@ def measure_frames(
     chosen = [files[i] for i in sorted({len(files) * i // SAMPLE for i in range(SAMPLE)})]
     items = [(path, annotation.kind) for path, annotation in chosen]
     began = _Clock()
-    probes = list(
-        probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), began.tick)
-    )
+    probes = probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), began.tick)
     rows = [
         FrameRow(a.video_id, path.resolve(), a.kind, probe.n_frames, probe.exact, a.source)
         for (path, a), probe in zip(chosen, probes, strict=True)

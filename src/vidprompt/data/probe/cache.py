@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -51,15 +51,12 @@ def probe_version() -> str:
 class ProbeCache:
     """`with ProbeCache(path, limits) as cache`: results of earlier runs, and a place for new ones.
 
-    It never stops a run: a damaged file is set aside, and without a writable file no results are kept;
-    `warn` is called with a sentence about it.
+    It never stops a run: a damaged file is set aside, and without a writable file no results are kept,
+    each with a warning in the log.
     """
 
-    def __init__(
-        self, path: Path, limits: Limits, warn: Callable[[str], None] = logger.warning
-    ) -> None:
+    def __init__(self, path: Path, limits: Limits) -> None:
         self.path, self.limits = path, limits
-        self._warn = warn
         self._version = probe_version()
         self._limits = json.dumps(asdict(limits), sort_keys=True)
         self._database: sqlite3.Connection | None = None
@@ -149,7 +146,7 @@ class ProbeCache:
             if old.exists():
                 old.replace(self.path.with_name(f"{self.path.name}.damaged{suffix}"))
         reason = reason.splitlines()[0]
-        self._warn(
+        logger.warning(
             f"{self.path} cannot be used ({reason}): it was set aside as {self.path.name}.damaged, "
             "and every video is probed again"
         )
@@ -160,7 +157,7 @@ class ProbeCache:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
-        self._warn(f"{self.path}: {error}; probes are not kept in this run")
+        logger.warning(f"{self.path}: {error}; probes are not kept in this run")
 
 
 def probe_cached(

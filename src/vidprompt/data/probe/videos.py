@@ -61,8 +61,8 @@ def probe_many(
     progress: Progress | None = None,
     function: ProbeFunction = probe_progressively,
     on_result: Callable[[int, ProbeResult], None] | None = None,
-) -> Iterator[ProbeResult]:
-    """Probe (path, kind) pairs in worker processes; results come in the order of the items.
+) -> list[ProbeResult]:
+    """Probe (path, kind) pairs in worker processes; the results in the order of the items.
 
     A file whose decoder exceeds a limit or dies costs that file only, as `timed_out`, `out_of_memory`
     or `crashed`. Where only decord does so, the file is usable and not `exact`. `progress` is called
@@ -80,17 +80,14 @@ def probe_many(
         ahead=len(work),
         memory_mb=limits.memory_mb,
     )
-    waiting: dict[int, ProbeResult] = {}
-    next_index = 0
+    results: dict[int, ProbeResult] = {}
     for done, (index, outcome) in enumerate(outcomes, start=1):
-        waiting[index] = _probe_result(outcome, work[index][1])
+        results[index] = _probe_result(outcome, work[index][1])
         if on_result is not None and not outcome.killed:
-            on_result(index, waiting[index])
+            on_result(index, results[index])
         if progress is not None:
             progress(done, len(work))
-        while next_index in waiting:
-            yield waiting.pop(next_index).for_frames(min_frames)
-            next_index += 1
+    return [results[index].for_frames(min_frames) for index in range(len(work))]
 
 
 def _probe_result(outcome: TaskResult[ProbeResult], path: Path) -> ProbeResult:
