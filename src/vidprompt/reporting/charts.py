@@ -408,4 +408,4 @@ def _view(spec: Spec) -> Spec:
 def label_width(names: Sequence[str]) -> float:
     """Room for the longest of the names, as they are shortened."""
     longest = max((len(name) for name in names), default=0)
-    return 15 + 5.8 * min(longest, LONGEST_NAME)
+    return 15 + 6.5 * min(longest, LONGEST_NAME)
