@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.metrics.results_on_disk import labelled, write_recognition, write_reid
 
-from vidprompt.comparison.comparison import Comparison, Difference, Verdict, compare
+from vidprompt.comparison.compare import Comparison, ComparisonVerdict, MeasureDifference, compare
 from vidprompt.comparison.results import find_result
 from vidprompt.comparison.table import (
     as_dict,
@@ -29,7 +29,7 @@ def compared(a: Path, b: Path, resamples: int = 4000) -> Comparison:
     return compare(find_result(str(a)), find_result(str(b)), resamples=resamples)
 
 
-def row(comparison: Comparison, measure: str, metric: str, split: str = "") -> Difference:
+def row(comparison: Comparison, measure: str, metric: str, split: str = "") -> MeasureDifference:
     rows = comparison.differences
     [one] = [d for d in rows if (d.measure, d.metric, d.split) == (measure, metric, split)]
     return one
@@ -49,9 +49,9 @@ def test_a_planted_improvement_with_hand_numbers(improved: tuple[Path, Path]) ->
     assert (top1.a, top1.b, top1.difference) == (0.666667, 0.9, 0.233333)
     assert (top1.n, top1.only_a, top1.only_b, top1.p_by) == (60, 2, 16, "mcnemar")
     assert top1.p == pytest.approx(2 * sum(comb(18, i) for i in range(3)) / 2**18, rel=1e-5)
-    assert top1.verdict is Verdict.BETTER
+    assert top1.verdict is ComparisonVerdict.BETTER
     back = row(compared(*reversed(improved)), "supervised", "top1")
-    assert (back.verdict, back.difference, back.p) == (Verdict.WORSE, -0.233333, top1.p)
+    assert (back.verdict, back.difference, back.p) == (ComparisonVerdict.WORSE, -0.233333, top1.p)
 
 
 def test_the_interval_is_that_of_a_naive_loop(improved: tuple[Path, Path]) -> None:
@@ -67,7 +67,7 @@ def test_equal_results_show_no_difference(improved: tuple[Path, Path]) -> None:
     found = compared(improved[0], improved[0])
     for one in found.differences:
         assert (one.difference, one.ci95, one.p) == (0, (0, 0), 1)
-        assert one.verdict is Verdict.SAME
+        assert one.verdict is ComparisonVerdict.SAME
     assert found.changed.empty
 
 
@@ -161,7 +161,7 @@ def test_the_harmonic_mean_is_resampled_as_a_whole(tmp_path: Path) -> None:
         of = [harmonic_mean(hits[b_].mean(), hits[n].mean()) for hits in right.values()]
         draws.append(of[1] - of[0])
     assert hm.ci95 == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
-    assert hm.verdict is Verdict.BETTER
+    assert hm.verdict is ComparisonVerdict.BETTER
 
 
 def test_queries_are_drawn_by_person(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_queries_are_drawn_by_person(tmp_path: Path) -> None:
     assert (mean.n, mean.units, mean.p_by) == (120, 12, "bootstrap")
     drawn = gain[::10][generator.integers(0, 12, (20_000, 12))].mean(axis=1)
     assert mean.ci95 == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
-    assert mean.verdict is Verdict.SAME  # by query it would have been better
+    assert mean.verdict is ComparisonVerdict.SAME  # by query it would have been better
     assert np.quantile(gain[generator.integers(0, 120, (4000, 120))].mean(axis=1), 0.025) > 0
     assert row(found, "general", "R-1").p == 1
 
@@ -188,7 +188,7 @@ def test_few_persons_cannot_show_much(tmp_path: Path) -> None:
     b = write_reid(tmp_path, "d/b/reid", [(*r, 0.9, True) for r in rows])
     for one in compared(a, b).differences:
         assert one.p == 0.125  # four signs: 2 / 2⁴
-        assert one.verdict is Verdict.SAME
+        assert one.verdict is ComparisonVerdict.SAME
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_missing_predictions_leave_the_unpaired_difference(
     (tmp_path / "cache/predictions/d/b/supervised.parquet").unlink()
     found = compared(*improved)
     [one] = found.differences
-    assert (one.difference, one.verdict, one.p) == (0.233333, Verdict.UNPAIRED, None)
+    assert (one.difference, one.verdict, one.p) == (0.233333, ComparisonVerdict.UNPAIRED, None)
     assert (one.ci95_a, one.ci95_b) == ((0.566667, 0.766667), (0.8, 1.0))
     print_comparison(found)
     out = " ".join(capsys.readouterr().out.split())

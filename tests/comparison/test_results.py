@@ -150,7 +150,7 @@ def test_predictions_that_are_nowhere_leave_the_unpaired_difference(project: Pat
     shown = CliRunner().invoke(app, ["compare", f"{NAME}@old", NAME])
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.output.split())
-    assert "50.0 40.0 to 60.0 93.3 83.3 to 103.3 +43.3" in words
+    assert "50.0 40.0 to 60.0 93.3 83.3 to 100.0 +43.3" in words
     assert f"predictions of {NAME}@old are neither in DVC's cache nor in a remote that" in words
     assert "(far: " in words
     assert "Unpaired" in words

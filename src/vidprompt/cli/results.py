@@ -47,7 +47,7 @@ def compare(
 ) -> None:
     """Compare result B with A, paired by video, with intervals, tests and what changed."""
     from vidprompt.comparison import table as comparison_table
-    from vidprompt.comparison.comparison import compare as compared
+    from vidprompt.comparison.compare import compare as compared
     from vidprompt.comparison.results import find_result, without_revision
 
     found = compared(find_result(a), find_result(b or without_revision(a)))

@@ -1,4 +1,4 @@
-"""The videos that two results have in common, and whether they can be compared on them."""
+"""Joins the predictions of two results on their common videos, and checks that they are comparable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidprompt.system.errors import DataError, UserError
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of one test: how many videos both have, and how many one alone has."""
+    """Counts of one test: videos that both results have, and that only one has."""
 
     split: str
     test: str
@@ -64,8 +64,8 @@ def _check_classes(pairs: pd.DataFrame, names: tuple[str, str]) -> None:
             continue
         seen = set(group["label_a"]) | set(group["predicted_a"]) | set(group["predicted_b"])
         if counts[0] != counts[1] or len(seen) > counts[0]:
-            told = f"{counts[0]} and {counts[1]}" if counts[0] != counts[1] else "different"
+            shown = f"{counts[0]} and {counts[1]}" if counts[0] != counts[1] else "different"
             raise DataError(
-                f"{split}/{test}: {names[0]} and {names[1]} tell {told} classes apart, which are two "
+                f"{split}/{test}: {names[0]} and {names[1]} tell {shown} classes apart, which are two "
                 "tasks: compare results of the same class list"
             )

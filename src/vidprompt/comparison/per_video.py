@@ -1,4 +1,4 @@
-"""What every tested video got, from kept predictions: hits, or the average precision of a query."""
+"""Reads predictions as one value per video and measure: hits, or the average precision of a query."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from vidprompt.system.errors import DataError
 
 KEYS = ["split", "test", "video_id"]
 RECOGNITION = ("top1", "top5")
-RETRIEVAL = ("R-1", "mAP")  # as they are named in metrics.json
+RETRIEVAL = ("R-1", "mAP")
+MEASURES = (*RECOGNITION, *RETRIEVAL)  # as they are named in metrics.json
 ROWS = 64  # whose scores are read at once
 HITS = {"top1", "top5", "R-1"}  # measures that are 0 or 1 a video
 
 
 def measured(protocol: str) -> tuple[str, ...]:
-    """The measures that a protocol's predictions give a value a video for; the first says right or wrong."""
+    """The measures that have a value for each video in a protocol's predictions; the first is right or wrong."""
     return RETRIEVAL if protocol == "reid" else RECOGNITION
 
 

@@ -1,4 +1,4 @@
-"""A comparison for people and programs: a drawn or plain table, Markdown, JSON, CSV."""
+"""Shows a comparison: as a table on a terminal, plain text, Markdown, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.comparison.comparison import LEVEL, Comparison, Difference, Verdict
-from vidprompt.comparison.results import Result
+from vidprompt.comparison.compare import (
+    LEVEL,
+    Comparison,
+    ComparisonVerdict,
+    MeasureDifference,
+)
+from vidprompt.comparison.results import LoadedResult
 from vidprompt.files.atomic import write_json, write_text
-from vidprompt.reporting.measures import percent, points
+from vidprompt.reporting.measures import MEASURE_TITLES, percent, points
 
-METRICS = {"top1": "top-1", "top5": "top-5"}
-COLOURS = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
+COLOURS = {ComparisonVerdict.BETTER: "green", ComparisonVerdict.WORSE: "red"}
 _PAIRED = ("A", "B", "B − A", "95% interval", "p", "B is")
 _UNPAIRED = ("Measure", "A", "95% interval", "B", "95% interval", "B − A")
 _TESTS = {"mcnemar": "exact McNemar", "bootstrap": "paired bootstrap"}
@@ -83,11 +87,11 @@ def measures_table(comparison: Comparison) -> Table:
     return Table(title, _UNPAIRED, rows, frozenset({0}))
 
 
-def _named(result: Result) -> str:
-    return f"{result.name} ({result.commit[:7]})" if result.commit else result.name
+def _named(loaded: LoadedResult) -> str:
+    return f"{loaded.name} ({loaded.commit[:7]})" if loaded.commit else loaded.name
 
 
-def _cells(one: Difference, paired: bool) -> tuple[str, ...]:
+def _cells(one: MeasureDifference, paired: bool) -> tuple[str, ...]:
     a, b, difference = percent(one.a), percent(one.b), points(one.difference)
     if not paired:
         return _title(one), a, _interval(one.ci95_a), b, _interval(one.ci95_b), difference
@@ -96,14 +100,14 @@ def _cells(one: Difference, paired: bool) -> tuple[str, ...]:
     return _title(one), f"{one.n:,}", a, b, difference, interval, _p(one.p), one.verdict.value
 
 
-def _title(one: Difference) -> str:
+def _title(one: MeasureDifference) -> str:
     """`zero_shot top-1`, `harmonic mean`; a split of a mean is indented under it."""
     if one.split:
         return f"  {one.split}"
     before, _, part = one.measure.rpartition("/")
     if part == "hm":
         return f"{before} harmonic mean".strip()
-    return f"{one.measure} {METRICS.get(one.metric, one.metric)}"
+    return f"{one.measure} {MEASURE_TITLES.get(one.metric, one.metric)}"
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -199,9 +203,9 @@ def markdown(comparison: Comparison, show: int = 10) -> str:
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """Everything, as JSON has it: fractions with six decimals; what a row has not is left out."""
+    """The whole comparison as JSON values: fractions with six decimals; a row has no empty fields."""
     return {
-        **{side: _about(getattr(comparison, side)) for side in ("a", "b")},
+        **{side: _json_side(getattr(comparison, side)) for side in ("a", "b")},
         "paired": comparison.paired,
         "level": LEVEL,
         "resamples": comparison.resamples,
@@ -217,9 +221,9 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _about(result: Result) -> dict[str, Any]:
-    found = {"name": result.name, "hashes": result.metrics.get("hashes", {})}
-    return found | ({"commit": result.commit} if result.commit else {})
+def _json_side(loaded: LoadedResult) -> dict[str, Any]:
+    side = {"name": loaded.name, "hashes": asdict(loaded.result.hashes)}
+    return side | ({"commit": loaded.commit} if loaded.commit else {})
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:

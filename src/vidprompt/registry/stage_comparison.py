@@ -59,8 +59,7 @@ def comparison_checks(
 
     `result`: `supervised` or `<dataset>/<protocol>`. A measure without a paired test is not done.
     """
-    from vidprompt.comparison.comparison import Verdict as Outcome
-    from vidprompt.comparison.comparison import compare
+    from vidprompt.comparison.compare import ComparisonVerdict, compare
     from vidprompt.comparison.results import find_result
 
     dataset, _, protocol = result.rpartition("/")
@@ -94,7 +93,7 @@ def comparison_checks(
             f"{result} {measure} is worse than that of {other.version.shown} ({percent(one.a)}% → "
             f"{percent(one.b)}%, {shown} points in the paired test)"
         )
-        worse = one.verdict is Outcome.WORSE
+        worse = one.verdict is ComparisonVerdict.WORSE
         value = f"{shown}, {one.verdict.value}"
         yield Check(
             "not_worse", f"{subject} {measure}", value, "not worse", problem if worse else ""

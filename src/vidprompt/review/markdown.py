@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from vidprompt.comparison.comparison import LEVEL, RESAMPLES
+from vidprompt.comparison.compare import LEVEL, RESAMPLES
 from vidprompt.reporting.markdown import bullets, code, count_of, details, escaped, sentence, table
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections

@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidprompt.comparison.comparison import Comparison, Verdict, compare
+from vidprompt.comparison.compare import Comparison, ComparisonVerdict, compare
 from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_video
-from vidprompt.comparison.results import Result as ComparedResult
-from vidprompt.comparison.table import METRICS
+from vidprompt.comparison.results import LoadedResult
 from vidprompt.config import paths
 from vidprompt.config.names import PROTOCOLS
+from vidprompt.metrics.result import parse_result
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Result, report_order
-from vidprompt.reporting.measures import Cell
+from vidprompt.reporting.measures import MEASURE_TITLES, Cell
 from vidprompt.review.sides import Side
 from vidprompt.system.errors import UserError
 
@@ -40,10 +40,10 @@ class ChangeKind(StrEnum):
 
 
 _KINDS = {
-    Verdict.WORSE: ChangeKind.WORSE,
-    Verdict.BETTER: ChangeKind.BETTER,
-    Verdict.SAME: ChangeKind.SAME,
-    Verdict.UNPAIRED: ChangeKind.UNPAIRED,
+    ComparisonVerdict.WORSE: ChangeKind.WORSE,
+    ComparisonVerdict.BETTER: ChangeKind.BETTER,
+    ComparisonVerdict.SAME: ChangeKind.SAME,
+    ComparisonVerdict.UNPAIRED: ChangeKind.UNPAIRED,
 }
 
 
@@ -142,7 +142,7 @@ def _compare(
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not available."]
         try:
-            compared.append(ComparedResult(name, content, _videos(file, result[2], name)))
+            compared.append(LoadedResult(name, parse_result(content, name), _videos(file, result[2], name)))
         except UserError as error:
             return None, [f"Unpaired: {error}."]
     try:
@@ -199,7 +199,7 @@ def title(measure: str, metric: str) -> str:
     if part == "hm":
         return f"{before} harmonic mean".strip()
     named = "" if measure in PROTOCOLS else measure
-    return f"{named} {METRICS.get(metric, metric)}".strip()
+    return f"{named} {MEASURE_TITLES.get(metric, metric)}".strip()
 
 
 def _order(key: Key) -> tuple[Any, ...]:

@@ -1,27 +1,25 @@
-"""A paired comparison of two results on the videos that both tested: `compare(a, b)`.
+"""Compares two results, A and B, on the videos that both tested: `compare(a, b)`.
 
-Everything is about B less A. Hits of one test are judged by the exact McNemar test (Dietterich 1998);
-means over splits or seeds, harmonic means and re-identification by a paired bootstrap, in which a video
-(re-identification: a person) is drawn with what it got in every list and from both results.
+A difference is B less A. Hits of one test are judged by the exact McNemar test (Dietterich 1998); means
+over splits or seeds, harmonic means and re-identification by a paired bootstrap, in which a video
+(re-identification: a person) is drawn with its values in every list and from both results.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from vidprompt.comparison.pairing import Coverage, pair
-from vidprompt.comparison.per_video import HITS, KEYS, RETRIEVAL, measured
-from vidprompt.comparison.results import Result
-from vidprompt.data.splits.names import measure_of
+from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, RETRIEVAL, measured
+from vidprompt.comparison.results import LoadedResult
 from vidprompt.metrics.bootstrap import mcnemar_exact, paired_bootstrap, resampled_sums
+from vidprompt.metrics.result import Measure, summary_entry, summary_measures
 from vidprompt.system.errors import UserError
 
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
@@ -29,7 +27,9 @@ Test = tuple[str, str]  # split, test
 Numbers = NDArray[np.float64]
 
 
-class Verdict(StrEnum):
+class ComparisonVerdict(StrEnum):
+    """Whether B is better or worse than A; `UNPAIRED` where no test can say."""
+
     BETTER = "better"
     WORSE = "worse"
     SAME = "no difference shown"
@@ -37,8 +37,8 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One measure of both, fractions in [0, 1].
+class MeasureDifference:
+    """One measure of both results, fractions in [0, 1].
 
     `measure` is an entry of metrics.json's summary; `split` is empty for the mean over its splits.
     Paired: `n` videos (mean: different ones), `units` drawn, `ci95` of the difference, `p` by `p_by`
@@ -52,7 +52,7 @@ class Difference:
     a: float
     b: float
     difference: float
-    verdict: Verdict
+    verdict: ComparisonVerdict
     n: int | None = None
     units: int | None = None
     ci95: tuple[float, float] | None = None
@@ -66,18 +66,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """Two results and their differences, measure by measure.
 
-    `changed` has a row a video that one alone got right: `split`, `test`, `video_id`, `label`, `right`
-    (a or b), `predicted_a`, `predicted_b`. `notes` are sentences a reader should know. `paired` is false
-    where predictions are missing: then there are only the two intervals.
+    `changed` has a row for each video that only one of them predicted right: `split`, `test`, `video_id`,
+    `label`, `right` (a or b), `predicted_a`, `predicted_b`. `notes` are sentences for the reader. `paired`
+    is false where predictions are missing: then there are only the two intervals.
     """
 
-    a: Result
-    b: Result
+    a: LoadedResult
+    b: LoadedResult
     paired: bool
     unit: str  # video or person
-    differences: tuple[Difference, ...]
+    differences: tuple[MeasureDifference, ...]
     coverage: tuple[Coverage, ...]
     changed: pd.DataFrame
     notes: tuple[str, ...]
@@ -96,29 +96,31 @@ class _Measure:
     novel: tuple[Test, ...] = ()  # with these, the harmonic mean of `tests` (base) and them
 
 
-def compare(a: Result, b: Result, *, resamples: int = RESAMPLES, seed: int = SEED) -> Comparison:
+def compare(
+    a: LoadedResult, b: LoadedResult, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Comparison:
     """Compare B with A on their common videos; unpaired where predictions of one are missing.
 
     UserError when they are of different protocols, have no video in common, name different classes or
     give a common video different labels.
     """
-    protocols = [str(result.metrics.get("protocol")) for result in (a, b)]
-    if protocols[0] != protocols[1]:
+    protocol = a.result.protocol
+    if protocol != b.result.protocol:
         raise UserError(
-            f"{a.name} is of protocol {protocols[0]} and {b.name} of {protocols[1]}: compare results "
+            f"{a.name} is of protocol {protocol} and {b.name} of {b.result.protocol}: compare results "
             "of one protocol"
         )
-    notes = _differing(a, b)
-    unit = "person" if protocols[0] == "reid" else "video"
+    notes = _input_differences(a, b)
+    unit = "person" if protocol == "reid" else "video"
     if a.videos is None or b.videos is None:
         notes = [result.missing for result in (a, b) if result.videos is None] + notes
-        found = tuple(_unpaired(a, b))
-        nothing = pd.DataFrame(columns=[*KEYS, "label", "right", "predicted_a", "predicted_b"])
-        return Comparison(a, b, False, unit, found, (), nothing, tuple(notes), resamples, seed)
+        unpaired = tuple(_unpaired(a, b))
+        empty = pd.DataFrame(columns=[*KEYS, "label", "right", "predicted_a", "predicted_b"])
+        return Comparison(a, b, False, unit, unpaired, (), empty, tuple(notes), resamples, seed)
     pairs, coverage = pair(a.videos, b.videos, (a.name, b.name))
     pairs["unit"] = pairs["label"] if unit == "person" else pairs["video_id"]
     differences = tuple(
-        _difference(pairs, measure, resamples, seed) for measure in _measures(protocols[0], pairs)
+        _difference(pairs, measure, resamples, seed) for measure in _measures(protocol, pairs)
     )
     return Comparison(
         a=a,
@@ -127,55 +129,45 @@ def compare(a: Result, b: Result, *, resamples: int = RESAMPLES, seed: int = SEE
         unit=unit,
         differences=differences,
         coverage=coverage,
-        changed=_changed(pairs, measured(protocols[0])[0]),
+        changed=_changed(pairs, measured(protocol)[0]),
         notes=tuple(notes),
         resamples=resamples,
         seed=seed,
     )
 
 
-def _differing(a: Result, b: Result) -> list[str]:
-    """What else is not equal: the data, and the ids of protocols and lists."""
+def _input_differences(a: LoadedResult, b: LoadedResult) -> list[str]:
+    """A sentence where the data differ, and for every split or list with another id."""
     notes = []
-    data = [result.metrics.get("hashes", {}).get("data") for result in (a, b)]
-    if data[0] != data[1]:
+    if a.result.hashes.data != b.result.hashes.data:
         notes.append("The manifests differ: videos were added, removed or found broken in between.")
-    ids = [_ids(result) for result in (a, b)]
+    ids = _ids(a), _ids(b)
     for name in sorted(ids[0].keys() & ids[1].keys()):
         if ids[0][name] != ids[1][name]:
             notes.append(f"{name} is {ids[0][name]} in A and {ids[1][name]} in B.")
     return notes
 
 
-def _ids(result: Result) -> dict[str, str]:
-    entries = {**result.metrics["splits"], **result.metrics["summary"]}
-    return {name: entry["id"] for name, entry in entries.items() if "id" in entry}
+def _ids(loaded: LoadedResult) -> dict[str, str]:
+    entries = {**loaded.result.splits, **loaded.result.summary}
+    return {name: entry.id for name, entry in entries.items() if entry.id is not None}
 
 
 def _measures(protocol: str, pairs: pd.DataFrame) -> Iterator[_Measure]:
     """The rows, as the summary of metrics.json has them; of several splits, each after their mean."""
-    tests: list[Test] = sorted(set(zip(pairs["split"], pairs["test"], strict=True)))
-    if protocol == "reid":
-        for test in tests:
-            for metric in RETRIEVAL:
-                yield _Measure(test[1], "", metric, (test,))
-        return
-    groups: dict[str, list[Test]] = {}
-    for test in tests:
-        groups.setdefault(measure_of(test[0]) or test[0], []).append(test)
-    for name in sorted(groups, key=_natural):
-        parts = sorted({test for _, test in groups[name]})
-        by_part = {part: tuple(t for t in groups[name] if t[1] == part) for part in parts}
-        before = "" if name == protocol else f"{name}/"
-        for part, members in by_part.items():
-            shown = name if part == "test" else f"{before}{part}"
-            for metric in measured(protocol):
-                yield _Measure(shown, "", metric, members)
-                if len(members) > 1:
-                    for member in members:
-                        yield _Measure(shown, member[0], metric, (member,))
-        if parts == ["base", "novel"]:
-            yield _Measure(f"{before}hm", "", "top1", by_part["base"], by_part["novel"])
+    entries: dict[str, list[Test]] = {}
+    for test in sorted(set(zip(pairs["split"], pairs["test"], strict=True))):
+        name = test[1] if protocol == "reid" else summary_entry(protocol, *test)
+        entries.setdefault(name, []).append(test)
+    for name in sorted(entries, key=_natural):
+        tests = tuple(entries[name])
+        for metric in measured(protocol):
+            yield _Measure(name, "", metric, tests)
+            for test in tests if len(tests) > 1 else ():
+                yield _Measure(name, test[0], metric, (test,))
+        before, _, last = name.rpartition("novel")
+        if not last and f"{before}base" in entries:
+            yield _Measure(f"{before}hm", "", "top1", tuple(entries[f"{before}base"]), tests)
 
 
 def _natural(name: str) -> tuple[int, str, bool, str]:
@@ -185,7 +177,7 @@ def _natural(name: str) -> tuple[int, str, bool, str]:
     return (int(number[0]) if number else 0, before, part == "hm", part)
 
 
-def _difference(pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int) -> Difference:
+def _difference(pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int) -> MeasureDifference:
     tests = [*measure.tests, *measure.novel]
     place = {test: i for i, test in enumerate(tests)}
     where = np.array([place.get(t, -1) for t in zip(pairs["split"], pairs["test"], strict=True)])
@@ -206,7 +198,7 @@ def _difference(pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: in
     exact = hits and len(tests) == 1 and len(names) == len(rows)
     if exact:
         p = mcnemar_exact(values[:, 0], values[:, 1])
-    return Difference(
+    return MeasureDifference(
         measure=measure.name,
         split=measure.split,
         metric=measure.metric,
@@ -249,48 +241,46 @@ def _statistic(tests: int, harmonic: bool) -> Callable[[Numbers], Numbers]:
     return of
 
 
-def _verdict(low: float, high: float, p: float) -> Verdict:
+def _verdict(low: float, high: float, p: float) -> ComparisonVerdict:
     """Both the interval and the test have to exclude 0."""
     if p >= 1 - LEVEL or low <= 0 <= high:
-        return Verdict.SAME
-    return Verdict.BETTER if low > 0 else Verdict.WORSE
+        return ComparisonVerdict.SAME
+    return ComparisonVerdict.BETTER if low > 0 else ComparisonVerdict.WORSE
 
 
 def _changed(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The videos that one alone got right, sorted by split, test and video."""
+    """The videos that only one of them predicted right, sorted by split, test and video."""
     rows = pairs[pairs[f"{metric}_a"] != pairs[f"{metric}_b"]]
     right = np.where(rows[f"{metric}_b"] > rows[f"{metric}_a"], "b", "a")
     columns = [*KEYS, "label", "right", "predicted_a", "predicted_b"]
     return rows.assign(right=right)[columns].reset_index(drop=True)
 
 
-def _unpaired(a: Result, b: Result) -> Iterator[Difference]:
-    """What both summaries have, as metrics.json says it."""
-    summaries: Sequence[Any] = (a.metrics["summary"], b.metrics["summary"])
-    for name in sorted(summaries[0].keys() & summaries[1].keys(), key=_natural):
-        entries = [
-            {"top1": summary[name]} if "value" in summary[name] else summary[name]
-            for summary in summaries
-        ]
-        for metric in (*measured(""), *RETRIEVAL):
-            if not all(metric in entry for entry in entries):
-                continue
-            one, two = (entry[metric] for entry in entries)
-            yield Difference(
-                measure=name,
-                split="",
-                metric=metric,
-                a=one["value"],
-                b=two["value"],
-                difference=_rounded(two["value"] - one["value"]),
-                verdict=Verdict.UNPAIRED,
-                ci95_a=_ends(one),
-                ci95_b=_ends(two),
-            )
+def _unpaired(a: LoadedResult, b: LoadedResult) -> Iterator[MeasureDifference]:
+    """The measures that both summaries have, with the interval of each."""
+    one, two = _summary(a), _summary(b)
+    order = list(MEASURES)
+    for key in sorted(one.keys() & two.keys(), key=lambda k: (_natural(k[0]), order.index(k[1]))):
+        yield MeasureDifference(
+            measure=key[0],
+            split="",
+            metric=key[1],
+            a=one[key].value,
+            b=two[key].value,
+            difference=_rounded(two[key].value - one[key].value),
+            verdict=ComparisonVerdict.UNPAIRED,
+            ci95_a=one[key].ci95,
+            ci95_b=two[key].ci95,
+        )
 
 
-def _ends(entry: dict[str, Any]) -> tuple[float, float] | None:
-    return tuple(entry["ci95"]) if "ci95" in entry else None
+def _summary(loaded: LoadedResult) -> dict[tuple[str, str], Measure]:
+    """(entry, metric) → measure, of those that predictions give a value a video for."""
+    named = {
+        (one.test, "top1" if one.measure == "hm" else one.measure): one
+        for one in summary_measures(loaded.result).values()
+    }
+    return {key: one for key, one in named.items() if key[1] in MEASURES}
 
 
 def _rounded(value: float) -> float:
