@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from vidprompt.comparison.pairing import Coverage, pair
-from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, RETRIEVAL, measured
+from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, measured
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.metrics.bootstrap import mcnemar_exact, paired_bootstrap, resampled_sums
 from vidprompt.metrics.result import Measure, summary_entry, summary_measures
@@ -149,8 +150,8 @@ def _input_differences(a: LoadedResult, b: LoadedResult) -> list[str]:
 
 
 def _ids(loaded: LoadedResult) -> dict[str, str]:
-    entries = {**loaded.result.splits, **loaded.result.summary}
-    return {name: entry.id for name, entry in entries.items() if entry.id is not None}
+    splits = {name: split.id for name, split in loaded.result.splits.items()}
+    return splits | {name: one.id for name, one in loaded.result.summary.items() if one.id}
 
 
 def _measures(protocol: str, pairs: pd.DataFrame) -> Iterator[_Measure]:
@@ -177,7 +178,9 @@ def _natural(name: str) -> tuple[int, str, bool, str]:
     return (int(number[0]) if number else 0, before, part == "hm", part)
 
 
-def _difference(pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int) -> MeasureDifference:
+def _difference(
+    pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int
+) -> MeasureDifference:
     tests = [*measure.tests, *measure.novel]
     place = {test: i for i, test in enumerate(tests)}
     where = np.array([place.get(t, -1) for t in zip(pairs["split"], pairs["test"], strict=True)])

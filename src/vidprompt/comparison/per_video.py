@@ -20,7 +20,7 @@ HITS = {"top1", "top5", "R-1"}  # measures that are 0 or 1 a video
 
 
 def measured(protocol: str) -> tuple[str, ...]:
-    """The measures that have a value for each video in a protocol's predictions; the first is right or wrong."""
+    """The measures with a value for each video of a protocol; the first says right or wrong."""
     return RETRIEVAL if protocol == "reid" else RECOGNITION
 
 

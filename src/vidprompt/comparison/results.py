@@ -169,7 +169,7 @@ def _check_one_evaluation(loaded: LoadedResult, address: ResultAddress) -> None:
     metric = measured(address.protocol)[0]
     known = {(m.split, m.test): m for m in measures(loaded.result) if m.measure == metric}
     for (split, test), videos in loaded.videos.groupby(["split", "test"]):
-        one = known.get(("" if address.protocol == "reid" else split, test))
+        one = known.get(("" if address.protocol == "reid" else str(split), str(test)))
         value = float(videos[metric].mean())
         if one is None or one.n != len(videos) or abs(value - one.value) > _TOLERANCE:
             raise DataError(

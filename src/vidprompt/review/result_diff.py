@@ -142,7 +142,9 @@ def _compare(
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not available."]
         try:
-            compared.append(LoadedResult(name, parse_result(content, name), _videos(file, result[2], name)))
+            compared.append(
+                LoadedResult(name, parse_result(content, name), _videos(file, result[2], name))
+            )
         except UserError as error:
             return None, [f"Unpaired: {error}."]
     try:
