@@ -34,7 +34,7 @@ def test_every_model_of_open_clip_fits_or_is_refused_for_a_reason() -> None:
         "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", "ViT-L-14-336-quickgelu",
         "ViT-H-14", "ViT-H-14-378-quickgelu", "ViT-bigG-14", "ViT-M-16-alt",
     } <= fitting  # fmt: skip
-    for name, said in {
+    for name, message in {
         "RN50": "a ResNet",
         "convnext_base": "timm's convnext_base",
         "ViT-B-16-SigLIP": "timm's",
@@ -44,7 +44,7 @@ def test_every_model_of_open_clip_fits_or_is_refused_for_a_reason() -> None:
         "ViT-L-14-CLIPA": "class token",
         "ViT-H-14-worldwide": "tokenizer is not CLIP's",
     }.items():
-        assert said in reasons[name], (name, reasons[name])
+        assert message in reasons[name], (name, reasons[name])
 
 
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32"])

@@ -82,7 +82,7 @@ def test_descriptions_come_from_csv_or_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "message"),
     [
         ("d.csv", "name,text\nYoga,x\n", "d.csv:1: the header must have"),
         (
@@ -97,10 +97,10 @@ def test_descriptions_come_from_csv_or_json(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_descriptions_say_where(
-    tmp_path: Path, file: str, content: str, said: str
+    tmp_path: Path, file: str, content: str, message: str
 ) -> None:
     (tmp_path / file).write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         prompt_set({"descriptions": tmp_path / file})
 
 
@@ -184,12 +184,12 @@ def test_a_class_is_known_by_its_words_and_two_of_one_name_keep_their_own_contex
 
 
 def test_context_options_are_checked() -> None:
-    for options, said in (
+    for options, message in (
         ({"context": "own"}, "context=own: .*valid: none, class, shared"),
         ({"context": "shared", "context_position": "back"}, "valid: end, middle, front"),
         ({"context": "class"}, "give class_names"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             create_model("ez_clip", small_backbone(), num_frames=2, **options)
 
 

@@ -155,7 +155,7 @@ def test_what_is_no_published_checkpoint_is_described(tmp_path: Path) -> None:
     whole = (tmp_path / "other.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "half.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    for name, said in {
+    for name, message in {
         "other.pt": "it holds 2 entries \\(state, epoch\\), and in 'state' 1 \\(weight",
         "clip.pt": "looks like a CLIP without their prompts",
         "tensor.pt": "one tensor of shape \\(3, 4\\)",
@@ -168,7 +168,7 @@ def test_what_is_no_published_checkpoint_is_described(tmp_path: Path) -> None:
         "half.safetensors": "not a whole safetensors file",
         "none.pt": "no file",
     }.items():
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             import_published(tmp_path / name)
 
 

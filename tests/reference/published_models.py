@@ -1,9 +1,9 @@
-"""The two methods computed the way their published code computes them: what speed is measured against.
+"""Plain second implementation of EZ-CLIP and Vita-CLIP, computed as in their published code.
 
-Written from the specification, for the order of work and what is kept in memory, not for use: sequence
-first tensors, every token asks in every layer, all prompts go through the frozen projections in every
-frame, Vita-CLIP's attention written out as a matrix, all texts padded to the context. Works on tensors
-under the published names (`vidprompt.published`), so the tests also use it as an independent reference.
+Written from the specification, for tests to compare with and for benchmarks of time and memory: tensors are
+sequence first, every token is a query in every layer, all prompts go through the frozen projections in every
+frame, Vita-CLIP's attention is a full matrix, and all texts are padded to the context length. It works on
+tensors with the published names (`vidprompt.published`).
 """
 
 from __future__ import annotations

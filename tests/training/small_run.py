@@ -1,6 +1,6 @@
-"""A training small enough for a test: a tiny CLIP, clips made of the step's number.
+"""A small training run for tests: a tiny CLIP, and clips made from the step's number.
 
-Run as a program it writes its step log as JSON; several are started at once to share the batches.
+As a program it writes its step log as JSON; several processes of it train together.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def batch(step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def source(
     settings: TrainerSettings, processes: Processes, dies_at: int | None = None
 ) -> BatchSource:
-    """Batches of the step's number; `dies_at`: as if the process were killed when it asks for that."""
+    """Batches made from the step's number; `dies_at`: the step at which the process is killed."""
 
     def batches(start: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step in range(start, settings.steps):

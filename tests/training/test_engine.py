@@ -107,6 +107,19 @@ def test_a_snapshot_of_another_configuration_is_set_aside_for_its_own_run(tmp_pa
         assert messages[0].startswith(f"resuming after step {step} ({tmp_path}/other/step-")
 
 
+def test_a_snapshot_of_an_older_release_is_set_aside(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError):
+        run(tmp_path, objective(), dies_at=3)
+    header = tmp_path / "step-000000002.json"
+    content = json.loads(header.read_text())
+    older = {"about": {"run": 0}, "sha256": content["sha256"], "standing": content["state"]}
+    header.write_text(json.dumps(older))
+    messages: list[str] = []
+    run(tmp_path, objective(), messages=messages)
+    assert "is of another run (run changed): training starts from the beginning" in messages[0]
+    assert (tmp_path / "other" / header.name).is_file()
+
+
 def test_a_full_disk_is_a_sentence_and_harms_no_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidprompt.files.atomic import replacing
 from vidprompt.models import create_model
@@ -51,10 +49,9 @@ def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, Ch
         class_names=metadata.class_names,
         **metadata.options,
     )
-    with safe_open(path, "pt") as file:
-        state: Mapping[str, torch.Tensor] = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    state = {name: value.float() for name, value in load_file(path).items()}
     try:
-        model.load_trained_state(dict(state))
+        model.load_trained_state(state)
     except KeyError as error:
         raise UserError(f"{path} does not fit {metadata.method}: {error}") from error
     return model, metadata
