@@ -92,9 +92,9 @@ def data_diffs(base: Side, head: Side, project: DvcProject) -> list[DataDiff]:
 def _health(side: Side, dataset: str) -> dict[str, Any]:
     """health.json; of an older revision, validation.json, which has the list of broken videos too."""
     for path in (paths.health(dataset), paths.validation(dataset)):
-        found = side.try_json(path.as_posix())
-        if isinstance(found, dict) and isinstance(found.get("broken"), list):
-            return found
+        health = side.try_json(path.as_posix())
+        if isinstance(health, dict) and isinstance(health.get("broken"), list):
+            return health
     return {}
 
 
@@ -204,10 +204,10 @@ def _lists(dataset: str, base: Side, head: Side, project: DvcProject) -> tuple[L
     names = [side.output_md5s.get(folder, "") for side in (base, head)]
     if names[0] and names[0] == names[1]:
         return ()
-    found = [_split_files(side, folder, project) for side in (base, head)]
-    if found[0] is None or found[1] is None:
-        found = [_from_metrics(side, dataset) for side in (base, head)]
-    one, two = (lists or {} for lists in found)
+    sides = [_split_files(side, folder, project) for side in (base, head)]
+    if sides[0] is None or sides[1] is None:
+        sides = [_from_metrics(side, dataset) for side in (base, head)]
+    one, two = (lists or {} for lists in sides)
     changed = []
     for name in sorted({*one, *two}):
         a, b = one.get(name), two.get(name)
@@ -217,43 +217,43 @@ def _lists(dataset: str, base: Side, head: Side, project: DvcProject) -> tuple[L
     return tuple(changed)
 
 
-SplitLists = dict[str, tuple[str, int, str]]  # name → id, how many videos, which
+SplitLists = dict[str, tuple[str, int, str]]  # name → id, number of videos, their ids and labels
 
 
 def _split_files(side: Side, folder: str, project: DvcProject) -> SplitLists | None:
     listing = project.listing(side.output_md5s.get(folder, ""))
     if listing is None:
         return None
-    found: SplitLists = {}
+    lists: SplitLists = {}
     for name, md5 in sorted(listing.items()):
         file = project.find(md5, f"{folder}/{name}") if name.endswith(".json") else None
         if file is None:
             continue
         try:
-            found |= _parts(name.removesuffix(".json"), json.loads(file.read_bytes()))
+            lists |= _subsets(name.removesuffix(".json"), json.loads(file.read_bytes()))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-    return found
+    return lists
 
 
-def _parts(name: str, split: Mapping[str, Any]) -> SplitLists:
-    parts = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
+def _subsets(name: str, split: Mapping[str, Any]) -> SplitLists:
+    subsets = {"train": split.get("train"), "val": split.get("val"), **(split.get("tests") or {})}
     return {
         f"{name}/{part}": (
             str(split.get("id")),
             len(subset["videos"]),
             json.dumps([subset["videos"], subset["labels"], subset["classes"]]),
         )
-        for part, subset in parts.items()
+        for part, subset in subsets.items()
         if subset
     }
 
 
 def _from_metrics(side: Side, dataset: str) -> SplitLists:
-    found: SplitLists = {}
+    lists: SplitLists = {}
     for (owner, _, _), metrics in side.results.items():
         for name, split in metrics.get("splits", {}).items() if owner == dataset else ():
             for test, entry in split.get("tests", {}).items():
                 if isinstance(entry.get("listed"), int):
-                    found[f"{name}/{test}"] = str(split.get("id")), entry["listed"], ""
-    return found
+                    lists[f"{name}/{test}"] = str(split.get("id")), entry["listed"], ""
+    return lists

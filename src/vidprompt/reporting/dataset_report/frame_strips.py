@@ -1,4 +1,4 @@
-"""Strips of frames for the report, as data URIs from the frame cache."""
+"""Make strips of frames for the page of a dataset: data URIs of pictures from the frame cache."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ class Picture:
 
 
 def choose(video_ids: Sequence[str], count: int) -> list[str]:
-    """`count` of the videos, by a hash of their ids: the same ones whenever they are there."""
+    """Choose `count` videos by a hash of their ids, independent of the other videos."""
     return sorted(set(video_ids), key=lambda v: hashlib.sha256(v.encode()).hexdigest())[:count]
 
 
 def strip(
-    cache: FrameCache, video_id: str, frames: int, parts: int = 1, mosaic: bool = False
+    cache: FrameCache, video_id: str, frames: int, num_pictures: int = 1, mosaic: bool = False
 ) -> list[Picture]:
-    """Evenly spaced frames side by side, in `parts` pictures; nothing for a video not cached.
+    """Evenly spaced frames side by side in `num_pictures` pictures; empty for a video without frames.
 
     `mosaic` pixelates the upper third of every frame.
     """
     if video_id not in cache:
         return []
     try:
-        found = cache.read(video_id, segment_centres(cache.num_frames(video_id), frames).tolist())
+        images = cache.read(video_id, segment_centres(cache.num_frames(video_id), frames).tolist())
     except DataError:
         return []
-    shown = [_shrunk(pixelated_top(frame) if mosaic else frame) for frame in found]
-    size = -(-len(shown) // parts)
+    shown = [_shrunk(pixelated_top(frame) if mosaic else frame) for frame in images]
+    size = -(-len(shown) // num_pictures)
     return [_encoded(shown[start : start + size]) for start in range(0, len(shown), size)]
 
 
 def pixelated_top(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frame with its upper third in about six coarse squares across: faces are gone."""
+    """The frame (H,W,3) with its upper third in squares, six across, which hide a face."""
     from PIL import Image
 
     height, width = frame.shape[:2]
@@ -79,7 +79,7 @@ def _shrunk(frame: NDArray[np.uint8]) -> Any:
 
 
 def _encoded(images: Sequence[Any]) -> Picture:
-    """Images of one size in a row, as WebP, with a transparent line between them."""
+    """Images of equal size in a row as one WebP, with a transparent line between them."""
     from PIL import Image
 
     width, height = images[0].size

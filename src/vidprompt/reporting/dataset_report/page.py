@@ -249,7 +249,9 @@ def _strips(table: pd.DataFrame, cache: FrameCache | None) -> list[dict[str, Any
                 "label": row["label"],
                 "predicted": row["predicted"],
                 "score": float(scores[0]) if scores else None,
-                "pictures": frame_strips.strip(cache, video_id, FRAMES, parts=2) if cache else [],
+                "pictures": frame_strips.strip(cache, video_id, FRAMES, num_pictures=2)
+                if cache
+                else [],
             }
         )
     return strips
