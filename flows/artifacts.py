@@ -1,4 +1,4 @@
-"""What the Prefect UI shows of a run: data health, the report, pictures, metrics against a base, verdicts."""
+"""Artifacts in the Prefect UI: data health, report, pictures, changed metrics, gates, model cards."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ CANDIDATE = "candidate"
 
 
 def reports_url() -> str:
-    """Where results/ can be looked at ($VIDPROMPT_REPORTS_URL)."""
+    """The address of the server of results/ ($VIDPROMPT_REPORTS_URL)."""
     return os.environ.get("VIDPROMPT_REPORTS_URL", REPORTS_URL).rstrip("/")
 
 
 def after_kind(kind: str, dataset: str) -> None:
-    """Show what stages of a kind have made, whether it is good or not."""
+    """Create the artifact of a kind of stages, if there is one."""
     show = {"validate": data_health, "report": report}.get(kind)
     if show is not None:
-        _shown(show, dataset)
+        _run_optional(show, dataset)
 
 
-def _shown(show: Any, *arguments: Any) -> None:
-    """A page that cannot be made is no reason to fail what it is about: its own task has failed."""
+def _run_optional(show: Any, *arguments: Any) -> None:
+    """Run a task whose failure does not fail the flow."""
     state = show(*arguments, return_state=True)
     if not state.is_completed():
         get_run_logger().warning(f"not shown: {state.message}")
@@ -118,7 +118,7 @@ def report(dataset: str) -> None:
 
 @task(task_run_name="metrics against {base}", cache_policy=NO_CACHE)
 def metrics(dataset: str, base: str) -> None:
-    """Every result that is not as in the base revision: a paired verdict, the difference, both values."""
+    """Every result that differs from the base revision: paired verdict, difference, both values."""
     from vidprompt.provenance.dvc_project import DvcProject
     from vidprompt.review.result_diff import result_diffs
     from vidprompt.review.sides import find_sides
@@ -158,7 +158,7 @@ def _changes(result: ResultDiff) -> Iterator[tuple[str, ...]]:
 
 @task(task_run_name="verdict", cache_policy=NO_CACHE)
 def verdict(dataset: str) -> None:
-    """Would the dataset's models pass the gates of a candidate, as they are now?"""
+    """Check the gates of a candidate for the dataset's models as they are now."""
     from vidprompt.registry.checks import markdown
     from vidprompt.registry.gates import gate_reports
 
@@ -184,14 +184,14 @@ def verdict(dataset: str) -> None:
 
 
 def at_end(dataset: str, base: str) -> None:
-    """What the whole run has come to."""
-    _shown(metrics, dataset, base)
-    _shown(verdict, dataset)
+    """Create the artifacts at the end of a run."""
+    _run_optional(metrics, dataset, base)
+    _run_optional(verdict, dataset)
 
 
 @task(task_run_name="metrics of {model}", cache_policy=NO_CACHE)
-def unseen_metrics(model: str, dataset: str, folder: str) -> None:
-    """The metrics of a registered model on a dataset it has not seen, from the folder they are in."""
+def cross_dataset_metrics(model: str, dataset: str, folder: str) -> None:
+    """The metrics of a registered model on a dataset that it was not trained on, from a results folder."""
     from vidprompt.registry.cross_dataset import HEADS, result_table
 
     title, rows, note = result_table(Path(folder))

@@ -1,4 +1,4 @@
-"""Fetch what the stages of a dataset begin with, where a fresh clone or a new machine has it not."""
+"""Pull the inputs of a dataset's stages that a fresh clone or a new machine lacks."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from prefect.tasks import exponential_backoff
 
 from flows.dvc_stage import Children, CommandFailed, Stopped
 
-TRANSIENT = "Transient"  # name of the state of what is worth trying again
-_PASSING = re.compile(r"connect|timed? ?out|reset by|unreachable|temporar", re.IGNORECASE)
+TRANSIENT = "Transient"  # name of the state of a failure that is retried
+_CONNECTION_ERROR = re.compile(r"connect|timed? ?out|reset by|unreachable|temporar", re.IGNORECASE)
 
 
-def worth_trying_again(_task: Any, _run: Any, state: Any) -> bool:
-    """Of a task's state; as Prefect asks for it."""
+def is_transient_state(_task: Any, _run: Any, state: Any) -> bool:
+    """Prefect's retry condition: retry a task whose state is named Transient."""
     return bool(state.name == TRANSIENT)
 
 
-# Between tries: 10, 20 and 40 s
-TRIES: dict[str, Any] = {
+# waits of 10, 20 and 40 s
+RETRIES: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=10),
     "retry_jitter_factor": 0.2,
-    "retry_condition_fn": worth_trying_again,
+    "retry_condition_fn": is_transient_state,
 }
 
 
 def missing_data(dataset: str, root: Path = Path()) -> list[str]:
-    """The .dvc files that track what the dataset's stages read (its folder, the weights) and is not there."""
+    """The .dvc files of missing inputs of the dataset's stages (its folder, the weights)."""
     stages = yaml.safe_load((root / "params/stages.yaml").read_text()) or {}
     inputs = stages.get("dataset", {}).get(dataset, {}) | stages.get("unpack", {}).get(dataset, {})
     wanted = [Path(inputs[key]) for key in ("archives", "root", "weights") if key in inputs]
     absent = [path for path in wanted if not (root / path).exists()]
-    begun = {file for file, _ in _tracked(root) if (root / marker(file)).exists()}
+    interrupted = {file for file, _ in _tracked(root) if (root / marker(file)).exists()}
     return sorted(
-        begun
+        interrupted
         | {file for file, out in _tracked(root) for path in absent if path.is_relative_to(out)}
     )
 
 
 def marker(file: str) -> Path:
-    """There while a pull of the file is under way, and after one that did not come to its end."""
+    """The file that exists during a pull and after an interrupted one."""
     return Path(".prefect/pulling") / file.replace("/", "-")
 
 
@@ -62,9 +62,9 @@ def _tracked(root: Path) -> Iterator[tuple[str, Path]]:
                 )
 
 
-@task(task_run_name="data {file}", cache_policy=NO_CACHE, **TRIES)
+@task(task_run_name="data {file}", cache_policy=NO_CACHE, **RETRIES)
 def pull(file: str, children: Children) -> Any:
-    """`dvc pull` of one file; tried again when a connection was at fault."""
+    """`dvc pull` of one file; retried after a connection error."""
     log = get_run_logger()
     marker(file).parent.mkdir(parents=True, exist_ok=True)
     marker(file).touch()
@@ -76,13 +76,13 @@ def pull(file: str, children: Children) -> Any:
     except CommandFailed as error:
         log.error(str(error))
         return Failed(
-            name=TRANSIENT if _PASSING.search(str(error)) else "Failed", message=str(error)
+            name=TRANSIENT if _CONNECTION_ERROR.search(str(error)) else "Failed", message=str(error)
         )
     return Completed(message=file)
 
 
-def fetched(dataset: str, children: Children) -> str:
-    """Pull what is missing; what was wrong, or nothing."""
+def pull_missing(dataset: str, children: Children) -> str:
+    """Pull missing inputs; returns the first error, or an empty string."""
     for file in missing_data(dataset):
         state = pull(file, children, return_state=True)
         if not state.is_completed():

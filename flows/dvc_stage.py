@@ -1,4 +1,4 @@
-"""DVC stages as child processes: their output line by line, and none left behind."""
+"""Run DVC stages as child processes: stream their output, leave none running."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ _TAIL = 20  # lines of a failure that is not a sentence
 
 
 class CommandFailed(Exception):
-    """A command that did not end well: `code` is its own exit status or that of the stage DVC ran.
+    """A command failed: `code` is its exit status, or that of the stage that DVC ran.
 
-    `str()` is the sentence it ended with, else its last lines.
+    `str()` is its last message of the form `vidprompt: …`, else its last lines.
     """
 
-    def __init__(self, command: Sequence[str], code: int, said: Sequence[str]) -> None:
-        inside = [int(match[1]) for line in said if (match := _EXITED.search(line))]
+    def __init__(self, command: Sequence[str], code: int, output: Sequence[str]) -> None:
+        inside = [int(match[1]) for line in output if (match := _EXITED.search(line))]
         self.code = inside[-1] if inside else code
-        sentences = [line.removeprefix(_OURS) for line in said if line.startswith(_OURS)]
-        tail = "\n".join(deque(said, _TAIL))
+        sentences = [line.removeprefix(_OURS) for line in output if line.startswith(_OURS)]
+        tail = "\n".join(deque(output, _TAIL))
         super().__init__(
             sentences[-1] if sentences else f"{' '.join(command)} ended with {self.code}\n{tail}"
         )
 
     @property
     def transient(self) -> bool:
-        """Might it go well another time, with nothing changed? A wrong configuration does not."""
+        """True if a retry with nothing changed may succeed: not for a wrong configuration."""
         return self.code == TRANSIENT_EXIT or self.code in _KILLED or _BUSY in str(self)
 
 
 class Stopped(Exception):
-    """The flow is being stopped: nothing begins any more."""
+    """The flow is being stopped and starts no more commands."""
 
 
 class Children:
-    """Runs commands, each in a process group of its own, from any thread; leaving stops them all.
+    """Runs commands, each in its own process group, from any thread; leaving the context stops them all.
 
-    DVC does not stop the command it runs when it is told to stop itself, and Prefect signals the
-    process of the flow alone: so the whole group gets the signal. A group also ends by itself when this
-    process is gone (flows/supervise.py).
+    DVC does not stop its command when it is stopped itself, and Prefect signals the process of the flow
+    alone: so the whole group gets the signal. A group also ends when this process has gone
+    (flows/supervise.py).
     """
 
     def __init__(self) -> None:
@@ -87,9 +87,9 @@ class Children:
         *,
         keep_empty: bool = False,
     ) -> list[str]:
-        """Every line of what the command says, as logged; `environment` is added to this process's.
+        """Run a command; returns its output lines, each of which goes to `log`, too.
 
-        Empty lines are left out, unless `keep_empty`.
+        `environment` is added to this process's. Empty lines are left out unless `keep_empty`.
 
         Raises CommandFailed, or Stopped when the flow was stopped before or during the command.
         """
@@ -106,35 +106,35 @@ class Children:
             start_new_session=True,
         )
         self._groups.add(child.pid)
-        said: list[str] = []
+        output: list[str] = []
         try:
             if self.stopped:  # meanwhile
                 _signal(child.pid, signal.SIGTERM)
             for line in child.stdout or ():
                 if line.strip() or keep_empty:
-                    said.append(line.rstrip())
-                    log(said[-1])
+                    output.append(line.rstrip())
+                    log(output[-1])
             if code := child.wait():
                 if self.stopped:
                     raise Stopped(f"{' '.join(command)}: the flow was stopped")
-                raise CommandFailed(command, code, said)
+                raise CommandFailed(command, code, output)
         finally:
             if child.poll() is None:
                 _stop([child.pid])
                 child.wait()
             self._groups.discard(child.pid)
-        return said
+        return output
 
     def stop(self) -> None:
-        """Stop what runs, and let nothing else begin."""
+        """Stop all commands and start no others."""
         self.stopped = True
         _stop(list(self._groups))
 
 
 def stage_names(children: Children) -> list[str]:
-    """All stages of the project stood in, in the order of dvc.yaml. Raises CommandFailed."""
-    said = children.run(["dvc", "stage", "list", "--name-only"], _silent)
-    return [line.strip() for line in said]
+    """All stages of the project in the current folder, in the order of dvc.yaml. Raises CommandFailed."""
+    output = children.run(["dvc", "stage", "list", "--name-only"], _silent)
+    return [line.strip() for line in output]
 
 
 def reproduce(
@@ -143,34 +143,33 @@ def reproduce(
     log: Callable[[str], object],
     environment: Mapping[str, str] | None = None,
 ) -> bool:
-    """Bring one stage up to date, not what it depends on. Was there anything to do?"""
-    said = children.run(["dvc", "--wait-for-lock", "repro", "-s", stage], log, environment)
-    return f"Stage '{stage}' didn't change, skipping" not in said
+    """Bring one stage up to date, without its dependencies; returns whether DVC ran it."""
+    output = children.run(["dvc", "--wait-for-lock", "repro", "-s", stage], log, environment)
+    return f"Stage '{stage}' didn't change, skipping" not in output
 
 
 def outdated(stages: Sequence[str], children: Children) -> list[str]:
-    """Those of the stages that DVC says have changed.
+    """The stages that DVC reports as changed.
 
-    It is asked for the whole project, which it looks through once: named, each stage takes it a fifth of
-    a second more.
+    One `dvc status` of the whole project: each named stage would take a fifth of a second more.
     """
     changed = _changed([], children)
     return [stage for stage in stages if stage in changed]
 
 
 def outdated_upstream(stages: Sequence[str], children: Children) -> list[str]:
-    """All that has changed of the stages and of those that they depend on."""
+    """The changed ones of the stages and of all that they depend on."""
     return sorted(_changed(["--with-deps", *stages], children))
 
 
 def _changed(arguments: Sequence[str], children: Children) -> dict[str, Any]:
-    said = children.run(["dvc", "--wait-for-lock", "status", "--json", *arguments], _silent)
-    found = json.loads(said[-1])
-    return found if isinstance(found, dict) else {}
+    output = children.run(["dvc", "--wait-for-lock", "status", "--json", *arguments], _silent)
+    changed = json.loads(output[-1])
+    return changed if isinstance(changed, dict) else {}
 
 
 def _silent(_: str) -> None:
-    """Nobody wants to read it."""
+    """Log nothing."""
 
 
 def _supervised(command: Sequence[str]) -> list[str]:
@@ -179,7 +178,7 @@ def _supervised(command: Sequence[str]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """With this interpreter's scripts (dvc, vidprompt) first, and output that comes as it is said."""
+    """This process's environment with the interpreter's scripts (dvc, vidprompt) first, unbuffered."""
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
@@ -196,7 +195,7 @@ def _stop(groups: Sequence[int]) -> None:
 
 
 def _signal(group: int, number: int) -> bool:
-    """Was there anybody to get it?"""
+    """Signal a process group; False if it has ended."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:

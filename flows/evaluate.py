@@ -1,4 +1,4 @@
-"""Flow evaluate: a registered model on a dataset it has not seen."""
+"""Flow evaluate: evaluate a registered model on a dataset that it was not trained on."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows.artifacts import unseen_metrics
-from flows.data import fetched
+from flows.artifacts import cross_dataset_metrics
+from flows.data import pull_missing
 from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset, Model, Protocol
-from flows.pipeline import DATA, RUNNER, plan, ran, refused, turn
+from flows.pipeline import DATA, RUNNER, dataset_lock, make_plan, refused_state, run_command
 from flows.train_eval import run_kinds
 from vidprompt.system.errors import UserError
 
@@ -21,20 +21,20 @@ def evaluate(model: Model, dataset: Dataset, protocol: Protocol = "zero_shot") -
     """Prepare the dataset's data, then encode and evaluate it with the registered weights."""
     with Children() as children:
         try:
-            what = plan(dataset, children, only=DATA, computes=True)
+            plan = make_plan(dataset, children, only=DATA, computes=True)
         except UserError as error:
-            return refused(error)
-        with turn(dataset):
+            return refused_state(error)
+        with dataset_lock(dataset):
             try:
-                wrong = fetched(dataset, children) or run_kinds(what, children)
+                problem = pull_missing(dataset, children) or run_kinds(plan, children)
             except CommandFailed as error:
-                wrong = str(error)
-            if wrong:
-                return Failed(message=wrong)
+                problem = str(error)
+            if problem:
+                return Failed(message=problem)
         words = [model, f"dataset={dataset}", f"protocol={protocol}"]
         command = ["vidprompt", "evaluate-registered", "--", *words]
-        well, said = ran(f"{model} on {dataset}", command, children, on_gpu=what)
-        if not well:
-            return Failed(message=said)
-        unseen_metrics(model, dataset, said)
+        succeeded, message = run_command(f"{model} on {dataset}", command, children, on_gpu=plan)
+        if not succeeded:
+            return Failed(message=message)
+        cross_dataset_metrics(model, dataset, message)
     return None

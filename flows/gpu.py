@@ -1,4 +1,4 @@
-"""Which GPUs a stage may use: a limit on the Prefect server counts them, locks on this machine name them."""
+"""Reserve GPUs for stages: a concurrency limit of Prefect counts them, file locks assign them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ KINDS = frozenset({"train", "features", "floor"})  # of stages that compute on a
 LEASE_S = 60.0  # a slot of a killed flow is free again after that; Prefect takes no less
 LOCKS = (
     Path(tempfile.gettempdir()) / f"vidprompt-gpus-{os.getuid()}"
-)  # of this machine, whatever the tree
-LOOK_S = 2.0  # between looks for a slot and for GPUs
-SAY_S = 60.0  # between lines about what is waited for
-CPU = "cpu"  # what a slot stands for where there is no GPU, with a number
+)  # one folder for all working trees of this machine
+POLL_S = 2.0  # between tries to get a slot and GPUs
+LOG_EVERY_S = 60.0  # between log messages while waiting
+CPU = "cpu"  # with a number: the device of a slot where there is no GPU
 
 
 def limit_name() -> str:
@@ -36,7 +36,7 @@ def limit_name() -> str:
 
 
 def devices() -> list[str]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; none on a CPU.
+    """The GPUs of this process, in the form of CUDA_VISIBLE_DEVICES; empty without GPUs.
 
     Without that variable by UUID: an index means another GPU in another container of the same tree.
     """
@@ -45,14 +45,14 @@ def devices() -> list[str]:
         return [name.strip() for name in visible.split(",") if name.strip()]
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return said.stdout.split() if said.returncode == 0 else []
+    return done.stdout.split() if done.returncode == 0 else []
 
 
-def needed(found: list[str]) -> int:
-    """Slots of one training: as many as `processes` in params/config.yaml says. Raises UserError."""
+def slots_per_training(found: list[str]) -> int:
+    """Slots that one training takes: `processes` in params/config.yaml. Raises UserError."""
     wanted = yaml.safe_load(Path("params/config.yaml").read_text()).get("processes", 1)
     count = len(found) if wanted == "auto" else wanted
     if not isinstance(count, int):
@@ -60,11 +60,11 @@ def needed(found: list[str]) -> int:
     return max(1, count)
 
 
-def places(slots: int, found: list[str]) -> list[str]:
-    """What trainings that take `slots` can have: the GPUs, or a CPU place for each slot of the limit.
+def available(slots: int, found: list[str]) -> list[str]:
+    """The devices that trainings can reserve: the GPUs, or one CPU entry for each slot of the limit.
 
-    Raises UserError when the server has no such limit, when it never lets `slots` in, or when there are
-    fewer GPUs. Without the limit two runs would train on one GPU; Prefect itself would only warn.
+    Raises UserError when the server has no such limit, or when the limit or the GPUs are fewer than
+    `slots`. Without the limit two runs would train on one GPU; Prefect itself would only warn.
     """
     if found and slots > len(found):
         raise UserError(
@@ -90,23 +90,23 @@ def places(slots: int, found: list[str]) -> list[str]:
 
 
 @contextmanager
-def occupied(
+def reserved(
     slots: int, found: list[str], log: Callable[[str], object], stopped: Callable[[], bool]
 ) -> Iterator[dict[str, str]]:
-    """Within, `slots` slots of the limit and as many `places` are this one's; yields a child's environment.
+    """Hold `slots` slots of the limit and as many of the devices; yields the environment for a child process.
 
-    Waits for both, until `stopped`: then Stopped. The locks end with the process that holds them, however
-    it ends; a slot whose lease ran out while the server was away gives nobody a GPU that is held.
+    Waits for both; raises Stopped when `stopped()`. A lock ends with its process, however that ends, so a
+    slot whose lease ran out while the server was away never assigns a GPU in use.
     """
     with ExitStack() as held:
-        said = -SAY_S
+        logged = -LOG_EVERY_S
 
         def wait(sentence: str) -> None:
-            nonlocal said
+            nonlocal logged
             if stopped():
                 raise Stopped("the flow was stopped while it waited for a GPU")
-            if time.monotonic() - said >= SAY_S:
-                said = time.monotonic()
+            if time.monotonic() - logged >= LOG_EVERY_S:
+                logged = time.monotonic()
                 log(sentence)
 
         while not _slots(slots, held):
@@ -114,17 +114,17 @@ def occupied(
         names: list[str] = []
         while len(names := names + _locked(found, names, slots, held)) < slots:
             wait(f"waiting for {slots - len(names)} of {', '.join(found)}: held by another run")
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         gpus = [name for name in sorted(names) if not name.startswith(CPU)]
         yield {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
 
 
 def _slots(count: int, held: ExitStack) -> bool:
-    """Take slots until `held` is left; False when they are not free."""
+    """Take slots for as long as `held` is open; False when they are not free."""
     limit = concurrency(
         limit_name(),
         occupy=count,
-        timeout_seconds=LOOK_S,
+        timeout_seconds=POLL_S,
         lease_duration=LEASE_S,
         strict=True,
         raise_on_lease_renewal_failure=False,  # a restarted server is no reason to stop a training
@@ -137,7 +137,7 @@ def _slots(count: int, held: ExitStack) -> bool:
 
 
 def _locked(found: list[str], names: list[str], wanted: int, held: ExitStack) -> list[str]:
-    """More of the places, up to `wanted` with `names`, that nobody on this machine holds."""
+    """Lock more free devices, until there are `wanted` with those in `names`."""
     LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken: list[str] = []
     for name in found:

@@ -1,4 +1,4 @@
-"""Types of the flows' parameters: what a form offers, and what the server refuses before a run is made."""
+"""Types of the flows' parameters: the choices of the form in the UI, checked by the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _choices(group: str) -> list[str]:
 
 
 def _one_of(choices: list[str], description: str) -> Any:
-    """In the schema alone: what is valid is asked again, and said better, when the flow runs."""
+    """A choice in the schema only: the flow checks it again, with a better message."""
     return Field(description=description, json_schema_extra={"enum": list(choices)})
 
 

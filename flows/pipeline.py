@@ -1,6 +1,6 @@
-"""The stages of one dataset in order, a Prefect task a stage. DVC owns the graph, the cache and the lineage.
+"""Run the stages of a dataset in order, a Prefect task for each; DVC owns graph, cache and lineage.
 
-This orders the stages and nothing else; it leaves the same `dvc.lock` as `dvc repro` does.
+The `dvc.lock` is the same as after `dvc repro`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import gpu
-from flows.data import TRANSIENT, TRIES
+from flows.data import RETRIES, TRANSIENT
 from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduce, stage_names
 from flows.progress import StageProgress
 from vidprompt.config.names import FLOOR
@@ -36,15 +36,17 @@ ORDER = (
 )
 DATA = ORDER[:6]
 METHOD_KINDS = frozenset({"train", "features", "evaluate", "reid"})
-LOOK_S = 1.0
-AT_ONCE = max(2, (os.cpu_count() or 2) // 2)  # stages of a kind; those that compute wait for a GPU
+POLL_S = 1.0
+MAX_WORKERS = max(
+    2, (os.cpu_count() or 2) // 2
+)  # stages of a kind; those that compute wait for a GPU
 # the cast: Prefect's runners do not fit its own annotation, which is invariant
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=AT_ONCE))
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=MAX_WORKERS))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a flow runs: the stages kind after kind, and on which GPUs (or CPU places)."""
+    """What a flow runs: stages by kind, and the devices for those that compute on a GPU."""
 
     dataset: str
     kinds: tuple[tuple[str, ...], ...]
@@ -56,7 +58,7 @@ class Plan:
         return [stage for kind in self.kinds for stage in kind]
 
 
-def plan(
+def make_plan(
     dataset: str,
     children: Children,
     methods: Sequence[str] = (),
@@ -65,20 +67,20 @@ def plan(
 ) -> Plan:
     """The stages of a dataset, of some kinds and of the given methods (none given: all).
 
-    `computes`: something else will want a GPU. Raises UserError when there is nothing such, or no limit on
-    the server to train under: before any runs.
+    `computes`: the flow reserves a GPU itself, too. Raises UserError, before anything runs, for an unknown
+    dataset or method and when the server has no usable GPU limit.
     """
     check_methods(methods)
     found = stages_of(dataset, stage_names(children), methods, only)
     devices = gpu.devices()
-    slots = gpu.needed(devices)
+    slots = gpu.slots_per_training(devices)
     if computes or any(kind_of(group[0]) in gpu.KINDS for group in found):
-        devices = gpu.places(slots, devices)
+        devices = gpu.available(slots, devices)
     return Plan(dataset, tuple(map(tuple, found)), slots, tuple(devices))
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raises UserError for one that the pipeline does not train."""
+    """Raises UserError for a method that the pipeline does not train."""
     trained = [str(name) for name in read_pipeline()["trained"]]
     for name in methods:
         if name not in trained:
@@ -104,7 +106,7 @@ def stages_of(
     for name in by_dataset[dataset]:
         kind = kind_of(name)
         if kind not in kinds:
-            raise ValueError(f"flows/pipeline.py does not say when stage {name} has its turn")
+            raise ValueError(f"flows/pipeline.py has no place for stage {name} in ORDER")
         if kind in only and _wanted(kind, name, methods):
             kinds[kind].append(name)
     return [group for group in kinds.values() if group]
@@ -125,21 +127,21 @@ def _wanted(kind: str, stage: str, methods: Sequence[str]) -> bool:
     return not methods or kind not in METHOD_KINDS or method in (*methods, FLOOR)
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, **TRIES)  # DVC is the cache
-def repro(stage: str, what: Plan, children: Children, changed: bool = True) -> Any:
-    """One DVC stage. Its state is named "Unchanged" when there was nothing to do, "Transient" when a disk,
-    a network or a kill ended it, which is tried again; any other failure is final."""
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, **RETRIES)  # DVC is the cache
+def repro(stage: str, plan: Plan, children: Children, changed: bool = True) -> Any:
+    """One DVC stage. Its state is named "Unchanged" when there was nothing to do, "Transient" after a failure
+    of a disk or network or a kill, which is retried; any other failure is final."""
     if not changed:
         return Completed(name="Unchanged", message=stage)
     log = get_run_logger()
     try:
         with StageProgress(stage) as progress:
 
-            def say(line: str) -> None:
+            def show(line: str) -> None:
                 log.info(line)
                 progress.read(line)
 
-            did = _reproduce(stage, what, children, say)
+            did = _reproduce(stage, plan, children, show)
     except CommandFailed as error:
         log.error(str(error))
         kind = TRANSIENT if error.transient and not children.stopped else None
@@ -153,31 +155,31 @@ def repro(stage: str, what: Plan, children: Children, changed: bool = True) -> A
 def command(
     name: str, arguments: Sequence[str], children: Children, on_gpu: Plan | None = None
 ) -> Any:
-    """One command of ours, its log streamed; `on_gpu`: with a GPU of that plan. Its failure is a sentence."""
+    """One command, its output streamed to the log; `on_gpu`: with a GPU of that plan."""
     log = get_run_logger()
     try:
         if on_gpu is None:
-            said = children.run(arguments, log.info)
+            lines = children.run(arguments, log.info)
         else:
             slots, found = on_gpu.slots, list(on_gpu.gpus)
-            with gpu.occupied(slots, found, log.info, lambda: children.stopped) as given:
-                said = children.run(arguments, log.info, given)
+            with gpu.reserved(slots, found, log.info, lambda: children.stopped) as given:
+                lines = children.run(arguments, log.info, given)
     except (CommandFailed, Stopped) as error:
         log.error(str(error))
         return Failed(message=str(error))
-    return Completed(message=said[-1] if said else name)
+    return Completed(message=lines[-1] if lines else name)
 
 
-def _reproduce(stage: str, what: Plan, children: Children, say: Callable[[str], object]) -> bool:
+def _reproduce(stage: str, plan: Plan, children: Children, say: Callable[[str], object]) -> bool:
     if kind_of(stage) not in gpu.KINDS:
         return reproduce(stage, children, say)
-    with gpu.occupied(what.slots, list(what.gpus), say, lambda: children.stopped) as environment:
+    with gpu.reserved(plan.slots, list(plan.gpus), say, lambda: children.stopped) as environment:
         return reproduce(stage, children, say, environment)
 
 
 @contextmanager
-def turn(dataset: str) -> Iterator[None]:
-    """Within, no other flow run works on the dataset in this tree; waits until that is so."""
+def dataset_lock(dataset: str) -> Iterator[None]:
+    """Hold the lock of a dataset in this working tree; waits while another flow run holds it."""
     log = get_run_logger()
     with ExitStack() as held:
         waiting = False
@@ -189,26 +191,28 @@ def turn(dataset: str) -> Iterator[None]:
                 if not waiting:
                     log.info(f"waiting: another run works on {dataset} in this folder")
                 waiting = True
-                time.sleep(LOOK_S)
+                time.sleep(POLL_S)
         yield
 
 
-def refused(error: UserError) -> Any:
-    """The state of a flow that was asked for something that cannot be: its message says what."""
+def refused_state(error: UserError) -> Any:
+    """The state of a flow whose parameters cannot be run, with the error as its message."""
     get_run_logger().error(str(error))
     return Failed(name="Refused", message=str(error))
 
 
-def ran(name: str, arguments: Sequence[str], children: Children, **more: Any) -> tuple[bool, str]:
-    """Run a command as a task of its own: whether it went well, and its last line or what was wrong."""
+def run_command(
+    name: str, arguments: Sequence[str], children: Children, **more: Any
+) -> tuple[bool, str]:
+    """Run a command as a task; returns whether it succeeded, and its last line or the error."""
     state = command(name, list(arguments), children, **more, return_state=True)
     return state.is_completed(), str(state.message)
 
 
-def run_kind(stages: Sequence[str], what: Plan, children: Children) -> list[str]:
-    """Run stages of one kind; what became of those that failed, a sentence each."""
+def run_kind(stages: Sequence[str], plan: Plan, children: Children) -> list[str]:
+    """Run the stages of one kind; returns a message for each that failed."""
     stale = set(outdated(stages, children))
-    futures = [repro.submit(stage, what, children, stage in stale) for stage in stages]
+    futures = [repro.submit(stage, plan, children, stage in stale) for stage in stages]
     wait(futures)
     return [
         f"{stage}: {future.state.message}"

@@ -7,10 +7,10 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows.data import fetched
+from flows.data import pull_missing
 from flows.dvc_stage import Children, CommandFailed
 from flows.parameters import Dataset
-from flows.pipeline import DATA, RUNNER, plan, refused, turn
+from flows.pipeline import DATA, RUNNER, dataset_lock, make_plan, refused_state
 from flows.train_eval import run_kinds
 from vidprompt.system.errors import UserError
 
@@ -20,12 +20,12 @@ def preprocess(dataset: Dataset = "demo") -> Any:
     """Bring manifest, splits, validation, frames and backbone of the dataset up to date."""
     with Children() as children:
         try:
-            what = plan(dataset, children, only=DATA)
+            plan = make_plan(dataset, children, only=DATA)
         except UserError as error:
-            return refused(error)
-        with turn(dataset):
+            return refused_state(error)
+        with dataset_lock(dataset):
             try:
-                wrong = fetched(dataset, children) or run_kinds(what, children)
+                problem = pull_missing(dataset, children) or run_kinds(plan, children)
             except CommandFailed as error:
-                wrong = str(error)
-    return Failed(message=wrong) if wrong else None
+                problem = str(error)
+    return Failed(message=problem) if problem else None

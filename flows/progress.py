@@ -1,4 +1,4 @@
-"""Progress of a long stage in the Prefect UI, read off the lines it says (`vidprompt.system.progress`)."""
+"""Show the progress of a stage in the Prefect UI, from its log lines (`vidprompt.system.progress`)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ _LINE = re.compile(r"^(?P<title>[^:]+): (?P<done>\d+)/(?P<total>\d+) (?P<rest>.*
 
 
 class StageProgress:
-    """A progress artifact a title, made at the first line that says how far it is.
+    """A context with one progress artifact a title, created at its first progress line.
 
-    Written by a thread of its own, the newest share alone: whatever becomes of the server, the stage's
-    output is read on. Use it in a `with`.
+    A thread writes the newest value only, so that reading the stage's output never waits for the server.
     """
 
     def __init__(self, stage: str) -> None:
@@ -44,7 +43,7 @@ class StageProgress:
         self._writer.join(LAST_S)
 
     def read(self, line: str) -> None:
-        """Show what a line of the stage's log says, if it says so. Never waits, never fails."""
+        """Show the progress that a log line reports, if it does. Never waits, never fails."""
         if share := share_done(line):
             self._newest.put(share)
 
@@ -81,5 +80,5 @@ def share_done(line: str) -> tuple[str, float] | None:
 
 
 def artifact_key(text: str) -> str:
-    """What Prefect takes as a key: small letters, digits and dashes."""
+    """A valid key of a Prefect artifact: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

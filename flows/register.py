@@ -1,4 +1,4 @@
-"""Flow register: a model of this commit gets a stage in the registry, if its gates pass."""
+"""Flow register: assign a stage to a model of this commit if its gates pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect.states import Failed
 from flows.artifacts import model_card
 from flows.dvc_stage import Children
 from flows.parameters import Name
-from flows.pipeline import ran
+from flows.pipeline import run_command
 
 Stage = Literal["candidate", "staging", "production"]
 
@@ -20,8 +20,8 @@ def register(name: Name, stage: Stage = "candidate") -> Any:
     """What `vidprompt register NAME --stage STAGE` does; a refusal is the state's message."""
     with Children() as children:
         arguments = ["vidprompt", "register", "--stage", stage, "--", name]
-        well, said = ran(f"register {name}", arguments, children)
-        if not well:
-            return Failed(name="Refused", message=said)
-        model_card(f"{name}@{stage}", children, return_state=True)  # registered it is, shown or not
+        succeeded, message = run_command(f"register {name}", arguments, children)
+        if not succeeded:
+            return Failed(name="Refused", message=message)
+        model_card(f"{name}@{stage}", children, return_state=True)  # its failure does not matter
     return None

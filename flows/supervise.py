@@ -1,4 +1,4 @@
-"""Runs a command and ends with it; ends it, and all it started, when the process that wanted it is gone.
+"""Run a command; end it, and all that it started, when the parent process has gone.
 
 `python -I -S supervise.py PARENT GRACE COMMAND…`, as the leader of a process group of its own. A flow that
 is killed cannot stop its children, and a training left behind would hold the GPU and the lock of its run.
@@ -10,28 +10,28 @@ import subprocess
 import sys
 import time
 
-LOOK_S = 0.5  # how often the parent is looked for
+POLL_S = 0.5  # between checks of the parent
 
 
 def main(parent: int, grace_s: float, command: list[str]) -> int:
     """The command's exit status."""
-    told = False
+    stopping = False
 
     def end(*_: object) -> None:  # the group had the signal: the command has it too
-        nonlocal told
-        told = True
+        nonlocal stopping
+        stopping = True
 
     signal.signal(signal.SIGTERM, end)
     child = subprocess.Popen(command)
     code = None
-    while code is None and not told:
+    while code is None and not stopping:
         try:
-            code = child.wait(timeout=LOOK_S)
+            code = child.wait(timeout=POLL_S)
         except subprocess.TimeoutExpired:
             if os.getppid() != parent:
                 os.killpg(0, signal.SIGTERM)
-                told = True
-    if not told and code is not None:
+                stopping = True
+    if not stopping and code is not None:
         return 128 - code if code < 0 else code
     deadline = time.monotonic() + grace_s
     while (child.poll() is None or others()) and time.monotonic() < deadline:
@@ -42,7 +42,7 @@ def main(parent: int, grace_s: float, command: list[str]) -> int:
 
 
 def others() -> bool:
-    """Is there anybody in this process group but this process? Without /proc: there may be."""
+    """True if this process group has another process; also where there is no /proc to see it."""
     group, here = os.getpgrp(), os.getpid()
     try:
         names = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208

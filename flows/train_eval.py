@@ -8,10 +8,20 @@ from prefect import flow
 from prefect.states import Failed
 
 from flows.artifacts import after_kind, at_end, check_base
-from flows.data import fetched
+from flows.data import pull_missing
 from flows.dvc_stage import Children, CommandFailed, outdated_upstream
 from flows.parameters import Base, Dataset, Methods
-from flows.pipeline import RUNNER, Plan, dataset_of, kind_of, plan, ran, refused, run_kind, turn
+from flows.pipeline import (
+    RUNNER,
+    Plan,
+    dataset_lock,
+    dataset_of,
+    kind_of,
+    make_plan,
+    refused_state,
+    run_command,
+    run_kind,
+)
 from vidprompt.system.errors import UserError
 
 
@@ -23,42 +33,42 @@ def train_eval(dataset: Dataset = "demo", methods: Methods = None, base: Base = 
     """
     with Children() as children:
         try:
-            what = plan(dataset, children, methods or ())
+            plan = make_plan(dataset, children, methods or ())
             check_base(base)
         except UserError as error:
-            return refused(error)
-        with turn(dataset):
+            return refused_state(error)
+        with dataset_lock(dataset):
             try:
-                wrong = fetched(dataset, children) or run_kinds(what, children)
-                wrong = wrong or stale(what, children)
+                problem = pull_missing(dataset, children) or run_kinds(plan, children)
+                problem = problem or stale(plan, children)
             except CommandFailed as error:
-                wrong = str(error)
-            if wrong:
-                return Failed(message=wrong)
-            ran("cost", ["vidprompt", "cost", dataset], children)
+                problem = str(error)
+            if problem:
+                return Failed(message=problem)
+            run_command("cost", ["vidprompt", "cost", dataset], children)
             at_end(dataset, base)
     return None
 
 
-def run_kinds(what: Plan, children: Children) -> str:
-    """Run the stages kind after kind; what was wrong with those of a kind, or nothing."""
-    for stages in what.kinds:
-        failed = run_kind(stages, what, children)
-        after_kind(kind_of(stages[0]), what.dataset)
+def run_kinds(plan: Plan, children: Children) -> str:
+    """Run the stages kind after kind; returns the errors of the first failing kind, if any."""
+    for stages in plan.kinds:
+        failed = run_kind(stages, plan, children)
+        after_kind(kind_of(stages[0]), plan.dataset)
         if failed:
             return "; ".join(failed)
     return ""
 
 
-def stale(what: Plan, children: Children) -> str:
-    """What DVC still calls changed, or nothing."""
-    changed = outdated_upstream(what.kinds[-1], children)  # they depend on all the others
-    if own := [stage for stage in changed if stage in what.stages]:
+def stale(plan: Plan, children: Children) -> str:
+    """What DVC still reports as changed, or an empty string."""
+    changed = outdated_upstream(plan.kinds[-1], children)  # they depend on all the others
+    if own := [stage for stage in changed if stage in plan.stages]:
         return f"changed while the flow ran, run it again: {', '.join(own)}"
-    others = [stage for stage in changed if dataset_of(stage) not in ("", what.dataset)]
+    others = [stage for stage in changed if dataset_of(stage) not in ("", plan.dataset)]
     if others:
         return (
-            f"{what.dataset} is built on what is out of date: {', '.join(others)}; run `dvc repro`, or the "
+            f"{plan.dataset} is built on what is out of date: {', '.join(others)}; run `dvc repro`, or the "
             "flow of that dataset, then this again"
         )
     return ""

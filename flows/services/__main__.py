@@ -11,7 +11,7 @@ USAGE = "usage: python -m flows.services up|down|status"
 
 
 def main(words: list[str]) -> int:
-    """Exit status: 0, or 2 with a sentence about what is in the way."""
+    """Run a command; exit status 0, or 2 with a message for the user."""
     if len(words) != 1 or words[0] not in ("up", "down", "status"):
         print(USAGE, file=sys.stderr)
         return 2
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nstopped; what was started is on record: `make up` goes on, `make down` stops it")
+        print("\nstopped; what was started is on record: `make up` continues, `make down` stops it")
         return 130
     return 0
 

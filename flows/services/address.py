@@ -1,4 +1,4 @@
-"""Where the services are found: folder, addresses and ports, from Prefect's own settings."""
+"""Folder, addresses and ports of the services, from Prefect's settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Address:
 
     @classmethod
     def configured(cls) -> Address:
-        """As the settings and $REPORTS_PORT say, or as what runs already. Raises UserError."""
+        """From the settings and $REPORTS_PORT, or the running services. Raises UserError."""
         from prefect.settings import get_current_settings
 
         settings = get_current_settings()
@@ -73,7 +73,7 @@ class Address:
 
 
 def remember(address: Address) -> str:
-    """Let later commands in this folder find the server; what a user must still do, mostly nothing.
+    """Let later commands in this folder find the server; returns a command for the user to run, if any.
 
     Prefect reads prefect.toml before pyproject.toml, so the file is there while another port than that of
     pyproject.toml is in use.

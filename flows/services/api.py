@@ -1,4 +1,4 @@
-"""What `make up` and `make down` want of the Prefect server, asked through its Python client."""
+"""Calls of `make up` and `make down` to the Prefect server, through its Python client."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from prefect.states import Cancelled, Cancelling
 
 from vidprompt.system.errors import UserError
 
-SILENCE = timedelta(seconds=900)  # a flow run gives a sign of life every 30 s (pyproject.toml)
+SILENCE = timedelta(seconds=900)  # a flow run sends a heartbeat every 30 s (pyproject.toml)
 AUTOMATION = "Crash the runs of a dead worker"
 
 
 @contextmanager
 def connected(url: str) -> Iterator[SyncPrefectClient]:
-    """A client of the API at `url`. Raises UserError for whatever goes wrong with the server meanwhile."""
+    """A client of the API at `url`; an HTTP error in the block becomes a UserError."""
     secret = get_current_settings().api.auth_string
     try:
         with SyncPrefectClient(
@@ -49,13 +49,13 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
             ) from error
         what = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The Prefect server at {url} did not do as asked ({what}): see logs/server.log in "
+            f"The Prefect server at {url} failed ({what}): see logs/server.log in "
             f"{get_current_settings().home}"
         ) from error
 
 
 def pool(client: SyncPrefectClient, name: str) -> bool:
-    """A work pool of processes; was there none yet? Raises UserError when it is of another type."""
+    """Create a pool of process workers if there is none; True if created. UserError for another type."""
     try:
         kind = client.read_work_pool(name).type
     except ObjectNotFound:
@@ -74,7 +74,7 @@ def pool(client: SyncPrefectClient, name: str) -> bool:
 
 
 def limit(client: SyncPrefectClient, name: str, slots: int) -> bool:
-    """A global concurrency limit of so many slots; was there none, or another number?"""
+    """Create or set a global concurrency limit of so many slots; returns whether anything changed."""
     try:
         before = client.read_global_concurrency_limit_by_name(name)
         same = (before.limit, before.slot_decay_per_second) == (slots, 0.0)
@@ -86,7 +86,7 @@ def limit(client: SyncPrefectClient, name: str, slots: int) -> bool:
 
 
 def crash_silent_runs(client: SyncPrefectClient) -> None:
-    """A run that gave a sign of life, and none since SILENCE, becomes Crashed."""
+    """Create the automation that sets a run to Crashed when no heartbeat has come for SILENCE."""
     if client.read_automations_by_name(AUTOMATION):
         return
     ends = {f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")}
@@ -108,7 +108,7 @@ def crash_silent_runs(client: SyncPrefectClient) -> None:
 def deployed(
     client: SyncPrefectClient, wanted: Iterable[tuple[str, str]], folder: Path
 ) -> list[tuple[str, str]]:
-    """Those of (entrypoint, name) that the server has not, or has for another folder."""
+    """The (entrypoint, name) that the server lacks, or has for another folder."""
     found: set[tuple[str | None, str]] = set()
     while page := client.read_deployments(limit=200, offset=len(found)):
         here = len(found)
@@ -125,7 +125,7 @@ def _runs_in(pull_steps: Any, folder: Path) -> bool:
 
 
 def worker_online(client: SyncPrefectClient, pool_name: str, name: str, since: datetime) -> bool:
-    """Has a worker of that name said after `since` that it is there?"""
+    """True if a worker of that name has sent a heartbeat since `since`."""
     for worker in client.read_workers_for_work_pool(pool_name):
         if worker.name == name and worker.status == WorkerStatus.ONLINE:
             beat = worker.last_heartbeat_time
@@ -134,7 +134,7 @@ def worker_online(client: SyncPrefectClient, pool_name: str, name: str, since: d
 
 
 def cancel(client: SyncPrefectClient, runs: Iterable[UUID], timeout_s: float) -> list[UUID]:
-    """Ask running flow runs to stop; those that are not final in time."""
+    """Cancel running flow runs; returns those that are not final in time."""
     left = [run for run in runs if not _final(client, run)]
     for run in left:
         client.set_flow_run_state(run, Cancelling(message="make down"))
@@ -146,7 +146,7 @@ def cancel(client: SyncPrefectClient, runs: Iterable[UUID], timeout_s: float) ->
 
 
 def end(client: SyncPrefectClient, runs: Iterable[UUID]) -> None:
-    """Runs whose processes are gone."""
+    """Set runs whose processes have ended to Cancelled."""
     for run in runs:
         if not _final(client, run):
             client.set_flow_run_state(run, Cancelled(message="make down"), force=True)

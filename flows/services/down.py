@@ -12,7 +12,7 @@ import psutil
 from flows.services import processes
 from flows.services.address import forget
 from flows.services.record import Process, Record
-from vidprompt.cli.prefect_server import trouble
+from vidprompt.cli.prefect_server import server_problem
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 
@@ -22,19 +22,19 @@ RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a flow run's process
 
 
 def down(folder: Path) -> None:
-    """A line for everything that was stopped."""
+    """Stop the flow runs, the worker and the servers; print a line for each."""
     with exclusive_lock(folder):
         record = Record.read(folder)
         if not record.processes:
             print("nothing is running that `make up` started here")
         worker, server = record.processes.get("worker"), record.processes.get("server")
-        before = processes.tree(worker) if worker else []
+        before = processes.descendants(worker) if worker else []
         runs = flow_runs(before)
-        reachable = server is not None and not trouble(server.at)
+        reachable = server is not None and not server_problem(server.at)
         if runs and server and reachable:
             _cancel(server, runs)
         if worker:
-            before += processes.tree(worker)  # begun meanwhile
+            before += processes.descendants(worker)  # begun meanwhile
             _stop("worker", worker, record)
             if left := processes.stop_all(before, 5.0):
                 print(f"runs     {len(left)} processes that they left stopped")
@@ -81,7 +81,7 @@ def _cancel(server: Process, runs: list[UUID]) -> None:
 
 
 def _end(server: Process, runs: list[UUID]) -> None:
-    """The worker is gone, and with it what would have told the server."""
+    """Set the runs to Cancelled: the worker, which would do so, has ended."""
     from flows.services import api
 
     with suppress(UserError), api.connected(server.at) as client:

@@ -19,7 +19,7 @@ import psutil
 from flows.services.record import Process, Record, short, started
 from vidprompt.system.errors import UserError
 
-LOOK_S = 0.1
+POLL_S = 0.1
 START = "---"  # the first line of every start in a log
 EXCEPTION = re.compile(r"[\w.]+(Error|Exception): .")
 LOG_BYTES = 10_000_000  # a longer log is put aside as *.old at the next start
@@ -34,7 +34,7 @@ def start(
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.old"))
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    with _signals_wait(), log.open("ab") as out:
+    with _signals_delayed(), log.open("ab") as out:
         out.write(f"{START} {since} {' '.join(command)}\n".encode())
         out.flush()
         child = subprocess.Popen(
@@ -56,7 +56,7 @@ def wait_for(name: str, process: Process, ready: Callable[[], bool], timeout_s: 
     while not ready():
         if not process.alive:
             raise UserError(
-                f"The {name} ended as it started, and said: {last_words(Path(process.log))} "
+                f"The {name} ended as it started: {last_error(Path(process.log))} "
                 f"(all of it in {short(process.log)})"
             )
         if time.monotonic() > end:
@@ -64,11 +64,11 @@ def wait_for(name: str, process: Process, ready: Callable[[], bool], timeout_s: 
                 f"The {name} was started and is not ready after {timeout_s:.0f} s: "
                 f"see {short(process.log)}, and `make down`"
             )
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
-def free(port: int) -> bool:
-    """Does nobody on this machine listen there?"""
+def is_free(port: int) -> bool:
+    """True if no process of this machine listens on a port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -78,8 +78,8 @@ def free(port: int) -> bool:
     return True
 
 
-def holder(port: int) -> str:
-    """Who listens on a port, in words, as far as this user may know."""
+def port_user(port: int) -> str:
+    """The process that listens on a port, as text, as far as this user may see it."""
     try:
         for line in psutil.net_connections("tcp"):
             if line.status == psutil.CONN_LISTEN and line.laddr.port == port and line.pid:
@@ -90,8 +90,8 @@ def holder(port: int) -> str:
     return "another process"
 
 
-def tree(process: Process) -> list[psutil.Process]:
-    """What a service has started, and what that has."""
+def descendants(process: Process) -> list[psutil.Process]:
+    """The child processes of a service, and theirs."""
     try:
         return psutil.Process(process.pid).children(recursive=True) if process.alive else []
     except psutil.Error:
@@ -109,11 +109,11 @@ def stop(process: Process, grace_s: float) -> None:
             return
         end = time.monotonic() + wait_s
         while process.alive and time.monotonic() < end:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
 
 def stop_all(processes: Sequence[psutil.Process], grace_s: float) -> list[int]:
-    """The same for processes without a group of theirs; the numbers of those that had to be stopped."""
+    """SIGTERM, then SIGKILL after `grace_s`, to single processes; returns the ids of those that still ran."""
     left = [one for one in set(processes) if one.is_running()]
     stopped = sorted(one.pid for one in left)
     for signalled in (psutil.Process.terminate, psutil.Process.kill):
@@ -126,8 +126,8 @@ def stop_all(processes: Sequence[psutil.Process], grace_s: float) -> list[int]:
     return stopped
 
 
-def last_words(log: Path) -> str:
-    """What a process said at last since it was started: an exception's line before any other."""
+def last_error(log: Path) -> str:
+    """The last line of a log since the last start; the last line of an exception, if there is one."""
     lines: list[str] = []
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         lines = [] if line.startswith(START) else [*lines, line] if line.strip() else lines
@@ -136,15 +136,15 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Ctrl-C takes effect after the block: a process is on record before anything else happens.
+def _signals_delayed() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM until the block ends, so that a started process is always recorded.
 
-    A handler, and not a mask, because a child would inherit a mask.
+    A handler, not a mask: a child process would inherit a mask.
     """
-    got: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        got.append(number)
+        received.append(number)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, note) for number in numbers]
@@ -153,5 +153,5 @@ def _signals_wait() -> Iterator[None]:
     finally:
         for which, handler in zip(numbers, before, strict=True):
             signal.signal(which, handler)
-        for number in got:
+        for number in received:
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""What `make up` started: written as soon as it is started, and never taken for a process that came later."""
+"""The record of the processes that `make up` started; ids that were reused later do not count."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FILE = "services.json"
 
 
 def started(pid: int) -> str | None:
-    """When a process began, in words that no later process of the same number shares; None without it.
+    """The start time of a process, which tells it from a later one with the same id; None if it has ended.
 
-    A process that has ended and was not waited for is none.
+    A zombie has ended.
     """
     try:
         process = psutil.Process(pid)
@@ -38,7 +38,7 @@ class Process:
 
     pid: int
     started: str
-    at: str  # where it is found: an address or a name
+    at: str  # its address or name
     log: str
     since: str  # ISO 8601, to the second
 
@@ -57,7 +57,7 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """Of the folder; an empty one where there is none or it cannot be read. Only what is alive."""
+        """Read the record of a folder, living processes only; empty if missing or damaged."""
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -81,5 +81,5 @@ class Record:
 
 
 def short(path: Path | str) -> str:
-    """A path as seen from here."""
+    """A path relative to the current folder."""
     return os.path.relpath(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.services.record import Record, short
-from vidprompt.cli.prefect_server import trouble
+from vidprompt.cli.prefect_server import server_problem
 
 NAMES = ("server", "worker", "reports")
 
@@ -18,7 +18,7 @@ def status(folder: Path) -> None:
         if process is None:
             print(f"{name:<8} not running")
             continue
-        silent = name == "server" and trouble(process.at)
-        state = "does not answer" if silent else "running"
+        problem = name == "server" and server_problem(process.at)
+        state = "does not answer" if problem else "running"
         where = f"process {process.pid} since {process.since}, log {short(process.log)}"
         print(f"{name:<8} {state}: {process.at} ({where})")

@@ -1,4 +1,4 @@
-"""`make up`: everything that a flow needs, in order, each awaited; what is there already is kept."""
+"""`make up`: start the services that flows need, in order; what runs already is kept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import yaml
 
 from flows.services import processes
 from flows.services.address import HOST, Address, remember
 from flows.services.record import Process, Record, short
-from vidprompt.cli.prefect_server import OFF, ask
+from vidprompt.cli.prefect_server import PLUGINS_OFF, request
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 POOL = "gpu"
 READY_S = 120.0
 DEPLOY_S = 300.0
-BEAT_S = 75.0  # a worker says every 30 s that it is there
+HEARTBEAT_S = 75.0  # a worker sends a heartbeat every 30 s
 PREFECT = (sys.executable, "-m", "prefect")
-QUIET = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **OFF}
+QUIET = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", **PLUGINS_OFF}
 
 
 def up(address: Address, results: Path = Path("results")) -> None:
-    """Start what is not running; a line each. Raises UserError, and leaves what it started running."""
+    """Start what is not running, print a line for each. On a UserError, what has started keeps running."""
     with exclusive_lock(address.folder):
         began = time.monotonic()
         record = Record.read(address.folder)
@@ -58,7 +59,7 @@ def up(address: Address, results: Path = Path("results")) -> None:
 
 
 def _check(address: Address, record: Record, results: Path) -> None:
-    """Whatever would stop it half-way, before it begins."""
+    """Raises UserError for a port or a folder that would stop `up` half-way."""
     for name, at, variable in (
         ("server", address.api_url, "PORT"),
         ("reports", address.reports_url, "REPORTS_PORT"),
@@ -69,9 +70,9 @@ def _check(address: Address, record: Record, results: Path) -> None:
                 f"In this folder {name} is at {running.at} and not at {at}: `make down` first"
             )
         port = int(at.split("/")[2].rpartition(":")[2])
-        if not running and not processes.free(port):
+        if not running and not processes.is_free(port):
             raise UserError(
-                f"Port {port} is taken by {processes.holder(port)}, which `make up` did not start here: "
+                f"Port {port} is taken by {processes.port_user(port)}, which `make up` did not start here: "
                 f"stop that, or choose another port with `make up {variable}=…`"
             )
     for path in (Path("prefect.yaml"), results):
@@ -81,7 +82,7 @@ def _check(address: Address, record: Record, results: Path) -> None:
             )
 
 
-def _say(name: str, text: str, since: float | None = None) -> None:
+def _report(name: str, text: str, since: float | None = None) -> None:
     took = "" if since is None else f", {time.monotonic() - since:.1f} s"
     print(f"{name:<8} {text}{took}", flush=True)
 
@@ -94,7 +95,7 @@ def _service(
     environment: dict[str, str],
     ready: Callable[[], bool],
 ) -> None:
-    """Start it unless it runs, and wait until it is ready."""
+    """Start a service unless it runs, and wait until it is ready."""
     began = time.monotonic()
     process = record.processes.get(name)
     kept = process is not None
@@ -102,9 +103,9 @@ def _service(
         process = processes.start(name, command, at, record, environment)
     processes.wait_for(name, process, ready, READY_S)
     if kept:
-        _say(name, f"{at} already running (process {process.pid})")
+        _report(name, f"{at} already running (process {process.pid})")
     else:
-        _say(name, f"{at} (process {process.pid}, log {short(process.log)})", began)
+        _report(name, f"{at} (process {process.pid}, log {short(process.log)})", began)
 
 
 def _server(address: Address, record: Record, environment: dict[str, str]) -> None:
@@ -123,8 +124,8 @@ def _reports(address: Address, record: Record, results: Path, environment: dict[
 def _answers(url: str) -> Callable[[], bool]:
     def ready() -> bool:
         try:
-            return ask(url)[0] == 200
-        except OSError:
+            return request("GET", url)[0] == 200
+        except httpx.HTTPError:
             return False
 
     return ready
@@ -136,12 +137,12 @@ def _pool_and_limits(client: SyncPrefectClient) -> None:
 
     began = time.monotonic()
     new = api.pool(client, POOL)
-    _say("pool", f"{POOL} (process)" if new else f"{POOL} already there", began if new else None)
+    _report("pool", f"{POOL} (process)" if new else f"{POOL} already there", began if new else None)
     name, found = gpu.limit_name(), gpu.devices()
     slots = max(1, len(found))
     what = f"{name}: {slots} for {len(found) or 'no'} GPU{'s' * (slots != 1 or not found)}"
     changed = api.limit(client, name, slots)
-    _say("limit", what if changed else f"{what}, already there")
+    _report("limit", what if changed else f"{what}, already there")
     api.crash_silent_runs(client)
 
 
@@ -153,7 +154,7 @@ def _deployments(client: SyncPrefectClient, record: Record, environment: dict[st
     count = f"{len(wanted)} deployment{'s' * (len(wanted) != 1)}"
     now = fingerprint(folder)
     if record.deployed == now and not api.deployed(client, wanted, folder):
-        _say("deploy", f"{count} already there")
+        _report("deploy", f"{count} already there")
         return
     done = subprocess.run(
         [*PREFECT, "--no-prompt", "deploy", "--all"],
@@ -171,7 +172,7 @@ def _deployments(client: SyncPrefectClient, record: Record, environment: dict[st
         raise UserError(f"prefect.yaml was not deployed ({names}): see {short(log)}")
     record.deployed = now
     record.write()
-    _say("deploy", count, began)
+    _report("deploy", count, began)
 
 
 def deployments() -> list[tuple[str, str]]:
@@ -202,7 +203,7 @@ def _worker(client: SyncPrefectClient, record: Record, environment: dict[str, st
     name = f"process-{socket.gethostname()}"
     command = [*PREFECT, "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     kept: Process | None = record.processes.get("worker")
-    since = datetime.now().astimezone() - timedelta(seconds=BEAT_S if kept else 0)
+    since = datetime.now().astimezone() - timedelta(seconds=HEARTBEAT_S if kept else 0)
     _service(
         "worker",
         command,

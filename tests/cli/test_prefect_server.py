@@ -124,14 +124,16 @@ def test_which_commands_need_a_server(words: str, needs: bool) -> None:
 
 def test_what_is_no_prefect_server_is_said() -> None:
     with server({"/api/health": True}) as url:
-        assert prefect_server.trouble(url) == ""
+        assert prefect_server.server_problem(url) == ""
     with server({}) as url:
-        assert prefect_server.trouble(url).startswith(f"What answers at {url} is no Prefect server")
+        assert prefect_server.server_problem(url).startswith(
+            f"What answers at {url} is no Prefect server"
+        )
     with socket.socket() as silent:  # busy, for all one can tell
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         slow = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
-        assert prefect_server.trouble(slow, timeout=0.2) == ""
+        assert prefect_server.server_problem(slow, timeout=0.2) == ""
 
 
 def test_a_run_that_nobody_is_there_for_is_announced() -> None:

@@ -270,7 +270,7 @@ def test_each_run_has_gpus_of_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu.devices() == []
     with pytest.raises(UserError, match="takes 3 GPUs .* sees 2"):
-        gpu.places(3, ["0", "1"])
+        gpu.available(3, ["0", "1"])
 
 
 def test_progress_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

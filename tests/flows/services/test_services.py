@@ -134,12 +134,13 @@ def test_a_second_up_changes_nothing(running: Project) -> None:
 
 
 def test_reports_are_served(running: Project) -> None:
-    from vidprompt.cli.prefect_server import ask
+
+    from vidprompt.cli.prefect_server import request
 
     address = f"http://127.0.0.1:{running.reports_port}"
-    assert ask(f"{address}/report.html")[0] == 200
-    assert ask(f"{address}/../pyproject.toml")[0] == 404
-    assert ask(f"{address}/report.html", body={})[0] == 501  # POST
+    assert request("GET", f"{address}/report.html")[0] == 200
+    assert request("GET", f"{address}/../pyproject.toml")[0] == 404
+    assert request("POST", f"{address}/report.html", json={})[0] == 501  # POST
 
 
 def test_other_ports_need_a_down_first(running: Project) -> None:
@@ -255,6 +256,6 @@ def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
     url = f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none"
     said = project.services("up", status=2, PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
     assert said.count("\n") == 1
-    assert "The server ended as it started, and said: ConnectionRefusedError: " in said
+    assert "The server ended as it started: ConnectionRefusedError: " in said
     assert ".prefect/logs/server.log" in said
     assert project.record().processes == {}
