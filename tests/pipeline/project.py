@@ -10,21 +10,30 @@ import sys
 from pathlib import Path
 
 import yaml
+from tests.pipeline import forked_vidprompt
 
 from vidprompt.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sys.executable).parent
 
 
-def environment() -> dict[str, str]:
-    """This interpreter's scripts first; a number of threads, which the last digits of a sum depend on."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def environment(forked: bool = False) -> dict[str, str]:
+    """This interpreter's scripts first; a number of threads, which the last digits of a sum depend on.
+
+    `forked`: with the `vidprompt` that starts in milliseconds.
+    """
+    folders = [*([str(forked_vidprompt.scripts())] if forked else []), str(SCRIPTS)]
+    path = os.pathsep.join([*folders, os.environ["PATH"]])
     return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
 
 
-def run(*command: str, folder: Path, fails: bool = False) -> str:
+def run(*command: str, folder: Path, fails: bool = False, forked: bool = False) -> str:
+    """Run a command, which has to end well or to fail; what it printed."""
+    env = environment(forked)
+    program = shutil.which(command[0], path=env["PATH"]) or command[0]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment(), check=False
+        [program, *command[1:]], cwd=folder, capture_output=True, text=True, env=env, check=False
     )
     assert bool(done.returncode) == fails, (
         f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

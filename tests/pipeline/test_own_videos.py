@@ -38,9 +38,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(folder / "params/pipeline.yaml", active=[], trained=["ez_clip"])
     text = (folder / "params/pipeline.yaml").read_text().replace("active: []", "active: [] # none")
     (folder / "params/pipeline.yaml").write_text(text)
-    run("vidprompt", "activate", "own", folder=folder)
+    run("vidprompt", "activate", "own", folder=folder, forked=True)
     run("dvc", "add", "-q", "data/own", "data/demo", folder=folder)  # their backbone is the demo's
-    run("dvc", "repro", folder=folder)
+    run("dvc", "repro", folder=folder, forked=True)
     return folder
 
 
@@ -71,8 +71,8 @@ def test_the_stages_are_those_of_the_active_dataset_alone(project: Path) -> None
     stages = yaml.safe_load((project / "params/stages.yaml").read_text())
     assert list(stages["dataset"]) == ["own"]
     assert not stages["reid"]
-    run("vidprompt", "activate", "--check", folder=project)
+    run("vidprompt", "activate", "--check", folder=project, forked=True)
     edit(project / "params/dataset/own.yaml", protocols={"few_shot": None, "supervised": None})
     assert "vidprompt activate" in run(
-        "vidprompt", "activate", "--check", folder=project, fails=True
+        "vidprompt", "activate", "--check", folder=project, fails=True, forked=True
     )
