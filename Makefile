@@ -42,9 +42,9 @@ table: env
 review: env
 	vidprompt review $(REVIEW) $${BASE:+"$$BASE"}
 
-# two files of tests at a time, a thread each
+# two files of tests at a time, a thread each, the longest first (tests/conftest.py)
 test: env
-	OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: env
 	pytest -m slow
