@@ -70,6 +70,7 @@ def serve(listener: socket.socket) -> None:
         report,
         splits,
         train,
+        unpack,
         validate,
     )
 
