@@ -58,7 +58,8 @@ class Project:
         """What a command in the project says; its exit status is as expected."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        ours = {"PYTHONPATH": str(ROOT), "REPORTS_PORT": str(self.reports_port), "PATH": scripts}
+        code = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+        ours = {"PYTHONPATH": code, "REPORTS_PORT": str(self.reports_port), "PATH": scripts}
         quiet = {"DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
         done = subprocess.run(
             command,
@@ -115,9 +116,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
             assert "gpu: 2 for 2 GPUs" in said
             yield project
         finally:
-            project.services("down")
-            assert process.poll() is None
-            process.kill()
+            try:
+                project.services("down")
+                assert process.poll() is None
+            finally:
+                process.kill()
 
 
 def test_a_second_up_changes_nothing(running: Project) -> None:
