@@ -19,6 +19,7 @@ import pytest
 from flows.services.record import FILE, Process, Record, started
 
 ROOT = Path(__file__).parents[3]
+CODE = f"{ROOT}{os.pathsep}{ROOT / 'src'}"  # of this tree
 FLOW = """
 import time
 from prefect import flow
@@ -58,8 +59,7 @@ class Project:
         """What a command in the project says; its exit status is as expected."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        code = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
-        ours = {"PYTHONPATH": code, "REPORTS_PORT": str(self.reports_port), "PATH": scripts}
+        ours = {"PYTHONPATH": CODE, "REPORTS_PORT": str(self.reports_port), "PATH": scripts}
         quiet = {"DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
         done = subprocess.run(
             command,
@@ -194,7 +194,7 @@ def test_an_interrupted_up_is_on_record(tmp_path: Path) -> None:
     project = write_project(tmp_path / "scratch")
     command = [sys.executable, "-m", "flows.services", "up"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    environment |= {"PYTHONPATH": str(ROOT), "REPORTS_PORT": str(project.reports_port)}
+    environment |= {"PYTHONPATH": CODE, "REPORTS_PORT": str(project.reports_port)}
     with subprocess.Popen(command, cwd=project.folder, env=environment) as up:
         while not (project.folder / ".prefect" / FILE).exists():
             assert up.poll() is None
