@@ -13,6 +13,7 @@ import pytest
 
 from vidprompt.data.checks.tables import training_of, videos_table
 from vidprompt.data.checks.validation import first_failures, validate_dataset
+from vidprompt.data.splits.split_file import Split
 from vidprompt.system.errors import DataError
 
 ACTIONS = ["jump", "run", "sit", "wave"]
@@ -99,6 +100,10 @@ def _splits(manifest: pd.DataFrame) -> Splits:
     }
 
 
+def _typed(splits: Splits) -> dict[str, Split]:
+    return {name: Split.from_json(split) for name, split in splits.items()}
+
+
 def _validate(manifest: pd.DataFrame, splits: Splits, **changes: Any) -> dict[str, Any]:
     options: dict[str, Any] = {
         "classes": {
@@ -111,7 +116,7 @@ def _validate(manifest: pd.DataFrame, splits: Splits, **changes: Any) -> dict[st
         "severity": {},
         **changes,
     }
-    return validate_dataset(manifest, splits, **options)
+    return validate_dataset(manifest, _typed(splits), **options)
 
 
 def _failed(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -531,16 +536,16 @@ def test_training_of_finds_the_split_by_file_or_by_run(
     clean: tuple[pd.DataFrame, Splits],
 ) -> None:
     splits = clean[1]
-    found = training_of("zero_shot_transfer", splits)
+    found = training_of("zero_shot_transfer", _typed(splits))
     assert found is not None
     assert found.key == "supervised_split1"
     splits["zero_shot_transfer"]["run"] = "reid_general"
-    found = training_of("zero_shot_transfer", splits)
+    found = training_of("zero_shot_transfer", _typed(splits))
     assert found is not None
     assert found.key == "reid_general"
-    assert found.val == {}
+    assert found.val is None
     splits["zero_shot_transfer"]["run"] = None
-    assert training_of("zero_shot_transfer", splits) is None
+    assert training_of("zero_shot_transfer", _typed(splits)) is None
 
 
 def test_groups_are_a_sources_own(clean: tuple[pd.DataFrame, Splits]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from vidprompt.data.checks.health_report import LISTED, health_report
+from vidprompt.data.splits.split_file import Split, Subset
 
 MANIFEST = pd.DataFrame(
     [
@@ -17,8 +18,16 @@ MANIFEST = pd.DataFrame(
     columns=["video_id", "source", "label", "health", "detail"],
 )
 SPLITS = {
-    "few": {"train": {"videos": ["s/a1", "s/a2"]}, "tests": {"test": {"videos": ["s/b2", "t/a1"]}}},
-    "none": {"train": None, "tests": {"novel": {"videos": []}}},
+    "few": Split(
+        "few_shot/s@2shot-seed1",
+        "few_shot",
+        "few",
+        train=Subset(["a"], ["s/a1", "s/a2"], [0, 0]),
+        tests={"test": Subset(["b", "a"], ["s/b2", "t/a1"], [0, 1])},
+    ),
+    "none": Split(
+        "base_to_novel/s@full", "base_to_novel", "few", tests={"novel": Subset([], [], [])}
+    ),
 }
 
 

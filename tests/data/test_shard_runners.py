@@ -8,12 +8,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from make_videos import write_video
 
+from vidprompt.config.schema import RunnerConfig
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.shards.runners import shard_runner
@@ -63,7 +63,7 @@ def test_a_cluster_that_loses_a_worker_builds_the_same_bytes(
     if name == "ray" and importlib.util.find_spec("prefect_ray") is None:
         pytest.skip("the extra `ray` is not installed")
     here = build_frame_cache(rows, SETTINGS, {}, tmp_path / "here")
-    settings = {"name": name, "address": None, "workers": 2, "retries": 2}
+    settings = RunnerConfig(name, workers=2, retries=2)
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     done: list[int] = []
     killed: list[bool] = []
@@ -84,16 +84,14 @@ def test_a_cluster_that_loses_a_worker_builds_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("name", "says"),
     [
-        ({"name": "slurm"}, "runner.name=slurm: valid: local, dask, ray"),
-        ({"name": "ray"}, "runner=ray needs `pip install 'vidprompt.ray.'`"),
+        ("slurm", "runner.name=slurm: valid: local, dask, ray"),
+        ("ray", "runner=ray needs `pip install 'vidprompt.ray.'`"),
     ],
 )
-def test_a_runner_that_is_not_there(
-    settings: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runner_that_is_not_there(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(UserError, match=says):
-        shard_runner(settings, 60)
-    assert shard_runner({"name": "local"}, 60) is None
+        shard_runner(RunnerConfig(name), 60)
+    assert shard_runner(RunnerConfig("local"), 60) is None

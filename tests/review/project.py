@@ -14,7 +14,7 @@ import pyarrow as pa
 from tests.pipeline.project import run
 
 from vidprompt.data.checks.health_report import health_report
-from vidprompt.data.splits.split_file import Subset
+from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.metrics import recognition
 from vidprompt.metrics.predictions import PredictionsFile, tabulate, without_lists
 
@@ -91,7 +91,7 @@ def write_data(folder: Path, videos: int, broken: Collection[int] = ()) -> None:
     about = {"id": "supervised/toy@split1", "protocol": "supervised", "run": "supervised_split1"}
     split = {**about, "train": None, "val": None, "tests": {"test": test}}
     _write_json(folder / "cache/splits/toy/supervised_split1.json", split)
-    report = health_report(table, {"supervised_split1": split})
+    report = health_report(table, {"supervised_split1": Split.from_json(split)})
     _write_json(folder / "results/toy/health.json", report)
 
 

@@ -72,6 +72,7 @@ def health_differences(
 ) -> Iterator[tuple[str, str]]:
     """(file, sentence) for health.json, and for validation.json's counts of health."""
     from vidprompt.data.checks.health_report import health_report
+    from vidprompt.data.splits.split_file import Split
 
     if lists.manifest is None or lists.splits is None:
         return
@@ -80,7 +81,8 @@ def health_differences(
     recorded = project.revision.try_json(health)
     if recorded is not None:
         try:
-            pairs.append((health, health_report(lists.manifest, lists.splits), recorded))
+            splits = {name: Split.from_json(raw) for name, raw in lists.splits.items()}
+            pairs.append((health, health_report(lists.manifest, splits), recorded))
         except (KeyError, TypeError, ValueError, AttributeError):
             yield health, "it cannot be computed again from manifest and splits: `dvc repro`"
     recorded = project.revision.try_json(validation)

@@ -9,14 +9,12 @@ import pandas as pd
 
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
-from vidprompt.data.splits.split_file import split_lists
+from vidprompt.data.splits.split_file import Split
 
 LISTED = 200  # broken videos named; the manifest has all
 
 
-def health_report(
-    manifest: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def health_report(manifest: pd.DataFrame, splits: Mapping[str, Split]) -> dict[str, Any]:
     """Counts and coverage, sorted, without times or paths of the machine.
 
     Returns `videos`, `usable`, `coverage`; `reasons` (reason → its sentence and number of videos);
@@ -33,9 +31,8 @@ def health_report(
     }
     by_split = {
         key: {
-            part: _coverage(len(videos), sum(video in usable_ids for video in videos))
-            for part, listed in split_lists(splits[key])
-            for videos in [list(listed.get("videos") or [])]
+            part: _coverage(len(listed.videos), sum(v in usable_ids for v in listed.videos))
+            for part, listed in splits[key].lists()
         }
         for key in sorted(splits)
     }

@@ -6,7 +6,8 @@ A helper column is null where its rule does not apply to a row: Great Expectatio
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
 from vidprompt.data.splits.names import measure_of
-from vidprompt.data.splits.split_file import split_lists
+from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import suggestion
 
@@ -34,8 +35,8 @@ class Training(NamedTuple):
     """The training lists behind a split, and the key of the split file they are in."""
 
     key: str
-    train: Mapping[str, Any]
-    val: Mapping[str, Any]
+    train: Subset
+    val: Subset | None
 
 
 def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -69,21 +70,20 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def training_of(key: str, splits: Mapping[str, Mapping[str, Any]]) -> Training | None:
+def training_of(key: str, splits: Mapping[str, Split]) -> Training | None:
     """The training lists behind a split: its own, or those of the split its `run` names.
 
     `run` is a split file's name; where no file has it, the training split with the same `run`.
     """
-    run = splits[key].get("run")
-    candidates = [key, run, *sorted(other for other in splits if splits[other].get("run") == run)]
-    for name in candidates:
-        split = splits.get(name or "")
-        if split is not None and split.get("train"):
-            return Training(str(name), split["train"], split.get("val") or {})
+    run = splits[key].run
+    for name in (key, run, *sorted(other for other in splits if splits[other].run == run)):
+        split = splits.get(name)
+        if split is not None and split.train is not None:
+            return Training(name, split.train, split.val)
     return None
 
 
-def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def lists_table(videos: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame:
     """One row a (split, list, video): its label in the manifest, and the training list that has it too."""
     by_id = videos.drop_duplicates("video_id").set_index("video_id")
     group = by_id["source"] + "/" + by_id["group"]
@@ -91,13 +91,13 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -
     frames = []
     for key in sorted(splits):
         training = training_of(key, splits)
-        for part, listed in split_lists(splits[key]):
+        for part, listed in splits[key].lists():
             frames.append(_list_rows(key, part, listed, training, groups))
     if not frames:
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
     table["manifest_label"] = table["video_id"].map(by_id["label"].to_dict())
-    drawn = {key for key in splits if _SHOTS.search(str(splits[key].get("id", "")))}
+    drawn = {key for key in splits if _SHOTS.search(splits[key].id)}
     shot = table["split"].isin(drawn) & (table["part"] == "train")
     health = table["video_id"].map(by_id["health"].to_dict())
     broken = table["video_id"].isin(set(by_id.index[by_id["broken"] > 0]))
@@ -108,12 +108,11 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -
 def _list_rows(
     key: str,
     part: str,
-    listed: Mapping[str, Any],
+    listed: Subset,
     training: Training | None,
     groups: Mapping[str, str],
 ) -> pd.DataFrame:
-    ids, labels = list(listed.get("videos") or []), list(listed.get("labels") or [])
-    classes = list(listed.get("classes") or [])
+    ids, labels, classes = listed.videos, listed.labels, listed.classes
     if len(ids) != len(labels):
         raise DataError(
             f"Split {key}, {part}: {len(ids)} videos but {len(labels)} labels; build it again."
@@ -121,7 +120,7 @@ def _list_rows(
     shared_video: list[str | None] = [None] * len(ids)
     shared_group: list[str | None] = [None] * len(ids)
     for name, other in _other_side(key, part, training):
-        seen = set(other.get("videos") or [])
+        seen = set(other.videos)
         seen_groups = {groups[video] for video in seen if video in groups}
         for row, video in enumerate(ids):
             if video in seen:
@@ -143,20 +142,18 @@ def _list_rows(
     )
 
 
-def _other_side(
-    key: str, part: str, training: Training | None
-) -> Sequence[tuple[str, Mapping[str, Any]]]:
+def _other_side(key: str, part: str, training: Training | None) -> list[tuple[str, Subset]]:
     """The lists that a list must have nothing in common with, by name."""
     if training is None or part == "train":
-        return ()
+        return []
     where = "" if training.key == key else f" of {training.key}"
-    train, val = (f"train{where}", training.train), (f"val{where}", training.val)
-    return (train,) if part == "val" else (train, val)
+    lists = [(f"train{where}", training.train)]
+    if training.val is not None and part != "val":
+        lists.append((f"val{where}", training.val))
+    return lists
 
 
-def classes_table(
-    splits: Mapping[str, Mapping[str, Any]], known: Collection[str] = ()
-) -> pd.DataFrame:
+def classes_table(splits: Mapping[str, Split], known: Collection[str] = ()) -> pd.DataFrame:
     """One row a (split, class), for the rules on classes.
 
     `known`: classes trained on elsewhere, which a zero-shot test among chosen classes leaves out.
@@ -178,27 +175,28 @@ def classes_table(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _novel_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tests = split.get("tests") or {}
-    if "novel" not in tests:
+def _novel_rows(key: str, split: Split) -> list[dict[str, Any]]:
+    if "novel" not in split.tests:
         return []
-    learnt = (tests.get("base"), split.get("train"), split.get("val"))
-    base = {name for listed in learnt for name in (listed or {}).get("classes") or []}
-    novel = (tests["novel"] or {}).get("classes") or []
-    return [{"split": key, "class": name, "novel_sides": 1 + (name in base)} for name in novel]
+    learnt = (split.tests.get("base"), split.train, split.val)
+    base = {name for listed in learnt if listed is not None for name in listed.classes}
+    return [
+        {"split": key, "class": name, "novel_sides": 1 + (name in base)}
+        for name in split.tests["novel"].classes
+    ]
 
 
 def _zero_shot_rows(
-    key: str, splits: Mapping[str, Mapping[str, Any]], known: Collection[str]
+    key: str, splits: Mapping[str, Split], known: Collection[str]
 ) -> list[dict[str, Any]]:
     training = training_of(key, splits)
-    if not str(splits[key].get("protocol", "")).startswith("zero_shot"):
+    if not splits[key].protocol.startswith("zero_shot"):
         return []
     if training is not None:
-        seen = {*(training.train.get("classes") or []), *(training.val.get("classes") or [])}
+        seen = {*training.train.classes, *(training.val.classes if training.val else ())}
         training_split = training.key
     elif known and not _ALL_CLASSES.match(key):
-        seen, training_split = set(known), str(splits[key].get("run"))
+        seen, training_split = set(known), splits[key].run
     else:  # trained on another dataset, whose classes may have the same names: the field allows it
         return []
     return [
@@ -208,30 +206,28 @@ def _zero_shot_rows(
             "zero_shot_sides": 1 + (name in seen),
             "training_split": training_split,
         }
-        for part, listed in split_lists(splits[key])
-        if part.startswith("tests.")
-        for name in listed.get("classes") or []
+        for _, test in sorted(splits[key].tests.items())
+        for name in test.classes
     ]
 
 
-def _shot_rows(key: str, split: Mapping[str, Any]) -> list[dict[str, Any]]:
-    wanted = _SHOTS.search(str(split.get("id", "")))
-    train = split.get("train")
-    if wanted is None or not train:
+def _shot_rows(key: str, split: Split) -> list[dict[str, Any]]:
+    wanted = _SHOTS.search(split.id)
+    if wanted is None or split.train is None:
         return []
-    found = pd.Series(list(train.get("labels") or []), dtype="int64").value_counts().to_dict()
+    shots = Counter(split.train.labels)
     return [
-        {"split": key, "class": name, "shots": found.get(index, 0), "wanted": int(wanted.group(1))}
-        for index, name in enumerate(train.get("classes") or [])
+        {"split": key, "class": name, "shots": shots[index], "wanted": int(wanted.group(1))}
+        for index, name in enumerate(split.train.classes)
     ]
 
 
-def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def runs_table(splits: Mapping[str, Split]) -> pd.DataFrame:
     """One row a split without training lists of its own: the split its model was trained on."""
     rows = []
     for key in sorted(splits):
-        if not splits[key].get("train"):
-            training, run = training_of(key, splits), str(splits[key].get("run"))
+        if splits[key].train is None:
+            training, run = training_of(key, splits), splits[key].run
             elsewhere = run if "/" in run else None  # a training list of another dataset
             trained_on = elsewhere if training is None else training.key
             rows.append({"split": key, "run": run, "trained_on": trained_on})
@@ -239,7 +235,7 @@ def runs_table(splits: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def counts_table(
-    videos: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]], expected: Mapping[str, int]
+    videos: pd.DataFrame, splits: Mapping[str, Split], expected: Mapping[str, int]
 ) -> pd.DataFrame:
     """One row an expected count (`videos`, `videos.<source>`, `train.<split>`, …) with the actual one.
 
@@ -253,11 +249,11 @@ def counts_table(
         counts[f"classes.{source}"] = rows["label"].nunique()
         counts[f"groups.{source}"] = rows.loc[rows["group"] != "", "group"].nunique()
     for key, split in splits.items():
-        for part, listed in split_lists(split):
+        for part, listed in split.lists():
             head, _, test = part.partition(".")
             name = f"{head}.{key}.{test}" if test else f"{head}.{key}"
-            counts[name] = len(listed.get("videos") or [])
-        if split.get("val") and measure_of(key) and not _SHOTS.search(str(split.get("id", ""))):
+            counts[name] = len(listed.videos)
+        if split.val and measure_of(key) and not _SHOTS.search(split.id):
             counts[f"train.{key}"] += counts[f"val.{key}"]
     names = [name for name in sorted(expected) if name in counts or _is_due(name, splits)]
     return pd.DataFrame(
@@ -269,7 +265,7 @@ def counts_table(
     )
 
 
-def _is_due(name: str, splits: Mapping[str, Mapping[str, Any]]) -> bool:
+def _is_due(name: str, splits: Mapping[str, Split]) -> bool:
     """Whether an expected count without an actual one counts as 0; False for a split that was not built."""
     head, _, rest = name.partition(".")
     if head not in COUNTABLE or not rest:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from vidprompt.data.checks import tables
 from vidprompt.data.checks.rules import Rule, dataset_rules
+from vidprompt.data.splits.split_file import Split
 from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import suggestion
 
@@ -120,7 +121,7 @@ def _entry(rule: Rule, severity: str, frame: pd.DataFrame, result: Any | None) -
 
 def validate_dataset(
     manifest: pd.DataFrame,
-    splits: dict[str, dict[str, Any]],
+    splits: Mapping[str, Split],
     *,
     classes: dict[str, list[str]],
     min_frames: int,

@@ -40,6 +40,26 @@ class Split:
     val: Subset | None = None
     tests: dict[str, Subset] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Split:
+        """The split of a JSON value. Raises KeyError or TypeError for another form."""
+        return cls(
+            id=raw["id"],
+            protocol=raw["protocol"],
+            run=raw["run"],
+            train=Subset(**raw["train"]) if raw["train"] else None,
+            val=Subset(**raw["val"]) if raw.get("val") else None,  # older files have no val
+            tests={name: Subset(**test) for name, test in raw["tests"].items()},
+        )
+
+    def lists(self) -> Iterator[tuple[str, Subset]]:
+        """Every list with its name: `train`, `val`, `tests.<name>`."""
+        for name, subset in (("train", self.train), ("val", self.val)):
+            if subset is not None:
+                yield name, subset
+        for name, test in sorted(self.tests.items()):
+            yield f"tests.{name}", test
+
     def to_json(self) -> dict[str, Any]:
         """The JSON value that docs/architecture.md describes."""
         return asdict(self)
@@ -55,23 +75,6 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise DataError(f"split file {path} is missing: run `dvc repro splits` first")
     try:
-        raw = json.loads(path.read_text())
-        return Split(
-            id=raw["id"],
-            protocol=raw["protocol"],
-            run=raw["run"],
-            train=Subset(**raw["train"]) if raw["train"] else None,
-            val=Subset(**raw["val"]) if raw["val"] else None,
-            tests={name: Subset(**test) for name, test in raw["tests"].items()},
-        )
+        return Split.from_json(json.loads(path.read_text()))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not a split file: {error!r}") from error
-
-
-def split_lists(split: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(`train` | `val` | `tests.<name>`, list) of every list of a split's JSON value."""
-    for part in ("train", "val"):
-        if split.get(part):
-            yield part, split[part]
-    for name, test in sorted((split.get("tests") or {}).items()):
-        yield f"tests.{name}", test or {}

@@ -24,7 +24,7 @@ def run(config: Config) -> None:
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
     files = sorted(paths.splits(dataset.name).glob("*.json"))
-    splits = {file.stem: read_split(file).to_json() for file in files}
+    splits = {file.stem: read_split(file) for file in files}
     write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
         manifest,

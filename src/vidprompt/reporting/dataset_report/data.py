@@ -235,9 +235,7 @@ def health(manifest_path: Path, splits_folder: Path) -> Health | None:
         for name, rows in manifest.groupby("source")
     ]
     codecs = Counter(manifest.loc[good, "codec"])
-    splits = {
-        file.stem: read_split(file).to_json() for file in sorted(splits_folder.glob("*.json"))
-    }
+    splits = {file.stem: read_split(file) for file in sorted(splits_folder.glob("*.json"))}
     report = health_report(manifest, splits)
     classes = [
         {"source": source, "class": name, **counts}
