@@ -57,7 +57,6 @@ class MeasureChange:
     kind: ChangeKind
     difference: float | None = None
     ci95: tuple[float, float] | None = None
-    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -178,21 +177,21 @@ def _videos(file: Path, protocol: str, name: str) -> Any:
 def _tested(
     comparison: Comparison, values: tuple[dict[Key, Cell], dict[Key, Cell]]
 ) -> dict[Key, MeasureChange]:
-    found = {}
+    """The changes of the measures that have a paired test; `values` of base and of head."""
+    changes = {}
     for one in comparison.differences:
         key = one.measure, one.metric
         if one.split or key not in values[0] or key not in values[1]:
             continue
-        found[key] = MeasureChange(
+        changes[key] = MeasureChange(
             measure=title(*key),
             base=values[0][key],
             head=values[1][key],
             kind=_KINDS[one.verdict],
             difference=one.difference,
             ci95=one.ci95,
-            p=one.p,
         )
-    return found
+    return changes
 
 
 def title(measure: str, metric: str) -> str:
@@ -215,7 +214,7 @@ def _order(key: Key) -> tuple[Any, ...]:
 
 def _summary(metrics: Mapping[str, Any], protocol: str) -> dict[Key, Cell]:
     """What `compare` can judge: top-1 and top-5, harmonic means, R-1 and mAP."""
-    found: dict[Key, Cell] = {}
+    cells: dict[Key, Cell] = {}
     for name, entry in metrics.get("summary", {}).items():
         if not isinstance(entry, Mapping):
             continue
@@ -224,8 +223,8 @@ def _summary(metrics: Mapping[str, Any], protocol: str) -> dict[Key, Cell]:
         for metric in RETRIEVAL if protocol == "reid" else RECOGNITION:
             cell = _cell(entry.get(metric))
             if cell is not None:
-                found[name, metric] = cell
-    return found
+                cells[name, metric] = cell
+    return cells
 
 
 def _cell(entry: Any) -> Cell | None:
