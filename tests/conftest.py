@@ -14,7 +14,7 @@ LONGEST = (  # minutes to half a minute
     "flows/services/test_services.py",
     "flows/test_ucf101_deployment.py",
     "data/test_shard_runners.py",
-    "data/test_loading.py",
+    "data/test_clips.py",
     "registry/test_cross_dataset.py",
     "training/test_processes.py",
 )
