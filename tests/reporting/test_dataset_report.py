@@ -22,7 +22,7 @@ from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
 from vidprompt.metrics.result import parse_result
-from vidprompt.reporting import charts
+from vidprompt.reporting import charts, rendering
 from vidprompt.reporting.dataset_report import frame_strips
 from vidprompt.reporting.dataset_report.data import (
     calibration_errors,
@@ -453,3 +453,18 @@ def test_charts_follow_the_theme_and_explain_their_marks() -> None:
     first, again = (png(charts.bars([row], ["m", "n"]), title="var(--x)") for _ in range(2))
     assert first == again
     assert first.startswith(b"\x89PNG")
+
+
+def test_no_font_changes_a_chart_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("supervised", "top1", "top-1", "a wide name", "f", {"m": Cell(0.4, 0.3, 0.5)})
+    pairs = {("WWW", "iii"): 2, ("iii", "iii"): 1}
+    specs = [
+        charts.bars([row], ["m"]),
+        charts.lines([charts.Series("m", [(1, 2.5), (900, 12345)], 0)], "step", last=True),
+        charts.reliability({0: [(0.3, 0.4, 5)]}),
+        charts.dots([("WWW", {"m": (0.2, 5)}), ("iii", {"m": (0.4, 5)})], ["m"]),
+        charts.confusion(pairs, ["WWW", "iii"], ["WWW", "iii"], side=200),
+    ]
+    drawn = [svg(spec, "label") for spec in specs]
+    monkeypatch.setitem(rendering.CONFIG, "font", "monospace")
+    assert drawn == [svg(spec, "label") for spec in specs]
