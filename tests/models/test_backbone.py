@@ -48,7 +48,7 @@ def test_every_model_of_open_clip_fits_or_is_refused_for_a_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32"])
-def test_a_misfit_is_refused_before_it_is_built(name: str) -> None:
+def test_an_unsupported_model_is_refused_before_it_is_built(name: str) -> None:
     with pytest.raises(UserError, match=f"backbone '{name}' does not fit: its"):
         create_model("ez_clip", name, num_frames=4)
 

@@ -126,6 +126,7 @@ class VitaCLIP(VideoCLIP):
         return resample(self.time_embedding, t)
 
     def patch_positions(self) -> torch.Tensor:
+        """Position embeddings of the patches plus the bias of the released patch embedding, (N - 1, D)."""
         return super().patch_positions() + self.patch_bias
 
     def layer_prompts(self, layer: int, t: int) -> VitaLayerPrompts:
