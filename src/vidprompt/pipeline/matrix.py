@@ -156,7 +156,7 @@ def _base(file: Path) -> Path:
 
 def _published(config: Config, protocols: Protocols) -> tuple[list[str], dict[str, set[str]]]:
     """Of the published lists, the trainings they bring; and protocol → the models of those without."""
-    from vidprompt.pipeline.stages.splits import model_of, published_stem
+    from vidprompt.data.splits.published_lists import model_of, published_stem
 
     runs: list[str] = []
     models: dict[str, set[str]] = {}

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from vidprompt.config.schema import Protocols
 from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
 from vidprompt.data.annotations.list_files import ListedVideo, read_list
+from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import Split, Subset
-from vidprompt.system.errors import DataError
+from vidprompt.system.errors import DataError, UserError
 
 PARTS = ("train", "val")  # of a split file; every other list is a test
+
+
+TESTS = {  # what evaluation takes of a published list's protocol
+    "supervised": ("test",),
+    "zero_shot": ("test",),
+    "base_to_novel": ("base", "novel"),
+    "few_shot": ("test",),
+}
 
 
 def split_from_lists(
@@ -122,3 +133,73 @@ def _names_by_manifest(rows: Sequence[ListedVideo], annotated: Sequence[str]) ->
                 f"{label!r} here: give a label map"
             )
     return names
+
+
+def published_stem(id: str) -> str:
+    """`zero_shot/hmdb51@published` → `zero_shot_published`, its split file's name.
+
+    Raises UserError for an id of another form, of a protocol that takes no lists, or of a drawn split.
+    """
+    protocol, slash, rest = id.partition("/")
+    name = rest.partition("@")[2]
+    if protocol == "reid":
+        raise UserError(
+            f"id {id!r}: lists of re-identification name cameras and clothes, so they are no published "
+            "lists: write them as CCVID's train.txt, query.txt and gallery.txt and read them by "
+            "`reader: ccvid` (docs/datasets/ccvid.md)"
+        )
+    if protocol not in TESTS or not slash or not name:
+        raise UserError(
+            f"id {id!r}: give PROTOCOL/DATASET@NAME, as in zero_shot/hmdb51@published; "
+            f"protocols: {', '.join(TESTS)}"
+        )
+    stem = f"{protocol}_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+    if measure_of(stem):
+        raise UserError(
+            f"id {id!r}: {name} is what a drawn split is called, and the two would be averaged: "
+            f"give another name (--id), as {protocol}/{rest.partition('@')[0]}@published-{name}"
+        )
+    return stem
+
+
+def model_of(trained_on: str, dataset: str, protocols: Protocols) -> str:
+    """The training whose model a list without a training part is tested with: its split file's name.
+
+    `<dataset>/<name>` is another dataset's; left out, it is what `zero_shot` is trained on. Raises
+    UserError when nothing says it.
+    """
+    zero_shot = protocols.zero_shot
+    named = trained_on or (zero_shot.trained_on if zero_shot else "")
+    if not named:
+        raise UserError(
+            "without a train list, trained_on (--trained-on) names the split file its model is of"
+        )
+    return str(named).removeprefix(f"{dataset}/")
+
+
+def check_tests(id: str, files: Mapping[str, Path]) -> None:
+    """Raises UserError unless the lists are all tests of the id's protocol (and train, val), and no other."""
+    protocol = id.partition("/")[0]
+    wanted = TESTS[protocol]
+    if {*files} - {*PARTS} != {*wanted}:
+        raise UserError(
+            f"{id}: {protocol} is evaluated on {' and '.join(wanted)}, and the lists are "
+            f"{', '.join(files)}: give {' '.join(f'{test}=FILE' for test in wanted)}, "
+            "and train=FILE, val=FILE if there are such"
+        )
+
+
+def list_files(given: Sequence[str]) -> dict[str, Path]:
+    """Part → file, of `[PART=]FILE` as the command line has them; `train` in a name alone means that part.
+
+    Raises UserError for a part that is given twice, or is no name.
+    """
+    files: dict[str, Path] = {}
+    for entry in given:
+        name, equals, file = entry.partition("=")
+        if not equals or Path(entry).is_file():
+            name, file = "train" if "train" in Path(entry).stem.lower() else "test", entry
+        if not name.isidentifier() or name in files:
+            raise UserError(f"--from-list {entry!r}: give PART=FILE, each part once")
+        files[name] = Path(file)
+    return files
