@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from vidprompt.cli.main import app
 from vidprompt.config.compose import compose
 from vidprompt.data.annotations import Annotation
-from vidprompt.pipeline import estimate as cost
+from vidprompt.pipeline import estimate
 from vidprompt.pipeline.doctor import Finding, State, examine
 
 ROOT = Path(__file__).parents[2]
@@ -35,17 +35,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _by_subject(findings: list[Finding], about: str) -> list[Finding]:
-    return [finding for finding in findings if finding.about == about]
+def _by_subject(findings: list[Finding], subject: str) -> list[Finding]:
+    return [finding for finding in findings if finding.subject == subject]
 
 
 def test_disk_and_time_are_estimated_from_what_this_machine_does(project: Path) -> None:
     findings = list(examine(compose(["dataset=own"])))
     assert {f.state for f in findings} == {State.OK, State.NOTE}
-    assert "random" not in _by_subject(findings, "backbone")[0].sentence
+    assert "random" not in _by_subject(findings, "backbone")[0].message
     [disk] = _by_subject(findings, "disk")
-    assert "measured on 3 of 4" in disk.sentence
-    times = [f.sentence for f in _by_subject(findings, "time")]
+    assert "measured on 3 of 4" in disk.message
+    times = [f.message for f in _by_subject(findings, "time")]
     assert [t.split(":")[0] for t in times[:2]] == ["probing every video", "caching frames"]
     # supervised, base-to-novel with all videos, and 2 shots by 3 seeds
     clips = 24 * (400 + 350 + 3 * 150)
@@ -74,15 +74,15 @@ def test_what_is_missing_is_named_and_the_exit_status_says_so(project: Path) -> 
 def test_no_folder_no_annotations_and_no_weights(project: Path) -> None:
     [videos] = _by_subject(list(examine(compose(["dataset=hmdb51"]))), "videos")
     assert videos.state is State.MISSING
-    assert "data/hmdb51 is missing" in videos.sentence
+    assert "data/hmdb51 is missing" in videos.message
     (project / "data/hmdb51").mkdir()
     [annotations] = _by_subject(list(examine(compose(["dataset=hmdb51"]))), "annotations")
     assert annotations.state is State.MISSING
-    assert "testTrainMulti_7030_splits" in annotations.sentence
+    assert "testTrainMulti_7030_splits" in annotations.message
     [weights] = _by_subject(
         list(examine(compose(["backbone.weights=gone.safetensors"]))), "backbone"
     )
-    assert (weights.state, "gone.safetensors is not there" in weights.sentence) == (
+    assert (weights.state, "gone.safetensors is not there" in weights.message) == (
         State.MISSING,
         True,
     )
@@ -93,13 +93,13 @@ def test_videos_that_cannot_be_decoded_are_no_estimate(project: Path) -> None:
         path.unlink()
     [disk] = _by_subject(list(examine(compose(["dataset=own"]))), "disk")
     assert disk.state is State.MISSING
-    assert "none of the videos tried could be decoded" in disk.sentence
+    assert "none of the videos tried could be decoded" in disk.message
 
 
 def test_stages_that_the_parameters_have_outgrown(project: Path) -> None:
     edit(project / "params/dataset/demo.yaml", protocols={})
     [pipeline] = _by_subject(list(examine(compose(["dataset=demo"]))), "pipeline")
-    assert (pipeline.state, "run `vidprompt activate`" in pipeline.sentence) == (
+    assert (pipeline.state, "run `vidprompt activate`" in pipeline.message) == (
         State.MISSING,
         True,
     )
@@ -119,7 +119,7 @@ def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> Non
 
     def clips(run: str) -> int:
         config = compose(["dataset=ccvid", "method=ez_clip", f"split={run}"])
-        return cost._clips(config, run, annotations)
+        return estimate._clips(config, run, annotations)
 
     assert clips("reid") == 7 * 24
     edit(ccvid, protocols={"reid": {"people_per_batch": 16}}, roles={"recognition": "ccvid"})
@@ -134,11 +134,11 @@ def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> Non
 
 
 def test_a_copy_in_dvcs_cache_is_counted_unless_it_links(project: Path) -> None:
-    frames = cost.FrameCost(videos=10, probe_s=1, cache_s=1, cached_bytes=100, sampled=6)
+    frames = estimate.FrameCost(videos=10, probe_s=1, cache_s=1, cached_bytes=100, sampled=6)
     (project / ".dvc").mkdir()
-    assert cost.disk_needed(frames) == 2000
+    assert estimate.disk_needed(frames) == 2000
     (project / ".dvc/config").write_text("[cache]\n    type = hardlink,copy\n")
-    assert cost.disk_needed(frames) == 1000
+    assert estimate.disk_needed(frames) == 1000
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_a_copy_in_dvcs_cache_is_counted_unless_it_links(project: Path) -> None:
     [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h"), (172_800, "2.0 days")],
 )  # fmt: skip
 def test_durations_in_words(seconds: float, said: str) -> None:
-    assert cost.duration(seconds) == said
+    assert estimate.duration(seconds) == said

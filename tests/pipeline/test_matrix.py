@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.pipeline.project import edit
 
-from vidprompt.pipeline import matrix as activation
+from vidprompt.pipeline import matrix
 from vidprompt.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -23,21 +23,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _stages(*names: str, trained: tuple[str, ...] = ("ez_clip",)) -> activation.Stages:
-    return activation.stages_of(names, {"active": list(names), "trained": list(trained)})
+def _stages(*names: str, trained: tuple[str, ...] = ("ez_clip",)) -> matrix.Stages:
+    return matrix.stages_of(names, {"active": list(names), "trained": list(trained)})
 
 
 def test_two_lines_make_a_dataset_active(project: Path) -> None:
     file = project / "params/pipeline.yaml"
     before = file.read_text()
-    active, stages = activation.activate(["ucf101"])
+    active, stages = matrix.activate(["ucf101"])
     assert active == ["demo", "ucf101"]
     assert file.read_text() == before.replace("[demo]", "[demo, ucf101]")
     assert yaml.safe_load((project / "params/stages.yaml").read_text()) == stages
-    assert not activation.stale()
-    assert activation.activate(["ucf101"])[0] == active  # once is enough
+    assert not matrix.stale()
+    assert matrix.activate(["ucf101"])[0] == active  # once is enough
     (project / "params/stages.yaml").unlink()
-    assert activation.stale()
+    assert matrix.stale()
 
 
 def test_a_zero_shot_test_waits_for_the_dataset_that_trains() -> None:
@@ -128,9 +128,9 @@ def test_runs_are_those_of_the_datasets_own_numbers() -> None:
 def test_a_dataset_nobody_knows_is_refused(project: Path) -> None:
     before = (project / "params/pipeline.yaml").read_text()
     with pytest.raises(UserError, match="did you mean ucf101"):
-        activation.activate(["ucf10"])
+        matrix.activate(["ucf10"])
     with pytest.raises(UserError, match="small letters"):
-        activation.activate(["UCF-101"])
+        matrix.activate(["UCF-101"])
     assert (project / "params/pipeline.yaml").read_text() == before
 
 
@@ -152,7 +152,7 @@ def test_stages_name_every_file_that_a_trainings_numbers_come_from(project: Path
 
 
 def test_the_committed_stages_are_the_committed_parameters() -> None:
-    assert not activation.stale()
+    assert not matrix.stale()
 
 
 def test_what_a_dataset_does_not_choose_is_the_usual(project: Path) -> None:

@@ -15,18 +15,18 @@ from tests.review import project
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
-from vidprompt.pipeline import stage_costs as measured_cost
-from vidprompt.pipeline.stage_costs import Clock, cost_file, notes, stale, update
+from vidprompt.pipeline import stage_costs
+from vidprompt.pipeline.stage_costs import StageTimer, cost_file, measurements, stale, update
 from vidprompt.system.errors import UserError
 
 STAGE = "train@toy-a"
 RUN = """\
 import sys
-from vidprompt.pipeline.stage_costs import Clock
-clock = Clock.start()
+from vidprompt.pipeline.stage_costs import StageTimer
+timer = StageTimer.start()
 held = bytearray(80_000_000)
 open(sys.argv[1], "w").write(open("input").read())
-clock.record("toy")
+timer.record("toy")
 """
 PIPELINE = """\
 stages:
@@ -97,7 +97,7 @@ def test_nothing_is_measured(folder: Path) -> None:
     assert "nothing is measured yet" in str(update("toy", folder))
     assert not (folder / cost_file("toy")).exists()
     assert stale("toy", folder) == []
-    with pytest.raises(UserError, match="no stage of dataset 'none'; it has some of toy"):
+    with pytest.raises(UserError, match="no stage of dataset 'none': valid: toy"):
         update("none", folder)
     (folder / cost_file("toy")).parent.mkdir(parents=True)
     (folder / cost_file("toy")).write_text("[")
@@ -114,7 +114,7 @@ def test_nothing_is_measured(folder: Path) -> None:
 def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "dvc.lock").write_text(f"stages:\n  {STAGE}:\n    cmd: x\n")
-    note = folder / notes("toy") / f"{STAGE}.json"
+    note = folder / measurements("toy") / f"{STAGE}.json"
     note.parent.mkdir(parents=True)
     note.write_text('{"seconds": 1.5, "peak_memory_mb": 9, "gpu_memory_mb": 7, "machine": "m"}')
     done = CliRunner().invoke(app, ["cost", "toy"])
@@ -138,7 +138,7 @@ def test_only_what_dvc_runs_and_what_went_well(
             raise UserError("it did not go well")
 
     monkeypatch.setattr("vidprompt.pipeline.stages.backbone.run", stage)
-    note = tmp_path / notes("demo") / "backbone@demo.json"
+    note = tmp_path / measurements("demo") / "backbone@demo.json"
     command = ["backbone", "dataset=demo"]
     assert CliRunner().invoke(app, command).exit_code == 0
     dvc = {"DVC_STAGE": "backbone@demo", "DVC_ROOT": str(tmp_path)}
@@ -156,6 +156,6 @@ def test_only_what_dvc_runs_and_what_went_well(
 def test_a_clock_outside_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    Clock.start().record("toy")
+    StageTimer.start().record("toy")
     assert not list(tmp_path.iterdir())
-    assert "cores" in measured_cost.machine()
+    assert "cores" in stage_costs.machine()

@@ -43,13 +43,13 @@ def doctor(
     from vidprompt.pipeline.doctor import State, examine
 
     marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.MISSING: "[red]✗[/]"}
-    console, ready, about = Console(highlight=False), True, ""
+    console, ready, last = Console(highlight=False), True, ""
     for finding in examine(compose(overrides or []), measure):
         ready = ready and finding.state is not State.MISSING
-        subject = finding.about if finding.about != about else ""
-        line = f"{marks[finding.state]} {subject:<11} {escape(finding.sentence)}"
+        subject = finding.subject if finding.subject != last else ""
+        line = f"{marks[finding.state]} {subject:<11} {escape(finding.message)}"
         console.print(line, soft_wrap=True)
-        about = finding.about
+        last = finding.subject
     if not ready:
         raise typer.Exit(1)
 

@@ -32,17 +32,17 @@ Overrides = Annotated[
 def _stage(name: str) -> Callable[..., None]:
     def command(overrides: Overrides = None) -> None:
         from vidprompt.config.compose import compose
-        from vidprompt.pipeline.stage_costs import Clock
+        from vidprompt.pipeline.stage_costs import StageTimer
         from vidprompt.system.launch import launch, process_count
 
-        clock = Clock.start()
+        timer = StageTimer.start()
         config = compose(overrides or [])
         if name in DISTRIBUTED and (count := process_count(config.processes)) > 1:
             if code := launch(count, [name, *(overrides or [])]):
                 raise typer.Exit(code)
         else:
             import_module(f"vidprompt.pipeline.stages.{name}").run(config)
-        clock.record(config.dataset.name)
+        timer.record(config.dataset.name)
 
     return command
 
@@ -73,16 +73,16 @@ def splits(
     ] = "",
 ) -> None:
     from vidprompt.config.compose import compose
-    from vidprompt.pipeline.stage_costs import Clock
+    from vidprompt.pipeline.stage_costs import StageTimer
     from vidprompt.pipeline.stages import splits as stage
 
-    clock = Clock.start()
+    timer = StageTimer.start()
     config = compose(overrides or [])
     if from_list:
         stage.take_lists(config, from_list, split_id, label_map, trained_on)
     else:
         stage.run(config)
-        clock.record(config.dataset.name)
+        timer.record(config.dataset.name)
 
 
 def add_to(app: typer.Typer) -> None:

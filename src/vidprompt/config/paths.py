@@ -1,4 +1,4 @@
-"""Where each stage's files lie (the table of docs/architecture.md)."""
+"""Paths of the files that stages read and write, relative to the project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def missing(dataset: str) -> Path:
 
 
 def probes(dataset: str) -> Path:
-    """What was found out about each file; no output of a stage, and none that DVC knows of."""
+    """Cached probes of the video files; DVC does not track it."""
     return Path("cache/probes") / f"{dataset}.sqlite"
 
 
@@ -50,7 +50,7 @@ def features(dataset: str, method: str, run: str) -> Path:
 
 
 def encoding(dataset: str, method: str, run: str) -> Path:
-    """Blocks of features under way: scratch, no output that DVC knows of."""
+    """Blocks of features of an unfinished run; DVC does not track them."""
     return Path("cache/encoding") / dataset / method / run
 
 
@@ -67,7 +67,7 @@ def training_summary(dataset: str, method: str, run: str) -> Path:
 
 
 def training(dataset: str, method: str, run: str) -> Path:
-    """Step log and snapshots of a run under way: scratch, no output that DVC knows of."""
+    """Step log and snapshots of an unfinished run; DVC does not track them."""
     return Path("cache/training") / dataset / method / run
 
 

@@ -1,4 +1,4 @@
-"""`vidprompt doctor`: what of a dataset is there, what is missing, and what running it will cost."""
+"""`vidprompt doctor`: what a dataset has, what is missing, and estimates of its disk and time."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: about what, how it stands, in a sentence."""
+    """One line of the report: a subject, its state and a message."""
 
-    about: str
+    subject: str
     state: State
-    sentence: str
+    message: str
 
 
 def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
-    """Findings about a dataset, in the order in which a user meets them.
+    """The state of a dataset: machine, backbone, pipeline, annotations, files, videos, disk and time.
 
     `measure`: decode a few videos and train a step, to estimate disk and time on this machine.
     """
@@ -45,12 +45,12 @@ def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
     yield from _pipeline(config)
     root = Path(config.dataset.root)
     if not root.is_dir():
-        sentence = (
+        message = (
             f"{root} is missing: run `vidprompt unpack dataset={config.dataset.name}`"
             if config.dataset.archives
             else f"{root} is missing: put the download there, or link it; its layout is in docs/datasets/"
         )
-        yield Finding("videos", State.MISSING, sentence)
+        yield Finding("videos", State.MISSING, message)
         return
     annotations: list[Annotation] = []
     for name, source in config.dataset.sources.items():
@@ -62,12 +62,12 @@ def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
             yield Finding("annotations", State.MISSING, str(error))
             continue
         annotations += listing.annotations
-        sentence = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
-        yield Finding("annotations", State.OK, sentence)
+        message = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
+        yield Finding("annotations", State.OK, message)
     yield from _files(config, root)
     if annotations:
         yield from _videos(config.dataset.name, annotations)
-        yield from _cost(config, root, annotations, measure)
+        yield from _estimates(config, root, annotations, measure)
 
 
 def _machine() -> Finding:
@@ -76,11 +76,11 @@ def _machine() -> Finding:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     python = ".".join(map(str, sys.version_info[:3]))
-    sentence = (
+    message = (
         f"Python {python}, torch {version('torch')}, open_clip {version('open_clip_torch')}; "
         f"{os.cpu_count()} cores, {memory:.0f} GB, {', '.join(gpus) or 'no GPU'}"
     )
-    return Finding("machine", State.OK if gpus else State.NOTE, sentence)
+    return Finding("machine", State.OK if gpus else State.NOTE, message)
 
 
 def _backbone(config: Config) -> Iterator[Finding]:
@@ -92,14 +92,14 @@ def _backbone(config: Config) -> Iterator[Finding]:
     if file is not None:
         yield Finding("backbone", State.OK, f"{name}: {file.stat().st_size / 1e6:,.0f} MB are here")
     elif spec.weights:
-        sentence = f"{name}: {spec.weights} is not there (`dvc pull data.dvc` fetches the demo's)"
-        yield Finding("backbone", State.MISSING, sentence)
+        message = f"{name}: {spec.weights} is not there (`dvc pull data.dvc` fetches the demo's)"
+        yield Finding("backbone", State.MISSING, message)
     elif spec.pretrained:
-        sentence = (
+        message = (
             f"{name} is not here yet and is downloaded by the first stage that needs it; without internet, "
             "set backbone.weights to a file"
         )
-        yield Finding("backbone", State.NOTE, sentence)
+        yield Finding("backbone", State.NOTE, message)
     else:
         yield Finding("backbone", State.NOTE, f"{name} has random weights: for trying out only")
 
@@ -109,11 +109,11 @@ def _pipeline(config: Config) -> Iterator[Finding]:
 
     name = config.dataset.name
     if name not in read_pipeline()["active"]:
-        sentence = f"`dvc repro` leaves {name} out: `vidprompt activate {name}` adds it"
-        yield Finding("pipeline", State.NOTE, sentence)
+        message = f"`dvc repro` leaves {name} out: `vidprompt activate {name}` adds it"
+        yield Finding("pipeline", State.NOTE, message)
     elif stale():
-        sentence = "params/stages.yaml is not what the parameters say: run `vidprompt activate`"
-        yield Finding("pipeline", State.MISSING, sentence)
+        message = "params/stages.yaml is not what the parameters say: run `vidprompt activate`"
+        yield Finding("pipeline", State.MISSING, message)
     else:
         yield Finding("pipeline", State.OK, f"`dvc repro` runs {name}")
 
@@ -127,22 +127,22 @@ def _files(config: Config, root: Path) -> Iterator[Finding]:
         named += [*entry.lists.values(), entry.label_map]
     for file in named:
         if file and not (root / file).is_file():
-            sentence = f"{root / file} is named in the parameters and is not there: you supply it"
-            yield Finding("lists", State.MISSING, sentence)
+            message = f"{root / file} is named in the parameters and is not there: you supply it"
+            yield Finding("lists", State.MISSING, message)
 
 
 def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
     missing = [not a.exists for a in annotations]
-    for sentence in write_listing_report(annotations, missing, paths.missing(name)):
-        wrong = "missing" in sentence or sentence.startswith("warning")
+    for message in write_listing_report(annotations, missing, paths.missing(name)):
+        wrong = "missing" in message or message.startswith("warning")
         state = State.MISSING if all(missing) else State.NOTE if wrong else State.OK
-        yield Finding("videos", state, sentence)
+        yield Finding("videos", state, message)
 
 
-def _cost(
+def _estimates(
     config: Config, root: Path, annotations: Sequence[Annotation], measure: bool
 ) -> Iterator[Finding]:
-    from vidprompt.pipeline import estimate as cost
+    from vidprompt.pipeline import estimate
 
     free = shutil.disk_usage(Path.cwd()).free
     files = [
@@ -157,18 +157,16 @@ def _cost(
         yield Finding("disk", State.OK, f"{free / 1e9:,.1f} GB free")
         return
     with tempfile.TemporaryDirectory() as folder:
-        frames = cost.measure_frames(config, files, Path(folder))
+        frames = estimate.measure_frames(config, files, Path(folder))
     if frames is None:
-        sentence = (
-            "none of the videos tried could be decoded: `vidprompt manifest` says why of each"
-        )
-        yield Finding("disk", State.MISSING, sentence)
+        message = "none of the videos tried could be decoded: `vidprompt manifest` says why of each"
+        yield Finding("disk", State.MISSING, message)
         return
-    needed = cost.disk_needed(frames)
-    sentence = f"about {needed / 1e9:,.1f} GB needed ({frames.sentence}), {free / 1e9:,.1f} GB free"
-    yield Finding("disk", State.OK if needed < free else State.MISSING, sentence)
-    times = cost.times(config, annotations, frames)
+    needed = estimate.disk_needed(frames)
+    message = f"about {needed / 1e9:,.1f} GB needed ({frames.text}), {free / 1e9:,.1f} GB free"
+    yield Finding("disk", State.OK if needed < free else State.MISSING, message)
+    times = estimate.stage_times(config, annotations, frames)
     for what, seconds in times.items():
-        yield Finding("time", State.OK, f"{what}: about {cost.duration(seconds)}")
-    whole = cost.duration(sum(times.values()))
+        yield Finding("time", State.OK, f"{what}: about {estimate.duration(seconds)}")
+    whole = estimate.duration(sum(times.values()))
     yield Finding("time", State.OK, f"all of it on this machine: about {whole}")

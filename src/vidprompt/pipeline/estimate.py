@@ -1,7 +1,7 @@
-"""What a dataset will cost on this machine: a few videos decoded, a clip trained, and multiplied.
+"""Estimate the disk and time of a dataset's stages from a few videos decoded and clips trained here.
 
-The estimates are of today's machine with nothing else running on it; they are meant to tell an hour from
-a week and 10 GB from 10 TB, not more.
+The estimates are for this machine with nothing else running. They distinguish an hour from a week and 10 GB
+from 10 TB, no more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ FEW_CLIPS, QUICK_S = 2, 1.0  # a step of these; of a whole batch where that take
 
 @dataclass(frozen=True)
 class FrameCost:
-    """Of one video, on average: seconds to probe and to cache, bytes in the cache; of how many."""
+    """Means for a video: seconds to probe and to cache, bytes in the cache.
+
+    `videos` are those of the dataset, `sampled` those that were measured.
+    """
 
     videos: int
     probe_s: float
@@ -34,7 +37,7 @@ class FrameCost:
     sampled: int
 
     @property
-    def sentence(self) -> str:
+    def text(self) -> str:
         each = f"{self.cached_bytes / 1e3:,.0f} kB of frames a video"
         return f"{each}, measured on {self.sampled} of {self.videos:,}"
 
@@ -50,8 +53,8 @@ def measure_frames(
 
     chosen = [files[i] for i in sorted({len(files) * i // SAMPLE for i in range(SAMPLE)})]
     items = [(path, annotation.kind) for path, annotation in chosen]
-    began = _Clock()
-    probes = probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), began.tick)
+    probing = _ItemTimer()
+    probes = probe_many(items, config.dataset.min_frames, 1, limits(config.dataset), probing.tick)
     rows = [
         FrameRow(a.video_id, path.resolve(), a.kind, probe.n_frames, probe.exact, a.source)
         for (path, a), probe in zip(chosen, probes, strict=True)
@@ -61,19 +64,19 @@ def measure_frames(
         return None
     settings = dict(vars(config.frames))
     per_source = settings.pop("per_source")
-    cached = _Clock()
-    built = build_frame_cache(rows, FrameSettings(**settings), per_source, folder, 1, cached.tick)
+    caching = _ItemTimer()
+    built = build_frame_cache(rows, FrameSettings(**settings), per_source, folder, 1, caching.tick)
     return FrameCost(
         videos=len(files),
-        probe_s=began.each(),
-        cache_s=cached.each(),
+        probe_s=probing.mean(),
+        cache_s=caching.mean(),
         cached_bytes=built["bytes"] / max(1, built["videos"]),
         sampled=len(rows),
     )
 
 
-class _Clock:
-    """Seconds an item, of all but the first, which starts a process and imports the decoder."""
+class _ItemTimer:
+    """Mean seconds for an item, without the first, which starts a process and imports the decoder."""
 
     def __init__(self) -> None:
         self._ticks = [time.perf_counter()]
@@ -81,7 +84,7 @@ class _Clock:
     def tick(self, _done: int, _total: int) -> None:
         self._ticks.append(time.perf_counter())
 
-    def each(self) -> float:
+    def mean(self) -> float:
         ticks = self._ticks[1:] if len(self._ticks) > 2 else self._ticks
         return (ticks[-1] - ticks[0]) / max(1, len(ticks) - 1)
 
@@ -94,12 +97,14 @@ def disk_needed(frames: FrameCost) -> float:
     return frames.videos * frames.cached_bytes * (1 if linked else 2)
 
 
-def times(config: Config, annotations: Sequence[Annotation], frames: FrameCost) -> dict[str, float]:
-    """Step of the pipeline → seconds."""
+def stage_times(
+    config: Config, annotations: Sequence[Annotation], frames: FrameCost
+) -> dict[str, float]:
+    """Description of a stage's work → seconds."""
     from vidprompt.pipeline.matrix import read_pipeline, training_runs
 
     dataset, workers = config.dataset, max(1, config.workers)
-    found = {
+    seconds = {
         "probing every video": frames.videos * frames.probe_s / workers,
         "caching frames": frames.videos * frames.cache_s / workers,
     }
@@ -118,10 +123,10 @@ def times(config: Config, annotations: Sequence[Annotation], frames: FrameCost) 
             numbers = compose([*chosen, f"protocol={protocol}"])
             of_it = [run for run in runs if run.startswith(protocol)]
             clips += sum(_clips(numbers, run, annotations) for run in of_it)
-        found[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
+        seconds[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
         each = f"{method}: encoding {tested:,} videos with each"
-        found[each] = tested * max(1, len(runs)) * forward
-    return found
+        seconds[each] = tested * max(1, len(runs)) * forward
+    return seconds
 
 
 def _clips(config: Config, run: str, annotations: Sequence[Annotation]) -> int:

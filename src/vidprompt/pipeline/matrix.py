@@ -31,23 +31,23 @@ def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
     file = params_folder() / "pipeline.yaml"
     pipeline = read_pipeline()
     active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
-    found = stages_of(active, pipeline)
+    stages = stages_of(active, pipeline)
     if active != pipeline["active"]:
         text, count = _ACTIVE.subn(f"active: [{', '.join(active)}]", file.read_text(), count=1)
         if not count:
             raise UserError(f"{file}: write the active datasets as `active: [{', '.join(active)}]`")
         write_text(file, text)
-    write_text(params_folder() / "stages.yaml", as_text(found))
+    write_text(params_folder() / "stages.yaml", stages_yaml(stages))
     for file, text in _code_dependencies():
         write_text(file, text)
-    return active, found
+    return active, stages
 
 
 def stale() -> list[str]:
     """The files that are not as `activate` would write them: stages.yaml, and dvc.yaml for its code."""
     file = params_folder() / "stages.yaml"
     pipeline = read_pipeline()
-    wanted = as_text(stages_of(pipeline["active"], pipeline))
+    wanted = stages_yaml(stages_of(pipeline["active"], pipeline))
     stages = [] if file.is_file() and file.read_text() == wanted else ["params/stages.yaml"]
     return stages + [file.name for file, _ in _code_dependencies()]
 
@@ -64,13 +64,13 @@ def _code_dependencies() -> Iterator[tuple[Path, str]]:
             yield file, wanted
 
 
-def as_text(stages: Stages) -> str:
-    """stages.yaml's content."""
+def stages_yaml(stages: Stages) -> str:
+    """The content of params/stages.yaml."""
     return HEAD + yaml.safe_dump(stages, sort_keys=True, default_flow_style=None, width=160)
 
 
 def stages_of(active: Sequence[str], pipeline: dict[str, Any]) -> Stages:
-    """Kind of stage → key (as in `train@<key>`) → what the stage is about.
+    """Kind of stage → key (as in `train@<key>`) → the values that dvc.yaml fills in.
 
     Raises UserError for an unknown dataset, or a name that a stage cannot have.
     """
@@ -90,57 +90,59 @@ def _add_dataset(
     protocols, roles = protocols_of(config), set(config.dataset.roles)
     groups = stage_choices(config.dataset)
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
-    about = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
-    stages["dataset"][name] = about | groups
+    item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
+    stages["dataset"][name] = item | groups
     if config.dataset.archives:
-        archives = {"archives": str(config.dataset.archives), "root": about["root"]}
+        archives = {"archives": str(config.dataset.archives), "root": item["root"]}
         stages["unpack"][name] = {"dataset": name} | archives
     trainer = groups["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
-    tested = _tested(protocols, roles)
+    tested = _tested_protocols(protocols, roles)
     if "zero_shot" in tested and protocols.zero_shot:
         models.setdefault("zero_shot", set()).add(protocols.zero_shot.trained_on)
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
-        read = groups | _numbers(trainer, method)
+        read = groups | _number_files(trainer, method)
         for run in runs:
-            about = {"dataset": name, "method": method, "run": run, **read}
-            stages["train"][f"{name}-{method}-{run}"] = about
+            item = {"dataset": name, "method": method, "run": run, **read}
+            stages["train"][f"{name}-{method}-{run}"] = item
             model = f"{name}/{method}/{run}"
-            stages["features"][f"{name}-{method}-{run}"] = about | {"model": model}
+            stages["features"][f"{name}-{method}-{run}"] = item | {"model": model}
         for run in sorted(there):
             home, _, elsewhere = run.rpartition("/")
-            about = {"dataset": name, "method": method, "run": run, **read}
+            item = {"dataset": name, "method": method, "run": run, **read}
             model = f"{home or name}/{method}/{elsewhere}"
             key = f"{name}-{method}-{run.replace('/', '_')}"
-            stages["features"][key] = about | {"model": model}
+            stages["features"][key] = item | {"model": model}
     for method in (FLOOR, *pipeline["trained"]):
-        read = groups | _numbers(trainer, method)
+        read = groups | _number_files(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
-            about = {"dataset": name, "method": method, "protocol": protocol, **read}
+            item = {"dataset": name, "method": method, "protocol": protocol, **read}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
-            stages[kind][f"{name}-{method}{key}"] = about
+            stages[kind][f"{name}-{method}{key}"] = item
 
 
-def _numbers(trainer: str, method: str) -> dict[str, str]:
-    """Files beside the trainer's and the method's that numbers come from: the recipe, and what it and
-    the trainer begin with. DVC wants a file in each place: the method's, where there is no other."""
+def _number_files(trainer: str, method: str) -> dict[str, str]:
+    """The recipe's file, and the files that the recipe and the trainer are based on (their `defaults`).
+
+    dvc.yaml needs a file in each place: without a recipe, or a base, it is the method's or the file itself.
+    """
     params = params_folder()
     recipe = params / "recipe" / trainer / f"{method}.yaml"
-    found = {
+    files = {
         "recipe": recipe if recipe.is_file() else params / "method" / f"{method}.yaml",
-        "trainer_base": _base(params / "trainer" / f"{trainer}.yaml"),
+        "trainer_base": _base_file(params / "trainer" / f"{trainer}.yaml"),
     }
-    found["recipe_base"] = _base(found["recipe"])
-    return {key: str(path.relative_to(params.parent)) for key, path in found.items()}
+    files["recipe_base"] = _base_file(files["recipe"])
+    return {key: str(path.relative_to(params.parent)) for key, path in files.items()}
 
 
-def _base(file: Path) -> Path:
+def _base_file(file: Path) -> Path:
     """The file of params/ that a file's `defaults` name, itself without one. UserError for several."""
     defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
     named = [str(one) for one in defaults if one != "_self_"]
@@ -148,7 +150,7 @@ def _base(file: Path) -> Path:
         return file
     if len(named) > 1:
         raise UserError(
-            f"{file} begins with several files ({', '.join(named)}): DVC is told of one"
+            f"{file} begins with several files ({', '.join(named)}): dvc.yaml has a place for one"
         )
     inside = params_folder() if named[0].startswith("/") else file.parent
     return inside / f"{named[0].lstrip('/')}.yaml"
@@ -187,7 +189,7 @@ def training_runs(protocols: Protocols, roles: set[str]) -> list[str]:
     return runs
 
 
-def _tested(protocols: Protocols, roles: set[str]) -> list[str]:
+def _tested_protocols(protocols: Protocols, roles: set[str]) -> list[str]:
     part = {"zero_shot": "zero_shot", "reid": "reid"}
     return [name for name in sorted(protocols.present()) if part.get(name, "recognition") in roles]
 

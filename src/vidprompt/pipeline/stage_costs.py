@@ -1,9 +1,9 @@
-"""What each stage of the pipeline cost: seconds and peak memory, as it was when DVC ran it.
+"""Measured cost of each stage: seconds and peak memory when DVC ran it (`vidprompt cost`).
 
-A stage leaves a note in `cache/cost/<dataset>/<stage>.json`. `update` gathers the notes into
-`results/<dataset>/cost.json`, which is in git: an entry says by `inputs` what it is of (command,
-dependencies and parameters as dvc.lock has them) and stays while these do, so that running the same thing
-again changes nothing. No output of a stage, and none that DVC knows of.
+A stage writes a measurement to `cache/cost/<dataset>/<stage>.json`, which DVC does not track. `update`
+collects them in `results/<dataset>/cost.json`, which is in git. `inputs` of an entry is a digest of the
+stage's command, dependencies and parameters in dvc.lock: an entry stays while these are the same, so a
+repeated run changes nothing.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ def cost_file(dataset: str) -> Path:
     return Path("results") / dataset / "cost.json"
 
 
-def notes(dataset: str) -> Path:
-    """The folder of the stages' notes, relative to the project."""
+def measurements(dataset: str) -> Path:
+    """The folder of the stages' measurements, relative to the project."""
     return Path("cache/cost") / dataset
 
 
 @dataclass(frozen=True)
-class Clock:
-    """A stage that runs; `stage` is empty where DVC does not run it: then nothing is recorded."""
+class StageTimer:
+    """Measures a stage that DVC runs; `stage` is empty outside DVC, and nothing is recorded."""
 
     stage: str
     root: Path
     began: float
 
     @classmethod
-    def start(cls) -> Clock:
+    def start(cls) -> StageTimer:
         """Takes the stage's name out of the environment: processes it launches are part of it."""
         stage, root = os.environ.pop("DVC_STAGE", ""), os.environ.get("DVC_ROOT", "")
         return cls(stage if root else "", Path(root), time.perf_counter())
 
     def record(self, dataset: str) -> None:
-        """Write the note. Never raises: a stage that went well does not fail for want of it."""
+        """Write the measurement. Never raises: a stage that succeeded does not fail because of it."""
         if self.stage:
             with contextlib.suppress(Exception):
                 seconds = time.perf_counter() - self.began
-                found = {"seconds": round(seconds, 1), "machine": machine(), **_peaks()}
-                write_json(self.root / notes(dataset) / f"{self.stage}.json", found)
+                measurement = {"seconds": round(seconds, 1), "machine": machine(), **_peaks()}
+                write_json(self.root / measurements(dataset) / f"{self.stage}.json", measurement)
 
 
 def _peaks() -> dict[str, int]:
@@ -70,13 +70,13 @@ def _peaks() -> dict[str, int]:
     sides = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of what getrusage counts in
     peak = max(resource.getrusage(side).ru_maxrss for side in sides) * unit
-    found = {"peak_memory_mb": round(peak / _MB)}
+    peaks = {"peak_memory_mb": round(peak / _MB)}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         devices = range(torch.cuda.device_count())
         most = max((torch.cuda.max_memory_allocated(i) for i in devices), default=0)
-        found["gpu_memory_mb"] = round(most / _MB)
-    return found
+        peaks["gpu_memory_mb"] = round(most / _MB)
+    return peaks
 
 
 def machine() -> str:
@@ -88,11 +88,11 @@ def machine() -> str:
         cpu = next(named, "") or cpu
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    found = f"{' '.join(cpu.split())}, {cores} cores"
+    text = f"{' '.join(cpu.split())}, {cores} cores"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        found += f", {torch.cuda.get_device_name()}"
-    return found
+        text += f", {torch.cuda.get_device_name()}"
+    return text
 
 
 def inputs_of(entry: Mapping[str, Any]) -> str:
@@ -127,19 +127,19 @@ class Update:
 
 
 def update(dataset: str, root: Path = Path()) -> Update:
-    """Bring cost.json up to date with dvc.lock and the notes; written only when something changed.
+    """Bring cost.json up to date with dvc.lock and the measurements; written only if something changed.
 
-    A note goes to the inputs that dvc.lock has when it is first gathered. Raises UserError for a dataset
-    without stages and for a cost.json that cannot be read.
+    A measurement belongs to the inputs that dvc.lock has when it is first collected.
+    Raises UserError for a dataset without stages and for a cost.json that cannot be read.
     """
-    wanted = _wanted(dataset, root)
+    wanted = _current_stages(dataset, root)
     before = read_costs(root / cost_file(dataset))
     entries: Entries = {}
     measured = []
     for stage, inputs in sorted(wanted.items()):
         entry = before.get(stage)
         if entry is None or entry.get("inputs") != inputs:
-            entry = _noted(root / notes(dataset) / f"{stage}.json", inputs)
+            entry = _measurement(root / measurements(dataset) / f"{stage}.json", inputs)
             measured += [stage] if entry else []
         if entry:
             entries[stage] = entry
@@ -151,7 +151,7 @@ def update(dataset: str, root: Path = Path()) -> Update:
 
 def stale(dataset: str, root: Path = Path()) -> list[str]:
     """Stages whose entry in cost.json is not of dvc.lock's inputs, or which are gone. Raises UserError."""
-    wanted = _wanted(dataset, root)
+    wanted = _current_stages(dataset, root)
     entries = read_costs(root / cost_file(dataset))
     return sorted(s for s, entry in entries.items() if entry.get("inputs") != wanted.get(s))
 
@@ -161,21 +161,21 @@ def read_costs(path: Path) -> Entries:
     if not path.is_file():
         return {}
     try:
-        return parsed_costs(path.read_bytes())
+        return parse_costs(path.read_bytes())
     except ValueError as error:
         raise UserError(
             f"{path} cannot be read ({error}): delete it, and `vidprompt cost` writes it again"
         ) from error
 
 
-def parsed_costs(content: bytes) -> Entries:
+def parse_costs(content: bytes) -> Entries:
     """Raises ValueError when it is no JSON mapping of stages to what they cost, numbers where they belong."""
-    found = json.loads(content)
-    if not isinstance(found, dict) or not all(isinstance(e, dict) for e in found.values()):
+    entries = json.loads(content)
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise ValueError("no mapping of stages")
-    for entry in found.values():
+    for entry in entries.values():
         _check(entry)
-    return found
+    return entries
 
 
 def _check(entry: Mapping[str, Any]) -> None:
@@ -189,7 +189,7 @@ def _check(entry: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} is no text")
 
 
-def _wanted(dataset: str, root: Path) -> dict[str, str]:
+def _current_stages(dataset: str, root: Path) -> dict[str, str]:
     import yaml
 
     path = root / "dvc.lock"
@@ -199,28 +199,28 @@ def _wanted(dataset: str, root: Path) -> dict[str, str]:
         raise UserError(f"{path} is not there: run `dvc repro` in the project's folder") from None
     except (yaml.YAMLError, AttributeError) as error:
         raise UserError(f"{path} cannot be read: mend it, or run `dvc repro`") from error
-    found = current_inputs(lock, dataset)
-    if not found:
+    stages = current_inputs(lock, dataset)
+    if not stages:
         known = sorted({stage.partition("@")[2].split("-")[0] for stage in lock} - {""})
         raise UserError(f"{path} has no stage of dataset {dataset!r}: {suggestion(dataset, known)}")
-    return found
+    return stages
 
 
-def _noted(path: Path, inputs: str) -> dict[str, Any] | None:
-    """The stage's note, if it is of these inputs or of none yet; then it is of these from now on."""
+def _measurement(path: Path, inputs: str) -> dict[str, Any] | None:
+    """The stage's measurement of these inputs, or None; one without inputs is given these."""
     try:
-        note = _read_note(path)
+        measurement = _read_measurement(path)
     except (OSError, ValueError):
         return None
-    if note.setdefault("inputs", inputs) != inputs:
+    if measurement.setdefault("inputs", inputs) != inputs:
         return None
-    write_json(path, note)
-    return {key: note[key] for key in (*MEASURED, "inputs") if key in note}
+    write_json(path, measurement)
+    return {key: measurement[key] for key in (*MEASURED, "inputs") if key in measurement}
 
 
-def _read_note(path: Path) -> dict[str, Any]:
-    note = json.loads(path.read_text("utf-8"))
-    if not isinstance(note, dict) or "seconds" not in note:
-        raise ValueError("no note of a stage's cost")
-    _check(note)
-    return note
+def _read_measurement(path: Path) -> dict[str, Any]:
+    measurement = json.loads(path.read_text("utf-8"))
+    if not isinstance(measurement, dict) or "seconds" not in measurement:
+        raise ValueError("no measurement of a stage")
+    _check(measurement)
+    return measurement

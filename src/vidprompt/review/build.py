@@ -8,7 +8,7 @@ from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.pipeline.stage_costs import cost_file, parsed_costs
+from vidprompt.pipeline.stage_costs import cost_file, parse_costs
 from vidprompt.provenance.lock_report import Finding, LockReport
 from vidprompt.provenance.revision import Result
 from vidprompt.recompute.results import RecomputeReport
@@ -164,7 +164,7 @@ def _unreadable(head: Side) -> Iterator[Finding]:
     for dataset in head.datasets:
         path = cost_file(dataset).as_posix()
         try:
-            parsed_costs(head.read(path) or b"{}")
+            parse_costs(head.read(path) or b"{}")
         except ValueError as error:
             yield Finding(path, f"it cannot be read ({error}): delete it, and run `vidprompt cost`")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from vidprompt.pipeline.stage_costs import Entries, cost_file, current_inputs, parsed_costs
+from vidprompt.pipeline.stage_costs import Entries, cost_file, current_inputs, parse_costs
 from vidprompt.provenance.revision import parents
 from vidprompt.reporting.markdown import single_line
 from vidprompt.review.sides import Side
@@ -252,7 +252,7 @@ def cost_diffs(base: Side, head: Side) -> list[CostDiff]:
 
 def _entries(content: bytes | None) -> Entries:
     try:
-        return parsed_costs(content) if content else {}
+        return parse_costs(content) if content else {}
     except ValueError:
         return {}
 

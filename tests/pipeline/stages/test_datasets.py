@@ -76,14 +76,15 @@ def _run(dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def test_ucf101_has_every_protocol_with_the_fields_numbers(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     _ucf101(project / "data/ucf101", classes=5)
     validation = {"max_broken_share": 0, "ranges": {}, "severity": {}}
     expected = {"videos.ucf101": 325, "groups.ucf101": 125, "tests.supervised_split1.test": 91}
     _edit(project, "ucf101", validation=validation | {"expected": expected})
     found = _run("ucf101")
-    assert "ucf101: 325 listed, 325 found" in capsys.readouterr().out
+    assert "ucf101: 325 listed, 325 found" in caplog.text
     assert set(found) == {
         *(f"supervised_split{s}" for s in (1, 2, 3)),
         *(f"zero_shot_split{s}" for s in (1, 2, 3)),
@@ -106,8 +107,9 @@ def test_ucf101_has_every_protocol_with_the_fields_numbers(
 
 
 def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     _ucf101(project / "data/ucf101", classes=4)
     trained = {"train.supervised_split1": 18 * 10, "tests.supervised_split1.test": 7 * 10}
     validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": trained}
@@ -118,9 +120,9 @@ def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
     own["supervised"]["held_out"], own["base_to_novel"]["held_out"] = 0.1, 0.1
     own["few_shot"]["held_out"] = 50
     _edit(project, "ucf101", protocols=own)
-    capsys.readouterr()
+    caplog.clear()
     found = _run("ucf101")
-    said = capsys.readouterr().out
+    messages = "".join(f"{message}\n" for message in caplog.messages)
     for name, split in found.items():
         assert {key: split[key] for key in ("id", "run", "tests")} == {
             key: whole[name][key] for key in ("id", "run", "tests")
@@ -132,10 +134,10 @@ def test_held_out_videos_leave_the_tests_and_the_official_counts_as_they_are(
     base = found["base_to_novel_full"]
     assert base["val"]["classes"] == base["train"]["classes"] == ["ActionA", "ActionC"]
     assert found["few_shot_8shot_seed1"]["train"] == whole["few_shot_8shot_seed1"]["train"]
-    assert "supervised/ucf101@split1: train 160, val 20, test 70 (4 classes)\n" in said
+    assert "supervised/ucf101@split1: train 160, val 20, test 70 (4 classes)\n" in messages
     # 54 or 36 videos a class, and those of the shots' groups are not for it
-    assert said.count("note:") == 1
-    assert "8shot-seed1: 4 of 4 classes have fewer than 50 videos held out (ActionA " in said
+    assert messages.count("note:") == 1
+    assert "8shot-seed1: 4 of 4 classes have fewer than 50 videos held out (ActionA " in messages
 
 
 @pytest.mark.parametrize(

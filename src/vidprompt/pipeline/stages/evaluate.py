@@ -54,7 +54,7 @@ def run(config: Config) -> None:
     features = {run: stored[folder] for run, folder in folders.items()}
     manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
     out = paths.results(dataset, method, protocol)
-    about: dict[str, Any] = {
+    identity: dict[str, Any] = {
         "dataset": dataset,
         "method": method,
         "protocol": protocol,
@@ -69,7 +69,7 @@ def run(config: Config) -> None:
         numbers = _reid(config, config.protocol, splits, features, manifest, out)
     else:
         numbers = _recognition(config, splits, features, out)
-    result = parse_result(about | numbers, f"{dataset}/{method}/{protocol}")
+    result = parse_result(identity | numbers, f"{dataset}/{method}/{protocol}")
     write_result(out / "metrics.json", result)
     for name, entry in result.summary.items():
         logger.info(f"{method} {protocol} {name}: {next(iter(entry.measures.values())).value:.3f}")

@@ -1,4 +1,4 @@
-"""Stage features: a checkpoint over every video and prompt its protocols test, in one or more processes."""
+"""Stage features: encode every test video and prompt of a checkpoint, in one or more processes."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
-WORTH_WORKERS = 5_000  # clips; for fewer, starting processes takes longer than they save
+MIN_CLIPS_FOR_WORKERS = 5_000  # for fewer, starting worker processes takes longer than they save
 
 
 @dataclass
-class _Job:
-    """What this process needs to encode its blocks."""
+class _Encoding:
+    """What a process needs to encode its blocks."""
 
     config: Config
     model: VideoCLIP
@@ -71,18 +71,18 @@ def run(config: Config) -> None:
         model = _model(config, load_backbone(vars(config.backbone)))
     _check_tracklets(splits, model.num_frames)
     cache = FrameCache(paths.frames(dataset))
-    job = _Job(config, model, cache, views, state, f"features {method} {run_name}")
+    encoding = _Encoding(config, model, cache, views, state, f"features {method} {run_name}")
     listed, tracklets = (_listed(splits, whole) for whole in (False, True))
     blocks = plan_blocks(_cached(cache, listed), _cached(cache, tracklets), BLOCK)
     count = len(listed) + len(tracklets)
     if not blocks:
         raise DataError(f"none of the {count} test videos of {run_name} is in {cache.path}")
-    store = BlockStore(paths.encoding(dataset, method, run_name), blocks, _identity(job))
-    for block, features in _encoded(job, _own_blocks(store, state)):
+    store = BlockStore(paths.encoding(dataset, method, run_name), blocks, _identity(encoding))
+    for block, features in _encoded(encoding, _own_blocks(store, state)):
         store.write(block, features)
     state.wait_for_everyone()
     if state.is_main_process:
-        text = _text(job, splits, prompt_set(vars(config.prompts)))
+        text = _text(encoding, splits, prompt_set(vars(config.prompts)))
         rows = BlockRows(store)
         videos = [video for block in blocks for video in block.videos]
         whole = [block.whole for block in blocks for _ in block.videos]
@@ -110,7 +110,7 @@ def _processes() -> PartialState:
 
 
 def _tested(config: Config) -> dict[str, Split]:
-    """Split file → split, of those tested with this model."""
+    """Name of the split file → split, of those that are tested with this model."""
     files = sorted(paths.splits(config.dataset.name).glob("*.json"))
     splits = {file.stem: read_split(file) for file in files}
     if config.method.name != FLOOR:
@@ -163,28 +163,28 @@ def _own_blocks(store: BlockStore, state: PartialState) -> list[Block]:
     return [store.blocks[i] for i in numbers[state.process_index :: state.num_processes]]
 
 
-def _encoded(job: _Job, own: Sequence[Block]) -> Iterator[tuple[Block, np.ndarray]]:
+def _encoded(encoding: _Encoding, own: Sequence[Block]) -> Iterator[tuple[Block, np.ndarray]]:
     """Blocks with their features, in order."""
     for whole, group in groupby(own, key=lambda block: block.whole):
         blocks = list(group)
         clips = TestClips(
-            job.cache.path,
+            encoding.cache.path,
             [video for block in blocks for video in block.videos],
-            num_frames=job.model.num_frames,
-            size=job.model.backbone.image_size,
-            views=job.views,
+            num_frames=encoding.model.num_frames,
+            size=encoding.model.backbone.image_size,
+            views=encoding.views,
             whole=whole,
         )
-        quiet = not job.state.is_main_process
-        with Progress(job.title, len(clips), unit="clips", quiet=quiet) as progress:
+        quiet = not encoding.state.is_main_process
+        with Progress(encoding.title, len(clips), unit="clips", quiet=quiet) as progress:
             features = encode_blocks(
-                job.model,
+                encoding.model,
                 clips,
                 [len(block.videos) for block in blocks],
-                batch_size=BATCH[job.state.device.type],
-                device=job.state.device,
+                batch_size=BATCH[encoding.state.device.type],
+                device=encoding.state.device,
                 progress=progress,
-                workers=job.config.workers if len(clips) >= WORTH_WORKERS else 0,
+                workers=encoding.config.workers if len(clips) >= MIN_CLIPS_FOR_WORKERS else 0,
             )
             yield from zip(blocks, features, strict=True)
 
@@ -201,30 +201,32 @@ def _model(config: Config, backbone: Backbone) -> VideoCLIP:
     return load_checkpoint(path, backbone)[0]
 
 
-def _identity(job: _Job) -> dict[str, Any]:
-    """All that the features of given videos follow from: of others, no block is used again."""
-    config, backbone = job.config, job.model.backbone
+def _identity(encoding: _Encoding) -> dict[str, Any]:
+    """All that features depend on, besides the videos; blocks of a run are reused only if it is equal."""
+    config, backbone = encoding.config, encoding.model.backbone
     checkpoint = paths.checkpoint(config.dataset.name, config.method.name, config.split)
     return {
         "checkpoint": FLOOR if config.method.name == FLOOR else sha256(checkpoint),
         "backbone": [backbone.tag, backbone.identity()],
-        "num_frames": job.model.num_frames,
-        "views": asdict(job.views),
-        "frames": sha256(job.cache.path / PARAMETERS),  # it has every shard's checksum
-        "sizes": [BLOCK, BATCH[job.state.device.type]],
-        "device": job.state.device.type,
+        "num_frames": encoding.model.num_frames,
+        "views": asdict(encoding.views),
+        "frames": sha256(encoding.cache.path / PARAMETERS),  # it has every shard's checksum
+        "sizes": [BLOCK, BATCH[encoding.state.device.type]],
+        "device": encoding.state.device.type,
         "code": code_hash("features"),
         "torch": torch.__version__,
     }
 
 
 @torch.inference_mode()
-def _text(job: _Job, splits: dict[str, Split], prompts: PromptSet) -> dict[str, np.ndarray]:
+def _text(
+    encoding: _Encoding, splits: dict[str, Split], prompts: PromptSet
+) -> dict[str, np.ndarray]:
     """(C, P, E) a recognition test; equal label sets are encoded once, and are one array."""
-    model = job.model.eval().to(job.state.device)
+    model = encoding.model.eval().to(encoding.state.device)
     encoded: dict[tuple[str, ...], np.ndarray] = {}
     text = {}
-    with single_threaded(job.state.device):
+    with single_threaded(encoding.state.device):
         for name, split in splits.items():
             if split.protocol == "reid":
                 continue
