@@ -1,0 +1,34 @@
+"""The commands of `vidprompt`: each in a group, with one line of help."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import entry_points
+
+from typer.testing import CliRunner
+
+from vidprompt.cli import models, project, registry, results, stages
+from vidprompt.cli.main import app
+
+PANELS = {module.PANEL for module in (models, project, registry, results, stages)}
+
+
+def test_every_command_is_in_a_group_and_has_one_line_of_help() -> None:
+    for command in app.registered_commands:
+        text = command.help or (command.callback.__doc__ if command.callback else "") or ""
+        assert text.endswith("."), command.name
+        assert "\n" not in text, command.name
+        assert len(text) <= 100, command.name
+        assert command.rich_help_panel in PANELS, command.name
+
+
+def test_help_lists_the_groups_at_once() -> None:
+    began = time.process_time()
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert time.process_time() - began < 1
+    assert all(panel in shown for panel in PANELS)
+
+
+def test_the_installed_command_is_this_one() -> None:
+    (script,) = (one for one in entry_points(group="console_scripts") if one.name == "vidprompt")
+    assert script.value == "vidprompt.cli.main:main"
