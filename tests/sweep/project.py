@@ -33,12 +33,16 @@ elif stage == "features":
     text = said.get("views", "centre")
 else:
     protocol = said["protocol"]
-    test = {"within": {"pair": {"value": 0.25 * int(seed), "chance": 0.5}}}
+    counts = {"n": 1, "listed": 1, "coverage": 1.0}
+    test = counts | {"within": {"pair": {"value": 0.25 * int(seed), "chance": 0.5}}}
     out = Path("results/demo") / method / protocol / "metrics.json"
     value = {"value": int(seed) / 10 + (said.get("views") == "reversed") / 100}
-    text = json.dumps({
-        "protocol": protocol, "method": method, "summary": {protocol: {"top1": value}},
-        "splits": {f"{protocol}_split1": {"tests": {"test": test}}},
+    split = f"{protocol}_split1"
+    text = json.dumps(counts | {
+        "dataset": "demo", "protocol": protocol, "method": method,
+        "hashes": {"config": "c", "data": "d", "checkpoints": {}},
+        "summary": {protocol: {"top1": value}},
+        "splits": {split: {"id": split, "run": split, "tests": {"test": test}}},
     })
 out.parent.mkdir(parents=True, exist_ok=True)
 out.write_text(text)

@@ -133,12 +133,12 @@ def test_a_failing_job_is_named_and_the_others_go_on(
 def test_looks_share_the_models_and_see_only_the_chosen_splits(project: Project) -> None:
     project.run("views=centre,reversed")
     job = project.plan.folder / "single"
-    for look in ("views=centre", "views=reversed"):
-        model = job / look / "models/demo/ez_clip/supervised_split1/model.safetensors"
+    for variant in ("views=centre", "views=reversed"):
+        model = job / variant / "models/demo/ez_clip/supervised_split1/model.safetensors"
         assert model.samefile(job / "models/demo/ez_clip/supervised_split1/model.safetensors")
-        splits = sorted(file.name for file in (job / look / "cache/splits/demo").iterdir())
+        splits = sorted(file.name for file in (job / variant / "cache/splits/demo").iterdir())
         assert splits == ["supervised_split1.json"]
-        assert (job / look / "cache/frames/demo/frames.json").samefile(
+        assert (job / variant / "cache/frames/demo/frames.json").samefile(
             "cache/frames/demo/frames.json"
         )
     called = project.calls.read_text().splitlines()

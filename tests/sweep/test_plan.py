@@ -59,7 +59,7 @@ def test_the_floor_is_there_once_whatever_is_swept_of_trainings(project: Path) -
 
 def test_views_are_looks_of_one_training(project: Path) -> None:
     (one, two) = plan("views=centre,reversed", "seed=1,2").jobs
-    assert [look.name for look in one.looks] == ["views=centre", "views=reversed"]
+    assert [variant.name for variant in one.variants] == ["views=centre", "views=reversed"]
     assert (one.overrides, two.overrides) == (("seed=1",), ("seed=2",))
     steps = [step.title for step in steps_of(one, ("supervised",), MADE)]
     assert steps[0] == "train supervised_split1"
@@ -154,7 +154,7 @@ def test_a_step_is_another_when_what_it_follows_from_is(project: Path) -> None:
 def test_the_experiments_of_the_project_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = plan(f"experiment={name}")
-    rows = {look.row for job in found.jobs for look in job.looks}
+    rows = {variant.row for job in found.jobs for variant in job.variants}
     assert (len(found.jobs), len(rows)) == EXPERIMENTS[name]
 
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.metrics.results_on_disk import complete
 
-from vidprompt.sweep.plan import Job, Look, Plan
-from vidprompt.sweep.summary import figures, markdown, summarise, write_between, write_summary
+from vidprompt.metrics.result import Estimate, parse_result
+from vidprompt.sweep.plan import EvaluationVariant, Job, Plan
+from vidprompt.sweep.summary import markdown, result_values, summarise, write_between, write_summary
 from vidprompt.system.errors import DataError
 
 SUPERVISED = {
@@ -14,6 +16,10 @@ SUPERVISED = {
     "summary": {"supervised": {"top1": {"value": 0.5, "ci95": [0.4, 0.6]}, "top5": {"value": 0.9}}},
     "splits": {"supervised_split1": {"tests": {"test": {"n": 4}}}},
 }
+
+
+def figures(metrics: dict) -> dict[str, Estimate]:
+    return result_values(parse_result(complete(metrics)))
 
 
 def within(value: float, chance: float = 0.5) -> dict:
@@ -67,7 +73,9 @@ def plan(folder: Path, rows: dict[str, list[float]]) -> Plan:
     for row, values in rows.items():
         for seed, value in enumerate(values, 1):
             overrides = (f"trainer.lr={row}", f"seed={seed}")
-            jobs.append(Job(f"{row}{seed}", "ez_clip", seed, overrides, (Look(row, "", ()),)))
+            jobs.append(
+                Job(f"{row}{seed}", "ez_clip", seed, overrides, (EvaluationVariant(row, "", ()),))
+            )
             file = folder / jobs[-1].name / "results/demo/ez_clip/supervised/metrics.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             metrics = {
@@ -75,7 +83,7 @@ def plan(folder: Path, rows: dict[str, list[float]]) -> Plan:
                 "summary": {"supervised": {"top1": {"value": value}}},
                 "splits": {"supervised_split1": {"tests": {"test": within(1 - value)}}},
             }
-            file.write_text(json.dumps(metrics))
+            file.write_text(json.dumps(complete(metrics)))
     return Plan(folder, ("supervised",), tuple(jobs))
 
 

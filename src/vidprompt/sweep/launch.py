@@ -29,7 +29,7 @@ VIDPROMPT = (
     "-m",
     "vidprompt.cli",
 )  # so that a stage has memory and state of its own
-LOOK_S = 0.2  # between looks at whether somebody wants to stop
+POLL_S = 0.2  # how often an interruption is checked for
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Launcher:
             futures = {pool.submit(self._job, work, progress): work for work in todo}
             left = set(futures)
             while left:
-                done, left = wait(left, LOOK_S, FIRST_COMPLETED)
+                done, left = wait(left, POLL_S, FIRST_COMPLETED)
                 failed |= {futures[one].job.name: why for one in done if (why := one.result())}
                 if interruption.requested and not self._stop.is_set():
                     self._end()

@@ -1,6 +1,6 @@
 """Overrides with Hydra's sweeps, and an experiment's settings → the jobs of a multirun.
 
-A job is one method with one seed. What changes the tests alone (`views`) is a look of the job: its
+A job is one method with one seed. Overrides that change the tests alone (`views`) are variants of a job: its
 checkpoints are trained once and tested in every one of them.
 """
 
@@ -31,10 +31,13 @@ Override = tuple[str, str]  # key, value
 
 
 @dataclass(frozen=True)
-class Look:
-    """One way to test a job's checkpoints; `name` is its folder in the job's ("" = that itself)."""
+class EvaluationVariant:
+    """One way to evaluate a job's checkpoints: overrides of the tests alone, such as `views`.
 
-    row: str  # of the summary
+    `name` is its folder inside the job's (empty: that folder itself), `row` its row of the summary.
+    """
+
+    row: str
     name: str
     overrides: tuple[str, ...]
 
@@ -47,7 +50,7 @@ class Job:
     method: str
     seed: int
     overrides: tuple[str, ...]
-    looks: tuple[Look, ...]
+    variants: tuple[EvaluationVariant, ...]
 
 
 @dataclass(frozen=True)
@@ -160,48 +163,52 @@ def _job(
     protocols: Sequence[str],
     configurations: Configurations,
 ) -> Job:
-    trained = [*overrides, *(pair for pair in pairs if not _of_tests(pair[0]))]
-    look = [pair for pair in pairs if _of_tests(pair[0])]
-    untrained = [o for o in (*base, *_joined(trained)) if not _of_training(o)]
+    trained = [*overrides, *(pair for pair in pairs if not _changes_tests_only(pair[0]))]
+    variant = [pair for pair in pairs if _changes_tests_only(pair[0])]
+    untrained = [o for o in (*base, *_joined(trained)) if not _changes_training_only(o)]
     config = configurations.of(*untrained, f"protocol={protocols[0]}")
     given = dict([*(_split(override) for override in base), *trained])
     seed = _seed(given.get(SEED, config.seed))
     if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
-        base = [override for override in base if not _of_training(override)]
-        trained = [pair for pair in trained if not _of_training(pair[0])]
-        pairs = [pair for pair in pairs if not _of_training(pair[0])]
+        base = [override for override in base if not _changes_training_only(override)]
+        trained = [pair for pair in trained if not _changes_training_only(pair[0])]
+        pairs = [pair for pair in pairs if not _changes_training_only(pair[0])]
         seed = _seed(config.seed)
     called = [setting] if setting else []
-    name = ",".join([*called, *_joined(pair for pair in pairs if not _of_tests(pair[0]))])
+    name = ",".join([*called, *_joined(pair for pair in pairs if not _changes_tests_only(pair[0]))])
     row = ", ".join([*called, *(_shown(key, value) for key, value in pairs if key != SEED)])
     return Job(
         name=slug(name or "single"),
         method=str(config.method.name),
         seed=seed,
         overrides=(*base, *_joined(trained)),
-        looks=(Look(row or str(config.method.name), slug(",".join(_joined(look))), _joined(look)),),
+        variants=(
+            EvaluationVariant(
+                row or str(config.method.name), slug(",".join(_joined(variant))), _joined(variant)
+            ),
+        ),
     )
 
 
 def _add(jobs: dict[str, Job], job: Job) -> None:
-    """Into the list, or as one more look of a job that is trained alike."""
+    """Add a job, or its variant to the job with the same trainings."""
     there = jobs.get(job.name)
     if there is None:
         jobs[job.name] = job
     elif there.overrides != job.overrides:
         raise UserError(f"two jobs would share the folder {job.name}: name the settings apart")
-    elif job.looks[0] not in there.looks:  # the floor comes once a seed
-        looks = (*there.looks, *job.looks)
-        jobs[job.name] = Job(there.name, there.method, there.seed, there.overrides, looks)
+    elif job.variants[0] not in there.variants:  # the floor comes once a seed
+        variants = (*there.variants, *job.variants)
+        jobs[job.name] = Job(there.name, there.method, there.seed, there.overrides, variants)
 
 
-def _of_tests(key: str) -> bool:
-    """Does a key change what is tested, and nothing of the training?"""
+def _changes_tests_only(key: str) -> bool:
+    """True for a key that changes the tests and not the training."""
     return key == "views" or key.startswith("views.")
 
 
-def _of_training(override: str) -> bool:
-    """Is it of trainings alone?"""
+def _changes_training_only(override: str) -> bool:
+    """True for an override that changes the training and not the tests."""
     return override.startswith((SEED, "trainer"))
 
 
@@ -279,10 +286,10 @@ def slug(text: str) -> str:
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 13]}-{digest(text)}"
 
 
-def rows_of(plan: Plan) -> Mapping[str, list[tuple[Job, Look]]]:
+def rows_of(plan: Plan) -> Mapping[str, list[tuple[Job, EvaluationVariant]]]:
     """Row of the summary → what it is a mean over."""
-    rows: dict[str, list[tuple[Job, Look]]] = {}
+    rows: dict[str, list[tuple[Job, EvaluationVariant]]] = {}
     for job in plan.jobs:
-        for look in job.looks:
-            rows.setdefault(look.row, []).append((job, look))
+        for variant in job.variants:
+            rows.setdefault(variant.row, []).append((job, variant))
     return rows

@@ -1,8 +1,8 @@
-"""What a job does and where: its folder looks like a project, so the stages run in it as they are.
+"""What a job does and where: its folder is laid out as a project, so the stages run in it as they are.
 
 `<job>/` has the project's data, manifest, frames and the split files of the chosen protocols by links, the
-parameters as a copy (they may be edited meanwhile), and models, features and results of its own. A look with
-a name has a folder of its own in the job's, with the job's models.
+parameters as a copy (they may be edited meanwhile), and models, features and results of its own. A variant
+with a name has its own folder in the job's, with the job's models.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.provenance.code import code_hash
-from vidprompt.sweep.plan import Configurations, Job, Look
+from vidprompt.sweep.plan import Configurations, EvaluationVariant, Job
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -46,7 +46,7 @@ class Step:
 
 
 def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list[Step]:
-    """Trainings, then of each look features and evaluations. Raises UserError where splits are missing."""
+    """Trainings, then of each variant features and evaluations. Raises UserError where splits are missing."""
     config = made.of(*job.overrides, f"protocol={protocols[0]}")
     dataset = str(config.dataset.name)
     splits = chosen_splits(dataset, protocols)
@@ -55,34 +55,34 @@ def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list
     steps, trained = [], {}
     for run in [] if job.method == FLOOR else runs:
         about = made.of(*job.overrides, f"protocol={splits[run].protocol}").values
-        apart = APART if _looks_at_views(about["trainer"]) else (*APART, "views")
+        apart = APART if _views_change_training(about["trainer"]) else (*APART, "views")
         about = {key: value for key, value in about.items() if key not in apart}
         trained[run] = digest([about, inputs, run, splits[run].to_json()])
         overrides = (*job.overrides, f"split={run}")
         out = paths.checkpoint(dataset, job.method, run)
         steps.append(Step("train", "", overrides, f"train {run}", out, trained[run]))
-    for look in job.looks:
-        steps += _tests(job, look, protocols, splits, runs, digest([inputs, trained]), made)
+    for variant in job.variants:
+        steps += _tests(job, variant, protocols, splits, runs, digest([inputs, trained]), made)
     return steps
 
 
-def _looks_at_views(trainer: Mapping[str, Any]) -> bool:
-    """Does what a training leaves follow from how test clips are cut? Else views change tests alone."""
+def _views_change_training(trainer: Mapping[str, Any]) -> bool:
+    """True where the kept checkpoint is chosen on test clips, so that `views` change the training."""
     return trainer["select"] == "best" or bool(trainer["best_on_test"])
 
 
 def _tests(
     job: Job,
-    look: Look,
+    variant: EvaluationVariant,
     protocols: tuple[str, ...],
     splits: dict[str, Split],
     runs: list[str],
     given: str,
     made: Configurations,
 ) -> Iterator[Step]:
-    """A look's features and evaluations."""
-    said = (*job.overrides, *look.overrides)
-    before = f"{look.name}: " if look.name else ""
+    """The feature and evaluation steps of a variant."""
+    said = (*job.overrides, *variant.overrides)
+    before = f"{variant.name}: " if variant.name else ""
     configs = {protocol: made.of(*said, f"protocol={protocol}") for protocol in protocols}
     about = {
         protocol: {k: v for k, v in config.values.items() if k not in APART}
@@ -95,13 +95,13 @@ def _tests(
     for run in ["frozen"] if job.method == FLOOR else runs:
         overrides = said if job.method == FLOOR else (*said, f"split={run}")
         out = paths.features(dataset, job.method, run) / INDEX
-        yield Step("features", look.name, overrides, f"{before}features {run}", out, identity)
+        yield Step("features", variant.name, overrides, f"{before}features {run}", out, identity)
     for protocol in protocols:
         out = paths.results(dataset, job.method, protocol) / "metrics.json"
         overrides = (*said, f"protocol={protocol}")
         of_protocol = digest([about[protocol], identity])
         yield Step(
-            "evaluate", look.name, overrides, f"{before}evaluate {protocol}", out, of_protocol
+            "evaluate", variant.name, overrides, f"{before}evaluate {protocol}", out, of_protocol
         )
 
 
@@ -151,8 +151,8 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurat
     config = made.of(*job.overrides, f"protocol={protocols[0]}")
     names = chosen_splits(str(config.dataset.name), protocols)
     files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
-    for look in ("", *(look.name for look in job.looks if look.name)):
-        place = folder / look
+    for variant in ("", *(variant.name for variant in job.variants if variant.name)):
+        place = folder / variant
         place.mkdir(parents=True, exist_ok=True)
         for name in {*LINKED, *_roots(config)}:
             if Path(name).exists():
@@ -163,7 +163,7 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurat
             _link(file, splits / file.name)
         shutil.rmtree(place / PARAMS, ignore_errors=True)
         shutil.copytree(PARAMS, place / PARAMS)
-        if look:
+        if variant:
             _link(folder / "models", place / "models")
 
 

@@ -1,72 +1,55 @@
-"""One table of a multirun: mean and population standard deviation over seeds, by row and measure."""
+"""Summarises a multirun in one table: mean and population standard deviation over seeds."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
 from vidprompt.config.names import PROTOCOLS
-from vidprompt.data.splits.names import measure_of
 from vidprompt.files.atomic import write_json, write_text
-from vidprompt.reporting.measures import GROUP_TITLES, PROTOCOL_TITLES, percent
-from vidprompt.sweep.plan import Job, Look, Plan, rows_of
+from vidprompt.metrics.result import (
+    WITHIN,
+    Estimate,
+    Measure,
+    ProtocolResult,
+    measures,
+    read_result,
+    summary_entry,
+)
+from vidprompt.reporting.measures import GROUP_TITLES, MEASURE_TITLES, PROTOCOL_TITLES, percent
+from vidprompt.sweep.plan import EvaluationVariant, Job, Plan, rows_of
 from vidprompt.system.errors import DataError
 
 SHOWN = ("top1", "hm", "R-1", "mAP")  # of a summary, in the Markdown table; the JSON has all
-TITLES = {"top1": "top-1", "top5": "top-5", "hm": "harmonic mean"}
-WITHIN = "within "
+WITHIN_TITLE = "within "
 CHANCE = "chance"
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A number of one metrics.json in [0, 1]; `chance` is what guessing gives, where that is known."""
-
-    value: float
-    chance: float | None = None
-
-
-def figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def result_values(result: ProtocolResult) -> dict[str, Estimate]:
     """`supervised/top1`, `base_to_novel/novel/top1`, `supervised/within pair`, `reid/general/mAP`, …
 
-    All values of the summary, then accuracies within a group of classes: over the splits of a measure
-    (official splits, seeds of shots) their mean, as the summary's.
+    All values of the summary; accuracies within a group of classes are means over the splits of a summary's
+    entry, base and novel included.
     """
-    protocol = str(metrics["protocol"])
-    found: dict[str, Figure] = {}
-    for name, entry in metrics["summary"].items():
-        for path, value in _values(entry):
-            found["/".join([protocol, *([] if name == protocol else [name]), *path])] = Figure(
-                value
-            )
-    groups: dict[str, list[Mapping[str, float]]] = {}
-    for split, about in metrics["splits"].items():
-        measure = measure_of(split) or split
-        for test, values in about["tests"].items():
-            parts = [protocol, *([] if measure == protocol else [measure])]
-            parts += [] if test == "test" else [test]
-            for column, within in values.get("within", {}).items():
-                groups.setdefault("/".join([*parts, f"{WITHIN}{column}"]), []).append(within)
-    for key, entries in groups.items():
-        value, chance = (fmean(entry[what] for entry in entries) for what in ("value", CHANCE))
-        found[key] = Figure(value, chance)
-    return found
-
-
-def _values(entry: Any) -> Iterator[tuple[list[str], float]]:
-    """Paths to what has a `value`."""
-    if not isinstance(entry, Mapping):
-        return
-    if "value" in entry:
-        yield [], float(entry["value"])
-        return
-    for key, below in entry.items():
-        for path, value in _values(below if key != "within" else None):  # with chance: `figures`
-            yield [str(key), *path], value
+    protocol = result.protocol
+    values: dict[str, Estimate] = {}
+    groups: dict[str, list[Measure]] = {}
+    for one in measures(result):
+        if not one.measure.startswith(WITHIN):
+            if not one.split:
+                values[f"{protocol}/{one.name}"] = Estimate(one.value)
+        elif one.split:
+            entry = summary_entry(protocol, one.split, one.test)
+            column = f"within {one.measure.removeprefix(WITHIN)}"
+            name = column if entry == protocol else f"{entry}/{column}"
+            groups.setdefault(f"{protocol}/{name}", []).append(one)
+    for key, members in groups.items():
+        chances = [one.chance for one in members if one.chance is not None]
+        chance = fmean(chances) if chances else None
+        values[key] = Estimate(fmean(one.value for one in members), chance=chance)
+    return values
 
 
 def summarise(plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
@@ -77,8 +60,8 @@ def summarise(plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for row, members in rows_of(plan).items():
         by_seed = {}
-        for job, look in members:
-            read = {} if job.name in failed else _read(plan, job, look)
+        for job, variant in members:
+            read = {} if job.name in failed else _read(plan, job, variant)
             if read:
                 by_seed[job.seed] = read
         if by_seed:
@@ -95,30 +78,30 @@ def summarise(plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
     return {"name": plan.name, "protocols": list(plan.protocols), "order": list(rows), "rows": rows}
 
 
-def _read(plan: Plan, job: Job, look: Look) -> dict[str, Figure]:
-    found: dict[str, Figure] = {}
+def _read(plan: Plan, job: Job, variant: EvaluationVariant) -> dict[str, Estimate]:
+    values: dict[str, Estimate] = {}
     for protocol in plan.protocols:
-        results = plan.folder / job.name / look.name / "results"
+        results = plan.folder / job.name / variant.name / "results"
         for file in sorted(results.glob(f"*/{job.method}/{protocol}/metrics.json")):
-            found |= figures(json.loads(file.read_text("utf-8")))
-    return found
+            values |= result_values(read_result(file))
+    return values
 
 
-def _over(seeds: Sequence[Mapping[str, Figure]]) -> dict[str, dict[str, Any]]:
+def _over(seeds: Sequence[Mapping[str, Estimate]]) -> dict[str, dict[str, Any]]:
     """Each measure over the seeds that have it."""
-    measures: dict[str, dict[str, Any]] = {}
-    for key in dict.fromkeys(key for figures in seeds for key in figures):
-        there = [figures[key] for figures in seeds if key in figures]
-        values = [figure.value for figure in there]
+    summary: dict[str, dict[str, Any]] = {}
+    for key in dict.fromkeys(key for values in seeds for key in values):
+        estimates = [values[key] for values in seeds if key in values]
+        numbers = [one.value for one in estimates]
         entry: dict[str, Any] = {
-            "mean": round(fmean(values), 6),
-            "std": round(pstdev(values), 6),
-            "values": [round(value, 6) for value in values],
+            "mean": round(fmean(numbers), 6),
+            "std": round(pstdev(numbers), 6),
+            "values": [round(value, 6) for value in numbers],
         }
-        if there[0].chance is not None:
-            entry[CHANCE] = round(there[0].chance, 6)
-        measures[key] = entry
-    return measures
+        if estimates[0].chance is not None:
+            entry[CHANCE] = round(estimates[0].chance, 6)
+        summary[key] = entry
+    return summary
 
 
 # -- Markdown -------------------------------------------------------------------------------------
@@ -159,16 +142,18 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
 def _shown_measures(rows: Mapping[str, Any], protocols: Sequence[str]) -> list[str]:
     there = dict.fromkeys(key for row in rows.values() for key in row["measures"])
-    shown = [k for k in there if (last := k.rpartition("/")[2]) in SHOWN or last.startswith(WITHIN)]
+    shown = [
+        k for k in there if (last := k.rpartition("/")[2]) in SHOWN or last.startswith(WITHIN_TITLE)
+    ]
     order = [name for name in PROTOCOLS if name in protocols]
     return sorted(shown, key=lambda key: order.index(key.partition("/")[0]))
 
 
 def _title(key: str, protocols: Sequence[str]) -> str:
     protocol, *parts = key.split("/")
-    parts[-1] = TITLES.get(parts[-1], parts[-1])
-    if parts[-1].startswith(WITHIN):
-        column = parts[-1].removeprefix(WITHIN)
+    parts[-1] = MEASURE_TITLES.get(parts[-1], parts[-1])
+    if parts[-1].startswith(WITHIN_TITLE):
+        column = parts[-1].removeprefix(WITHIN_TITLE)
         parts[-1] = GROUP_TITLES.get(column, (parts[-1], ""))[0]
     if parts[0] == "hm" or len(protocols) > 1:
         parts.insert(0, PROTOCOL_TITLES[protocol])
