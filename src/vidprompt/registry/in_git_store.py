@@ -6,31 +6,31 @@ Its content is published with the code: licensed videos, and frames made of them
 from __future__ import annotations
 
 import configparser
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Set
 from pathlib import Path
 from typing import Any
 
+from vidprompt.provenance.dvc_project import has_md5
 from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import DataError, UserError
 
 REMOTE = "sample"
 LIMIT = 20_000_000  # bytes, counted as `du -sb` does
-DATA = "data/demo"  # what data.dvc brings
-MODELS = "models/demo/"  # of what dvc.yaml declares under `artifacts:`, what is below here
+DATA = "data/demo"  # tracked by data.dvc
+MODELS = "models/demo/"  # of the declared models, those below here may be in the store
 SHOWN = 3  # files that a sentence names
 
 
 def check_store(root: Path = Path(), limit: int = LIMIT) -> str:
-    """What the store holds, in a sentence, if that is the demo, whole and within `limit` bytes.
+    """Check that the store holds the whole demo, nothing else, in `limit` bytes; a sentence on its content.
 
-    UserError names what is there besides, missing, damaged or too much, and what to do about each; so it
-    does for a `.dvc/config` that makes the store the default remote.
+    UserError names foreign, damaged and missing files, too many bytes, and a `.dvc/config` that makes the
+    store the default remote, with what to do about each.
     """
     store = _folder(root)
-    wanted, there = _wanted(root, store), _files(store)
+    wanted, there = _allowed(root, store), _files(store)
     foreign = there - wanted.keys()
     ours = {name: wanted[name] for name in sorted(there & wanted.keys())}
     size = _size(store, ours.keys())
@@ -52,9 +52,9 @@ def check_store(root: Path = Path(), limit: int = LIMIT) -> str:
 
 
 def remove_foreign(root: Path = Path()) -> list[str]:
-    """Delete from the store what is not the demo's; what that was, sorted by its place there."""
+    """Delete foreign files from the store; their names, sorted by their place in it."""
     store = _folder(root)
-    foreign = sorted(_files(store) - _wanted(root, store).keys())
+    foreign = sorted(_files(store) - _allowed(root, store).keys())
     known = _known(root, store)
     for name in foreign:
         (store / name).unlink()
@@ -65,7 +65,7 @@ def remove_foreign(root: Path = Path()) -> list[str]:
 
 
 def _folder(root: Path) -> Path:
-    """Where the store is. UserError where `.dvc/config` does not say so, or nothing is there."""
+    """The store's folder. UserError where `.dvc/config` does not name it, or it is absent."""
     url = _config(root).get(f"'remote \"{REMOTE}\"'", "url", fallback="")
     if not url:
         raise UserError(
@@ -86,28 +86,30 @@ def _config(root: Path) -> configparser.ConfigParser:
     return config
 
 
-def _wanted(root: Path, store: Path) -> dict[str, str]:
-    """What may be in the store: file of it → what that is in the project."""
+def _allowed(root: Path, store: Path) -> dict[str, str]:
+    """The files that may be in the store: path in it → path in the project."""
     outs = Revision(root).yaml("data.dvc").get("outs") or []
     demo = [out for out in outs if out.get("path") == DATA]
     if not demo:  # and all would be foreign
         raise UserError(f"data.dvc does not track {DATA}: `git checkout -- data.dvc`")
-    listing = store / _place(demo[0]["md5"])
-    if not listing.is_file() or _md5(listing) != listing.parent.name + listing.stem:
+    listing = store / _object_path(demo[0]["md5"])
+    if not listing.is_file() or not _is_undamaged(listing):
         raise DataError(
-            f"{listing}, the list of what {DATA} is, is not in the store or damaged: `dvc push data.dvc` "
+            f"{listing}, the listing of {DATA}, is not in the store or damaged: `dvc push data.dvc` "
             f"where the demo is, or `git checkout -- {store}`"
         )
     return _contents(store, DATA, demo[0]["md5"]) | {
-        _place(md5): f"{path} ({name})" for name, path, md5 in _weights(root)
+        _object_path(md5): f"{path} ({name})" for name, path, md5 in _weights(root)
     }
 
 
 def _weights(root: Path) -> Iterator[tuple[str, str, str]]:
-    """Name, path and MD5 of the demo's declared models: as they are now, and in each registered version."""
+    """Name, path and MD5 of the demo's declared models, on disk and of each registered version."""
     from vidprompt.registry.versions import histories
 
-    named: dict[str, set[str]] = {"": set()}  # commit → names that are versions there; "": now, all
+    named: dict[str, set[str]] = {
+        "": set()
+    }  # commit → names of its versions; "": on disk, all models
     for name, history in histories(root).items():
         for version in history.versions:
             named.setdefault(version.commit, set()).add(name)
@@ -122,32 +124,32 @@ def _weights(root: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _outs(revision: Revision) -> dict[str, str]:
-    """What DVC keeps of the stages: path → MD5."""
+    """Path → MD5 of the stages' outputs in dvc.lock."""
     stages = (revision.yaml("dvc.lock").get("stages") or {}).values()
     outs = (out for stage in stages for out in stage.get("outs") or [])
     return {out["path"]: out["md5"] for out in outs if "md5" in out}
 
 
 def _contents(store: Path, path: str, md5: str) -> dict[str, str]:
-    """A tracked file, or a folder with what the store's list says is in it: place → path."""
-    found = {_place(md5): path}
-    listing = store / _place(md5)
+    """The objects of a tracked file or folder, by the store's listing: path in it → path."""
+    found = {_object_path(md5): path}
+    listing = store / _object_path(md5)
     if md5.endswith(".dir") and listing.is_file():
         try:
             entries = json.loads(listing.read_bytes())
-            found |= {_place(entry["md5"]): f"{path}/{entry['relpath']}" for entry in entries}
+            found |= {_object_path(entry["md5"]): f"{path}/{entry['relpath']}" for entry in entries}
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{listing}, the list of what {path} is, cannot be read") from error
+            raise DataError(f"{listing}, the listing of {path}, cannot be read") from error
     return found
 
 
-def _place(md5: str) -> str:
+def _object_path(md5: str) -> str:
     return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _is_undamaged(file: Path) -> bool:
+    """Whether an object's content has the MD5 of its name."""
+    return has_md5(file, file.parent.name + file.name)
 
 
 def _files(store: Path) -> set[str]:
@@ -163,7 +165,7 @@ def _default(root: Path) -> Iterator[str]:
 
 
 def _size(store: Path, files: Set[str]) -> int:
-    """Bytes of the files and of the folders that they need."""
+    """Bytes of the files and of their folders."""
     paths = {store, *(store / name for name in files)}
     paths |= {folder for path in paths for folder in path.parents if folder.is_relative_to(store)}
     return sum(path.lstat().st_size for path in paths)
@@ -196,11 +198,7 @@ def _foreign(root: Path, store: Path, names: Set[str]) -> Iterator[str]:
 
 
 def _damaged(store: Path, wanted: dict[str, str]) -> Iterator[str]:
-    def whole(name: str) -> bool:
-        place = store / name
-        return _md5(place) == place.parent.name + place.name.removesuffix(".dir")
-
-    damaged = [what for name, what in wanted.items() if not whole(name)]
+    damaged = [what for name, what in wanted.items() if not _is_undamaged(store / name)]
     if damaged:
         yield (
             f"{store} has other bytes than its names say for {_listed(damaged)}: `git checkout -- {store}`"
@@ -208,7 +206,7 @@ def _damaged(store: Path, wanted: dict[str, str]) -> Iterator[str]:
 
 
 def _known(root: Path, store: Path) -> dict[str, str]:
-    """What the project's own files say of places in the store: so that a sentence can name a dataset."""
+    """Path in the store → path in the project, of all tracked files: a sentence can name them."""
     tracked: dict[str, str] = _outs(Revision(root))
     for file in sorted([*root.glob("*.dvc"), *(root / "data").glob("*.dvc")]):
         if not file.is_file():  # the folder .dvc
