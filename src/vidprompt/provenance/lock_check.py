@@ -164,7 +164,7 @@ def _of_stage(
     stage: Any, name: str, entry: Mapping[str, Any] | None, code: _Code
 ) -> Iterator[Difference]:
     if stage.frozen and not stage.is_import:
-        problem = "it is frozen, so DVC does not look at what it depends on: unfreeze it"
+        problem = "it is frozen, so DVC does not compare its dependencies: unfreeze it"
         yield Difference(name, "is frozen", problem)
     if not stage.cmd:
         return
@@ -188,9 +188,12 @@ class _Code:
 
     def __init__(self, project: DvcProject) -> None:
         revision, start = project.revision, f"{SOURCE_FOLDER}/"
-        names = (path.removeprefix(start) for path in revision.files if path.startswith(start))
-        read = cache(lambda name: revision.read(start + name) or b"")
-        self._tree = SourceTree(frozenset(names), read)
+        if revision.commit:
+            names = [path.removeprefix(start) for path in revision.files if path.startswith(start)]
+            read = cache(lambda name: revision.read(start + name) or b"")
+            self._tree = SourceTree(frozenset(names), read)
+        else:  # files that git ignores are imported, too
+            self._tree = SourceTree.of_folder(revision.root / SOURCE_FOLDER)
         self._repo = project.repo
         self._files: dict[str, list[str]] = {}
 
