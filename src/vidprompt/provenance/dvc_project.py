@@ -68,7 +68,7 @@ class DvcProject:
         self._stack.close()
         if isinstance(error, DvcException):  # a dvc.lock with merge conflicts, for one
             raise UserError(
-                f"DVC cannot read {self.revision.shown} ({first_line(error)}): mend dvc.yaml and dvc.lock"
+                f"DVC cannot read {self.revision.label} ({first_line(error)}): mend dvc.yaml and dvc.lock"
             ) from error
 
     # -- objects --
@@ -212,15 +212,15 @@ class DvcProject:
             return
         content = self.revision.read(path)
         if content is None:
-            raise UserError(f"{path} of {self.revision.shown} is tracked neither by DVC nor by git")
+            raise UserError(f"{path} of {self.revision.label} is tracked neither by DVC nor by git")
         with replacing(target) as temporary:
             temporary.write_bytes(content)
 
     def _nowhere(self, md5: str, path: str) -> UserError:
-        shown = self.revision.shown
+        label = self.revision.label
         return UserError(
-            f"{path} of {shown} is nowhere (looked in {self.searched(md5)}): where it was made, "
-            f"`dvc push -r REMOTE {path}` with {shown} checked out"
+            f"{path} of {label} is nowhere (looked in {self.searched(md5)}): where it was made, "
+            f"`dvc push -r REMOTE {path}` with {label} checked out"
         )
 
 

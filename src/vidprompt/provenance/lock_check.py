@@ -40,7 +40,7 @@ def check_upstream(project: DvcProject, outputs: Iterable[str]) -> LockReport:
         return _check(project, list(stages.values()))
     except DvcException as error:
         raise UserError(
-            f"DVC cannot read {project.revision.shown} ({first_line(error)}): mend dvc.yaml and dvc.lock"
+            f"DVC cannot read {project.revision.label} ({first_line(error)}): mend dvc.yaml and dvc.lock"
         ) from error
 
 

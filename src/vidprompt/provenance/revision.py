@@ -31,7 +31,7 @@ class Revision:
     commit: str = ""
 
     @property
-    def shown(self) -> str:
+    def label(self) -> str:
         """The short commit, or `the workspace`."""
         return self.commit[:7] or "the workspace"
 
@@ -48,9 +48,9 @@ class Revision:
             content = yaml.safe_load(self.read(path) or b"")
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             first = str(error).splitlines()[0]
-            raise UserError(f"{path} of {self.shown} is not YAML: {first}") from error
+            raise UserError(f"{path} of {self.label} is not YAML: {first}") from error
         if content is not None and not isinstance(content, dict):
-            raise UserError(f"{path} of {self.shown} is not a mapping")
+            raise UserError(f"{path} of {self.label} is not a mapping")
         return content or {}
 
     def json(self, path: str) -> dict[str, Any] | None:
@@ -64,7 +64,7 @@ class Revision:
                 raise TypeError("it is not a mapping")
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"{path} of {self.shown} cannot be read ({error}): run `dvc repro`"
+                f"{path} of {self.label} cannot be read ({error}): run `dvc repro`"
             ) from error
         return value
 

@@ -70,18 +70,18 @@ def _head(model: DeclaredModel, revision: Revision, version: Version | None) -> 
 
 
 def _loading(model: DeclaredModel, weights: Weights, version: Version | None) -> str:
-    shown = version.shown if version else f"{model.name}@VERSION"
+    selector = version.selector if version else f"{model.name}@VERSION"
     return f"""## How to load it
 
 ```python
 from vidprompt.registry import load
 
-model = load("{shown}")  # in a clone; weights and backbone come through DVC
+model = load("{selector}")  # in a clone; weights and backbone come through DVC
 frames, video = model.encode_video(clips)  # (B, {weights.metadata.num_frames}, 3, H, W), normalised
 text = model.encode_classes(["walking", "running"])
 ```
 
-    vidprompt evaluate-registered {shown} dataset=NAME"""
+    vidprompt evaluate-registered {selector} dataset=NAME"""
 
 
 def _limits(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
@@ -134,7 +134,7 @@ def _compared(
     if isinstance(other, str):
         return f"## Against {last}\n\n{other[0].upper()}{other[1:]}: nothing to compare with."
     lines = [
-        f"## Against {other.version.shown}",
+        f"## Against {other.version.selector}",
         "",
         f"Which is in {last}. Paired on the same videos, with the 95 % interval of the difference.",
         "",

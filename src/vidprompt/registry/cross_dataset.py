@@ -54,7 +54,7 @@ class _Job:
     @property
     def folder(self) -> Path:
         """The project in which the stages run."""
-        return self.root / HOME / self.files.version.shown / self.dataset / self.protocol
+        return self.root / HOME / self.files.version.selector / self.dataset / self.protocol
 
     @property
     def split(self) -> str:
@@ -84,7 +84,7 @@ def evaluate_on_dataset(selector: str, overrides: Sequence[str]) -> Path:
     metadata = read_metadata(files.checkpoint)
     if given["dataset"] == files.model.dataset:
         raise UserError(
-            f"{files.version.shown} was trained on {files.model.dataset}: its results there are in "
+            f"{files.version.selector} was trained on {files.model.dataset}: its results there are in "
             f"results/{files.model.dataset}/{metadata.method}, this is for other datasets"
         )
     protocol = given.get("protocol") or ("reid" if files.model.run == "reid" else "zero_shot")
@@ -207,7 +207,7 @@ def _finish(job: _Job, splits: dict[str, Split]) -> Path:
         names = tuple(name for name in tested if clean_class_name(name) in known)
         seen = SeenClasses(names, len(tested))
     result = read_result(results / "metrics.json")
-    result = replace(result, model=job.files.version.shown, seen_classes=seen)
+    result = replace(result, model=job.files.version.selector, seen_classes=seen)
     write_result(results / "metrics.json", result)
     return job.folder / results
 

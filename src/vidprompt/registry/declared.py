@@ -82,7 +82,7 @@ def find_model(revision: Revision, name: str) -> DeclaredModel:
     models = declared_models(revision)
     if name not in models:
         raise UserError(
-            f"dvc.yaml of {revision.shown} declares no model {name!r} ({suggestion(name, models)}); to "
+            f"dvc.yaml of {revision.label} declares no model {name!r} ({suggestion(name, models)}); to "
             f"declare it, add under artifacts: `{name}: {{path: "
             "models/DATASET/METHOD/RUN/model.safetensors, type: model, desc: …}`"
         )
@@ -100,7 +100,7 @@ def model_results(model: DeclaredModel, revision: Revision) -> list[ModelResult]
         if match is None or match[2] != model.method:
             continue
         dataset, _, protocol = match.groups()
-        result = load_result(revision.read(path) or b"", f"{path} of {revision.shown}")
+        result = load_result(revision.read(path) or b"", f"{path} of {revision.label}")
         run = model.run if dataset == model.dataset else f"{model.dataset}/{model.run}"
         digest = result.hashes.checkpoints.get(run)
         if digest is not None:
@@ -119,4 +119,4 @@ def floor_result(one: ModelResult, revision: Revision) -> ProtocolResult | None:
     """The frozen CLIP's result of the same dataset and protocol; None where there is none."""
     path = (paths.results(one.dataset, FLOOR, one.protocol) / "metrics.json").as_posix()
     content = revision.read(path)
-    return None if content is None else load_result(content, f"{path} of {revision.shown}")
+    return None if content is None else load_result(content, f"{path} of {revision.label}")

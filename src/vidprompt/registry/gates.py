@@ -57,7 +57,7 @@ def check_model(
         checks.append(check_tags(revision.root, name))
     with DvcProject(revision) as project:
         checks += _checks(model, gates, project, remote)
-    return GateReport(name, stage, revision.shown, tuple(checks))
+    return GateReport(name, stage, revision.label, tuple(checks))
 
 
 def gate_reports(
@@ -83,7 +83,7 @@ def gate_reports(
             reports.append(check_model(model.name, stage, revision, tree=tree, remote=remote))
         except UserError as error:
             check = Check("gates", model.name, "–", "", str(error))
-            reports.append(GateReport(model.name, stage, revision.shown, (check,)))
+            reports.append(GateReport(model.name, stage, revision.label, (check,)))
     return reports
 
 

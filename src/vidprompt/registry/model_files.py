@@ -48,7 +48,7 @@ def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
     md5 = project.tracked_md5(model.path)
     if md5 is None:
         raise UserError(
-            f"dvc.lock of {project.revision.shown} names no {model.path}: `dvc repro` trains {model.name}, "
+            f"dvc.lock of {project.revision.label} names no {model.path}: `dvc repro` trains {model.name}, "
             "then commit dvc.lock"
         )
     file = project.root / model.path
@@ -69,7 +69,7 @@ def find_backbone(model: DeclaredModel, revision: Revision) -> dict[str, Any]:
     backbone = revision.yaml(f"params/backbone/{choice}.yaml")
     if not backbone:
         raise UserError(
-            f"{revision.shown} does not say what backbone {model.name} is on: no "
+            f"{revision.label} does not say what backbone {model.name} is on: no "
             f"params/backbone/{choice}.yaml in it"
         )
     return backbone

@@ -86,7 +86,7 @@ def read_policy(revision: Revision) -> Policy:
     """A revision's params/registry.yaml. UserError for no file, an unknown key or a wrong value."""
     content = revision.yaml(FILE)
     if not content:
-        raise UserError(f"{FILE} of {revision.shown} is not there, and it says what stages ask for")
+        raise UserError(f"{FILE} of {revision.label} is not there, and it says what stages ask for")
     _check_keys(content, _TOP, "")
     stages = content.get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages):

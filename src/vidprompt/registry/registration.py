@@ -93,11 +93,11 @@ def register(
         tags.append(tag)
         say(f"{tag}: {name} {number} is {chosen.commit[:7]}")
     if stage in chosen.stages:
-        say(f"{chosen.shown} is in {stage} already")
+        say(f"{chosen.selector} is in {stage} already")
     else:
-        text = f"{chosen.shown} to {stage}\n\n{message}"
+        text = f"{chosen.selector} to {stage}\n\n{message}"
         tags.append(versions.assign(chosen, stage, root, text))
-        say(f"{tags[-1]}: {chosen.shown} is in {stage}")
+        say(f"{tags[-1]}: {chosen.selector} is in {stage}")
     if push and tags:
         git_tags.push(root, tags)
         say(f"pushed to origin: {', '.join(tags)}")
@@ -111,7 +111,7 @@ def write_card(version: Version, root: Path) -> Path:
     """Write a version's card to cache/cards; its path."""
     from vidprompt.registry.card import card
 
-    file = root / CARDS / f"{version.shown}.md"
+    file = root / CARDS / f"{version.selector}.md"
     write_text(file, card(version.name, Revision(root, version.commit), version))
     return file
 
@@ -151,7 +151,7 @@ def rollback(
         versions.resolve(root, f"{name}@{stage}")  # raises with the valid names
     now, before = known[name].holder(stage), known[name].before(stage)
     if before is None:
-        there = f"{now.shown} is the first in it" if now else "nothing was ever in it"
+        there = f"{now.selector} is the first in it" if now else "nothing was ever in it"
         raise UserError(f"{name} has nothing to go back to in {stage}: {there}")
     left = now.version if now else "nothing"
     tag = versions.assign(before, stage, root, f"{name} in {stage}: back from {left}")

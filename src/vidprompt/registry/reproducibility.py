@@ -97,7 +97,7 @@ def check_numbers(model: DeclaredModel, one: ModelResult, project: DvcProject) -
     md5 = project.tracked_md5(path)
     if md5 is None:
         problem = (
-            f"dvc.lock of {project.revision.shown} names no {path}, so nobody can compute {metrics} again: "
+            f"dvc.lock of {project.revision.label} names no {path}, so nobody can compute {metrics} again: "
             "a stage of dvc.yaml has to write them; `dvc repro`"
         )
         return Check(kind, name, "no predictions", equal, problem)
@@ -138,7 +138,7 @@ def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -
         elif _is_in_git(path, revision):
             yield Check("remote", path, "git", "in a remote")
         else:
-            problem = f"the backbone's {path} of {revision.shown} is kept neither by DVC nor by git"
+            problem = f"the backbone's {path} of {revision.label} is kept neither by DVC nor by git"
             yield Check("remote", path, "nowhere", "in a remote", f"{problem}: `dvc add` it")
 
 
@@ -154,7 +154,7 @@ def _check_remote(
         return Check("remote", path, ", ".join(remotes.complete), "in a remote")
     push = f"`dvc push -r {names[0] if names else 'REMOTE'} {path}`"
     if revision.commit:
-        push += f" with {revision.shown} checked out"
+        push += f" with {revision.label} checked out"
     if not names:
         push = f"`dvc remote add REMOTE URL`, then {push}"
     problems = [*remotes.failed, *(f"{name}: damaged there, delete it" for name in remotes.damaged)]
@@ -163,7 +163,7 @@ def _check_remote(
     ]
     looked = f" ({'; '.join(problems)})" if problems else f" ({', '.join(names)})" if names else ""
     problem = (
-        f"no remote that .dvc/config names{looked} has {what} {path} of {revision.shown}, so nobody else "
+        f"no remote that .dvc/config names{looked} has {what} {path} of {revision.label}, so nobody else "
         f"could load them: {push}, and commit it if the remote is a folder of this repository"
     )
     value = "only on this machine" if remotes.local else "damaged" if remotes.damaged else "nowhere"

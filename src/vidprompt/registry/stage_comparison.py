@@ -90,7 +90,7 @@ def comparison_checks(
         low, high = one.ci95 or (0.0, 0.0)
         shown = f"{points(one.difference)} [{points(low)}, {points(high)}]"
         problem = (
-            f"{result} {measure} is worse than that of {other.version.shown} ({percent(one.a)}% → "
+            f"{result} {measure} is worse than that of {other.version.selector} ({percent(one.a)}% → "
             f"{percent(one.b)}%, {shown} points in the paired test)"
         )
         worse = one.verdict is ComparisonVerdict.WORSE

@@ -32,7 +32,7 @@ class Version:
     stages: tuple[str, ...] = ()
 
     @property
-    def shown(self) -> str:
+    def selector(self) -> str:
         """`ez-clip-demo@v0.1.0`."""
         return f"{self.name}@{self.version}"
 
@@ -218,7 +218,7 @@ def assign(version: Version, stage: str, root: Path, message: str) -> str:
             str(root), version.name, stage, version=version.version, message=message, force=True
         )
     except (GTOException, SCMError) as error:
-        raise UserError(f"{version.shown} cannot be given {stage}: {error}") from error
+        raise UserError(f"{version.selector} cannot be given {stage}: {error}") from error
     return str(made.tag)
 
 
