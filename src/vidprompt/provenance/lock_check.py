@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree
+from vidprompt.provenance.code import SOURCE_FOLDER, STAGE_FOLDER, SourceTree
 from vidprompt.provenance.dvc_project import DvcProject, first_line, tree_md5
 from vidprompt.provenance.lock_report import Difference, Finding, LockReport
 from vidprompt.provenance.revision import parents
@@ -178,8 +178,7 @@ def _of_stage(
     for sentence in undeclared(stage, entry):
         yield Difference(name, sentence, sentence, remedy=_AGAIN)
     for command in dict.fromkeys(_OUR_COMMAND.findall(str(stage.cmd))):
-        for sentence in code.uncovered(command, _paths(entry, "deps")):
-            remedy = f"run `vidprompt activate`, then {_AGAIN}"
+        for sentence, remedy in code.uncovered(command, _paths(entry, "deps")):
             yield Difference(name, sentence, sentence, remedy=remedy)
 
 
@@ -197,23 +196,25 @@ class _Code:
         self._repo = project.repo
         self._files: dict[str, list[str]] = {}
 
-    def uncovered(self, command: str, deps: set[str]) -> Iterator[str]:
-        """A sentence for files that `vidprompt <command>` runs and dvc.lock's dependencies leave out."""
+    def uncovered(self, command: str, deps: set[str]) -> Iterator[tuple[str, str]]:
+        """Problem and remedy where dvc.lock's dependencies leave out files that `vidprompt <command>` runs."""
         if not self._tree.files:
             return
         if command not in self._tree.stages():
-            yield f"the code of `vidprompt {command}` is not known: it is no stage of the pipeline"
+            module = f"{SOURCE_FOLDER}/{STAGE_FOLDER}/{command}.py"
+            yield f"the code of `vidprompt {command}` is not known: there is no {module}", ""
             return
         try:
             files = self._run_by(command)
         except (SyntaxError, ValueError) as error:
-            yield f"the imports of `vidprompt {command}` cannot be read ({first_line(error)})"
+            yield f"the imports of `vidprompt {command}` cannot be read ({first_line(error)})", ""
             return
         missing = [f for f in files if f not in deps and not any(p in deps for p in parents(f))]
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             verbs = ("are", "are no dependencies") if more else ("is", "is no dependency")
-            yield f"`{missing[0]}`{more} {verbs[0]} run by it and {verbs[1]}"
+            remedy = f"run `vidprompt activate`, then {_AGAIN}"
+            yield f"`{missing[0]}`{more} {verbs[0]} run by it and {verbs[1]}", remedy
 
     def _run_by(self, command: str) -> list[str]:
         """Paths of a stage's files, sorted."""
