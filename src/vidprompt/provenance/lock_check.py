@@ -197,7 +197,7 @@ class _Code:
         self._files: dict[str, list[str]] = {}
 
     def uncovered(self, command: str, deps: set[str]) -> Iterator[tuple[str, str]]:
-        """Problem and remedy where dvc.lock's dependencies leave out files that `vidprompt <command>` runs."""
+        """Problem and remedy where dvc.lock's dependencies leave out files that a stage runs."""
         if not self._tree.files:
             return
         if command not in self._tree.stages():
