@@ -69,7 +69,7 @@ class Plan:
 
 @dataclass
 class Configurations:
-    """Compositions that several steps ask for, made once: each takes a quarter of a second.
+    """Compositions that several steps ask for, made once: each takes a tenth of a second.
 
     Those that differ by the seed are one.
     """
