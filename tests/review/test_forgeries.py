@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 from dvc.repo import Repo
+from tests.metrics.results_on_disk import complete
 from tests.pipeline.project import run
 from tests.provenance.small_package import COMPOSE, NETWORK, add_package, drop_dependency
 from tests.review import project
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
+from vidprompt.metrics.result import parse_result
 from vidprompt.provenance.lock_check import undeclared
 from vidprompt.provenance.lock_report import Finding
-from vidprompt.provenance.revision import Revision, is_well_formed
+from vidprompt.provenance.revision import Revision
 from vidprompt.recompute.lists import list_differences
 from vidprompt.recompute.tables import has_same_rows, recompute_tables
 from vidprompt.reporting.markdown import sentence
@@ -28,7 +30,7 @@ from vidprompt.review.build import Review, build_review
 from vidprompt.review.data_diff import compare_health
 from vidprompt.review.markdown import review_markdown
 from vidprompt.review.output import write_review
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import DataError, UserError
 
 RESULT = "results/toy/ez_clip/supervised"
 METRICS = f"{RESULT}/metrics.json"
@@ -242,12 +244,15 @@ def test_forged_retrieval() -> None:
     better = curve.copy()
     better.loc[0, "value"] = 1.0
     assert not has_same_rows(curve, better)
-    query = {"n": 5, "listed": 6}
-    metrics: dict[str, Any] = {"splits": {"reid": {"tests": {"query": query}}}}
+    counts = {"n": 5, "listed": 6, "coverage": 0.833333}
+    metrics: dict[str, Any] = {"dataset": "toy", "protocol": "reid", **counts}
+    metrics["splits"] = {"reid": {"tests": {"query": counts}}}
     metrics["summary"] = {"general": {"n": 3, "skipped": 2}}
-    assert list_differences(metrics, ("toy", "ez_clip", "reid"), None) == []
+    result = parse_result(complete(metrics))
+    assert list_differences(result, ("toy", "ez_clip", "reid"), None) == []
     metrics["summary"]["general"]["skipped"] = 0
-    (said,) = list_differences(metrics, ("toy", "ez_clip", "reid"), None)
+    result = parse_result(complete(metrics))
+    (said,) = list_differences(result, ("toy", "ez_clip", "reid"), None)
     assert "`summary.general.skipped` is 0 and should be 2" in said
 
 
@@ -322,7 +327,9 @@ def test_no_metrics_at_all(folder: Path) -> None:
         {"summary": {}, "splits": {"a": {"tests": None}}},
         {"summary": {}, "splits": {"a": {"tests": {"t": 1}}}},
     )
-    assert not any(is_well_formed(metrics) for metrics in wrong)
+    for content in wrong:
+        with pytest.raises(DataError):
+            parse_result(complete({}) | content)
 
 
 def test_numbers_that_are_none(folder: Path) -> None:

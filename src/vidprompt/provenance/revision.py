@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vidprompt.config.names import METHODS, PROTOCOLS
+from vidprompt.metrics.result import ProtocolResult, load_result
 from vidprompt.system.errors import DataError, UserError
 
 Result = tuple[str, str, str]  # dataset, method, protocol
@@ -111,25 +112,36 @@ class Revision:
         }
 
     @cached_property
-    def _metrics(self) -> dict[str, tuple[Result, Any]]:
-        """Path of every metrics.json → its result and content; None for a malformed file."""
-        found: dict[str, tuple[Result, Any]] = {}
+    def _metrics(self) -> dict[str, tuple[Result, ProtocolResult | DataError]]:
+        """Path of every metrics.json → its result and content, or why that is not valid."""
+        found: dict[str, tuple[Result, ProtocolResult | DataError]] = {}
         for path in self.files:
             if match := METRICS_PATH.fullmatch(path):
-                metrics = self.try_json(path)
-                result = match[1], match[2], match[3]
-                found[path] = result, metrics if is_well_formed(metrics) else None
+                content: ProtocolResult | DataError
+                try:
+                    content = load_result(self.read(path) or b"", path)
+                except DataError as error:
+                    content = error
+                found[path] = (match[1], match[2], match[3]), content
         return found
 
     @cached_property
-    def malformed_results(self) -> tuple[str, ...]:
-        """Paths of the metrics.json files that `results` leaves out, sorted."""
-        return tuple(path for path, (_, metrics) in self._metrics.items() if metrics is None)
+    def malformed_results(self) -> dict[str, str]:
+        """Path of every metrics.json that `results` leaves out → what is wrong with it."""
+        return {
+            path: str(content)
+            for path, (_, content) in self._metrics.items()
+            if isinstance(content, DataError)
+        }
 
     @cached_property
-    def results(self) -> dict[Result, dict[str, Any]]:
-        """Every well-formed metrics.json by its result, in the order of a report."""
-        found = {key: metrics for key, metrics in self._metrics.values() if metrics is not None}
+    def results(self) -> dict[Result, ProtocolResult]:
+        """Every valid metrics.json by its result, in the order of a report."""
+        found = {
+            key: content
+            for key, content in self._metrics.values()
+            if isinstance(content, ProtocolResult)
+        }
         return {key: found[key] for key in sorted(found, key=report_order)}
 
     @cached_property
@@ -137,18 +149,6 @@ class Revision:
         """Datasets with results or with a JSON file about their data, sorted."""
         named = {p.split("/")[1] for p in self.files if re.fullmatch(r"results/[^/]+/\w+\.json", p)}
         return tuple(sorted(named | {dataset for dataset, _, _ in self.results}))
-
-
-def is_well_formed(metrics: Any) -> bool:
-    """Whether it has `summary` (measure → numbers) and, if any, `splits` → `tests` → numbers."""
-    if not isinstance(metrics, dict) or not _is_nested(metrics.get("summary")):
-        return False
-    splits = metrics.get("splits", {})
-    return _is_nested(splits) and all(_is_nested(one.get("tests", {})) for one in splits.values())
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(inner, dict) for inner in value.values())
 
 
 def _has_paths(entries: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vidprompt.config import paths
+from vidprompt.metrics.result import ProtocolResult, SplitTest
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Result
 from vidprompt.recompute.differences import (
@@ -96,7 +97,7 @@ def health_differences(
 
 
 def list_differences(
-    metrics: Mapping[str, Any], result: Result, splits: Mapping[str, Any] | None
+    metrics: ProtocolResult, result: Result, splits: Mapping[str, Any] | None
 ) -> list[str]:
     """Sentences for a metrics.json whose counts contradict each other, its place, or the split files."""
     sentences = [*_coverages(metrics)]
@@ -109,58 +110,50 @@ def list_differences(
     return sentences
 
 
-def _coverages(entry: Any, path: str = "") -> Iterator[str]:
+def _coverages(metrics: ProtocolResult) -> Iterator[str]:
     """Every coverage has to be n / listed."""
-    if not isinstance(entry, Mapping):
-        return
-    if {"n", "listed", "coverage"} <= entry.keys():
-        try:
-            share = entry["n"] / entry["listed"]
-            is_right = is_equal(round(share, 6), entry["coverage"]) and 0 <= share <= 1
-        except (TypeError, ZeroDivisionError):
-            is_right = False
-        if not is_right:
+    counted: dict[str, ProtocolResult | SplitTest] = {"": metrics}
+    counted |= {
+        f"splits.{name}.tests.{test}.": entry
+        for name, split in metrics.splits.items()
+        for test, entry in split.tests.items()
+    }
+    for path, one in counted.items():
+        share = one.n / one.listed if one.listed else -1.0
+        if not (is_equal(round(share, 6), one.coverage) and 0 <= share <= 1):
             yield f"`{path}coverage` is not n / listed"
-    for key in sorted(entry):
-        yield from _coverages(entry[key], f"{path}{key}.")
 
 
-def _counts(metrics: Mapping[str, Any], result: Result) -> Iterator[str]:
-    for key, name in zip(("dataset", "method", "protocol"), result, strict=True):
-        yield from _unequal(key, name, metrics.get(key, name))
-    splits = metrics.get("splits", {}).values()
-    tests = [test for split in splits for test in split.get("tests", {}).values()]
-    for key in ("n", "listed"):
-        if key in metrics and all(isinstance(test.get(key), int) for test in tests):
-            yield from _unequal(key, sum(test[key] for test in tests), metrics[key])
-    queries = [
-        split["tests"]["query"].get("n") for split in splits if "query" in split.get("tests", {})
-    ]
-    for name, entry in metrics["summary"].items() if len(queries) == 1 else ():
-        n = entry.get("n")
-        if "skipped" in entry and isinstance(n, int) and isinstance(queries[0], int):
-            yield from _unequal(f"summary.{name}.skipped", queries[0] - n, entry["skipped"])
+def _counts(metrics: ProtocolResult, result: Result) -> Iterator[str]:
+    place = (metrics.dataset, metrics.method, metrics.protocol)
+    for key, name, recorded in zip(("dataset", "method", "protocol"), result, place, strict=True):
+        yield from _unequal(key, name, recorded)
+    tests = [test for split in metrics.splits.values() for test in split.tests.values()]
+    yield from _unequal("n", sum(test.n for test in tests), metrics.n)
+    yield from _unequal("listed", sum(test.listed for test in tests), metrics.listed)
+    queries = [s.tests["query"].n for s in metrics.splits.values() if "query" in s.tests]
+    for name, entry in metrics.summary.items() if len(queries) == 1 else ():
+        if entry.skipped is not None and entry.n is not None:
+            yield from _unequal(f"summary.{name}.skipped", queries[0] - entry.n, entry.skipped)
 
 
 def _split_differences(
-    metrics: Mapping[str, Any], protocol: str, splits: Mapping[str, Any]
+    metrics: ProtocolResult, protocol: str, splits: Mapping[str, Any]
 ) -> Iterator[str]:
-    recorded = metrics.get("splits", {})
     wanted = {name for name, split in splits.items() if split.get("protocol", "") == protocol}
-    for name in sorted(wanted - recorded.keys()):
+    for name in sorted(wanted - metrics.splits.keys()):
         yield f"`splits.{name}` is missing"
-    for name in sorted(recorded):
+    for name, recorded in sorted(metrics.splits.items()):
         if name not in splits:
             yield f"`splits.{shown(name)}` is no list"
             continue
-        for key in ("id", "run"):
+        for key, value in (("id", recorded.id), ("run", recorded.run)):
             if key in splits[name]:
-                path = f"splits.{name}.{key}"
-                yield from _unequal(path, splits[name][key], recorded[name].get(key))
-        for test, entry in sorted(recorded[name].get("tests", {}).items()):
+                yield from _unequal(f"splits.{name}.{key}", splits[name][key], value)
+        for test, entry in sorted(recorded.tests.items()):
             subset = (splits[name].get("tests") or {}).get(test) or {}
             path = f"splits.{name}.tests.{shown(test)}.listed"
-            yield from _unequal(path, len(subset.get("videos") or ()), entry.get("listed"))
+            yield from _unequal(path, len(subset.get("videos") or ()), entry.listed)
 
 
 def _unequal(path: str, wanted: Any, recorded: Any) -> Iterator[str]:

@@ -5,13 +5,12 @@ A number that was edited is noticed even where dvc.lock was edited with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config import paths
 from vidprompt.metrics.predictions import read_predictions
+from vidprompt.metrics.result import ProtocolResult
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.lock_report import Finding
 from vidprompt.recompute.differences import summarize, tree_differences
@@ -57,16 +56,16 @@ def recompute_results(project: DvcProject) -> RecomputeReport:
     return RecomputeReport(tuple(findings), done, without, unlisted)
 
 
-def metrics_differences(predictions: Path, metrics: Mapping[str, Any]) -> list[str]:
+def metrics_differences(predictions: Path, result: ProtocolResult) -> list[str]:
     """Sentences for the numbers of a metrics.json that do not follow from its predictions."""
     try:
         wanted = recompute_metrics(predictions)
     except DataError:
         return ["its predictions, as dvc.lock names them, cannot be read: `dvc repro`"]
-    recorded = {"summary": metrics.get("summary", {})}
+    content = result.to_json()
+    recorded = {"summary": content["summary"]}
     if "tests" in wanted:
-        splits = metrics.get("splits", {})
-        recorded["tests"] = {name: split.get("tests", {}) for name, split in splits.items()}
+        recorded["tests"] = {name: split["tests"] for name, split in content["splits"].items()}
     return summarize([*tree_differences(wanted, recorded)], "the predictions say otherwise")
 
 

@@ -105,7 +105,7 @@ def check_numbers(model: DeclaredModel, one: ModelResult, project: DvcProject) -
     if file is None:
         return Check(kind, name, "not recomputed", equal, was_done=False)
     try:
-        differences = "; ".join(metrics_differences(file, one.result.to_json()))
+        differences = "; ".join(metrics_differences(file, one.result))
     except (DataError, TypeError, AttributeError, KeyError) as error:
         differences = f"they cannot be compared ({error!r})"
     if not differences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import chdir
@@ -159,8 +160,8 @@ def _class_changes(base: Side, head: Side, result: Result) -> list[tuple[str, fl
 
 def _unreadable(head: Side) -> Iterator[Finding]:
     """Files of results that cannot be read."""
-    for path in head.malformed_results:
-        yield Finding(path, "it is not a valid result: `dvc repro` writes it again")
+    for path, problem in head.malformed_results.items():
+        yield Finding(path, f"it is not a valid result: {problem}")
     for dataset in head.datasets:
         path = cost_file(dataset).as_posix()
         try:
@@ -189,7 +190,8 @@ def _stale_table(head: Side) -> Iterator[Finding]:
     from vidprompt.reporting.table import BEGIN, END, markdown_table
 
     text = (head.read(README) or b"").decode("utf-8", "replace")
-    if BEGIN not in text or END not in text or "demo" not in {r[0] for r in head.results}:
+    has_results = any(re.fullmatch(r"results/demo/.*/metrics\.json", path) for path in head.files)
+    if BEGIN not in text or END not in text or not has_results:
         return
     table = text.partition(BEGIN)[2].partition(END)[0].strip()
     try:

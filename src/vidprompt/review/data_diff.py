@@ -251,9 +251,8 @@ def _subsets(name: str, split: Mapping[str, Any]) -> SplitLists:
 
 def _from_metrics(side: Side, dataset: str) -> SplitLists:
     lists: SplitLists = {}
-    for (owner, _, _), metrics in side.results.items():
-        for name, split in metrics.get("splits", {}).items() if owner == dataset else ():
-            for test, entry in split.get("tests", {}).items():
-                if isinstance(entry.get("listed"), int):
-                    lists[f"{name}/{test}"] = str(split.get("id")), entry["listed"], ""
+    for (owner, _, _), result in side.results.items():
+        for name, split in result.splits.items() if owner == dataset else ():
+            for test, entry in split.tests.items():
+                lists[f"{name}/{test}"] = split.id, entry.listed, ""
     return lists

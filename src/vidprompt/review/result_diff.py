@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from vidprompt.comparison.compare import Comparison, ComparisonVerdict, compare
-from vidprompt.comparison.per_video import RECOGNITION, RETRIEVAL, read_per_video
+from vidprompt.comparison.per_video import MEASURES, read_per_video
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.config import paths
 from vidprompt.config.names import PROTOCOLS
-from vidprompt.metrics.result import parse_result
+from vidprompt.metrics.result import ProtocolResult, measures, summary_measures
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Result, report_order
 from vidprompt.reporting.measures import MEASURE_TITLES, Cell
@@ -24,7 +24,6 @@ from vidprompt.review.sides import Side
 from vidprompt.system.errors import UserError
 
 Key = tuple[str, str]  # an entry of summary, metric
-METRIC_ORDER = (*RECOGNITION, *RETRIEVAL)
 
 
 class ChangeKind(StrEnum):
@@ -87,7 +86,7 @@ def result_diffs(base: Side, head: Side, project: DvcProject) -> tuple[list[Resu
 
 def _result_diff(
     result: Result,
-    metrics: tuple[dict[str, Any] | None, dict[str, Any] | None],
+    metrics: tuple[ProtocolResult | None, ProtocolResult | None],
     sides: tuple[Side, Side],
     project: DvcProject,
 ) -> ResultDiff:
@@ -95,12 +94,13 @@ def _result_diff(
     one, two = metrics
     if one is None or two is None:
         kind = ChangeKind.NEW if one is None else ChangeKind.REMOVED
-        cells = _summary(two or one or {}, result[2])
+        present = one or two
+        cells = _summary(present) if present else {}
         keys = sorted(cells, key=_order)
         return ResultDiff(result, tuple(_one_sided(key, cells[key], kind) for key in keys))
     tracked = paths.predictions(*result).as_posix()
     md5s = [side.output_md5s.get(tracked, "") for side in sides]
-    values = _summary(one, result[2]), _summary(two, result[2])
+    values = _summary(one), _summary(two)
     tested: dict[Key, MeasureChange] = {}
     if md5s[0] and md5s[0] == md5s[1]:
         notes = ["The predictions are the same: the lists, the code or the data's record changed."]
@@ -129,7 +129,7 @@ def _one_sided(key: Key, cell: Cell | None, kind: ChangeKind) -> MeasureChange:
 
 def _compare(
     result: Result,
-    metrics: tuple[dict[str, Any], dict[str, Any]],
+    metrics: tuple[ProtocolResult, ProtocolResult],
     md5s: list[str],
     project: DvcProject,
 ) -> tuple[Comparison | None, list[str]]:
@@ -141,9 +141,7 @@ def _compare(
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not available."]
         try:
-            compared.append(
-                LoadedResult(name, parse_result(content, name), _videos(file, result[2], name))
-            )
+            compared.append(LoadedResult(name, content, _videos(file, result[2], name)))
         except UserError as error:
             return None, [f"Unpaired: {error}."]
     try:
@@ -208,43 +206,22 @@ def _order(key: Key) -> tuple[Any, ...]:
     name, metric = key
     before, _, part = name.rpartition("/")
     shots = re.match(r"\d+", name)
-    rank = METRIC_ORDER.index(metric)
+    rank = MEASURES.index(metric)
     return int(shots[0]) if shots else 0, before, part == "hm", part, rank
 
 
-def _summary(metrics: Mapping[str, Any], protocol: str) -> dict[Key, Cell]:
-    """What `compare` can judge: top-1 and top-5, harmonic means, R-1 and mAP."""
-    cells: dict[Key, Cell] = {}
-    for name, entry in metrics.get("summary", {}).items():
-        if not isinstance(entry, Mapping):
-            continue
-        if "value" in entry:
-            entry = {"top1": entry}
-        for metric in RETRIEVAL if protocol == "reid" else RECOGNITION:
-            cell = _cell(entry.get(metric))
-            if cell is not None:
-                cells[name, metric] = cell
-    return cells
-
-
-def _cell(entry: Any) -> Cell | None:
-    """A number of metrics.json. None where there is none."""
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("value"), int | float):
-        return None
-    ends, std = entry.get("ci95"), entry.get("std")
-    if not (isinstance(ends, list) and len(ends) == 2 and all(map(_number, ends))):
-        ends = [None, None]
-    low, high = ends
-    return Cell(float(entry["value"]), low, high, std if _number(std) else None)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _summary(result: ProtocolResult) -> dict[Key, Cell]:
+    """The measures that `compare` can judge: top-1 and top-5, harmonic means, R-1 and mAP."""
+    named = {
+        (one.test, "top1" if one.measure == "hm" else one.measure): Cell.of(one)
+        for one in summary_measures(result).values()
+    }
+    return {key: cell for key, cell in named.items() if key[1] in MEASURES}
 
 
 def _untested(
-    one: Mapping[str, Any],
-    two: Mapping[str, Any],
+    one: ProtocolResult,
+    two: ProtocolResult,
     tested: tuple[dict[Key, Cell], dict[Key, Cell]],
 ) -> Iterator[MeasureChange]:
     """Other numbers of the summaries, and the calibration error of each test, where they changed."""
@@ -255,24 +232,9 @@ def _untested(
             yield MeasureChange(name, a, b, ChangeKind.UNPAIRED, b.value - a.value)
 
 
-def _numbers(metrics: Mapping[str, Any], tested: dict[Key, Cell]) -> Iterator[tuple[str, Cell]]:
-    named = {f"{name} {metric}" for name, metric in tested}
-    for path, cell in _leaves(metrics.get("summary", {}), ""):
-        if path not in named and (path, "top1") not in tested:
-            yield path, cell
-    for name, split in metrics.get("splits", {}).items():
-        for test, entry in split.get("tests", {}).items():
-            error = _cell(entry.get("ece")) if isinstance(entry, Mapping) else None
-            if error is not None:
-                yield f"{name}/{test} ece", error
-
-
-def _leaves(entry: Any, path: str) -> Iterator[tuple[str, Cell]]:
-    if not isinstance(entry, Mapping):
-        return
-    cell = _cell(entry)
-    if cell is not None:
-        yield path, cell
-        return
-    for name, inner in entry.items():
-        yield from _leaves(inner, f"{path} {name}".strip())
+def _numbers(result: ProtocolResult, tested: dict[Key, Cell]) -> Iterator[tuple[str, Cell]]:
+    for one in measures(result):
+        if one.split and one.measure == "ece":
+            yield f"{one.split}/{one.test} ece", Cell.of(one)
+        elif not one.split and one.measure != "hm" and (one.test, one.measure) not in tested:
+            yield f"{one.test} {one.measure.replace('/', ' ')}", Cell.of(one)
