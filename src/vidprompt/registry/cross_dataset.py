@@ -27,6 +27,7 @@ from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.models.text.prompts import clean_class_name
+from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.registry.model_files import VersionFiles, fetch_version
 from vidprompt.registry.versions import resolve
@@ -125,29 +126,16 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
 
 def _prepare(job: _Job, config: Config, splits: dict[str, Split]) -> None:
     """Make the job's folder a project."""
-    roots = [Path(config.dataset.root)]
-    links = {Path(root.parts[0]) for root in roots if not root.is_absolute()}
-    links |= {Path("data"), Path("cache/manifest"), Path("cache/frames")}
-    for link in sorted(links):
-        if link.exists():
-            _link(link.absolute(), job.folder / link)
-    params = job.folder / PARAMS
-    shutil.rmtree(params, ignore_errors=True)
-    shutil.copytree(PARAMS, params)
+    root = Path(config.dataset.root)
+    make_sandbox(job.folder, {*INPUTS, *(() if root.is_absolute() else root.parts[:1])})
     spec = yaml.safe_dump(dict(job.files.backbone), sort_keys=True)
-    write_text(params / "backbone" / f"{BACKBONE}.yaml", spec)
+    write_text(job.folder / PARAMS / "backbone" / f"{BACKBONE}.yaml", spec)
     checkpoint = paths.checkpoint(job.dataset, job.metadata.method, job.split)
-    _link(job.files.checkpoint, job.folder / checkpoint)
+    replace_link(job.files.checkpoint, job.folder / checkpoint)
     into = job.folder / paths.splits(job.dataset)
     shutil.rmtree(into, ignore_errors=True)
     for name, split in splits.items():
         write_split(replace(split, run=job.split, train=None, val=None), into / f"{name}.json")
-
-
-def _link(target: Path, link: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
 
 
 def _run(job: _Job, splits: dict[str, Split]) -> Path:

@@ -22,6 +22,7 @@ from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
+from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.sweep.plan import Configurations, EvaluationVariant, Job
 from vidprompt.system.errors import DataError, UserError
@@ -30,7 +31,6 @@ from vidprompt.system.suggestions import suggestion
 # Of a configuration, what changes no number, or what a step says itself
 APART = ("multirun", "processes", "runner", "split", "workers")
 RECORD = "job.json"  # which steps of a job are done, and what of
-LINKED = ("data", "cache/manifest", "cache/frames", "cache/backbone")
 
 
 @dataclass(frozen=True)
@@ -153,18 +153,13 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurat
     files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
     for variant in ("", *(variant.name for variant in job.variants if variant.name)):
         place = folder / variant
-        place.mkdir(parents=True, exist_ok=True)
-        for name in {*LINKED, *_roots(config)}:
-            if Path(name).exists():
-                _link(Path(name), place / name)
+        make_sandbox(place, {*INPUTS, "cache/backbone", *_roots(config)})
         splits = place / paths.splits(config.dataset.name)
         shutil.rmtree(splits, ignore_errors=True)
         for file in files:
-            _link(file, splits / file.name)
-        shutil.rmtree(place / PARAMS, ignore_errors=True)
-        shutil.copytree(PARAMS, place / PARAMS)
+            replace_link(file, splits / file.name)
         if variant:
-            _link(folder / "models", place / "models")
+            replace_link(folder / "models", place / "models")
 
 
 def _roots(config: Config) -> set[str]:
@@ -172,15 +167,6 @@ def _roots(config: Config) -> set[str]:
     given = [config.dataset.root, config.backbone.weights or ""]
     found = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
     return found - {"cache", "models", "results", PARAMS}
-
-
-def _link(target: Path, link: Path) -> None:
-    goal = target.absolute()
-    if link.is_symlink() and link.readlink() == goal:
-        return
-    link.unlink(missing_ok=True)
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(goal)
 
 
 class Record:
