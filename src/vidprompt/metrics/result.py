@@ -7,11 +7,12 @@ of numbers, errors are to be our own sentences, and what a registry or a report 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from vidprompt.data.splits.names import measure_of
 from vidprompt.files.atomic import write_json
@@ -22,7 +23,6 @@ FILE = "metrics.json"
 VERSION = 1  # of the form; files from before it was counted have none and are read as 1
 WITHIN = "within/"  # before a group's name in `Measure.measure`
 _SHOWN = 60  # characters of a wrong value in an error
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -127,32 +127,8 @@ class ProtocolResult:
 
     def to_json(self) -> dict[str, Any]:
         """The mapping that the file holds; what is not known is left out."""
-        seen = self.seen_classes
-        return _known(
-            dataset=self.dataset,
-            method=self.method,
-            protocol=self.protocol,
-            version=self.version,
-            hashes={
-                "config": self.hashes.config,
-                "data": self.hashes.data,
-                "checkpoints": dict(self.hashes.checkpoints),
-            },
-            n=self.n,
-            listed=self.listed,
-            coverage=self.coverage,
-            summary={name: _entry_json(entry) for name, entry in self.summary.items()},
-            splits={
-                name: {
-                    "id": split.id,
-                    "run": split.run,
-                    "tests": {name: _test_json(test) for name, test in split.tests.items()},
-                }
-                for name, split in self.splits.items()
-            },
-            model=self.model,
-            seen_classes=seen and {"names": list(seen.names), "tested": seen.tested},
-        )
+        content: dict[str, Any] = _json(self)
+        return content
 
 
 @dataclass(frozen=True)
@@ -187,39 +163,29 @@ class Measure:
 def measures(result: ProtocolResult) -> Iterator[Measure]:
     """Every number of a result: the summary's entries, then every test of every split."""
     for name, entry in result.summary.items():
-        behind = source_tests(result, name)
-        n = sum(result.splits[split].tests[test].n for split, test in behind)
-        n = n if entry.n is None else entry.n
-        for measure, found in _estimates(entry.measures, entry.within):
-            yield _measure(result.protocol, "", name, measure, found, n)
+        tested = source_tests(result, name)
+        n = sum(result.splits[split].tests[test].n for split, test in tested)
+        yield from _measures(result.protocol, "", name, entry, n if entry.n is None else entry.n)
     for name, split in result.splits.items():
         for title, test in split.tests.items():
-            for measure, found in _estimates(test.measures, test.within):
-                yield _measure(result.protocol, name, title, measure, found, test.n)
+            yield from _measures(result.protocol, name, title, test, test.n)
             if test.ece:
                 value, n = test.ece.value, test.ece.n
                 yield Measure(result.protocol, name, title, "ece", value, None, n)
 
 
+def _measures(
+    protocol: str, split: str, test: str, numbers: SummaryEntry | SplitTest, n: int
+) -> Iterator[Measure]:
+    """The measures of a summary's entry or of a split's test, then those within groups of classes."""
+    within = {f"{WITHIN}{group}": one for group, one in numbers.within.items()}
+    for measure, one in {**numbers.measures, **within}.items():
+        yield Measure(protocol, split, test, measure, one.value, one.ci95, n, one.std, one.chance)
+
+
 def summary_measures(result: ProtocolResult) -> dict[str, Measure]:
     """The summary's numbers by name: `top1`, `base/top1`, `hm`, `within/pair`, `general/mAP`."""
     return {one.name: one for one in measures(result) if not one.split}
-
-
-def _estimates(
-    plain: Mapping[str, Estimate], within: Mapping[str, Estimate]
-) -> Iterator[tuple[str, Estimate]]:
-    yield from plain.items()
-    for group, found in within.items():
-        yield f"{WITHIN}{group}", found
-
-
-def _measure(
-    protocol: str, split: str, test: str, measure: str, found: Estimate, n: int
-) -> Measure:
-    return Measure(
-        protocol, split, test, measure, found.value, found.ci95, n, found.std, found.chance
-    )
 
 
 def summary_entry(protocol: str, split: str, test: str) -> str:
@@ -284,7 +250,15 @@ def parse_result(content: Any, name: str = FILE) -> ProtocolResult:
     DataError for another version, a missing or an unknown key, a value of another type, or a fraction
     that is not in [0, 1].
     """
-    return _result(_Value(content, name, ()))
+    value = _Value(content, name, ())
+    version = value.items().get("version")
+    if version is not None and version.count() != VERSION:
+        raise DataError(
+            f"{name} is of version {version.value}, and this vidprompt reads version {VERSION}: read "
+            "it with the vidprompt that wrote it, or run `dvc repro` to write it again"
+        )
+    result: ProtocolResult = value.read(ProtocolResult)
+    return result if version else replace(result, version=None)
 
 
 # -- from and to JSON -----------------------------------------------------------------------------
@@ -315,20 +289,35 @@ class _Value:
             raise self.wrong("a mapping")
         return {k: _Value(v, self.file, (*self.place, k)) for k, v in self.value.items()}
 
-    def each(self, of: Callable[[_Value], T]) -> dict[str, T]:
-        """A mapping whose values all are of one type."""
-        return {key: of(value) for key, value in self.items().items()}
+    def read(self, kind: Any) -> Any:
+        """The value as `kind`, the type of a field of a result: numbers are counts or fractions."""
+        if kind in _READERS:
+            return _READERS[kind](self)
+        if get_origin(kind) is UnionType:  # of a key that may be missing, but is not null
+            return self.read(get_args(kind)[0])
+        if get_origin(kind) is Mapping:
+            return {key: one.read(get_args(kind)[1]) for key, one in self.items().items()}
+        return self._instance(kind)
 
-    def keys(self, required: str, optional: str = "") -> dict[str, _Value]:
-        """A mapping with these keys alone."""
-        found, known = self.items(), [*required.split(), *optional.split()]
-        for key in required.split():
-            if key not in found:
-                raise self.error(f"has no key {key!r}")
-        for key in found:
-            if key not in known:
-                raise self.error(f"has the unknown key {key[:_SHOWN]!r} ({suggestion(key, known)})")
-        return found
+    def _instance(self, cls: Any) -> Any:
+        """One of the dataclasses above. The file has `measures` beside the other keys."""
+        content, kinds = self.items(), get_type_hints(cls)
+        if cls is SummaryEntry and "value" in content:  # a harmonic mean is no group of numbers
+            return SummaryEntry({"hm": self.read(Estimate)})
+        measured = kinds.pop("measures", None)
+        for one in fields(cls):
+            optional = one.default is not MISSING or one.default_factory is not MISSING
+            if one.name in kinds and one.name not in content and not optional:
+                raise self.error(f"has no key {one.name!r}")
+        others = {key: one for key, one in content.items() if key not in kinds}
+        if others and not measured:
+            key = next(iter(others))
+            problem = f"has the unknown key {key[:_SHOWN]!r} ({suggestion(key, list(kinds))})"
+            raise self.error(problem)
+        values = {key: content[key].read(kind) for key, kind in kinds.items() if key in content}
+        if measured:
+            values["measures"] = {key: one.read(Estimate) for key, one in others.items()}
+        return cls(**values)
 
     def text(self) -> str:
         if not isinstance(self.value, str):
@@ -346,21 +335,14 @@ class _Value:
             raise self.wrong("a count")
         return self.value
 
-    def number(self) -> float:
-        """A finite number from 0 on."""
-        value = self.value
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            raise self.wrong("a number")
-        return float(value)
-
     def fraction(self) -> float:
-        if not 0 <= self.number() <= 1:
+        """A number from 0 to 1."""
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise self.wrong("a number")
+        if not 0 <= value <= 1:
             raise self.wrong("a fraction from 0 to 1")
-        return self.number()
+        return float(value)
 
     def interval(self) -> tuple[float, float]:
         if not isinstance(self.value, list) or len(self.value) != 2:
@@ -371,127 +353,27 @@ class _Value:
         return low, high
 
 
-def _maybe(values: Mapping[str, _Value], key: str, of: Callable[[_Value], T]) -> T | None:
-    return of(values[key]) if key in values else None
+_READERS: dict[Any, Callable[[_Value], Any]] = {
+    str: _Value.text,
+    int: _Value.count,
+    float: _Value.fraction,
+    tuple[str, ...]: _Value.texts,
+    tuple[float, float]: _Value.interval,
+}
 
 
-def _result(value: _Value) -> ProtocolResult:
-    version = _maybe(value.items(), "version", _Value.count)
-    if version not in (None, VERSION):
-        raise DataError(
-            f"{value.file} is of version {version}, and this vidprompt reads version {VERSION}: read it "
-            "with the vidprompt that wrote it, or run `dvc repro` to write it again"
-        )
-    required = "dataset method protocol hashes n listed coverage summary splits"
-    found = value.keys(required, "model seen_classes version")
-    return ProtocolResult(
-        dataset=found["dataset"].text(),
-        method=found["method"].text(),
-        protocol=found["protocol"].text(),
-        hashes=_hashes(found["hashes"]),
-        n=found["n"].count(),
-        listed=found["listed"].count(),
-        coverage=found["coverage"].fraction(),
-        summary=found["summary"].each(_entry),
-        splits=found["splits"].each(_split),
-        model=_maybe(found, "model", _Value.text),
-        seen_classes=_maybe(found, "seen_classes", _seen_classes),
-        version=version,
-    )
-
-
-def _hashes(value: _Value) -> Hashes:
-    found = value.keys("config data checkpoints")
-    checkpoints = found["checkpoints"].each(_Value.text)
-    return Hashes(found["config"].text(), found["data"].text(), checkpoints)
-
-
-def _seen_classes(value: _Value) -> SeenClasses:
-    found = value.keys("names tested")
-    return SeenClasses(found["names"].texts(), found["tested"].count())
-
-
-def _entry(value: _Value) -> SummaryEntry:
-    found = value.items()
-    if "value" in found:  # a harmonic mean is a number and no group of numbers
-        return SummaryEntry({"hm": _estimate(value)})
-    return SummaryEntry(
-        id=_maybe(found, "id", _Value.text),
-        n=_maybe(found, "n", _Value.count),
-        skipped=_maybe(found, "skipped", _Value.count),
-        within=_within(found),
-        measures=_plain_measures(found, {"id", "n", "skipped", "within"}),
-    )
-
-
-def _split(value: _Value) -> SplitResult:
-    found = value.keys("id run tests")
-    return SplitResult(found["id"].text(), found["run"].text(), found["tests"].each(_test))
-
-
-def _test(value: _Value) -> SplitTest:
-    found = value.items()
-    for key in ("n", "listed", "coverage"):
-        if key not in found:
-            raise value.error(f"has no key {key!r}")
-    return SplitTest(
-        n=found["n"].count(),
-        listed=found["listed"].count(),
-        coverage=found["coverage"].fraction(),
-        measures=_plain_measures(found, {"n", "listed", "coverage", "ece", "within"}),
-        within=_within(found),
-        ece=_maybe(found, "ece", _calibration_error),
-    )
-
-
-def _plain_measures(found: Mapping[str, _Value], other: set[str]) -> dict[str, Estimate]:
-    return {name: _estimate(value) for name, value in found.items() if name not in other}
-
-
-def _within(found: Mapping[str, _Value]) -> dict[str, Estimate]:
-    return found["within"].each(_estimate) if "within" in found else {}
-
-
-def _estimate(value: _Value) -> Estimate:
-    found = value.keys("value", "ci95 std chance")
-    return Estimate(
-        value=found["value"].fraction(),
-        ci95=_maybe(found, "ci95", _Value.interval),
-        std=_maybe(found, "std", _Value.fraction),
-        chance=_maybe(found, "chance", _Value.fraction),
-    )
-
-
-def _calibration_error(value: _Value) -> CalibrationError:
-    found = value.keys("value n bins")
-    return CalibrationError(found["value"].fraction(), found["n"].count(), found["bins"].count())
-
-
-def _known(**values: Any) -> dict[str, Any]:
-    """Those that are not None."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _entry_json(entry: SummaryEntry) -> dict[str, Any]:
-    if set(entry.measures) == {"hm"}:
-        return _estimate_json(entry.measures["hm"])
-    about = _known(id=entry.id, n=entry.n, skipped=entry.skipped)
-    return about | _numbers_json(entry.measures, entry.within)
-
-
-def _test_json(test: SplitTest) -> dict[str, Any]:
-    about = {"n": test.n, "listed": test.listed, "coverage": test.coverage}
-    ece = test.ece and {"value": test.ece.value, "n": test.ece.n, "bins": test.ece.bins}
-    return about | _known(ece=ece) | _numbers_json(test.measures, test.within)
-
-
-def _numbers_json(plain: Mapping[str, Estimate], within: Mapping[str, Estimate]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: _estimate_json(one) for name, one in plain.items()}
-    if within:
-        found["within"] = {group: _estimate_json(one) for group, one in within.items()}
-    return found
-
-
-def _estimate_json(one: Estimate) -> dict[str, Any]:
-    ends = None if one.ci95 is None else list(one.ci95)
-    return _known(value=one.value, ci95=ends, std=one.std, chance=one.chance)
+def _json(value: Any) -> Any:
+    """A result, or a value in it, as the file holds it: without None, `measures` beside other keys."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return {key: _json(one) for key, one in value.items()}
+    if not is_dataclass(value):
+        return value
+    content = {one.name: _json(getattr(value, one.name)) for one in fields(value)}
+    measured = content.pop("measures", {})
+    if isinstance(value, SummaryEntry) and set(measured) == {"hm"}:
+        return measured["hm"]
+    if not content.get("within"):
+        content.pop("within", None)
+    return {key: one for key, one in content.items() if one is not None} | measured
