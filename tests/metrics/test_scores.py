@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from vidprompt.metrics import scores
 from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.models.methods.video_clip import logits
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 
 
 def _unit(row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,11 +130,6 @@ def test_class_probabilities_hand_computed_and_bad_input() -> None:
         scores.class_probabilities(video[:, :0], text, 1)
     with pytest.raises(ValueError, match="use softmax_sum"):
         scores.class_probabilities(video, text, 1, "sum")  # type: ignore[arg-type]
-    for mode in _modes():
-        assert scores.ensemble_mode(mode) == mode
-    for wrong in ("sum", None):
-        with pytest.raises(UserError, match="choose softmax_sum or mean_feature"):
-            scores.ensemble_mode(wrong)
     lost = scores.class_probabilities(video * np.nan, text, 1)
     with pytest.raises(DataError, match="not numbers"):
         top_k_accuracy(lost, [0])

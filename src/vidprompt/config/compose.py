@@ -155,26 +155,26 @@ class _Experiment:
         if name in (None, "null"):
             return cls()
         content = read_yaml(folder / "experiment" / f"{name}.yaml")
-        choices = {
-            str(group).removeprefix("override ").lstrip("/"): str(choice)
-            for one in content.pop("defaults", [])
-            if isinstance(one, dict)
-            for group, choice in one.items()
-        }
+        choices = _defaults(content)
+        content.pop("defaults", None)
         keys = frozenset(_leaves(content))
         return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
 
 
 def stage_choices(dataset: DatasetConfig) -> dict[str, str]:
     """Group → file that a dataset's stages read: its `pipeline`, else what config.yaml chooses."""
-    defaults = read_yaml(params_folder() / "config.yaml")["defaults"]
-    usual = {
-        group: str(choice)
-        for one in defaults
+    usual = _defaults(read_yaml(params_folder() / "config.yaml"))
+    return {group: dataset.pipeline.get(group, usual[group]) for group in STAGE_GROUPS}
+
+
+def _defaults(content: Mapping[str, Any]) -> dict[str, str]:
+    """Group → file of the entries of a file's `defaults` that name a group."""
+    return {
+        str(group).removeprefix("override ").lstrip("/"): str(choice)
+        for one in content.get("defaults", [])
         if isinstance(one, dict)
         for group, choice in one.items()
     }
-    return {group: dataset.pipeline.get(group, usual[group]) for group in STAGE_GROUPS}
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class PromptsConfig:
     descriptions: str | None = None
     context: Mapping[str, Any] | None = None
     clean_names: bool = True
-    ensemble: str = "softmax_sum"
+    ensemble: Literal["softmax_sum", "mean_feature"] = "softmax_sum"
 
 
 @dataclass(frozen=True)

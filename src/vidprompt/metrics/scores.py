@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
-
-from vidprompt.system.errors import UserError
 
 Ensemble = Literal["softmax_sum", "mean_feature"]
 Numbers = NDArray[np.float64]
@@ -30,13 +28,6 @@ _EXP_STEPS = 64  # per unit of the table of exp
 _EXP_STEP = 0.984496437005408406  # exp(-1/64)
 # exp(-i/64), 0 from where float32 has no smaller number than 0
 _EXP = np.append(np.cumprod(np.r_[1.0, np.full(104 * _EXP_STEPS, _EXP_STEP)]), 0.0)
-
-
-def ensemble_mode(value: object) -> Ensemble:
-    """`prompts.ensemble` of a configuration. Raises UserError for another value."""
-    if value in get_args(Ensemble):
-        return cast(Ensemble, value)
-    raise UserError(f"prompts.ensemble is {value!r}: choose {' or '.join(get_args(Ensemble))}")
 
 
 def unit_vectors(features: NDArray[Any]) -> Numbers:

@@ -66,8 +66,10 @@ def test_features_of_something_else_are_not_believed(project: Path) -> None:
 
 
 def test_an_unknown_ensemble_lists_the_choices_before_anything_is_written(project: Path) -> None:
-    config = compose(["method=frozen_clip", "protocol=few_shot", "prompts.ensemble=mean"])
-    with pytest.raises(UserError, match="'mean': choose softmax_sum or mean_feature"):
-        evaluate.run(config)
+    overrides = ["method=frozen_clip", "protocol=few_shot", "prompts.ensemble=mean"]
+    with pytest.raises(
+        UserError, match="prompts.ensemble=mean: .*valid: softmax_sum, mean_feature"
+    ):
+        evaluate.run(compose(overrides))
     assert not RESULTS.exists()
     assert not PREDICTIONS.exists()

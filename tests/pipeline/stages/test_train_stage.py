@@ -77,7 +77,7 @@ def test_what_cannot_be_trained_is_a_sentence(
         "method=frozen_clip": "frozen_clip has nothing to train",
         "trainer.select=best": "needs held-out videos",
         "seed=-1": "seed=-1: a whole number",
-        "prompts.ensemble=mean": "choose softmax_sum or mean_feature",
+        "prompts.ensemble=mean": "valid: softmax_sum, mean_feature",
     }
     for override, says in cases.items():
         with pytest.raises(UserError, match=says):

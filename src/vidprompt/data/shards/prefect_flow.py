@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +15,38 @@ from vidprompt.data.shards.build import build_shard
 from vidprompt.data.shards.plan import ShardPlan
 
 
-@dataclass(frozen=True)
-class Work:
-    """The shards that the flow builds, and each task's retries and limits."""
-
-    plans: Sequence[ShardPlan]
-    advance: Callable[[int], None]
-    retries: int
-    timeout_s: float
-    memory_mb: int | None
-
-
-# Not a parameter of the flow: the server keeps parameters, and a dataset's videos are many.
-_work: list[Work] = []
-
-
-def run_work(work: Work, out: Path, task_runner: Any) -> None:
-    """Build all shards of `work` in the folder `out` by a task runner; raises what a task raised."""
-    _work.append(work)
-    try:
-        frames.with_options(task_runner=task_runner)(str(out.resolve()))
-    finally:
-        _work.pop()
-
-
 def build_pickled(plan: bytes, folder: str, timeout_s: float, memory_mb: int | None) -> None:
     """Build a shard unless it is finished. The plan is pickled, so that Prefect does not walk through it."""
     build_shard(pickle.loads(plan), Path(folder), 1, timeout_s, memory_mb)  # noqa: S301
 
 
-def build_all(folder: str) -> None:
-    """Submit the shards and wait for them, counting each as it ends."""
-    work = _work[-1]
-    build = shard.with_options(retries=work.retries)
-    futures: dict[Any, int] = {}
-    for plan in work.plans:
-        future = build.submit(pickle.dumps(plan), folder, work.timeout_s, work.memory_mb)
-        futures[future] = len(plan.jobs)
-    for future in as_completed(list(futures)):
-        future.result()
-        work.advance(futures[future])
-
-
-# Not as decorators: workers look functions up by name, so the names must be the functions' own.
+# Not as a decorator: workers look the function up by name, so the name must be the function's own.
 shard = task(name="shard", retry_delay_seconds=1, cache_policy=NO_CACHE)(build_pickled)
-frames = flow(name="frames")(build_all)
+
+
+def build_shards(
+    plans: Sequence[ShardPlan],
+    out: Path,
+    advance: Callable[[int], None],
+    task_runner: Any,
+    retries: int,
+    limits: tuple[float, int | None],
+) -> None:
+    """Build shards in the folder `out` by a task runner; raises what a task raised.
+
+    `advance` is called with the number of videos of each shard as it ends. `limits` of a video: seconds,
+    megabytes.
+    """
+
+    # The plans are no parameter: the server keeps parameters, and a dataset's videos are many.
+    @flow(name="frames", task_runner=task_runner)
+    def frames(folder: str) -> None:
+        build = shard.with_options(retries=retries)
+        futures = {
+            build.submit(pickle.dumps(plan), folder, *limits): len(plan.jobs) for plan in plans
+        }
+        for future in as_completed(list(futures)):
+            future.result()
+            advance(futures[future])
+
+    frames(str(out.resolve()))

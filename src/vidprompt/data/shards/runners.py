@@ -40,9 +40,9 @@ def shard_runner(
             return
         from vidprompt.data.shards import prefect_flow
 
-        work = prefect_flow.Work(plans, advance, settings.retries, timeout_s, memory_mb)
+        limits = (timeout_s, memory_mb)
         with _server():
-            prefect_flow.run_work(work, out, task_runner)
+            prefect_flow.build_shards(plans, out, advance, task_runner, settings.retries, limits)
 
     return run
 

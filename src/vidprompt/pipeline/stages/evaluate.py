@@ -25,7 +25,6 @@ from vidprompt.metrics.predictions import PredictionsFile, predict, without_list
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
 from vidprompt.metrics.result import VERSION, parse_result, write_result
-from vidprompt.metrics.scores import ensemble_mode
 from vidprompt.pipeline.lineage import check_lineage, lineage
 from vidprompt.system.errors import DataError
 
@@ -87,7 +86,7 @@ def _recognition(
     config: Config, splits: dict[str, Split], features: dict[str, Features], out: Path
 ) -> dict[str, Any]:
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
-    ensemble, groups = ensemble_mode(config.prompts.ensemble), _class_groups(dataset)
+    ensemble, groups = config.prompts.ensemble, _class_groups(dataset)
     kept = []
     with (
         replacing(paths.predictions(dataset, method, protocol)) as temporary,

@@ -18,7 +18,6 @@ from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.metrics.scores import ensemble_mode
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import configured_model
@@ -128,7 +127,7 @@ def _validation(
     config: Config, lists: TrainingLists, model: VideoCLIP, processes: Processes
 ) -> Validation | None:
     """What is measured during training, on held-out videos and, if configured, on test lists; or None."""
-    prompts, ensemble = prompt_set(vars(config.prompts)), ensemble_mode(config.prompts.ensemble)
+    prompts, ensemble = prompt_set(vars(config.prompts)), config.prompts.ensemble
     reid = lists.split.protocol == "reid"
 
     def clips(videos: Sequence[str]) -> TestClips:
