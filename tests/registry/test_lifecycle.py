@@ -96,12 +96,12 @@ def test_models_without_any_tag(project: Path) -> None:
     assert "90.0 [81.7, 96.7]" in command("models", NAME)
 
 
-def test_rollback(two_versions: Path) -> None:
-    said: list[str] = []
-    left, now = rollback(NAME, "production", say=said.append)
+def test_rollback(two_versions: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    left, now = rollback(NAME, "production")
     assert left is not None
     assert (left.version, now.version) == ("v0.2.0", "v0.1.0")
-    assert f"production: v0.2.0 → v0.1.0 ({now.commit[:7]})" in said[0]
+    assert f"production: v0.2.0 → v0.1.0 ({now.commit[:7]})" in caplog.messages[0]
     assert resolve(two_versions, f"{NAME}@production").version == "v0.1.0"
     with pytest.raises(UserError, match="nothing to go back to in production: .* is the first"):
         rollback(NAME, "production")  # not to the one that was left

@@ -22,6 +22,7 @@ from vidprompt.registry.declared import (
 from vidprompt.registry.model_files import Weights, find_weights
 from vidprompt.registry.policy import Policy, read_policy
 from vidprompt.registry.versions import Version
+from vidprompt.reporting.markdown import table
 from vidprompt.system.errors import UserError
 
 SHOWN = ("method", "backbone", "prompts", "views", "frames", "trainer")  # of the configuration
@@ -55,18 +56,16 @@ def _head(model: DeclaredModel, revision: Revision, version: Version | None) -> 
     lines = [title, ""]
     if model.desc:
         lines += [model.desc, ""]
-    lines += ["| | |", "|---|---|"]
-    if version:
-        lines.append(f"| Stages | {', '.join(version.stages) or 'none'} |")
+    rows = [("Stages", ", ".join(version.stages) or "none")] if version else []
     commit = revision.commit or "the workspace, not committed"
     if revision.commit:
         date = git(revision.root, "show", "-s", "--format=%cs", revision.commit).strip()
         commit = f"`{commit}` of {date}"
-    lines += [f"| Commit | {commit} |", f"| Method | {model.method} |"]
-    lines.append(f"| Trained on | {model.dataset}, {model.run} |")
+    rows += [("Commit", commit), ("Method", model.method)]
+    rows.append(("Trained on", f"{model.dataset}, {model.run}"))
     if model.labels:
-        lines.append(f"| Labels | {', '.join(model.labels)} |")
-    return "\n".join(lines)
+        rows.append(("Labels", ", ".join(model.labels)))
+    return "\n".join([*lines, *table(("", ""), rows, "ll")])
 
 
 def _loading(model: DeclaredModel, weights: Weights, version: Version | None) -> str:
@@ -95,7 +94,7 @@ def _limits(model: DeclaredModel, results: Sequence[ModelResult], weights: Weigh
         "which the intervals below do not show: they are over the test videos, of which a result has "
         f"{few:,} or more. It was trained with {len(metadata.class_names):,} classes, whose names are in "
         "the checkpoint. What the backbone learned from its own data, biases included, is in it. It "
-        "was not tested for decisions metadata people, and is not meant for finding real people again "
+        "was not tested for decisions about people, and is not meant for finding real people again "
         "without their consent."
     )
     return f"## Intended use and limits\n\n{text}"
@@ -133,27 +132,22 @@ def _compared(
     other = find_compared(model, last, weights, revision)
     if isinstance(other, str):
         return f"## Against {last}\n\n{other[0].upper()}{other[1:]}: nothing to compare with."
-    lines = [
-        f"## Against {other.version.selector}",
-        "",
-        f"Which is in {last}. Paired on the same videos, with the 95 % interval of the difference.",
-        "",
-        "| Measure | This less that, in points |",
-        "| --- | --- |",
-    ]
+    rows = []
     for one in results:
-        result = one.name(model)
-        for check in comparison_checks(other, result, None, model, revision):
-            measure = check.subject.removeprefix(f"{result} against {other.version.version} ")
-            lines.append(f"| {result} {measure} | {check.value} |")
-    return "\n".join(lines)
+        for check in comparison_checks(other, one.name(model), None, model, revision):
+            measure = check.subject.replace(f" against {other.version.version} ", " ", 1)
+            rows.append((measure, check.value))
+    heading = (
+        f"## Against {other.version.selector}\n\n"
+        f"The version in {last}. Paired on the same videos, with the 95 % interval of the difference.\n"
+    )
+    return "\n".join([heading, *table(("Measure", "This less that, in points"), rows, "ll")])
 
 
 def _data(
     model: DeclaredModel, results: Sequence[ModelResult], revision: Revision, policy: Policy
 ) -> str:
-    lines = ["## Data", "", "| Dataset | Videos | Cannot be used | Validation | Licence |"]
-    lines.append("| --- | ---: | ---: | --- | --- |")
+    rows = []
     for dataset in sorted({model.dataset, *(one.dataset for one in results)}):
         health = revision.json(f"results/{dataset}/health.json") or {}
         validation = revision.json(f"results/{dataset}/validation.json") or {}
@@ -164,9 +158,10 @@ def _data(
         )
         passed = {True: "passed", False: "failed"}.get(validation.get("success"), "none")  # type: ignore[arg-type]
         broken = f"{videos - usable:,}" + (f" ({why})" if why else "")
-        licence = policy.licences.get(dataset, "not said in params/registry.yaml")
-        lines.append(f"| {dataset} | {videos:,} | {broken} | {passed} | {licence} |")
-    return "\n".join(lines)
+        licence = policy.licences.get(dataset, "not given in params/registry.yaml")
+        rows.append((dataset, f"{videos:,}", broken, passed, licence))
+    heads = ("Dataset", "Videos", "Cannot be used", "Validation", "Licence")
+    return "\n".join(["## Data", "", *table(heads, rows, "lrrll")])
 
 
 def _training(model: DeclaredModel, revision: Revision) -> str:
@@ -214,16 +209,15 @@ def _parameters(revision: Revision) -> Iterator[Path]:
 
 def _hashes(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
     metadata = weights.metadata
-    lines = ["## Hashes", "", "| Of | Hash |", "|---|---|"]
-    lines.append(f"| {model.path}, MD5 (DVC) | `{weights.md5}` |")
-    lines.append(f"| {model.path}, SHA-256 | `{weights.sha256}` |")
-    lines.append(f"| backbone {metadata.backbone}, SHA-256 | `{metadata.backbone_checksum}` |")
-    lines.append(f"| training's code | `{metadata.version}` |")
-    lines.append(f"| training's configuration | `{metadata.config_hash}` |")
+    rows = [
+        (f"{model.path}, MD5 (DVC)", f"`{weights.md5}`"),
+        (f"{model.path}, SHA-256", f"`{weights.sha256}`"),
+        (f"backbone {metadata.backbone}, SHA-256", f"`{metadata.backbone_checksum}`"),
+        ("training's code", f"`{metadata.version}`"),
+        ("training's configuration", f"`{metadata.config_hash}`"),
+    ]
     for one in results:
         hashes = one.result.hashes
-        lines.append(
-            f"| {one.name(model)} | config `{hashes.config}`, data `{hashes.data}`, "
-            f"checkpoint `{one.digest}` |"
-        )
-    return "\n".join(lines)
+        shown = f"config `{hashes.config}`, data `{hashes.data}`, checkpoint `{one.digest}`"
+        rows.append((one.name(model), shown))
+    return "\n".join(["## Hashes", "", *table(("Of", "Hash"), rows, "ll")])

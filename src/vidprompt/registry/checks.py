@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vidprompt.reporting.markdown import table
+
 GATES = ("validation", "broken", "coverage", "minimum", "not_worse")  # of params/registry.yaml
 TITLES = {
     "tree": "Tree",
@@ -88,8 +90,6 @@ def table_rows(report: GateReport) -> list[tuple[str, str, str, str]]:
 
 def markdown(report: GateReport) -> str:
     """A Markdown table, and below it a sentence for each failure."""
-    lines = [HEADS, ("---",) * len(HEADS), *table_rows(report)]
-    table = "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
-    return "\n".join([table, *(f"\n- {problem}" for problem in report.problems)])
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in table_rows(report)]
+    problems = (f"\n- {problem}" for problem in report.problems)
+    return "\n".join([*table(HEADS, rows, "l" * len(HEADS)), *problems])

@@ -11,37 +11,38 @@ from vidprompt.provenance.revision import git, try_git
 from vidprompt.registry.checks import Check
 from vidprompt.system.errors import UserError
 
+REMOTE = "origin"
 SECONDS = 30  # for an answer
 
 
-def check_tags(root: Path, name: str, remote: str = "origin") -> Check:
-    """Whether all versions and stages of a model that the remote has are here, and the same.
+def check_tags(root: Path, name: str) -> Check:
+    """Whether all versions and stages of a model that origin has are here, and the same.
 
     Not done where there is no such remote, or it does not answer.
     """
-    subject, required = f"{remote}'s of {name}", "all here"
-    if try_git(root, "remote", "get-url", remote) is None:
-        return Check("tags", subject, f"there is no {remote}", required, was_done=False)
+    subject, required = f"{REMOTE}'s of {name}", "all here"
+    if try_git(root, "remote", "get-url", REMOTE) is None:
+        return Check("tags", subject, f"there is no {REMOTE}", required, was_done=False)
     patterns = (f"refs/tags/{name}@*", f"refs/tags/{name}#*")
-    listed = _list_remote(root, remote, patterns)
+    listed = _list_remote(root, patterns)
     if listed is None:
-        return Check("tags", subject, f"{remote} does not answer", required, was_done=False)
+        return Check("tags", subject, f"{REMOTE} does not answer", required, was_done=False)
     there = _tags(listed, patterns)
     here = _tags(git(root, "for-each-ref", "--format=%(objectname)%09%(refname)"), patterns)
     missing = sorted(tag for tag in there if here.get(tag) != there[tag])
     if not missing:
         return Check("tags", subject, f"{len(there)} of {len(there)}", required)
     problem = (
-        f"{len(missing)} of {remote}'s {len(there)} tags of {name} are not here or are others here "
+        f"{len(missing)} of {REMOTE}'s {len(there)} tags of {name} are not here or are others here "
         f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it cannot be said what is in "
         "a stage: `git fetch --tags`, with `--force` where one was moved"
     )
     return Check("tags", subject, f"{len(there) - len(missing)} of {len(there)}", required, problem)
 
 
-def _list_remote(root: Path, remote: str, patterns: Sequence[str]) -> str | None:
+def _list_remote(root: Path, patterns: Sequence[str]) -> str | None:
     """What `git ls-remote` prints, without asking for a password; None when it fails."""
-    command = ["git", "-C", str(root), "ls-remote", "--tags", remote, *patterns]
+    command = ["git", "-C", str(root), "ls-remote", "--tags", REMOTE, *patterns]
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
     try:
         done = subprocess.run(
@@ -66,20 +67,20 @@ def _tags(lines: str, patterns: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def push(root: Path, tags: Sequence[str], remote: str = "origin") -> None:
-    """Push tags, all or none, with their commits to a git remote. UserError when it refuses."""
+def push(root: Path, tags: Sequence[str]) -> None:
+    """Push tags, all or none, with their commits to origin. UserError when it refuses."""
     try:
-        git(root, "push", "--quiet", "--atomic", remote, *(f"refs/tags/{tag}" for tag in tags))
+        git(root, "push", "--quiet", "--atomic", REMOTE, *(f"refs/tags/{tag}" for tag in tags))
     except UserError as error:
         raise UserError(
-            f"the tags are made, but {remote} did not take them: `git push --atomic {remote} "
+            f"the tags are made, but {REMOTE} did not take them: `git push --atomic {REMOTE} "
             f"{' '.join(tags)}` ({error})"
         ) from error
 
 
-def check_remote(root: Path, remote: str = "origin") -> None:
-    """UserError where git has no such remote."""
-    if try_git(root, "remote", "get-url", remote) is None:
+def check_remote(root: Path) -> None:
+    """UserError where git has no remote origin."""
+    if try_git(root, "remote", "get-url", REMOTE) is None:
         raise UserError(
-            f"git has no remote {remote!r} to push tags to: leave --push out, or add it"
+            f"git has no remote {REMOTE!r} to push tags to: leave --push out, or add it"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from vidprompt.system.errors import UserError
 logger = logging.getLogger(__name__)
 
 CARDS = Path("cache/cards")
-Say = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,6 @@ class Registered:
     """A registration's result; `tags` are those made, none where the version was in the stage already."""
 
     version: Version
-    stage: str
     tags: tuple[str, ...]
     card: Path
 
@@ -57,7 +54,6 @@ def register(
     bump: str = "minor",
     push: bool = False,
     project: Path | str = ".",
-    say: Say = logger.info,
 ) -> Registered:
     """Assign a stage to HEAD's version, which is registered first, or to a registered `version`.
 
@@ -66,6 +62,8 @@ def register(
     name, an unknown stage, tags of origin that are not here, an outdated pipeline, results of other weights
     or not of the predictions, weights or backbone that no remote has, gates that are not passed.
     """
+    from vidprompt.registry.card import card as model_card
+
     root = Path(project)
     check_repository(root)
     if problem := check_tree(root).problem:
@@ -77,43 +75,35 @@ def register(
         git_tags.check_remote(root)
     known = versions.history(root, name)
     chosen = known.get(version) if version else known.at(here.commit)
-    number = chosen.version if chosen else known.next(bump)
+    if chosen is None:  # not yet registered
+        chosen = Version(name, known.next(bump), here.commit, "")
     report = check_model(name, stage, _revision(root, name, version), tree=False)
     if report.refusal:
         raise UserError(report.refusal)
-    tags = []
-    if chosen is None:
-        chosen = Version(name, number, here.commit, "")
     stages = chosen.stages if stage in chosen.stages else (*chosen.stages, stage)
-    card = write_card(replace(chosen, stages=stages), root)
-    message = _tag_message(report, Revision(root, chosen.commit))
+    revision = Revision(root, chosen.commit)
+    card = root / CARDS / f"{chosen.selector}.md"
+    write_text(card, model_card(name, revision, replace(chosen, stages=stages)))
+    message = _tag_message(report, revision)
+    tags = []
     if known.at(chosen.commit) is None:
-        text = f"{name} {number}\n\n{message}"
-        chosen, tag = versions.register(here, name, number, text)
+        text = f"{name} {chosen.version}\n\n{message}"
+        chosen, tag = versions.register(here, name, chosen.version, text)
         tags.append(tag)
-        say(f"{tag}: {name} {number} is {chosen.commit[:7]}")
+        logger.info(f"{tag}: {name} {chosen.version} is {chosen.commit[:7]}")
     if stage in chosen.stages:
-        say(f"{chosen.selector} is in {stage} already")
+        logger.info(f"{chosen.selector} is in {stage} already")
     else:
         text = f"{chosen.selector} to {stage}\n\n{message}"
         tags.append(versions.assign(chosen, stage, root, text))
-        say(f"{tags[-1]}: {chosen.selector} is in {stage}")
+        logger.info(f"{tags[-1]}: {chosen.selector} is in {stage}")
     if push and tags:
         git_tags.push(root, tags)
-        say(f"pushed to origin: {', '.join(tags)}")
+        logger.info(f"pushed to origin: {', '.join(tags)}")
     elif tags:
-        say(f"others see it after `git push --atomic origin {' '.join(tags)}`")
-    say(f"its card: {card}")
-    return Registered(chosen, stage, tuple(tags), card)
-
-
-def write_card(version: Version, root: Path) -> Path:
-    """Write a version's card to cache/cards; its path."""
-    from vidprompt.registry.card import card
-
-    file = root / CARDS / f"{version.selector}.md"
-    write_text(file, card(version.name, Revision(root, version.commit), version))
-    return file
+        logger.info(f"others see it after `git push --atomic origin {' '.join(tags)}`")
+    logger.info(f"its card: {card}")
+    return Registered(chosen, tuple(tags), card)
 
 
 def _tag_message(report: GateReport, revision: Revision) -> str:
@@ -132,7 +122,7 @@ def _tag_message(report: GateReport, revision: Revision) -> str:
 
 
 def rollback(
-    name: str, stage: str, *, push: bool = False, project: Path | str = ".", say: Say = logger.info
+    name: str, stage: str, *, push: bool = False, project: Path | str = "."
 ) -> tuple[Version | None, Version]:
     """Assign a stage to the version that was in it before; the versions (from, to).
 
@@ -144,21 +134,21 @@ def rollback(
     read_policy(Revision(root)).check_stage(stage)
     if push:
         git_tags.check_remote(root)
-    known = versions.histories(root)
     if problem := git_tags.check_tags(root, name).problem:
         raise UserError(problem)
-    if name not in known:
+    known = versions.history(root, name)
+    if not known.versions:
         versions.resolve(root, f"{name}@{stage}")  # raises with the valid names
-    now, before = known[name].holder(stage), known[name].before(stage)
+    now, before = known.holder(stage), known.before(stage)
     if before is None:
         there = f"{now.selector} is the first in it" if now else "nothing was ever in it"
         raise UserError(f"{name} has nothing to go back to in {stage}: {there}")
     left = now.version if now else "nothing"
     tag = versions.assign(before, stage, root, f"{name} in {stage}: back from {left}")
-    say(f"{tag}: {name} in {stage}: {left} → {before.version} ({before.commit[:7]})")
+    logger.info(f"{tag}: {name} in {stage}: {left} → {before.version} ({before.commit[:7]})")
     if push:
         git_tags.push(root, [tag])
-        say(f"pushed to origin: {tag}")
+        logger.info(f"pushed to origin: {tag}")
     else:
-        say(f"others see it after `git push origin {tag}`")
+        logger.info(f"others see it after `git push origin {tag}`")
     return now, before

@@ -8,9 +8,10 @@ have no order.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from vidprompt.provenance.revision import Revision, check_repository, git
 from vidprompt.system.errors import UserError
@@ -19,6 +20,7 @@ from vidprompt.system.suggestions import suggestion
 LATEST = "latest"
 BUMPS = ("major", "minor", "patch")
 _FORMAT = "%(refname:strip=2)%00%(*objectname)%00%(creatordate:iso-strict)"
+_Tag = tuple[dict[str, Any], str, datetime]  # as GTO reads its name, the commit, the date
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,6 @@ class Version:
     def selector(self) -> str:
         """`ez-clip-demo@v0.1.0`."""
         return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True)
-class _Event:
-    """The assignment of a stage to a commit, or (`cancels`) its removal."""
-
-    number: int
-    date: datetime
-    stage: str
-    commit: str
-    cancels: bool
 
 
 @dataclass(frozen=True)
@@ -98,77 +89,71 @@ class History:
 
 def histories(root: Path) -> dict[str, History]:
     """Name → history of every model with version tags, sorted. UserError outside git."""
-    from gto.constants import Action
     from gto.tag import parse_name
 
     check_repository(root)
-    made: dict[str, dict[str, tuple[str, datetime]]] = {}
-    gone: dict[str, dict[str, datetime]] = {}
-    events: dict[str, list[_Event]] = {}
+    tags: dict[str, list[_Tag]] = {}
     for line in git(root, "for-each-ref", "refs/tags", f"--format={_FORMAT}").splitlines():
         tag, commit, date = line.split("\0")
-        about = parse_name(tag, raise_on_fail=False)
-        if not about or not commit:  # another tag, or a light one, which GTO does not count either
-            continue
-        name, action, when = about["name"], about.get("action"), datetime.fromisoformat(date)
-        if action is Action.REGISTER:
-            made.setdefault(name, {})[about["version"]] = (commit, when)
-        elif action is Action.DEREGISTER:
-            gone.setdefault(name, {})[about["version"]] = when
-        elif action in (Action.ASSIGN, Action.UNASSIGN):
-            event = _Event(
-                about.get("counter", 0), when, about["stage"], commit, action is Action.UNASSIGN
+        parsed = parse_name(tag, raise_on_fail=False)
+        if (
+            parsed and commit
+        ):  # neither another tag, nor a light one, which GTO does not count either
+            tags.setdefault(parsed["name"], []).append(
+                (parsed, commit, datetime.fromisoformat(date))
             )
-            events.setdefault(name, []).append(event)
-    found = {}
-    for name in sorted(made):
-        lost = {
-            v for v, when in gone.get(name, {}).items() if when >= made[name].get(v, ("", when))[1]
-        }
-        kept = {v: about for v, about in made[name].items() if v not in lost}
-        found[name] = replace(
-            _history(name, kept, events.get(name, [])), withdrawn=tuple(sorted(lost))
-        )
-    return found
+    found = {name: _history(name, tags[name]) for name in sorted(tags)}
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _history(name: str, made: dict[str, tuple[str, datetime]], events: Iterable[_Event]) -> History:
+def _history(name: str, tags: Iterable[_Tag]) -> History | None:
+    """The history that a model's tags make; None without the tag of a version."""
+    from gto.constants import Action
     from gto.versions import SemVer
 
-    of_commit = {commit: version for version, (commit, _) in made.items()}
-    in_order = sorted(events, key=lambda e: (e.number, e.date))
+    registered: dict[str, tuple[str, datetime]] = {}  # version → commit, date
+    withdrawn: dict[str, datetime] = {}
+    events = []  # assignments of a stage to a commit, or their removal
+    for tag, commit, date in tags:
+        action = tag.get("action")
+        if action is Action.REGISTER:
+            registered[tag["version"]] = commit, date
+        elif action is Action.DEREGISTER:
+            withdrawn[tag["version"]] = date
+        elif action in (Action.ASSIGN, Action.UNASSIGN):
+            is_removal = action is Action.UNASSIGN
+            events.append((tag.get("counter", 0), date, tag["stage"], commit, is_removal))
+    if not registered:
+        return None
+    lost = {v for v, date in withdrawn.items() if v not in registered or date >= registered[v][1]}
+    kept = {v: entry for v, entry in registered.items() if v not in lost}
+    version_of = {commit: version for version, (commit, _) in kept.items()}
     lines: dict[str, list[str]] = {}
-    current: dict[str, dict[str, int]] = {}  # stage → version → place of its last assignment
-    for place, event in enumerate(in_order):
-        version = of_commit.get(event.commit)
+    assigned: dict[tuple[str, str], None] = {}  # stage and version, in the order of assignment
+    for _, _, stage, commit, is_removal in sorted(events, key=lambda event: event[:2]):
+        version = version_of.get(commit)
         if version is None:
             continue
-        line, given = lines.setdefault(event.stage, []), current.setdefault(event.stage, {})
-        if event.cancels:
+        line = lines.setdefault(stage, [])
+        assigned.pop((stage, version), None)
+        if is_removal:
             line[:] = [one for one in line if one != version]
-        elif version in line:  # assigned again: a rollback, what came after it is over
+            continue
+        assigned[stage, version] = None
+        if version in line:  # assigned again: a rollback, what came after it is over
             del line[line.index(version) + 1 :]
         else:
             line.append(version)
-        given.pop(version, None)
-        if not event.cancels:
-            given[version] = place
-    holders = {
-        stage: max(given, key=lambda v: given[v]) for stage, given in current.items() if given
-    }
-    in_stages = sorted(holders, key=lambda stage: current[stage][holders[stage]])
-    versions = [
-        Version(
-            name,
-            version,
-            commit,
-            when.isoformat(),
-            tuple(s for s in in_stages if holders[s] == version),
-        )
-        for version, (commit, when) in made.items()
-    ]
-    versions.sort(key=lambda one: SemVer(one.version), reverse=True)
-    return History(name, tuple(versions), {stage: tuple(line) for stage, line in lines.items()})
+    holders: dict[str, str] = {}  # stage → version, the last assignment first
+    for stage, version in reversed(assigned):
+        holders.setdefault(stage, version)
+    versions = []
+    for version in sorted(kept, key=SemVer, reverse=True):
+        stages = tuple(stage for stage in reversed(holders) if holders[stage] == version)
+        commit, date = kept[version]
+        versions.append(Version(name, version, commit, date.isoformat(), stages))
+    line_of = {stage: tuple(line) for stage, line in lines.items()}
+    return History(name, tuple(versions), line_of, tuple(sorted(lost)))
 
 
 def history(root: Path, name: str) -> History:
@@ -181,7 +166,7 @@ def resolve(root: Path, selector: str) -> Version:
 
     UserError, with the valid ones, for an unknown name, version or stage, and a stage without a version.
     """
-    name, at, wanted = selector.partition("@")
+    name, _, wanted = selector.partition("@")
     found = histories(root)
     if name not in found:
         raise UserError(
@@ -191,19 +176,20 @@ def resolve(root: Path, selector: str) -> Version:
     one = found[name]
     if not one.versions:
         raise UserError(f"{name} has no version that is still registered")
-    there = [version.version for version in one.versions]
-    held = [stage for version in one.versions for stage in version.stages]
-    if not at or not wanted:
-        choices = ", ".join(f"{name}@{part}" for part in (LATEST, *held, *there))
-        raise UserError(f"{selector!r}: which version? {choices}")
+    numbers = [version.version for version in one.versions]
+    choices = [LATEST, *(stage for version in one.versions for stage in version.stages), *numbers]
+    if not wanted:
+        valid = ", ".join(f"{name}@{choice}" for choice in choices)
+        raise UserError(f"{selector!r}: which version? {valid}")
     if wanted == LATEST:
         return one.versions[0]
-    if wanted in there:
+    if wanted in numbers:
         return one.get(wanted)
     holder = one.holder(wanted)
     if holder is None:
-        choices = suggestion(wanted, [LATEST, *held, *there])
-        raise UserError(f"{name} has no version {wanted!r}, and none is in such a stage: {choices}")
+        raise UserError(
+            f"{name} has no version {wanted!r}, and none is in such a stage: {suggestion(wanted, choices)}"
+        )
     return holder
 
 
