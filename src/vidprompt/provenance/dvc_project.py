@@ -54,6 +54,7 @@ class DvcProject:
         except DvcException as error:
             raise UserError(f"DVC has no project in {root}: {first_line(error)}") from error
         self.repo: Any = self._stack.enter_context(repo)
+        self._remotes = sorted(repo.config["remote"]) if self._use_remotes else []
         self._folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="vidprompt-")))
         return self
 
@@ -67,9 +68,13 @@ class DvcProject:
 
         self._stack.close()
         if isinstance(error, DvcException):  # a dvc.lock with merge conflicts, for one
-            raise UserError(
-                f"DVC cannot read {self.revision.label} ({first_line(error)}): mend dvc.yaml and dvc.lock"
-            ) from error
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: Exception) -> UserError:
+        """What to raise where DVC cannot read the revision's files."""
+        return UserError(
+            f"DVC cannot read {self.revision.label} ({first_line(error)}): correct dvc.yaml and dvc.lock"
+        )
 
     # -- objects --
 
@@ -86,15 +91,13 @@ class DvcProject:
         if path and on_disk.is_file() and has_md5(on_disk, md5):
             return on_disk
         if md5 not in self._files:
-            self._files[md5] = self._in_cache(md5) or self._in_remotes(md5)
+            cached = Path(self.repo.cache.local.oid_to_path(md5))
+            checked = self._checked(CACHE, cached, md5) if cached.is_file() else None
+            self._files[md5] = checked or self._in_remotes(md5)
         return self._files[md5]
 
-    def _in_cache(self, md5: str) -> Path | None:
-        file = Path(self.repo.cache.local.oid_to_path(md5))
-        return self._checked(CACHE, file, md5) if file.is_file() else None
-
     def _in_remotes(self, md5: str) -> Path | None:
-        for name in sorted(self.repo.config["remote"]) if self._use_remotes else ():
+        for name in self._remotes:
             if name in self.errors:
                 continue
             copy = self._folder / md5
@@ -102,8 +105,8 @@ class DvcProject:
                 store = self.repo.cloud.get_remote_odb(name)
                 if store.exists(md5):
                     store.fs.get_file(store.oid_to_path(md5), str(copy))
-                elif content := self._in_git(store, md5):
-                    copy.write_bytes(content)
+                elif path := path_in_git(store, md5, self.revision):
+                    copy.write_bytes(self.revision.read(path) or b"")
                 else:
                     continue
             except Exception as error:  # each kind of storage has its own; try the next one
@@ -112,11 +115,6 @@ class DvcProject:
             if file := self._checked(name, copy, md5):
                 return file
         return None
-
-    def _in_git(self, store: Any, md5: str) -> bytes | None:
-        """An object of a remote inside the repository, as the revision's commit has it."""
-        path = path_in_git(store, md5, self.revision)
-        return self.revision.read(path) if path else None
 
     def _checked(self, store: str, file: Path, md5: str) -> Path | None:
         if has_md5(file, md5):
@@ -135,9 +133,8 @@ class DvcProject:
 
     def searched(self, md5: str) -> str:
         """The stores that `find` looked in for an object that it did not find, with their problems."""
-        names = [CACHE, *(sorted(self.repo.config["remote"]) if self._use_remotes else ())]
         shown = []
-        for name in names:
+        for name in (CACHE, *self._remotes):
             if (name, md5) in self.damaged:
                 shown.append(f"{name} (damaged)")
             elif name in self.errors:

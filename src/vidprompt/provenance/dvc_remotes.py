@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ class Remotes:
     `failed` could not be read (`name: why`); `damaged` have an object with other content.
     """
 
-    complete: tuple[str, ...]
-    local: tuple[str, ...]
-    failed: tuple[str, ...]
-    damaged: tuple[str, ...]
+    complete: list[str] = field(default_factory=list)
+    local: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def remotes_with(
@@ -34,9 +34,7 @@ def remotes_with(
     `wanted`: path → MD5s. Objects of a remote that is a folder are read, since it may hold anything; of
     other storage it counts that they exist. A folder of the repository has what git has of it.
     """
-    found: dict[str, dict[str, list[str]]] = {
-        path: {key: [] for key in ("complete", "local", "failed", "damaged")} for path in wanted
-    }
+    found = {path: Remotes() for path in wanted}
     revision, repo = project.revision, project.repo
     shared = _shared(revision.root)
     default = repo.config["core"].get("remote")
@@ -47,18 +45,17 @@ def remotes_with(
                 store = repo.cloud.get_remote_odb(name, "register")
                 states = {_state(store, md5, revision) for md5 in md5s}
             except Exception as error:  # each kind of storage has its own
-                line = f"{name}: {_relative(first_line(error), revision.root)}"
-                found[path]["failed"].append(line)
+                # tags have it as their message, so without this machine's path of the repository
+                line = first_line(error).replace(f"{revision.root.absolute()}/", "")
+                found[path].failed.append(f"{name}: {line}")
                 continue
             if "damaged" in states:
-                found[path]["damaged"].append(name)
+                found[path].damaged.append(name)
             elif states == {"there"}:
-                found[path]["complete" if shared.get(name) == url else "local"].append(name)
-    remotes = {
-        path: Remotes(**{key: tuple(names) for key, names in lists.items()})
-        for path, lists in found.items()
-    }
-    return remotes, tuple(sorted(shared, key=lambda name: (name != default, name)))
+                (found[path].complete if shared.get(name) == url else found[path].local).append(
+                    name
+                )
+    return found, tuple(sorted(shared, key=lambda name: (name != default, name)))
 
 
 def _shared(root: Path) -> dict[str, str]:
@@ -83,13 +80,5 @@ def _state(store: Any, md5: str, revision: Revision) -> str:
         contents = [one.read(path) or b"" for one, path in found if path]
     if not contents:
         return "missing"
-    return "there" if any(_matches(content, md5) for content in contents) else "damaged"
-
-
-def _matches(content: bytes, md5: str) -> bool:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir")
-
-
-def _relative(text: str, root: Path) -> str:
-    """Text without this machine's path of the repository: tags have it as their message."""
-    return text.replace(f"{root.absolute()}/", "")
+    hashes = {hashlib.md5(content, usedforsecurity=False).hexdigest() for content in contents}
+    return "there" if md5.removesuffix(".dir") in hashes else "damaged"

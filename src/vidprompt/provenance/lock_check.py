@@ -39,9 +39,7 @@ def check_upstream(project: DvcProject, outputs: Iterable[str]) -> LockReport:
         }
         return _check(project, list(stages.values()))
     except DvcException as error:
-        raise UserError(
-            f"DVC cannot read {project.revision.label} ({first_line(error)}): mend dvc.yaml and dvc.lock"
-        ) from error
+        raise project.unreadable(error) from error
 
 
 def check_project(project: DvcProject) -> LockReport:
@@ -311,17 +309,14 @@ def _of_outputs(stage: Any, name: str, outs: Mapping[str, _Output]) -> Iterator[
         if known.state == "modified":
             problem = f"it is not what `{name}` wrote: MD5 {out.get_hash().value} here, {known.md5} recorded"
             yield Difference(name, path, problem, path)
-        elif known.state == "deleted" and not known.is_cached and not _is_ignored(out):
+        elif (
+            known.state == "deleted"
+            and not known.is_cached
+            and not out.repo.scm.is_ignored(out.fs_path)
+        ):
             yield Difference(name, path, f"`{name}` wrote it and it is not here: restore it", path)
         elif not known.md5 and not stage.cmd:
             yield Difference(name, path, f"`{name}` records no MD5 of it: `dvc commit`", path)
-
-
-def _is_ignored(out: Any) -> bool:
-    """Whether git ignores an output, so that a clone does not have it until its stage runs."""
-    return (
-        bool(out.repo.scm.is_ignored(out.fs_path)) if hasattr(out.repo.scm, "is_ignored") else False
-    )
 
 
 # -- links ------------------------------------------------------------------------------------------

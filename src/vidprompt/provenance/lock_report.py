@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidprompt.reporting.markdown import single_line
+from vidprompt.reporting.markdown import count_of, first_of, single_line
 
 MOST_SUBJECT, MOST_SENTENCE = 200, 600  # characters
 
@@ -65,7 +65,7 @@ class LockReport:
             whats = by_stage.setdefault(one.stage, [])
             if one.what not in whats:
                 whats.append(one.what)
-        return tuple(f"{stage} ({_first(whats)})" for stage, whats in sorted(by_stage.items()))
+        return tuple(f"{stage} ({first_of(whats, 2)})" for stage, whats in sorted(by_stage.items()))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -78,14 +78,9 @@ class LockReport:
         return tuple(sorted({*found, *self.others}))
 
 
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return ", ".join(names[:2]) + more
-
-
 def _finding(subject: str, problem: str, is_input: bool, remedy: str, stages: list[str]) -> Finding:
     kinds = ", ".join(sorted({stage.partition("@")[0] for stage in stages}))
-    count = f"{len(stages)} stage{'s' if len(stages) > 1 else ''}"
+    count = count_of(len(stages), "stage")
     end = f": {remedy}" if remedy else ""
     if is_input:
         return Finding(subject, f"{problem} since {count} ran ({kinds}){end}")

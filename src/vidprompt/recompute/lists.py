@@ -36,21 +36,19 @@ class DatasetLists:
 
 def read_lists(project: DvcProject, dataset: str) -> DatasetLists:
     """The manifest and split files that the revision's dvc.lock names."""
+    md5s = project.revision.output_md5s
     folder = paths.manifest(dataset).parent.as_posix()
-    file = project.find_in_folder(_md5(project, folder), folder, "manifest.parquet")
+    file = project.find_in_folder(md5s.get(folder, ""), folder, "manifest.parquet")
     try:
         manifest = None if file is None else pd.read_parquet(file)
     except (OSError, ValueError):
         manifest = None
-    return DatasetLists(manifest, _read_splits(project, paths.splits(dataset).as_posix()))
+    folder = paths.splits(dataset).as_posix()
+    return DatasetLists(manifest, _read_splits(project, folder, md5s.get(folder, "")))
 
 
-def _md5(project: DvcProject, path: str) -> str:
-    return project.revision.output_md5s.get(path, "")
-
-
-def _read_splits(project: DvcProject, folder: str) -> dict[str, Any] | None:
-    listing = project.listing(_md5(project, folder))
+def _read_splits(project: DvcProject, folder: str, folder_md5: str) -> dict[str, Any] | None:
+    listing = project.listing(folder_md5)
     if listing is None:
         return None
     splits = {}

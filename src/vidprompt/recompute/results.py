@@ -75,12 +75,11 @@ def _table_findings(project: DvcProject, file: Path, folder: Path) -> list[Findi
         tables = recompute_tables(read_predictions(file))
     except DataError:
         return []  # reported with metrics.json
-    contents = {name: project.revision.read((folder / name).as_posix()) for name in tables}
-    return [
-        Finding(
-            (folder / name).as_posix(),
-            "it is not the table that follows from the predictions: `dvc repro`",
-        )
-        for name, table in tables.items()
-        if (content := contents[name]) is not None and not is_same_table(table, content)
-    ]
+    problem = "it is not the table that follows from the predictions: `dvc repro`"
+    findings = []
+    for name, table in tables.items():
+        path = (folder / name).as_posix()
+        content = project.revision.read(path)
+        if content is not None and not is_same_table(table, content):
+            findings.append(Finding(path, problem))
+    return findings

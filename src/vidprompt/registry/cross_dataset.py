@@ -8,12 +8,10 @@ model as their run. A killed run resumes, as the features stage does.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -29,6 +27,7 @@ from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metada
 from vidprompt.models.text.prompts import clean_class_name
 from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.model_files import VersionFiles, fetch_version
 from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import table_rows
@@ -147,7 +146,7 @@ def _run(job: _Job, splits: dict[str, Split]) -> Path:
     config = compose(overrides)
     record = _features_record(job, config)
     index = paths.features(job.dataset, job.metadata.method, job.split) / INDEX
-    if not index.is_file() or _stored_record() != record:
+    if not index.is_file() or Revision(Path()).try_json(FEATURES_RECORD) != record:
         Path(FEATURES_RECORD).unlink(missing_ok=True)
         if (count := process_count(config.processes)) > 1:
             if launch(count, ["features", *overrides]):
@@ -176,13 +175,6 @@ def _features_record(job: _Job, config: Config) -> dict[str, str]:
         "splits": digest({file.name: sha256(file) for file in split_files}),
         "code": code_hash("features"),
     }
-
-
-def _stored_record() -> Any:
-    try:
-        return json.loads(Path(FEATURES_RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _finish(job: _Job, splits: dict[str, Split]) -> Path:

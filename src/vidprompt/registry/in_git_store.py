@@ -8,12 +8,13 @@ from __future__ import annotations
 import configparser
 import json
 import os
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from vidprompt.provenance.dvc_project import has_md5
 from vidprompt.provenance.revision import Revision
+from vidprompt.reporting.markdown import count_of, first_of
 from vidprompt.system.errors import DataError, UserError
 
 REMOTE = "sample"
@@ -34,21 +35,30 @@ def check_store(root: Path = Path(), limit: int = LIMIT) -> str:
     foreign = there - wanted.keys()
     ours = {name: wanted[name] for name in sorted(there & wanted.keys())}
     size = _size(store, ours.keys())
-    problems = [
-        *_default(root),
-        *_foreign(root, store, foreign),
-        *_damaged(store, ours),
-        *_too_much(store, ours, size, limit),
-    ]
+    problems = []
+    if _config(root).get("core", "remote", fallback="") == REMOTE:
+        problems.append(
+            f"{root / '.dvc/config'} makes {REMOTE} the default, so that `dvc push` would publish every "
+            "dataset: `dvc remote default --unset`"
+        )
+    if foreign:
+        problems.append(_foreign(root, store, foreign))
+    if damaged := [what for name, what in ours.items() if not _is_undamaged(store / name)]:
+        problems.append(
+            f"{store} has other bytes than its names say for {first_of(damaged, SHOWN)}: "
+            f"`git checkout -- {store}`"
+        )
+    if size > limit:
+        problems.append(_too_much(store, ours, size, limit))
     if problems:
         raise UserError("; ".join(problems))
     missing = [what for name, what in wanted.items() if what.startswith(DATA) and name not in there]
     if missing:
         raise DataError(
-            f"{store} lacks {_files_of(missing)} of the demo ({_listed(missing)}), which no clone "
-            "would get: `dvc push data.dvc` where they are"
+            f"{store} lacks {count_of(len(missing), 'file')} of the demo "
+            f"({first_of(missing, SHOWN)}), which no clone would get: `dvc push data.dvc` where they are"
         )
-    return f"{store}: the demo in {_files_of(there)}, {size:,} of {limit:,} bytes"
+    return f"{store}: the demo in {count_of(len(there), 'file')}, {size:,} of {limit:,} bytes"
 
 
 def remove_foreign(root: Path = Path()) -> list[str]:
@@ -109,7 +119,7 @@ def _weights(root: Path) -> Iterator[tuple[str, str, str]]:
 
     named: dict[str, set[str]] = {
         "": set()
-    }  # commit → names of its versions; "": on disk, all models
+    }  # commit → its versions' names; "": on disk, all models
     for name, history in histories(root).items():
         for version in history.versions:
             named.setdefault(version.commit, set()).add(name)
@@ -156,14 +166,6 @@ def _files(store: Path) -> set[str]:
     return {p.relative_to(store).as_posix() for p in store.rglob("*") if not p.is_dir()}
 
 
-def _default(root: Path) -> Iterator[str]:
-    if _config(root).get("core", "remote", fallback="") == REMOTE:
-        yield (
-            f"{root / '.dvc/config'} makes {REMOTE} the default, so that `dvc push` would publish every "
-            "dataset: `dvc remote default --unset`"
-        )
-
-
 def _size(store: Path, files: Set[str]) -> int:
     """Bytes of the files and of their folders."""
     paths = {store, *(store / name for name in files)}
@@ -171,38 +173,26 @@ def _size(store: Path, files: Set[str]) -> int:
     return sum(path.lstat().st_size for path in paths)
 
 
-def _too_much(store: Path, ours: dict[str, str], size: int, limit: int) -> Iterator[str]:
-    if size <= limit:
-        return
+def _too_much(store: Path, ours: dict[str, str], size: int, limit: int) -> str:
     weights = {what: (store / name).stat().st_size for name, what in ours.items()}
     models = [f"{what} {n:,}" for what, n in sorted(weights.items()) if what.startswith(MODELS)]
-    said = f", {', '.join(models)} among them" if models else ""
-    yield (
-        f"{store} has {size:,} bytes of at most {limit:,} of the demo's{said}: keep fewer models "
+    among = f", {', '.join(models)} among them" if models else ""
+    return (
+        f"{store} has {size:,} bytes of at most {limit:,} of the demo's{among}: keep fewer models "
         "there, or make the demo smaller"
     )
 
 
-def _foreign(root: Path, store: Path, names: Set[str]) -> Iterator[str]:
-    if not names:
-        return
+def _foreign(root: Path, store: Path, names: Set[str]) -> str:
     known = _known(root, store)
     size = sum((store / name).lstat().st_size for name in names)
-    listed = _listed(sorted(known.get(name, name) for name in names))
-    yield (
-        f"{store} holds {_files_of(names)} ({size:,} bytes) not of the demo ({listed}) that would "
-        "be published with the code: `vidprompt check-store --remove` deletes them; a commit that has "
-        "them must not be pushed (`git reset`); a registered model's weights belong there once its tag "
-        "is here (`git fetch --tags`)"
+    listed = first_of(sorted(known.get(name, name) for name in names), SHOWN)
+    return (
+        f"{store} holds {count_of(len(names), 'file')} ({size:,} bytes) not of the demo ({listed}) "
+        "that would be published with the code: `vidprompt check-store --remove` deletes them; a commit "
+        "that has them must not be pushed (`git reset`); a registered model's weights belong there "
+        "once its tag is here (`git fetch --tags`)"
     )
-
-
-def _damaged(store: Path, wanted: dict[str, str]) -> Iterator[str]:
-    damaged = [what for name, what in wanted.items() if not _is_undamaged(store / name)]
-    if damaged:
-        yield (
-            f"{store} has other bytes than its names say for {_listed(damaged)}: `git checkout -- {store}`"
-        )
 
 
 def _known(root: Path, store: Path) -> dict[str, str]:
@@ -219,12 +209,3 @@ def _known(root: Path, store: Path) -> dict[str, str]:
     for path, md5 in tracked.items():
         found |= _contents(store, path, md5)
     return found
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-def _files_of(names: Collection[str]) -> str:
-    return f"{len(names):,} file{'' if len(names) == 1 else 's'}"

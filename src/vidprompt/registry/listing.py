@@ -9,7 +9,7 @@ from vidprompt.metrics.result import Measure, summary_measures
 from vidprompt.provenance.revision import Revision, check_repository
 from vidprompt.registry.declared import declared_models, find_model, model_results
 from vidprompt.registry.policy import read_policy
-from vidprompt.registry.versions import History, Version, histories
+from vidprompt.registry.versions import Version, histories
 from vidprompt.reporting.measures import Cell
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -33,24 +33,24 @@ def list_models(name: str = "", project: Path | str = ".") -> list[Entry]:
     if name and name not in names:
         raise UserError(f"no model {name!r} is declared or registered: {suggestion(name, names)}")
     policy = read_policy(here)
-    found = []
+    entries = []
     for model in [name] if name else names:
         measure = policy.headline.get(model, "")
-        versions = tagged.get(model, History(model, (), {})).versions
-        rows = [_entry(model, one, measure, Revision(root, one.commit)) for one in versions]
-        found += rows or [_entry(model, None, measure, here)]
-        for row in rows or found[-1:]:
-            row["declared"] = model in declared
-    return found
+        for version in tagged[model].versions if model in tagged else ():
+            entries.append(_entry(model, version, measure, Revision(root, version.commit)))
+        if not entries or entries[-1]["model"] != model:
+            entries.append(_entry(model, None, measure, here))
+    return [entry | {"declared": entry["model"] in declared} for entry in entries]
 
 
 def _entry(name: str, version: Version | None, measure: str, revision: Revision) -> Entry:
-    entry: Entry = {"model": name, "version": "", "stages": [], "commit": "", "date": ""}
-    if version:
-        entry |= {"version": version.version, "stages": list(version.stages)}
-        entry |= {"commit": version.commit, "date": version.date}
     value = _value(name, measure, revision) if measure else None
-    return entry | {
+    return {
+        "model": name,
+        "version": version.version if version else "",
+        "stages": list(version.stages) if version else [],
+        "commit": version.commit if version else "",
+        "date": version.date if version else "",
         "measure": measure,
         "value": value.value if value else None,
         "ci95": list(value.ci95) if value and value.ci95 else None,

@@ -14,6 +14,7 @@ from vidprompt.recompute.results import metrics_differences
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import DeclaredModel, ModelResult
 from vidprompt.registry.model_files import BACKBONE_FILES, Weights, find_backbone
+from vidprompt.reporting.markdown import first_of
 from vidprompt.system.errors import DataError, UserError
 
 MOST_SHOWN = 5  # files or stages in a sentence
@@ -25,15 +26,10 @@ def check_tree(root: Path) -> Check:
     if not files:
         return Check("tree", "git", "clean", "clean")
     problem = (
-        f"the tree is not as committed ({_first(files, ', ')}): a version is a commit, so commit or remove "
-        "them first"
+        f"the tree is not as committed ({first_of(files, MOST_SHOWN)}): a version is a commit, so "
+        "commit or remove them first"
     )
     return Check("tree", "git", f"{len(files)} changed", "clean", problem)
-
-
-def _first(names: Sequence[str], separator: str) -> str:
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return separator.join(names[:MOST_SHOWN]) + more
 
 
 def check_pipeline(
@@ -55,7 +51,7 @@ def check_pipeline(
     if stages:
         problem = (
             f"{model.name}'s results are not of this code and these parameters: out of date are "
-            f"{_first(stages, '; ')}; run `dvc repro` and commit what it changes"
+            f"{first_of(stages, MOST_SHOWN, '; ')}; run `dvc repro` and commit what it changes"
         )
     value = f"{len(stages)} stages out of date" if stages else "up to date"
     yield Check("pipeline", "dvc.lock", value, "up to date", problem)
@@ -135,16 +131,14 @@ def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -
                 f"{model.name}: `dvc add` it in the repository, and name that in params/backbone"
             )
             yield Check("remote", path, "only on this machine", "in a remote", problem)
-        elif _is_in_git(path, revision):
+        elif (
+            try_git(revision.root, "cat-file", "-e", f"{revision.commit or 'HEAD'}:./{path}")
+            is not None
+        ):
             yield Check("remote", path, "git", "in a remote")
         else:
             problem = f"the backbone's {path} of {revision.label} is kept neither by DVC nor by git"
             yield Check("remote", path, "nowhere", "in a remote", f"{problem}: `dvc add` it")
-
-
-def _is_in_git(path: str, revision: Revision) -> bool:
-    at = f"{revision.commit or 'HEAD'}:./{path}"
-    return try_git(revision.root, "cat-file", "-e", at) is not None
 
 
 def _check_remote(

@@ -61,6 +61,12 @@ def count_of(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def first_of(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """The first `most` names and how many more there are: `a, b and 2 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
+
+
 def bullets(items: Sequence[str], most: int) -> list[str]:
     """A list of at most `most` items; the last line counts the others."""
     lines = [f"- {item}" for item in items[:most]]
