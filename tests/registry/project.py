@@ -114,7 +114,7 @@ def train(root: Path, seed: int) -> None:
     torch.manual_seed(seed)
     for value in model.trained_state().values():
         value.copy_(torch.rand_like(value))
-    about = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         "ez_clip",
         4,
         model.backbone.tag,
@@ -124,16 +124,16 @@ def train(root: Path, seed: int) -> None:
         "abc",
         "0.1",
     )
-    save_checkpoint(root / WEIGHTS, model, about, torch.float32)
+    save_checkpoint(root / WEIGHTS, model, metadata, torch.float32)
 
 
 def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
-    """Metrics and predictions of the weights that are there: those numbered in `wrong` were not told."""
+    """Metrics and predictions of the weights on disk: videos numbered in `wrong` are predicted wrongly."""
     videos = {(RUN, "test"): labelled(VIDEOS, wrong)}
     write_recognition(root, RESULT, videos)
     table = pq.read_table(root / PREDICTIONS)
-    told = pc.equal(table["label"], table["predicted"])
-    ranks = pc.if_else(told, pa.scalar(0, pa.int32()), pa.scalar(1, pa.int32()))
+    is_right = pc.equal(table["label"], table["predicted"])
+    ranks = pc.if_else(is_right, pa.scalar(0, pa.int32()), pa.scalar(1, pa.int32()))
     table = table.append_column("rank", ranks)
     table = table.append_column("confidence", pa.array([0.5] * VIDEOS, pa.float32()))
     pq.write_table(table, root / PREDICTIONS)
@@ -148,7 +148,7 @@ def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
 
 
 def change_metrics(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """By hand, and DVC is told that it has to be so."""
+    """Edit metrics.json by hand, and commit it to DVC."""
     metrics = json.loads((root / METRICS).read_text())
     change(metrics)
     (root / METRICS).write_text(json.dumps(metrics))

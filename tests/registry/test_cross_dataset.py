@@ -44,8 +44,8 @@ def other(two_versions: Path) -> Path:
     settings = FrameSettings(short_side=32, frames=None)
     build_frame_cache(rows, settings, {}, Path("cache/frames/other"))
     videos, labels = [row.video_id for row in rows], [i % 3 for i in range(VIDEOS)]
-    about = {"video_id": videos, "label": [TESTED[i] for i in labels], "health": ["ok"] * VIDEOS}
-    columns = [pa.array(about.get(field.name, [None] * VIDEOS), field.type) for field in SCHEMA]
+    values = {"video_id": videos, "label": [TESTED[i] for i in labels], "health": ["ok"] * VIDEOS}
+    columns = [pa.array(values.get(field.name, [None] * VIDEOS), field.type) for field in SCHEMA]
     write_manifest(pa.table(columns, schema=SCHEMA), Path("cache/manifest/other/manifest.parquet"))
     Path("cache/manifest/other/class_groups.json").write_text("{}")
     test = Subset(TESTED, [*videos, "v/broken"], [*labels, 0])

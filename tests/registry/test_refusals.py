@@ -51,15 +51,15 @@ def test_a_tree_that_is_not_as_committed_is_the_first_reason(project: Path) -> N
     for number in range(7):
         (project / f"new {number}.txt").touch()
     (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + "# by hand\n")
-    said = refused("the tree is not as committed", name="nobody", stage="nowhere")
-    assert "(dvc.yaml, new 0.txt, new 1.txt, new 2.txt, new 3.txt and 3 more)" in said
-    assert "commit or remove them" in said
+    message = refused("the tree is not as committed", name="nobody", stage="nowhere")
+    assert "(dvc.yaml, new 0.txt, new 1.txt, new 2.txt, new 3.txt and 3 more)" in message
+    assert "commit or remove them" in message
 
 
 def test_a_model_that_is_not_declared(project: Path) -> None:
-    said = refused("declares no model 'smal-demo'", name="smal-demo", stage="nowhere")
-    assert "did you mean small-demo? valid: other-demo, small-demo" in said  # data is no model
-    assert "`smal-demo: {path: models/DATASET/METHOD/RUN/model.safetensors, type: model" in said
+    message = refused("declares no model 'smal-demo'", name="smal-demo", stage="nowhere")
+    assert "did you mean small-demo? valid: other-demo, small-demo" in message  # data is no model
+    assert "`smal-demo: {path: models/DATASET/METHOD/RUN/model.safetensors, type: model" in message
     content = (project / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(content.replace("params/config.yaml, type: data", "x.pt"))
     commit(project, "another artifact")
@@ -116,9 +116,9 @@ def test_weights_in_no_remote(project: Path) -> None:
     train(project, seed=2)
     evaluate(project, wrong=())
     keep(project, "not pushed", push=False)
-    said = refused("no remote that .dvc/config names")
-    assert f"`dvc push -r store {WEIGHTS}`" in said
-    assert "commit it if the remote is a folder of this repository" in said
+    message = refused("no remote that .dvc/config names")
+    assert f"`dvc push -r store {WEIGHTS}`" in message
+    assert "commit it if the remote is a folder of this repository" in message
     run("dvc", "push", "-q", "-r", "store", WEIGHTS, folder=project)
     refused(r"the tree is not as committed \(\.store/")
     commit(project, "pushed")
@@ -149,11 +149,13 @@ def test_all_gates_that_are_not_passed_are_listed(project: Path) -> None:
     (project / "results/demo/validation.json").write_text('{"success": false}')
     (project / "results/demo/health.json").write_text('{"videos": 100, "usable": 80}')
     keep(project, "bad")
-    said = refused(f"{NAME} does not pass the gates of candidate")
-    assert "supervised top1 is 33.3 [21.7, 45.0]%, and its lower end must be at least 30.0" in said
-    assert "results/demo/validation.json says failed" in said
-    assert "20.0% of demo's videos cannot be used" in said
-    assert "supervised tested 50.0% of what it lists, and ≥ 90.0% is asked for" in said
+    message = refused(f"{NAME} does not pass the gates of candidate")
+    assert (
+        "supervised top1 is 33.3 [21.7, 45.0]%, and its lower end must be at least 30.0" in message
+    )
+    assert "results/demo/validation.json says failed" in message
+    assert "20.0% of demo's videos cannot be used" in message
+    assert "supervised tested 50.0% of what it lists, and ≥ 90.0% is required" in message
 
 
 def test_a_later_stage_asks_for_more(project: Path) -> None:
@@ -203,8 +205,8 @@ def test_worse_than_production_by_the_paired_test(in_production: Path) -> None:
     evaluate(in_production, wrong=range(20))
     keep(in_production, "worse")
     register(NAME, "candidate")  # candidates may be
-    said = refused("supervised top1 is worse than that of small-demo@v0.1.0", stage="staging")
-    assert "(90.0% → 66.7%, −23.3 [" in said
+    message = refused("supervised top1 is worse than that of small-demo@v0.1.0", stage="staging")
+    assert "(90.0% → 66.7%, −23.3 [" in message
     evaluate(in_production, wrong=range(3, 10))
     keep(in_production, "one less is right: no difference shown")
     register(NAME, "staging")
@@ -215,9 +217,9 @@ def test_not_compared_with_production(in_production: Path) -> None:
     evaluate(in_production, wrong=())
     keep(in_production, "better")
     shutil.rmtree(in_production / ".dvc/cache")  # with production's predictions
-    said = refused("neither in DVC's cache nor in a remote", stage="staging")
-    assert "`dvc push`" in said
-    assert f"{RESULT}@" in said
+    message = refused("neither in DVC's cache nor in a remote", stage="staging")
+    assert "`dvc push`" in message
+    assert f"{RESULT}@" in message
 
 
 def test_the_same_weights_need_no_test(in_production: Path) -> None:

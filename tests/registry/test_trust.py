@@ -1,4 +1,4 @@
-"""What a model is judged by may be forged, moved, missing or of another: none of that passes unseen."""
+"""Forged, moved, missing or foreign files are noticed when a model is checked."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def test_code_that_is_no_dependency(project: Path, at_a_commit: bool) -> None:
     commit(project, "an edit of the composition is seen by nobody")
     if at_a_commit:
         version = register_unchecked(project)
-    said = checks("pipeline", version=version)[0].problem
-    assert f"train (`{COMPOSE}` is run by it and is no dependency)" in said
+    message = checks("pipeline", version=version)[0].problem
+    assert f"train (`{COMPOSE}` is run by it and is no dependency)" in message
     if not at_a_commit:
         with pytest.raises(UserError, match="compose.py` is run by it and is no dependency"):
             register(NAME, "candidate")
@@ -268,7 +268,7 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda m: m["hashes"].update(checkpoints=None), "`hashes.checkpoints` is None"),
         (lambda m: m.update(splits=None), "`splits` is None"),
@@ -280,12 +280,12 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
     ],
 )
 def test_metrics_of_another_form(
-    project: Path, change: Callable[[dict[str, Any]], object], said: str
+    project: Path, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     metrics = json.loads(Path(METRICS).read_text())
     change(metrics)
     Path(METRICS).write_text(json.dumps(metrics))
-    with pytest.raises(DataError, match=f"{METRICS} of the workspace .*{said}"):
+    with pytest.raises(DataError, match=f"{METRICS} of the workspace .*{message}"):
         check(NAME, "candidate")
     assert list_models(NAME)[0]["value"] is None
 

@@ -25,7 +25,7 @@ class DvcProject:
 
     Cache and remotes are those that are configured now: those of an old revision may be gone. An object
     counts only if its content has its MD5, since a store may be part of what is judged. A remote that fails
-    is not asked again. UserError where there is no DVC project, or DVC cannot read it.
+    is not read again. UserError where there is no DVC project, or DVC cannot read it.
 
     Args:
         revision: whose pipeline it is; a remote inside the repository is also read from its commit.

@@ -112,41 +112,33 @@ class Revision:
         }
 
     @cached_property
-    def _metrics(self) -> dict[str, tuple[Result, ProtocolResult | DataError]]:
-        """Path of every metrics.json → its result and content, or why that is not valid."""
-        found: dict[str, tuple[Result, ProtocolResult | DataError]] = {}
+    def _metrics(self) -> tuple[dict[Result, ProtocolResult], dict[str, str]]:
+        """`results` and `malformed_results`."""
+        results: dict[Result, ProtocolResult] = {}
+        malformed = {}
         for path in self.files:
             if match := METRICS_PATH.fullmatch(path):
-                content: ProtocolResult | DataError
                 try:
-                    content = load_result(self.read(path) or b"", path)
+                    results[match[1], match[2], match[3]] = load_result(
+                        self.read(path) or b"", path
+                    )
                 except DataError as error:
-                    content = error
-                found[path] = (match[1], match[2], match[3]), content
-        return found
+                    malformed[path] = str(error)
+        return {key: results[key] for key in sorted(results, key=report_order)}, malformed
 
-    @cached_property
-    def malformed_results(self) -> dict[str, str]:
-        """Path of every metrics.json that `results` leaves out → what is wrong with it."""
-        return {
-            path: str(content)
-            for path, (_, content) in self._metrics.items()
-            if isinstance(content, DataError)
-        }
-
-    @cached_property
+    @property
     def results(self) -> dict[Result, ProtocolResult]:
         """Every valid metrics.json by its result, in the order of a report."""
-        found = {
-            key: content
-            for key, content in self._metrics.values()
-            if isinstance(content, ProtocolResult)
-        }
-        return {key: found[key] for key in sorted(found, key=report_order)}
+        return self._metrics[0]
+
+    @property
+    def malformed_results(self) -> dict[str, str]:
+        """Path of every metrics.json that `results` leaves out → what is wrong with it."""
+        return self._metrics[1]
 
     @cached_property
     def datasets(self) -> tuple[str, ...]:
-        """Datasets with results or with a JSON file about their data, sorted."""
+        """Datasets with results or with a JSON file on their data, sorted."""
         named = {p.split("/")[1] for p in self.files if re.fullmatch(r"results/[^/]+/\w+\.json", p)}
         return tuple(sorted(named | {dataset for dataset, _, _ in self.results}))
 

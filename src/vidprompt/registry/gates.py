@@ -143,7 +143,7 @@ def _check_coverage(one: ModelResult, gates: Gates, model: DeclaredModel) -> Che
     if not abs(result.coverage * result.listed - result.n) <= TOLERANCE * result.listed:
         problem = f"{name}'s coverage is not its n of its listed videos: `dvc repro`"
     elif not result.coverage >= gates.coverage:
-        problem = f"{name} tested {percent(result.coverage)}% of what it lists, and {required} is asked for"
+        problem = f"{name} tested {percent(result.coverage)}% of what it lists, and {required} is required"
     return Check("coverage", name, f"{percent(result.coverage)}%", required, problem)
 
 
@@ -159,10 +159,10 @@ def _check_minima(
             subject, required = f"{result} {measure}", f"lower end ≥ {percent(minimum)}"
             value = "–"
             if one is None:
-                problem = f"{FILE} asks for {subject}, and {model.name} has no such result: "
+                problem = f"{FILE} requires {subject}, and {model.name} has no such result: "
                 problem += suggestion(result, by_name)
             elif measure not in measures:
-                problem = f"{FILE} asks for {subject}, and {result} has no such measure: "
+                problem = f"{FILE} requires {subject}, and {result} has no such measure: "
                 problem += suggestion(measure, sorted(measures))
             elif others := other_runs(one, measures[measure]):
                 value = "of several trainings"

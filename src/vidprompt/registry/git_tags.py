@@ -34,7 +34,7 @@ def check_tags(root: Path, name: str) -> Check:
         return Check("tags", subject, f"{len(there)} of {len(there)}", required)
     problem = (
         f"{len(missing)} of {REMOTE}'s {len(there)} tags of {name} are not here or are others here "
-        f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it cannot be said what is in "
+        f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it is not known what is in "
         "a stage: `git fetch --tags`, with `--force` where one was moved"
     )
     return Check("tags", subject, f"{len(there) - len(missing)} of {len(there)}", required, problem)

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import Any
 
 from vidprompt.provenance.dvc_project import has_md5
 from vidprompt.provenance.revision import Revision
@@ -117,16 +116,15 @@ def _weights(root: Path) -> Iterator[tuple[str, str, str]]:
     """Name, path and MD5 of the demo's declared models, on disk and of each registered version."""
     from vidprompt.registry.versions import histories
 
-    named: dict[str, set[str]] = {
-        "": set()
-    }  # commit → its versions' names; "": on disk, all models
+    # commit → names of its versions; "": on disk, all models
+    named: dict[str, set[str]] = {"": set()}
     for name, history in histories(root).items():
         for version in history.versions:
             named.setdefault(version.commit, set()).add(name)
     for commit, names in named.items():
         revision = Revision(root, commit)
         artifacts = revision.yaml("dvc.yaml").get("artifacts") or {}
-        paths = {name: str((about or {}).get("path")) for name, about in artifacts.items()}
+        paths = {name: str((entry or {}).get("path")) for name, entry in artifacts.items()}
         outs = _outs(revision) if any(path.startswith(MODELS) for path in paths.values()) else {}
         for name, path in sorted(paths.items()):
             if path.startswith(MODELS) and path in outs and (not commit or name in names):
@@ -201,11 +199,10 @@ def _known(root: Path, store: Path) -> dict[str, str]:
     for file in sorted([*root.glob("*.dvc"), *(root / "data").glob("*.dvc")]):
         if not file.is_file():  # the folder .dvc
             continue
-        content: dict[str, Any] = Revision(root).yaml(file.relative_to(root).as_posix())
-        for out in content.get("outs") or []:
-            place = file.relative_to(root).parent / str(out.get("path"))
-            tracked[place.as_posix()] = str(out.get("md5", ""))
+        path = file.relative_to(root)
+        for out in Revision(root).yaml(path.as_posix()).get("outs") or []:
+            tracked[(path.parent / str(out.get("path"))).as_posix()] = str(out.get("md5", ""))
     found: dict[str, str] = {}
-    for path, md5 in tracked.items():
-        found |= _contents(store, path, md5)
+    for name, md5 in tracked.items():
+        found |= _contents(store, name, md5)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Policy:
                 found = _stricter(found, gates) if gates else found
         if not found.minimum:
             raise UserError(
-                f"{FILE} says no minimum for {model}, so nothing would be asked of its results: add "
+                f"{FILE} says no minimum for {model}, so its results would not be checked: add "
                 f"models.{model}.{self.stages[0]}.minimum, as {{supervised: {{top1: 0.5}}}}"
             )
         return found
@@ -86,9 +86,10 @@ def read_policy(revision: Revision) -> Policy:
     """A revision's params/registry.yaml. UserError for no file, an unknown key or a wrong value."""
     content = revision.yaml(FILE)
     if not content:
-        raise UserError(f"{FILE} of {revision.label} is not there, and it says what stages ask for")
-    _check_keys(content, _TOP, "")
-    stages = content.get("stages")
+        raise UserError(
+            f"{FILE} of {revision.label} is not there, and it has the gates of the stages"
+        )
+    stages = _mapping(content, "", _TOP).get("stages")
     if not isinstance(stages, list) or not stages or not all(isinstance(s, str) for s in stages):
         raise UserError(f"{FILE}: stages must list their names, in order")
     defaults = {
@@ -99,7 +100,7 @@ def read_policy(revision: Revision) -> Policy:
     headline = {}
     for name, model in _mapping(content.get("models"), "models").items():
         where = f"models.{name}"
-        entry = dict(_mapping(model, where, ["headline", *stages]))
+        entry = _mapping(model, where, ["headline", *stages])
         headline[name] = str(entry.pop("headline", ""))
         own[name] = {s: _gates(gates, f"{where}.{s}", stages) for s, gates in entry.items()}
         if headline[name]:
@@ -151,21 +152,17 @@ def _share(value: Any, where: str) -> float:
     return float(value)
 
 
-def _mapping(
-    content: Any, where: str, keys: list[str] | tuple[str, ...] | None = None
-) -> Mapping[str, Any]:
+def _mapping(content: Any, where: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A mapping at a place of the file (empty: the file), for None an empty one.
+
+    UserError for other content and, where `keys` are the valid ones, for another key.
+    """
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{FILE}: {where} is not a mapping")
-    if keys is not None:
-        _check_keys(content, keys, f"{where}.")
-    return {str(key): value for key, value in content.items()}
-
-
-def _check_keys(content: Mapping[Any, Any], keys: list[str] | tuple[str, ...], inside: str) -> None:
-    for key in content:
+    for key in content if keys else ():
         if key not in keys:
-            raise UserError(
-                f"{FILE}: unknown key {f'{inside}{key}'!r}: {suggestion(str(key), keys)}"
-            )
+            place = f"{where}.{key}" if where else f"{key}"
+            raise UserError(f"{FILE}: unknown key {place!r}: {suggestion(str(key), keys)}")
+    return {str(key): value for key, value in content.items()}

@@ -155,9 +155,11 @@ def _check_remote(
     problems += [
         f"{name}: only on this machine, it is not in .dvc/config" for name in remotes.local
     ]
-    looked = f" ({'; '.join(problems)})" if problems else f" ({', '.join(names)})" if names else ""
+    searched = (
+        f" ({'; '.join(problems)})" if problems else f" ({', '.join(names)})" if names else ""
+    )
     problem = (
-        f"no remote that .dvc/config names{looked} has {what} {path} of {revision.label}, so nobody else "
+        f"no remote that .dvc/config names{searched} has {what} {path} of {revision.label}, so nobody else "
         f"could load them: {push}, and commit it if the remote is a folder of this repository"
     )
     value = "only on this machine" if remotes.local else "damaged" if remotes.damaged else "nowhere"
