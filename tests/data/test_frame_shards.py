@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pytest
 from make_videos import decode_in_order, write_video
 from PIL import Image
@@ -63,16 +64,24 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidprompt.data.shards.plan.BYTES_A_PIXEL", 30)
 
 
+def ids_of(cache: FrameCache) -> list[str]:
+    return [cache.video_id(row) for row in range(len(cache))]
+
+
 def test_cached_frames_are_the_segment_centres(rows: list[FrameRow], tmp_path: Path) -> None:
     settings = FrameSettings(short_side=1000, frames=6, quality=95)
     summary = build_frame_cache(rows, settings, {}, tmp_path, workers=2)
     assert (summary["videos"], summary["frames"], summary["failed"]) == (5, 6 * 4 + 5, [])
     cache = FrameCache(tmp_path)
-    assert cache.ids == sorted(row.video_id for row in rows)
+    assert ids_of(cache) == sorted(row.video_id for row in rows)
+    index = pa.ipc.open_file(pa.memory_map(str(tmp_path / "index.arrow"))).read_all()
+    source_frames = dict(
+        zip(*(index[k].to_pylist() for k in ("video_id", "source_frames")), strict=True)
+    )
     assert len(cache) == 5
     for row in rows:
         numbers = segment_centres(row.n_frames, 6).tolist()
-        assert cache.source_frames(row.video_id).tolist() == numbers
+        assert source_frames[row.video_id] == numbers
         assert cache.num_source_frames(row.video_id) == row.n_frames
         if row.kind == "video":
             source = decode_in_order(row.path)[numbers].astype(int)
@@ -133,7 +142,7 @@ def test_webp(rows: list[FrameRow], tmp_path: Path) -> None:
         data = tar.extractfile(member)
         assert data is not None
         assert data.read()[8:12] == b"WEBP"
-    assert cache.read(cache.ids[0], [0]).shape == (1, 48, 64, 3)
+    assert cache.read(cache.video_id(0), [0]).shape == (1, 48, 64, 3)
 
 
 def test_a_shard_is_a_plain_tar_of_playable_members(rows: list[FrameRow], tmp_path: Path) -> None:
@@ -142,14 +151,14 @@ def test_a_shard_is_a_plain_tar_of_playable_members(rows: list[FrameRow], tmp_pa
     with tarfile.open(tmp_path / "shard-00000.tar") as tar:
         members = tar.getmembers()
         names = [member.name for member in members]
-        assert names == [f"{member_key(video_id)}.mjpeg" for video_id in cache.ids]
+        assert names == [f"{member_key(video_id)}.mjpeg" for video_id in ids_of(cache)]
         assert all(name.count(".") == 1 and "/" not in name for name in names)
         assert {(m.mtime, m.uid, m.gid, m.mode, m.uname) for m in members} == {(0, 0, 0, 0o644, "")}
         data = tar.extractfile(members[0])
         assert data is not None
         with av.open(io.BytesIO(data.read()), "r", format="mjpeg") as container:
             played = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
-    cached = cache.read(cache.ids[0], range(6))
+    cached = cache.read(cache.video_id(0), range(6))
     assert len(played) == 6
     distance = np.abs(played[:, None].astype(int) - cached[None]).mean(axis=(2, 3, 4))
     assert distance.argmin(axis=1).tolist() == list(range(6))  # decoders differ in chroma
@@ -240,10 +249,10 @@ def test_a_flipped_bit_is_found_when_its_frame_is_read(
 def test_rows_stand_for_videos(rows: list[FrameRow], tmp_path: Path) -> None:
     build_frame_cache(rows, SMALL, {}, tmp_path)
     cache = FrameCache(tmp_path)
-    ids = ["people/0001", "gone", cache.ids[0], "", "zzz"]
+    ids = ["people/0001", "gone", cache.video_id(0), "", "zzz"]
     rows_of = cache.rows(ids)
     assert rows_of.tolist() == [4, -1, 0, -1, -1]
-    assert [cache.video_id(row) for row in (0, 4)] == [cache.ids[0], "people/0001"]
+    assert [cache.video_id(row) for row in (0, 4)] == [cache.video_id(0), "people/0001"]
     np.testing.assert_array_equal(cache.read(4, [2]), cache.read("people/0001", [2]))
     for row in (-1, 5):
         with pytest.raises(DataError, match=f"no video {row}"):
@@ -370,7 +379,7 @@ def test_a_video_that_fails_is_left_out_and_tried_again(
 
 def test_nothing_to_cache(tmp_path: Path) -> None:
     assert build_frame_cache([], SMALL, {}, tmp_path)["videos"] == 0
-    assert FrameCache(tmp_path).ids == []
+    assert len(FrameCache(tmp_path)) == 0
     assert "x" not in FrameCache(tmp_path)
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vidprompt.config.compose import compose, protocols_of
 from vidprompt.config.schema import Config, DatasetConfig, ReidConfig
@@ -163,6 +162,7 @@ def clip_seconds(config: Config) -> tuple[float, float]:
     backbone = load_backbone({**vars(config.backbone), "weights": None, "pretrained": None})
     model = configured_model(config, ["a", "b"], backbone).to(device)
     size = backbone.image_size
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     half = config.trainer.precision in ("bf16", "fp16") and device.type == "cuda"
 
     def measured(clips: int) -> tuple[float, float]:
@@ -171,11 +171,11 @@ def clip_seconds(config: Config) -> tuple[float, float]:
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             with torch.no_grad():
                 model.encode_video(video)
-            _wait(device)
+            wait()
             encoded = time.perf_counter()
             _, features = model.encode_video(video)
         features.square().mean().backward()
-        _wait(device)
+        wait()
         return encoded - began, time.perf_counter() - encoded
 
     measured(1)  # warms up
@@ -185,13 +185,6 @@ def clip_seconds(config: Config) -> tuple[float, float]:
         clips = config.trainer.batch_size
         forward, step = measured(clips)
     return forward / clips, step / clips
-
-
-def _wait(device: Any) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def duration(seconds: float) -> str:

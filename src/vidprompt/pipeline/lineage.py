@@ -15,17 +15,20 @@ from vidprompt.system.errors import DataError
 LISTS = "lists"
 
 
+def checkpoint_hash(dataset: str, method: str, run: str) -> str:
+    """The SHA-256 of the checkpoint's file; the floor, for which nothing is trained, has its name."""
+    return FLOOR if method == FLOOR else sha256(paths.checkpoint(dataset, method, run))
+
+
 def lineage(config: Config, run: str, splits: Mapping[str, Split]) -> dict[str, Any]:
     """What the features of a model trained on `run`, for the tests of `splits`, are made with.
 
     The checkpoint (none of the floor), views, test lists, and prompts except their ensemble, which is
     evaluation's.
     """
-    method = config.method.name
     prompts = {k: v for k, v in config.values["prompts"].items() if k != "ensemble"}
-    checkpoint = paths.checkpoint(config.dataset.name, method, run)
     return {
-        "checkpoint": FLOOR if method == FLOOR else sha256(checkpoint),
+        "checkpoint": checkpoint_hash(config.dataset.name, config.method.name, run),
         "prompts": prompts,
         "views": config.values["views"],
         LISTS: {

@@ -209,18 +209,13 @@ def _current_stages(dataset: str, root: Path) -> dict[str, str]:
 def _measurement(path: Path, inputs: str) -> dict[str, Any] | None:
     """The stage's measurement of these inputs, or None; one without inputs is given these."""
     try:
-        measurement = _read_measurement(path)
+        measurement = json.loads(path.read_text("utf-8"))
+        if not isinstance(measurement, dict) or "seconds" not in measurement:
+            return None
+        _check(measurement)
     except (OSError, ValueError):
         return None
     if measurement.setdefault("inputs", inputs) != inputs:
         return None
     write_json(path, measurement)
     return {key: measurement[key] for key in (*MEASURED, "inputs") if key in measurement}
-
-
-def _read_measurement(path: Path) -> dict[str, Any]:
-    measurement = json.loads(path.read_text("utf-8"))
-    if not isinstance(measurement, dict) or "seconds" not in measurement:
-        raise ValueError("no measurement of a stage")
-    _check(measurement)
-    return measurement

@@ -18,7 +18,7 @@ import yaml
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, compose
 from vidprompt.config.schema import Config
-from vidprompt.data.splits.split_file import Split, read_split, write_split
+from vidprompt.data.splits.split_file import Split, read_splits, write_split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
@@ -115,7 +115,7 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
             f"{dataset} is not prepared: run `dvc repro {' '.join(missing)}` (and before, if it is not "
             f"active, `vidprompt activate {dataset}`)"
         )
-    splits = {file.stem: read_split(file) for file in sorted(made["splits"].glob("*.json"))}
+    splits = read_splits(made["splits"])
     there = sorted({split.protocol for split in splits.values()})
     chosen = {name: split for name, split in splits.items() if split.protocol == protocol}
     if not chosen:

@@ -33,4 +33,4 @@ def read_annotations(reader: str, source: Source) -> DatasetAnnotations:
     return replace(listing, annotations=sorted(listing.annotations, key=lambda a: a.video_id))
 
 
-__all__ = ["READERS", "Annotation", "Listing", "Source", "read_annotations"]
+__all__ = ["READERS", "Annotation", "DatasetAnnotations", "Source", "read_annotations"]

@@ -131,14 +131,13 @@ def _list_rows(
         {
             "split": key,
             "part": part,
-            "video_id": pd.Series(ids, dtype=object),
-            "class": pd.Series(
-                [classes[i] if 0 <= i < len(classes) else f"#{i}" for i in labels], dtype=object
-            ),
-            "group": pd.Series([groups.get(video, "") for video in ids], dtype=object),
-            "shared_video": pd.Series(shared_video, dtype=object),
-            "shared_group": pd.Series(shared_group, dtype=object),
-        }
+            "video_id": ids,
+            "class": [classes[i] if 0 <= i < len(classes) else f"#{i}" for i in labels],
+            "group": [groups.get(video, "") for video in ids],
+            "shared_video": shared_video,
+            "shared_group": shared_group,
+        },
+        dtype=object,
     )
 
 

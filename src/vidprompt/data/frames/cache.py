@@ -48,11 +48,11 @@ class _Batch:
         self.starts = batch.column("lengths").offsets.to_numpy(zero_copy_only=True)
         self.frames = {
             name: batch.column(name).values.to_numpy(zero_copy_only=True)
-            for name in ("lengths", "crc32", "source_frames")
+            for name in ("lengths", "crc32")
         }
 
     def frame_values(self, name: str, row: int) -> NDArray[Any]:
-        """The values of a row's frames: `lengths`, `crc32` or `source_frames`."""
+        """The values of a row's frames: `lengths` or `crc32`."""
         return self.frames[name][self.starts[row] : self.starts[row + 1]]
 
     def find(self, video_id: str) -> int | None:
@@ -120,11 +120,6 @@ class FrameCache:
     def __contains__(self, video_id: object) -> bool:
         return isinstance(video_id, str) and self._find(video_id) >= 0
 
-    @property
-    def ids(self) -> list[str]:
-        """All video ids, sorted."""
-        return [video_id for batch in self._batches for video_id in batch.ids.to_pylist()]
-
     def rows(self, video_ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each video, int64 (n,); -1 where it is not cached."""
         return np.fromiter((self._find(video_id) for video_id in video_ids), np.int64)
@@ -146,11 +141,6 @@ class FrameCache:
         """How many frames the video itself has."""
         batch, row = self._at(video)
         return int(batch.numbers["n_frames"][row])
-
-    def source_frames(self, video: str | int) -> NDArray[np.int32]:
-        """The frame numbers of the cached frames in the video, ascending, int32 (cached,)."""
-        batch, row = self._at(video)
-        return batch.frame_values("source_frames", row)
 
     def size(self, video: str | int) -> tuple[int, int]:
         """(height, width) of the cached frames in pixels."""

@@ -78,3 +78,8 @@ def read_split(path: Path) -> Split:
         return Split.from_json(json.loads(path.read_text()))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not a split file: {error!r}") from error
+
+
+def read_splits(folder: Path) -> dict[str, Split]:
+    """Name of the file → split, of every split file in a folder. Raises DataError as `read_split`."""
+    return {file.stem: read_split(file) for file in sorted(folder.glob("*.json"))}

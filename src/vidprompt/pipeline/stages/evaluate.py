@@ -16,16 +16,16 @@ from vidprompt.config.compose import config_hash
 from vidprompt.config.names import FLOOR
 from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.manifest.table import read_manifest
-from vidprompt.data.splits.split_file import Split, read_split
+from vidprompt.data.splits.split_file import Split, read_splits
 from vidprompt.files.atomic import replacing, write_text
-from vidprompt.files.hashes import digest, sha256
+from vidprompt.files.hashes import digest
 from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
 from vidprompt.metrics import recognition
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
 from vidprompt.metrics.result import VERSION, parse_result, write_result
-from vidprompt.pipeline.lineage import check_lineage, lineage
+from vidprompt.pipeline.lineage import check_lineage, checkpoint_hash, lineage
 from vidprompt.system.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ PARTS = ("backbone", "frames", "method", "prompts", "protocol", "views")
 def run(config: Config) -> None:
     """Write metrics.json, plots data and predictions of `config.protocol` for `config.method`."""
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
-    files = sorted(paths.splits(dataset).glob("*.json"))
-    splits = {file.stem: read_split(file) for file in files}
+    splits = read_splits(paths.splits(dataset))
     splits = {name: split for name, split in splits.items() if split.protocol == protocol}
     if not splits:
         raise DataError(f"{dataset} has no split of protocol {protocol}")
@@ -61,7 +60,7 @@ def run(config: Config) -> None:
         "hashes": {
             "config": config_hash(config, *PARTS),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
-            "checkpoints": {run: digest(_checkpoint(dataset, method, run)) for run in runs},
+            "checkpoints": {run: digest(checkpoint_hash(dataset, method, run)) for run in runs},
         },
     }
     if isinstance(config.protocol, ReidConfig):
@@ -72,14 +71,6 @@ def run(config: Config) -> None:
     write_result(out / "metrics.json", result)
     for name, entry in result.summary.items():
         logger.info(f"{method} {protocol} {name}: {next(iter(entry.measures.values())).value:.3f}")
-
-
-def _checkpoint(dataset: str, method: str, run: str) -> str:
-    """What identifies the checkpoint (nothing is trained for the floor)."""
-    if method == FLOOR:
-        return FLOOR
-    path = paths.checkpoint(dataset, method, run)
-    return sha256(path)
 
 
 def _recognition(

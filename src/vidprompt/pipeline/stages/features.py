@@ -22,7 +22,7 @@ from vidprompt.config.schema import Config
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views
-from vidprompt.data.splits.split_file import Split, read_split
+from vidprompt.data.splits.split_file import Split, read_splits
 from vidprompt.files.hashes import sha256
 from vidprompt.inference.encoding import encode_blocks, single_threaded
 from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
@@ -32,7 +32,7 @@ from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet, prompt_set
-from vidprompt.pipeline.lineage import lineage
+from vidprompt.pipeline.lineage import checkpoint_hash, lineage
 from vidprompt.provenance.code import code_hash
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.progress import Progress
@@ -111,8 +111,7 @@ def _processes() -> PartialState:
 
 def _tested(config: Config) -> dict[str, Split]:
     """Name of the split file → split, of those that are tested with this model."""
-    files = sorted(paths.splits(config.dataset.name).glob("*.json"))
-    splits = {file.stem: read_split(file) for file in files}
+    splits = read_splits(paths.splits(config.dataset.name))
     if config.method.name != FLOOR:
         splits = {name: split for name, split in splits.items() if split.run == config.split}
     if not splits:
@@ -204,9 +203,8 @@ def _model(config: Config, backbone: Backbone) -> VideoCLIP:
 def _identity(encoding: _Encoding) -> dict[str, Any]:
     """All that features depend on, besides the videos; blocks of a run are reused only if it is equal."""
     config, backbone = encoding.config, encoding.model.backbone
-    checkpoint = paths.checkpoint(config.dataset.name, config.method.name, config.split)
     return {
-        "checkpoint": FLOOR if config.method.name == FLOOR else sha256(checkpoint),
+        "checkpoint": checkpoint_hash(config.dataset.name, config.method.name, config.split),
         "backbone": [backbone.tag, backbone.identity()],
         "num_frames": encoding.model.num_frames,
         "views": asdict(encoding.views),

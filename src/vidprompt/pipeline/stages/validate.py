@@ -12,7 +12,7 @@ from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.class_lists import read_classes_file
-from vidprompt.data.splits.split_file import read_split
+from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
 
@@ -23,8 +23,7 @@ def run(config: Config) -> None:
     """Write health.json and validation.json; raise DataError when an expectation of severity error fails."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
-    files = sorted(paths.splits(dataset.name).glob("*.json"))
-    splits = {file.stem: read_split(file) for file in files}
+    splits = read_splits(paths.splits(dataset.name))
     write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
         manifest,

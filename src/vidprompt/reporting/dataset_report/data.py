@@ -16,7 +16,7 @@ from vidprompt.config.names import FLOOR
 from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.manifest.table import read_manifest, usable
 from vidprompt.data.splits.names import measure_of
-from vidprompt.data.splits.split_file import read_split
+from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.hashes import sha256
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Results, Row
 from vidprompt.system.errors import DataError
@@ -235,8 +235,7 @@ def health(manifest_path: Path, splits_folder: Path) -> Health | None:
         for name, rows in manifest.groupby("source")
     ]
     codecs = Counter(manifest.loc[good, "codec"])
-    splits = {file.stem: read_split(file) for file in sorted(splits_folder.glob("*.json"))}
-    report = health_report(manifest, splits)
+    report = health_report(manifest, read_splits(splits_folder))
     classes = [
         {"source": source, "class": name, **counts}
         for source, by_class in report["classes"].items()
@@ -267,8 +266,7 @@ def validation(path: Path) -> dict[str, Any] | None:
 def split_files(folder: Path) -> list[dict[str, Any]]:
     """Every split file: its id, what it is trained on, and how many videos and classes it lists."""
     files = []
-    for path in sorted(folder.glob("*.json")):
-        split = read_split(path)
+    for split in read_splits(folder).values():
         tests = [(name, len(t.videos), len(t.classes)) for name, t in split.tests.items()]
         train = (len(split.train.videos), len(split.train.classes)) if split.train else None
         files.append({"id": split.id, "run": split.run, "train": train, "tests": tests})
