@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,13 +33,18 @@ def read_architecture(state: Mapping[str, torch.Tensor], method: str) -> Archite
 
 
 def _clip_config(
-    state: Mapping[str, torch.Tensor], patches: str, positions: str, blocks: str, text: str
+    state: Mapping[str, torch.Tensor],
+    patches: str,
+    positions: str,
+    blocks: str,
+    mlp: str,
+    text: str,
 ) -> dict[str, Any]:
     conv, position = state[patches], state[positions]
     width, patch = int(conv.shape[0]), int(conv.shape[-1])
     grid = round((position.shape[-2] - 1) ** 0.5)
     context, text_width = state[f"{text}positional_embedding"].shape
-    hidden = _first(state, blocks, r"mlp\.(?:c_fc|fc1)\.weight").shape[0]
+    hidden = state[f"{blocks}0.mlp.{mlp}.weight"].shape[0]
     text_hidden = state[f"{text}transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
     return {
         "embed_dim": int(state["visual.proj"].shape[1]),
@@ -74,16 +78,11 @@ def _layers(state: Mapping[str, torch.Tensor], prefix: str) -> int:
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def _first(state: Mapping[str, torch.Tensor], prefix: str, pattern: str) -> torch.Tensor:
-    for name, value in state.items():
-        if name.startswith(f"{prefix}0.") and re.fullmatch(pattern, name[len(prefix) + 2 :]):
-            return value
-    raise KeyError(f"{prefix}0.{pattern}")
-
-
 def _ez_clip(state: Mapping[str, torch.Tensor]) -> Architecture:
     blocks = "visual.transformer.resblocks."
-    clip = _clip_config(state, "visual.conv1.weight", "visual.positional_embedding", blocks, "")
+    clip = _clip_config(
+        state, "visual.conv1.weight", "visual.positional_embedding", blocks, "c_fc", ""
+    )
     middle = state[f"{blocks}0.Adapter.D_fc1.weight"]
     return Architecture(
         method="ez_clip",
@@ -95,7 +94,12 @@ def _ez_clip(state: Mapping[str, torch.Tensor]) -> Architecture:
 
 def _vita_clip(state: Mapping[str, torch.Tensor]) -> Architecture:
     clip = _clip_config(
-        state, "visual.patch_embed.proj.weight", "visual.pos_embed", "visual.blocks.", "textual."
+        state,
+        "visual.patch_embed.proj.weight",
+        "visual.pos_embed",
+        "visual.blocks.",
+        "fc1",
+        "textual.",
     )
     contexts = state["prompt_learner.ctx"]
     shared = contexts.ndim == 2

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidprompt.config.compose import PARAMS, compose
+from vidprompt.data.annotations.base import numbered_lines
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.loading import Backbone, load_backbone
@@ -17,24 +18,15 @@ from vidprompt.provenance.code import code_version
 from vidprompt.published.architecture import read_architecture
 from vidprompt.published.checkpoints import export_published, import_published
 from vidprompt.published.files import read_published
-from vidprompt.system.errors import UserError
 
 
 def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None) -> list[str]:
     """Import `file` to `out/model.safetensors`, and its CLIP to `out/` too if there is no `backbone`.
 
-    `classes` is a file with a class name a line. Returns lines to print. Raises UserError as
-    `import_published` does.
+    `classes` is a file with a class name a line. Returns lines to print. Raises DataError
+    when it cannot be read, UserError as `import_published` does.
     """
-    names = None
-    if classes is not None:
-        if not classes.is_file():
-            raise UserError(f"no file of class names {classes}")
-        try:
-            text = classes.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{classes} is not UTF-8 text: {error}") from error
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+    names = None if classes is None else [line for _, line in numbered_lines(classes)]
     model = import_published(file, find_backbone(backbone) if backbone else None, class_names=names)
     lines = []
     if not backbone:

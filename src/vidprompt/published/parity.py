@@ -65,11 +65,11 @@ def check_parity(path: Path | str) -> dict[str, Any]:
     run = _ez_clip if method == "ez_clip" else _vita_clip
     outputs = run(model, torch.from_numpy(video), labels, golden)
     outputs["loss"].backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = to_published(
-        model, {n: _gradient(p) for n, p in model.named_parameters() if p.requires_grad}
+        model, {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in trained.items()}
     )
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return _compare(golden, expected, outputs, gradients, trained)
+    return _compare(golden, expected, outputs, gradients, sum(p.numel() for p in trained.values()))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -168,10 +168,6 @@ def _vita_clip(
         "class_logits": scores,
         "loss": F.cross_entropy(scores, labels),
     }
-
-
-def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _compare(
