@@ -181,7 +181,7 @@ def test_two_do_not_work_on_one_job(project: Project) -> None:
         other.stdout.readline()
         failed, called = project.run("seed=1,2")
         other.communicate()
-    assert failed == {"seed=1": "another process is at it"}
+    assert failed == {"seed=1": "another process runs this job"}
     assert called == ONE
     assert project.run("seed=1,2") == ({}, ONE)
 

@@ -1,4 +1,4 @@
-"""The jobs of a plan as processes: several at once, a failing one is named and the others go on."""
+"""Runs the jobs of a plan as processes, several at once; a job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,17 +24,13 @@ from vidprompt.system.progress import Progress
 logger = logging.getLogger(__name__)
 
 LOG = "log.txt"
-VIDPROMPT = (
-    sys.executable,
-    "-m",
-    "vidprompt.cli",
-)  # so that a stage has memory and state of its own
+VIDPROMPT = (sys.executable, "-m", "vidprompt.cli")  # each stage has its own memory and state
 POLL_S = 0.2  # how often an interruption is checked for
 
 
 @dataclass(frozen=True)
 class Work:
-    """A job with its steps, and which of them are to be done."""
+    """A job with its steps, and those of them that have to run."""
 
     job: Job
     folder: Path
@@ -43,23 +39,21 @@ class Work:
     pending: list[Step]
 
 
-def work_of(plan: Plan, made: Configurations, *, again: bool = False) -> list[Work]:
-    """What is to be done; `again` = what is done as well. Nothing is written."""
-    found = []
+def work_of(plan: Plan, configs: Configurations, *, again: bool = False) -> list[Work]:
+    """The steps to run of each job; `again`: finished steps, too. Writes nothing."""
+    works = []
     for job in plan.jobs:
         folder = plan.folder / job.name
-        steps, record = steps_of(job, plan.protocols, made), Record(folder)
-        found.append(
-            Work(job, folder, steps, record, list(steps) if again else record.pending(steps))
-        )
-    return found
+        steps, record = steps_of(job, plan.protocols, configs), Record(folder)
+        works.append(Work(job, folder, steps, record, steps if again else record.pending(steps)))
+    return works
 
 
 class Launcher:
-    """Runs what is pending, `jobs` jobs at once.
+    """Runs the pending steps, `jobs` jobs at once.
 
-    A training that another multirun has done with equal configuration, data and code is copied from
-    there, unless `again`. `command` (default: vidprompt) is what a step's stage and overrides follow.
+    A training that another multirun has run with equal configuration, data and code is copied from
+    there, unless `again`. `command` (default: vidprompt) gets a step's stage and overrides as arguments.
     Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores.
     """
 
@@ -72,12 +66,12 @@ class Launcher:
         self._lock = threading.Lock()  # of what follows
         self._live: set[subprocess.Popen[bytes]] = set()
 
-    def run(self, plan: Plan, works: Sequence[Work], made: Configurations) -> dict[str, str]:
-        """Do it all; job → why it failed. Raises Interrupted when asked to stop: steps that are done
-        stay so, and a training goes on from its last state when it is run again."""
+    def run(self, plan: Plan, works: Sequence[Work], configs: Configurations) -> dict[str, str]:
+        """Run all; returns job → why it failed. Raises Interrupted on a signal: finished steps stay
+        finished, and the next run resumes a training from its last snapshot."""
         todo = [work for work in works if work.pending]
-        for work in todo:  # here, for Hydra is not for several threads
-            prepare(work.folder, work.job, plan.protocols, made)
+        for work in todo:  # in this thread: Hydra is not thread-safe
+            prepare(work.folder, work.job, plan.protocols, configs)
         for file in [] if self.again else sorted(MULTIRUNS.glob(f"*/*/{RECORD}")):
             self._trained |= Record(file.parent).trained()
         failed: dict[str, str] = {}
@@ -95,17 +89,17 @@ class Launcher:
                 if interruption.requested and not self._stop.is_set():
                     self._end()
         if interruption.number is not None:
-            raise Interrupted("stopped; the same command goes on", interruption.number)
+            raise Interrupted("stopped; the same command resumes it", interruption.number)
         return {work.job.name: failed[work.job.name] for work in todo if work.job.name in failed}
 
     def _job(self, work: Work, progress: Progress) -> str:
-        """Why it failed, or nothing."""
+        """Run a job's pending steps; returns why it failed, empty for success."""
         began, name = time.monotonic(), work.job.name
         with ExitStack() as held:
             try:
                 lock = held.enter_context(exclusive_lock(work.folder))
             except UserError:
-                return "another process is at it"
+                return "another process runs this job"
             if not self._stop.is_set():
                 work.record.forget(work.pending, work.job)
             for done, step in enumerate(work.pending):
@@ -115,8 +109,10 @@ class Launcher:
                 if status != 0 or not (work.folder / step.folder / step.output).exists():
                     with self._lock:
                         progress.advance(len(work.pending) - done)
-                    said = _last_line(work.folder / LOG) if status else f"it left no {step.output}"
-                    why = f"{step.title}: {said} ({work.folder / LOG})"
+                    problem = (
+                        _last_line(work.folder / LOG) if status else f"it left no {step.output}"
+                    )
+                    why = f"{step.title}: {problem} ({work.folder / LOG})"
                     logger.error(f"failed {name}: {why}")
                     return why
                 work.record.add(step, work.job)
@@ -126,7 +122,7 @@ class Launcher:
         return ""
 
     def _step(self, work: Work, step: Step, lock: int) -> int:
-        """Its exit status. The lock is the step's as well: it outlives us when we are killed."""
+        """Run a step; returns its exit status. It inherits the lock, as it may outlive a killed parent."""
         with (work.folder / LOG).open("ab") as log:
             log.write(f"$ vidprompt {step.stage} {' '.join(step.overrides)}\n".encode())
             home = self._trained.get(step.identity)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,9 @@ from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 
 SEED = "seed"  # what the summary is a mean over
-OWN = ("protocol", "split")  # of each step of a job
+OWN = ("protocol", "split")  # set by each step of a job
 NOT_NAMED = ("experiment", "multirun.", "workers", "processes", "runner")  # change no number
 MULTIRUNS = Path("multirun")
-WHOLE = re.compile("0|[1-9][0-9]*")  # a seed
 LONGEST = 100  # characters of a folder's name
 
 Override = tuple[str, str]  # key, value
@@ -63,39 +62,37 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """As the summary is called."""
+        """The summary's title."""
         return self.folder.name
 
 
-@dataclass
 class Configurations:
-    """Compositions that several steps ask for, made once: each takes a tenth of a second.
+    """Composes configurations, each once: a composition takes a tenth of a second.
 
-    Those that differ by the seed are one.
+    Overrides that differ in the seed only share one composition.
     """
 
-    _made: dict[tuple[str, ...], Config] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._composed: dict[tuple[str, ...], Config] = {}
 
-    def of(self, *overrides: str) -> Config:
-        """`configuration.compose(overrides)`."""
+    def get(self, *overrides: str) -> Config:
+        """The same as `compose(overrides)`."""
         seeds = [one for one in overrides if one.startswith(f"{SEED}=")]
-        config = self._once(tuple(one for one in overrides if one not in seeds))
+        others = tuple(one for one in overrides if one not in seeds)
+        if others not in self._composed:
+            self._composed[others] = compose(others)
+        config = self._composed[others]
         if not seeds:
             return config
         return Config.of({**config.values, SEED: _seed(seeds[-1].removeprefix(f"{SEED}="))})
 
-    def _once(self, overrides: tuple[str, ...]) -> Config:
-        if overrides not in self._made:
-            self._made[overrides] = compose(overrides)
-        return self._made[overrides]
-
 
 def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
-    """The jobs that the command line asks for.
+    """The jobs of the command line.
 
     `arguments` are `key=value`; a value may be a sweep of Hydra's (`1,2`, `choice(1,2)`, `range(1,4)`,
-    `glob(*)`). `experiment=` brings settings and sweeps of its own; values given here for a key that it
-    sweeps are instead of its own. Raises UserError for a key that is set twice, or that jobs set.
+    `glob(*)`). `experiment=` has settings and sweeps of its own; values given here for a key that it
+    sweeps replace its values. Raises UserError for a key that is set twice, or that jobs set.
     """
     fixed, swept = _parse(arguments)
     for key in OWN:
@@ -103,13 +100,15 @@ def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
             raise UserError(f"{key} is each step's own: choose multirun.protocols=[…]")
     if "experiment" in swept:
         raise UserError("one experiment at a time: a multirun has one table")
-    asked = _asked(configurations.of(*_joined(fixed)))
-    once, several = _parse(f"{key}={_written(value)}" for key, value in asked["sweep"].items())
+    multirun = _multirun(configurations.get(*_joined(fixed)))
+    once, several = _parse(f"{key}={_written(value)}" for key, value in multirun["sweep"].items())
     own = {key: [value] for key, value in once} | several
     fewer = {key: [value] for key, value in fixed if key in own}
     fixed = [pair for pair in fixed if pair[0] not in own]
     swept = own | swept | fewer
-    settings = {str(name): _setting(value) for name, value in asked["settings"].items()} or {"": []}
+    settings = {str(name): _setting(value) for name, value in multirun["settings"].items()} or {
+        "": []
+    }
     for name, overrides in settings.items():
         for key, _ in overrides:
             if key in swept or key in dict(fixed):
@@ -120,20 +119,20 @@ def make_plan(arguments: Sequence[str], configurations: Configurations) -> Plan:
             pairs = list(zip(swept, values, strict=True))
             _add(
                 jobs,
-                _job(name, _joined(fixed), overrides, pairs, asked["protocols"], configurations),
+                _job(name, _joined(fixed), overrides, pairs, multirun["protocols"], configurations),
             )
     folder = MULTIRUNS / _folder(arguments, fixed)
-    return Plan(folder, tuple(asked["protocols"]), tuple(jobs.values()))
+    return Plan(folder, tuple(multirun["protocols"]), tuple(jobs.values()))
 
 
-def _asked(config: Config) -> dict[str, Any]:
+def _multirun(config: Config) -> dict[str, Any]:
     """`multirun` of a configuration. Raises UserError where its values are of another form."""
-    asked = config.values["multirun"]
-    if not isinstance(asked, dict):
+    multirun = config.values["multirun"]
+    if not isinstance(multirun, dict):
         raise UserError(
-            f"multirun={asked} is no mapping: set multirun.protocols, settings or sweep"
+            f"multirun={multirun} is no mapping: set multirun.protocols, settings or sweep"
         )
-    protocols = asked["protocols"]
+    protocols = multirun["protocols"]
     if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
         raise UserError(
             f"multirun.protocols={protocols} is no list of names: write multirun.protocols=[NAME,…]"
@@ -141,11 +140,11 @@ def _asked(config: Config) -> dict[str, Any]:
     if not protocols:
         raise UserError("multirun.protocols is empty: name what the jobs are evaluated on")
     for key, of in (("settings", "names to overrides"), ("sweep", "keys to values")):
-        if not isinstance(asked[key], dict):
+        if not isinstance(multirun[key], dict):
             raise UserError(
-                f"multirun.{key}={asked[key]} is no mapping of {of}: write {{}} for none"
+                f"multirun.{key}={multirun[key]} is no mapping of {of}: write {{}} for none"
             )
-    return asked
+    return multirun
 
 
 def _folder(arguments: Sequence[str], fixed: Sequence[Override]) -> str:
@@ -166,7 +165,7 @@ def _job(
     trained = [*overrides, *(pair for pair in pairs if not _changes_tests_only(pair[0]))]
     variant = [pair for pair in pairs if _changes_tests_only(pair[0])]
     untrained = [o for o in (*base, *_joined(trained)) if not _changes_training_only(o)]
-    config = configurations.of(*untrained, f"protocol={protocols[0]}")
+    config = configurations.get(*untrained, f"protocol={protocols[0]}")
     given = dict([*(_split(override) for override in base), *trained])
     seed = _seed(given.get(SEED, config.seed))
     if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
@@ -174,9 +173,9 @@ def _job(
         trained = [pair for pair in trained if not _changes_training_only(pair[0])]
         pairs = [pair for pair in pairs if not _changes_training_only(pair[0])]
         seed = _seed(config.seed)
-    called = [setting] if setting else []
-    name = ",".join([*called, *_joined(pair for pair in pairs if not _changes_tests_only(pair[0]))])
-    row = ", ".join([*called, *(_shown(key, value) for key, value in pairs if key != SEED)])
+    named = [setting] if setting else []
+    name = ",".join([*named, *_joined(pair for pair in pairs if not _changes_tests_only(pair[0]))])
+    row = ", ".join([*named, *(_shown(key, value) for key, value in pairs if key != SEED)])
     return Job(
         name=slug(name or "single"),
         method=str(config.method.name),
@@ -192,14 +191,11 @@ def _job(
 
 def _add(jobs: dict[str, Job], job: Job) -> None:
     """Add a job, or its variant to the job with the same trainings."""
-    there = jobs.get(job.name)
-    if there is None:
-        jobs[job.name] = job
-    elif there.overrides != job.overrides:
+    known = jobs.setdefault(job.name, job)
+    if known.overrides != job.overrides:
         raise UserError(f"two jobs would share the folder {job.name}: name the settings apart")
-    elif job.variants[0] not in there.variants:  # the floor comes once a seed
-        variants = (*there.variants, *job.variants)
-        jobs[job.name] = Job(there.name, there.method, there.seed, there.overrides, variants)
+    if job.variants[0] not in known.variants:  # the floor comes once a seed
+        jobs[job.name] = replace(known, variants=(*known.variants, *job.variants))
 
 
 def _changes_tests_only(key: str) -> bool:
@@ -218,7 +214,7 @@ def _split(override: str) -> Override:
 
 
 def _seed(value: Any) -> int:
-    if not WHOLE.fullmatch(str(value)):
+    if not re.fullmatch("0|[1-9][0-9]*", str(value)):
         raise UserError(f"seed={value} is no whole number from 0 on: give one, or sweep {SEED}=1,2")
     return int(value)
 
@@ -268,12 +264,9 @@ def _parse(arguments: Iterable[str]) -> tuple[list[Override], dict[str, list[str
 
 
 def _written(value: Any) -> str:
-    """A value of a YAML file as the command line would say it; a list is a sweep over its items."""
-    return ",".join(map(_item, value)) if isinstance(value, list) else _item(value)
-
-
-def _item(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value of a YAML file as on the command line; a list is a sweep over its items."""
+    items = value if isinstance(value, list) else [value]
+    return ",".join(one if isinstance(one, str) else json.dumps(one) for one in items)
 
 
 def _joined(pairs: Iterable[Override]) -> tuple[str, ...]:

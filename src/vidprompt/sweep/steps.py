@@ -1,4 +1,4 @@
-"""What a job does and where: its folder is laid out as a project, so the stages run in it as they are.
+"""The steps of a job, and its folder, which is laid out as a project so that the stages run in it.
 
 `<job>/` has the project's data, manifest, frames and the split files of the chosen protocols by links, the
 parameters as a copy (they may be edited meanwhile), and models, features and results of its own. A variant
@@ -28,9 +28,9 @@ from vidprompt.sweep.plan import Configurations, EvaluationVariant, Job
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
 
-# Of a configuration, what changes no number, or what a step says itself
+# Keys of a configuration that change no number, or that a step sets itself
 APART = ("multirun", "processes", "runner", "split", "workers")
-RECORD = "job.json"  # which steps of a job are done, and what of
+RECORD = "job.json"  # the finished steps of a job
 
 
 @dataclass(frozen=True)
@@ -45,24 +45,24 @@ class Step:
     identity: str  # of all that its output follows from, but the code
 
 
-def steps_of(job: Job, protocols: tuple[str, ...], made: Configurations) -> list[Step]:
+def steps_of(job: Job, protocols: tuple[str, ...], configs: Configurations) -> list[Step]:
     """Trainings, then of each variant features and evaluations. Raises UserError where splits are missing."""
-    config = made.of(*job.overrides, f"protocol={protocols[0]}")
+    config = configs.get(*job.overrides, f"protocol={protocols[0]}")
     dataset = str(config.dataset.name)
     splits = chosen_splits(dataset, protocols)
     inputs = _inputs(config)
     runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
     steps, trained = [], {}
     for run in [] if job.method == FLOOR else runs:
-        about = made.of(*job.overrides, f"protocol={splits[run].protocol}").values
-        apart = APART if _views_change_training(about["trainer"]) else (*APART, "views")
-        about = {key: value for key, value in about.items() if key not in apart}
-        trained[run] = digest([about, inputs, run, splits[run].to_json()])
+        values = configs.get(*job.overrides, f"protocol={splits[run].protocol}").values
+        apart = APART if _views_change_training(values["trainer"]) else (*APART, "views")
+        values = {key: value for key, value in values.items() if key not in apart}
+        trained[run] = digest([values, inputs, run, splits[run].to_json()])
         overrides = (*job.overrides, f"split={run}")
         out = paths.checkpoint(dataset, job.method, run)
         steps.append(Step("train", "", overrides, f"train {run}", out, trained[run]))
     for variant in job.variants:
-        steps += _tests(job, variant, protocols, splits, runs, digest([inputs, trained]), made)
+        steps += _tests(job, variant, protocols, splits, runs, digest([inputs, trained]), configs)
     return steps
 
 
@@ -77,29 +77,29 @@ def _tests(
     protocols: tuple[str, ...],
     splits: dict[str, Split],
     runs: list[str],
-    given: str,
-    made: Configurations,
+    trained: str,
+    configs: Configurations,
 ) -> Iterator[Step]:
     """The feature and evaluation steps of a variant."""
-    said = (*job.overrides, *variant.overrides)
+    common = (*job.overrides, *variant.overrides)
     before = f"{variant.name}: " if variant.name else ""
-    configs = {protocol: made.of(*said, f"protocol={protocol}") for protocol in protocols}
-    about = {
+    composed = {name: configs.get(*common, f"protocol={name}") for name in protocols}
+    values = {
         protocol: {k: v for k, v in config.values.items() if k not in APART}
-        for protocol, config in configs.items()
+        for protocol, config in composed.items()
     }
-    dataset = str(next(iter(configs.values())).dataset.name)
+    dataset = str(composed[protocols[0]].dataset.name)
     tested = {name: split.to_json() for name, split in splits.items()}
-    shown = {key: value for key, value in about[protocols[0]].items() if key != "protocol"}
-    identity = digest([shown, given, tested])
+    shown = {key: value for key, value in values[protocols[0]].items() if key != "protocol"}
+    identity = digest([shown, trained, tested])
     for run in ["frozen"] if job.method == FLOOR else runs:
-        overrides = said if job.method == FLOOR else (*said, f"split={run}")
+        overrides = common if job.method == FLOOR else (*common, f"split={run}")
         out = paths.features(dataset, job.method, run) / INDEX
         yield Step("features", variant.name, overrides, f"{before}features {run}", out, identity)
     for protocol in protocols:
         out = paths.results(dataset, job.method, protocol) / "metrics.json"
-        overrides = (*said, f"protocol={protocol}")
-        of_protocol = digest([about[protocol], identity])
+        overrides = (*common, f"protocol={protocol}")
+        of_protocol = digest([values[protocol], identity])
         yield Step(
             "evaluate", variant.name, overrides, f"{before}evaluate {protocol}", out, of_protocol
         )
@@ -146,9 +146,9 @@ def _inputs(config: Config) -> dict[str, str]:
 # -- the folder -----------------------------------------------------------------------------------
 
 
-def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurations) -> None:
+def prepare(folder: Path, job: Job, protocols: tuple[str, ...], configs: Configurations) -> None:
     """Make the job's folder, or bring it up to date: links, a copy of the parameters, nothing else."""
-    config = made.of(*job.overrides, f"protocol={protocols[0]}")
+    config = configs.get(*job.overrides, f"protocol={protocols[0]}")
     names = chosen_splits(str(config.dataset.name), protocols)
     files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
     for variant in ("", *(variant.name for variant in job.variants if variant.name)):
@@ -165,19 +165,19 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], made: Configurat
 def _roots(config: Config) -> set[str]:
     """Folders of the project in which a dataset and weights lie, where they are not in data/."""
     given = [config.dataset.root, config.backbone.weights or ""]
-    found = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
-    return found - {"cache", "models", "results", PARAMS}
+    roots = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
+    return roots - {"cache", "models", "results", PARAMS}
 
 
 class Record:
-    """`job.json`: which steps are done, by what they follow from, and with which code."""
+    """`job.json`: the finished steps, with the identity of their inputs and their code."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECORD
         self.done = _done(self.path)
 
     def pending(self, steps: list[Step]) -> list[Step]:
-        """Those whose output is not there, or is of something else."""
+        """The steps whose output is missing, or comes from other inputs."""
         folder = self.path.parent
         return [
             step
@@ -187,7 +187,7 @@ class Record:
         ]
 
     def other_code(self, steps: list[Step]) -> bool:
-        """Was something of it made with other sources than are here now?"""
+        """Whether the output of a finished step comes from other code than the present."""
         return any(
             self.done[step.title]["code"] != code_hash(step.stage)
             for step in steps
@@ -195,24 +195,22 @@ class Record:
         )
 
     def trained(self) -> dict[str, Path]:
-        """Identity → this folder, of the trainings that are done with the code that is here now."""
+        """Identity → this folder, of the trainings that ran with the present code."""
         return {
-            about["identity"]: self.path.parent
-            for title, about in self.done.items()
-            if title.startswith("train ") and about["code"] == code_hash("train")
+            entry["identity"]: self.path.parent
+            for title, entry in self.done.items()
+            if title.startswith("train ") and entry["code"] == code_hash("train")
         }
 
     def add(self, step: Step, job: Job) -> None:
-        """Write down that a step is done."""
+        """Record that a step is finished."""
         self.done[step.title] = {"identity": step.identity, "code": code_hash(step.stage)}
         self._write(job)
 
     def forget(self, steps: Sequence[Step], job: Job) -> None:
-        """They are to be done: until they are, what is there of them does not count."""
-        there = [step.title for step in steps if step.title in self.done]
-        for title in there:
-            del self.done[title]
-        if there:
+        """Remove steps that are to run again: their outputs do not count until they are finished."""
+        removed = [self.done.pop(step.title, None) for step in steps]
+        if any(removed):
             self._write(job)
 
     def _write(self, job: Job) -> None:
@@ -220,28 +218,28 @@ class Record:
 
 
 def _done(record: Path) -> dict[str, dict[str, str]]:
-    """Title → identity and code; nothing where there is no record, or none that can be read."""
+    """Title → identity and code; empty without a record, or with one that cannot be read."""
     try:
         content = json.loads(record.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     done = content.get("done") if isinstance(content, dict) else None
     return {
-        title: about
-        for title, about in (done if isinstance(done, dict) else {}).items()
-        if isinstance(about, dict) and {"identity", "code"} <= about.keys()
+        title: entry
+        for title, entry in (done if isinstance(done, dict) else {}).items()
+        if isinstance(entry, dict) and {"identity", "code"} <= entry.keys()
     }
 
 
 def take(step: Step, home: Path, folder: Path) -> bool:
-    """Copy a training's output from the job in `home` that was trained alike; was it there?"""
+    """Copy a training's output from the job in `home` with the same training; False where it has none."""
     out = step.output
     log = paths.training_log(*out.parts[1:4]).parent
     if not (home / out).is_file() or home == folder:
         return False
-    if step.identity not in Record(home).trained():  # that job is trained otherwise by now
+    if step.identity not in Record(home).trained():  # that job has another training by now
         return False
-    for part in (log, out.parent):  # the checkpoint last: it says that the step is done
+    for part in (log, out.parent):  # the checkpoint last: with it the step is finished
         if (home / part).is_dir():
             shutil.rmtree(folder / part, ignore_errors=True)
             shutil.copytree(home / part, folder / part)
