@@ -77,7 +77,7 @@ def _forge(folder: Path) -> str:
 
 
 def _lines(found: Review, result: str) -> dict[str, ChangeKind]:
-    of_it = next(one for one in found.results if one.name == result)
+    of_it = next(one for one in found.results if "/".join(one.result) == result)
     return {line.measure: line.kind for line in of_it.changes}
 
 

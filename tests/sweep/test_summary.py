@@ -7,8 +7,9 @@ import pytest
 from tests.metrics.results_on_disk import complete
 
 from vidprompt.metrics.result import Estimate, parse_result
+from vidprompt.reporting.markdown import write_between_marks
 from vidprompt.sweep.plan import EvaluationVariant, Job, Plan
-from vidprompt.sweep.summary import markdown, result_values, summarise, write_between, write_summary
+from vidprompt.sweep.summary import markdown, result_values, summarise, write_summary
 from vidprompt.system.errors import DataError
 
 SUPERVISED = {
@@ -123,7 +124,7 @@ def test_equal_results_are_equal_bytes_and_go_between_the_marks_of_a_page(tmp_pa
     assert (tmp_path / "x/summary.json").read_bytes() == before
     page = tmp_path / "page.md"
     page.write_text("one\n<!-- x:begin -->\nold\n<!-- x:end -->\ntwo\n")
-    write_between(page, "x", text)
+    write_between_marks(page, "x", text)
     assert page.read_text() == f"one\n<!-- x:begin -->\n\n{text}\n\n<!-- x:end -->\ntwo\n"
     with pytest.raises(DataError, match="needs the lines <!-- y:begin --> and"):
-        write_between(page, "y", text)
+        write_between_marks(page, "y", text)

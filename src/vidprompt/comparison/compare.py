@@ -20,11 +20,12 @@ from vidprompt.comparison.pairing import Coverage, pair
 from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, measured
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.metrics.bootstrap import mcnemar_exact, paired_bootstrap, resampled_sums
-from vidprompt.metrics.result import Measure, summary_entry, summary_measures
+from vidprompt.metrics.result import Measure, ProtocolResult, summary_entry, summary_measures
 from vidprompt.system.errors import UserError
 
 RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
 Test = tuple[str, str]  # split, test
+MeasureKey = tuple[str, str]  # an entry of a result's summary, metric
 Numbers = NDArray[np.float64]
 
 
@@ -261,9 +262,8 @@ def _changed(pairs: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def _unpaired(a: LoadedResult, b: LoadedResult) -> Iterator[MeasureDifference]:
     """The measures that both summaries have, with the interval of each."""
-    one, two = _summary(a), _summary(b)
-    order = list(MEASURES)
-    for key in sorted(one.keys() & two.keys(), key=lambda k: (_natural(k[0]), order.index(k[1]))):
+    one, two = comparable_measures(a.result), comparable_measures(b.result)
+    for key in sorted(one.keys() & two.keys(), key=measure_order):
         yield MeasureDifference(
             measure=key[0],
             split="",
@@ -277,13 +277,18 @@ def _unpaired(a: LoadedResult, b: LoadedResult) -> Iterator[MeasureDifference]:
         )
 
 
-def _summary(loaded: LoadedResult) -> dict[tuple[str, str], Measure]:
-    """(entry, metric) → measure, of those that predictions give a value a video for."""
+def comparable_measures(result: ProtocolResult) -> dict[MeasureKey, Measure]:
+    """The summary's measures that have a value for each video: top-1, top-5, harmonic means, R-1, mAP."""
     named = {
         (one.test, "top1" if one.measure == "hm" else one.measure): one
-        for one in summary_measures(loaded.result).values()
+        for one in summary_measures(result).values()
     }
     return {key: one for key, one in named.items() if key[1] in MEASURES}
+
+
+def measure_order(key: MeasureKey) -> tuple[tuple[int, str, bool, str], int]:
+    """Sort key: entries as in `_natural`, metrics as in `MEASURES`."""
+    return _natural(key[0]), MEASURES.index(key[1])
 
 
 def _rounded(value: float) -> float:

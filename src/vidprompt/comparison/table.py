@@ -15,6 +15,7 @@ from vidprompt.comparison.compare import (
 )
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.files.atomic import write_json, write_text
+from vidprompt.reporting.markdown import table as markdown_lines
 from vidprompt.reporting.measures import MEASURE_TITLES, percent, points
 
 COLOURS = {ComparisonVerdict.BETTER: "green", ComparisonVerdict.WORSE: "red"}
@@ -34,10 +35,9 @@ class Table:
 
     @property
     def markdown(self) -> str:
-        rule = tuple("---" if i in self.left else "---:" for i in range(len(self.heads)))
-        lines = [tuple(map(_escaped, row)) for row in (self.heads, *self.rows)]
-        lines.insert(1, rule)
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        align = "".join("l" if i in self.left else "r" for i in range(len(self.heads)))
+        heads, *rows = (tuple(map(_escaped, row)) for row in (self.heads, *self.rows))
+        return "\n".join(markdown_lines(heads, rows, align))
 
     @property
     def plain(self) -> str:
@@ -72,7 +72,7 @@ class Table:
 
 
 def _escaped(cell: str) -> str:
-    text = cell.replace("|", "\\|").replace("<", "&lt;")
+    text = cell.replace("<", "&lt;")
     return f"– {text.strip()}" if text.startswith(" ") else text
 
 
@@ -102,12 +102,18 @@ def _cells(one: MeasureDifference, paired: bool) -> tuple[str, ...]:
 
 def _title(one: MeasureDifference) -> str:
     """`zero_shot top-1`, `harmonic mean`; a split of a mean is indented under it."""
-    if one.split:
-        return f"  {one.split}"
-    before, _, part = one.measure.rpartition("/")
-    if part == "hm":
-        return f"{before} harmonic mean".strip()
-    return f"{one.measure} {MEASURE_TITLES.get(one.metric, one.metric)}"
+    return f"  {one.split}" if one.split else measure_title(one.measure, one.metric)
+
+
+def measure_title(entry: str, metric: str) -> str:
+    """The title of a metric of a summary's entry: `novel top-1`, `half harmonic mean`."""
+    before, _, last = entry.rpartition("/")
+    name = (
+        f"{before} harmonic mean"
+        if last == "hm"
+        else f"{entry} {MEASURE_TITLES.get(metric, metric)}"
+    )
+    return name.strip()
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -150,8 +156,8 @@ def changed_tables(comparison: Comparison, show: int) -> Iterator[Table]:
     table = comparison.changed
     people = comparison.unit == "person"
     for right, wrong in (("b", "a"), ("a", "b")):
-        found = table[table["right"] == right]
-        shown = found.head(show)
+        videos = table[table["right"] == right]
+        shown = videos.head(show)
         columns = {"Query" if people else "Video": shown["video_id"]}
         columns["Person" if people else "Class"] = shown["label"]
         if people:  # the tracklet that was right is no person's name
@@ -161,7 +167,7 @@ def changed_tables(comparison: Comparison, show: int) -> Iterator[Table]:
         ]
         if len(comparison.coverage) > 1:
             columns["List"] = shown["split"] + "/" + shown["test"]
-        count = f"{len(found):,}" + (f", the first {show}" if len(found) > show else "")
+        count = f"{len(videos):,}" + (f", the first {show}" if len(videos) > show else "")
         yield Table(
             f"Right in {right.upper()} alone: {count}",
             tuple(columns),

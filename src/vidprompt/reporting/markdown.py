@@ -1,9 +1,13 @@
-"""GitHub's Markdown: escaped text, inline code, tables, lists and folded sections."""
+"""GitHub's Markdown: escaped text, code, tables, lists, folded sections, marked places of a page."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vidprompt.files.atomic import write_text
+from vidprompt.system.errors import DataError
 
 _SPECIAL = re.compile(r"([\\`*{}\[\]<>#|~@&$]|(?<!\w)_|_(?!\w))")
 _CODE = re.compile(r"`([^`]+)`")
@@ -38,14 +42,17 @@ def code(text: object) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> list[str]:
-    """The lines of a table whose cells are Markdown.
+    """The lines of a table whose cells are Markdown; their bars are escaped.
 
     `align`: l or r for each column; without it the first column is left, the others right.
     """
     align = align or "l" + "r" * (len(heads) - 1)
     rule = ["---" if side == "l" else "---:" for side in align]
     lines = [heads, rule, *rows]
-    return ["| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines]
+    return [
+        "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in line) + " |"
+        for line in lines
+    ]
 
 
 def details(summary: str, lines: Iterable[str]) -> list[str]:
@@ -71,3 +78,28 @@ def bullets(items: Sequence[str], most: int) -> list[str]:
     """A list of at most `most` items; the last line counts the others."""
     lines = [f"- {item}" for item in items[:most]]
     return lines + ([f"- and {len(items) - most:,} more"] if len(items) > most else [])
+
+
+def split_at_marks(page: str, name: str) -> tuple[str, str, str] | None:
+    """A page up to the mark `<!-- NAME:begin -->`, the text after it, and the mark `<!-- NAME:end -->` and
+    the rest; None without the two marks."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, has_begin, rest = page.partition(begin)
+    text, has_end, after = rest.partition(end)
+    return (before + begin, text, end + after) if has_begin and has_end else None
+
+
+def read_marked(path: Path, name: str) -> tuple[str, str, str]:
+    """The three texts of `split_at_marks` of a file. DataError without the file or the marks."""
+    texts = split_at_marks(path.read_text("utf-8") if path.is_file() else "", name)
+    if texts is None:
+        raise DataError(
+            f"{path} needs the lines <!-- {name}:begin --> and <!-- {name}:end --> around the table"
+        )
+    return texts
+
+
+def write_between_marks(path: Path, name: str, text: str) -> None:
+    """Replace the text between the marks of a file. DataError without the file or the marks."""
+    before, _, after = read_marked(path, name)
+    write_text(path, f"{before}\n\n{text}\n\n{after}")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config.names import FLOOR
-from vidprompt.files.atomic import write_text
+from vidprompt.reporting.markdown import table as markdown_lines
+from vidprompt.reporting.markdown import write_between_marks
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
     Row,
@@ -16,9 +17,8 @@ from vidprompt.reporting.measures import (
     points,
     read_rows,
 )
-from vidprompt.system.errors import DataError
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MARKS = "results"  # the name of the marks in README.md
 NOTE = (
     "Values in %, in brackets the 95% bootstrap interval; the best method in bold. The last columns"
     f" are the best trained method less `{FLOOR}` (the floor) in percentage points, and how much of"
@@ -40,7 +40,7 @@ def _gain_text(row: Row) -> str:
 def markdown_table(rows: Sequence[Row]) -> str:
     """The table in Markdown, with a note on what the numbers are."""
     methods, heads = _columns(rows)
-    lines = [heads, ["---", "---", *["---:"] * (len(methods) + 2)]]
+    lines = []
     before = ""
     for row in rows:
         cells = []
@@ -52,10 +52,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
         title = PROTOCOL_TITLES[row.protocol] if row.protocol != before else ""
         lines.append([title, row.measure, *cells, _gain_text(row), row.coverage_text])
         before = row.protocol
-    table = "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
-    return f"{table}\n\n{NOTE}"
+    return "\n".join([*markdown_lines(heads, lines, "ll" + "r" * (len(heads) - 2)), "", NOTE])
 
 
 def print_table(dataset: str, markdown: bool = False, results: Path = Path("results")) -> None:
@@ -113,10 +110,5 @@ def _broken(head: str) -> str:
 def update_readme(
     path: Path = Path("README.md"), dataset: str = "demo", results: Path = Path("results")
 ) -> None:
-    """Replace what stands between the markers of README.md. DataError when they are not there."""
-    table = markdown_table(read_rows(dataset, results))
-    text = path.read_text("utf-8") if path.is_file() else ""
-    begin, end = text.find(BEGIN), text.find(END)
-    if begin < 0 or end < begin:
-        raise DataError(f"{path} needs the lines {BEGIN} and {END} around the table of results")
-    write_text(path, f"{text[: begin + len(BEGIN)]}\n\n{table}\n\n{text[end:]}")
+    """Replace what stands between the markers of README.md. DataError without markers."""
+    write_between_marks(path, MARKS, markdown_table(read_rows(dataset, results)))

@@ -13,7 +13,7 @@ from vidprompt.pipeline.stage_costs import cost_file, parse_costs
 from vidprompt.provenance.lock_report import Finding, LockReport
 from vidprompt.provenance.revision import Result
 from vidprompt.recompute.results import RecomputeReport
-from vidprompt.reporting.markdown import count_of, single_line
+from vidprompt.reporting.markdown import count_of, single_line, split_at_marks
 from vidprompt.review.data_diff import DataDiff, data_diffs
 from vidprompt.review.pictures import Picture, class_accuracies, draw_pictures
 from vidprompt.review.pipeline_diff import (
@@ -187,19 +187,19 @@ def _stale_stages(head: Side) -> Iterator[Finding]:
 def _stale_table(head: Side) -> Iterator[Finding]:
     """README.md's table, where it differs from the results."""
     from vidprompt.reporting.measures import read_rows
-    from vidprompt.reporting.table import BEGIN, END, markdown_table
+    from vidprompt.reporting.table import MARKS, markdown_table
 
     text = (head.read(README) or b"").decode("utf-8", "replace")
     has_results = any(re.fullmatch(r"results/demo/.*/metrics\.json", path) for path in head.files)
-    if BEGIN not in text or END not in text or not has_results:
+    texts = split_at_marks(text, MARKS)
+    if texts is None or not has_results:
         return
-    table = text.partition(BEGIN)[2].partition(END)[0].strip()
     try:
         expected = markdown_table(read_rows("demo", head.root / "results")).strip()
     except UserError as error:
         yield Finding(README, f"its table cannot be compared: {error}")
         return
-    if table != expected:
+    if texts[1].strip() != expected:
         yield Finding(
             README, "its table differs from results/: `vidprompt table demo --readme` writes it"
         )

@@ -93,7 +93,7 @@ def shorten(markdown: str) -> str:
     if len(content) <= MOST_BYTES:
         return markdown
     kept = content[:MOST_BYTES].rpartition(b"\n")[0].decode()
-    return f"{kept}\n\n**It goes on: the whole is in review.html of the artifact.**\n"
+    return f"{kept}\n\n**Shortened: the whole report is in review.html of the artifact.**\n"
 
 
 def html_page(markdown: str, pictures: Sequence[Picture], title: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,19 +10,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidprompt.comparison.compare import Comparison, ComparisonVerdict, compare
-from vidprompt.comparison.per_video import MEASURES, read_per_video
+from vidprompt.comparison.compare import (
+    Comparison,
+    MeasureKey,
+    comparable_measures,
+    compare,
+    measure_order,
+)
+from vidprompt.comparison.per_video import read_per_video
 from vidprompt.comparison.results import LoadedResult
+from vidprompt.comparison.table import measure_title
 from vidprompt.config import paths
 from vidprompt.config.names import PROTOCOLS
-from vidprompt.metrics.result import ProtocolResult, measures, summary_measures
+from vidprompt.metrics.result import ProtocolResult, measures
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Result, report_order
-from vidprompt.reporting.measures import MEASURE_TITLES, Cell
+from vidprompt.reporting.measures import Cell
 from vidprompt.review.sides import Side
 from vidprompt.system.errors import UserError
-
-Key = tuple[str, str]  # an entry of summary, metric
 
 
 class ChangeKind(StrEnum):
@@ -36,14 +40,6 @@ class ChangeKind(StrEnum):
     RECOMPUTED = "same predictions"
     NEW = "new"
     REMOVED = "removed"
-
-
-_KINDS = {
-    ComparisonVerdict.WORSE: ChangeKind.WORSE,
-    ComparisonVerdict.BETTER: ChangeKind.BETTER,
-    ComparisonVerdict.SAME: ChangeKind.SAME,
-    ComparisonVerdict.UNPAIRED: ChangeKind.UNPAIRED,
-}
 
 
 @dataclass(frozen=True)
@@ -66,10 +62,6 @@ class ResultDiff:
     changes: tuple[MeasureChange, ...]
     untested: tuple[MeasureChange, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return "/".join(self.result)
 
 
 def result_diffs(base: Side, head: Side, project: DvcProject) -> tuple[list[ResultDiff], int]:
@@ -96,12 +88,12 @@ def _result_diff(
         kind = ChangeKind.NEW if one is None else ChangeKind.REMOVED
         present = one or two
         cells = _summary(present) if present else {}
-        keys = sorted(cells, key=_order)
+        keys = sorted(cells, key=measure_order)
         return ResultDiff(result, tuple(_one_sided(key, cells[key], kind) for key in keys))
     tracked = paths.predictions(*result).as_posix()
     md5s = [side.output_md5s.get(tracked, "") for side in sides]
     values = _summary(one), _summary(two)
-    tested: dict[Key, MeasureChange] = {}
+    tested: dict[MeasureKey, MeasureChange] = {}
     if md5s[0] and md5s[0] == md5s[1]:
         notes = ["The predictions are the same: the lists, the code or the data's record changed."]
         kind = ChangeKind.RECOMPUTED
@@ -110,7 +102,7 @@ def _result_diff(
         tested = _tested(comparison, values) if comparison else {}
         kind = ChangeKind.UNPAIRED
     changes = []
-    for key in sorted({*values[0], *values[1]}, key=_order):
+    for key in sorted({*values[0], *values[1]}, key=measure_order):
         a, b = values[0].get(key), values[1].get(key)
         if key in tested:
             changes.append(tested[key])
@@ -122,7 +114,7 @@ def _result_diff(
     return ResultDiff(result, tuple(changes), tuple(_untested(one, two, values)), tuple(notes))
 
 
-def _one_sided(key: Key, cell: Cell | None, kind: ChangeKind) -> MeasureChange:
+def _one_sided(key: MeasureKey, cell: Cell | None, kind: ChangeKind) -> MeasureChange:
     new = kind is ChangeKind.NEW
     return MeasureChange(title(*key), None if new else cell, cell if new else None, kind)
 
@@ -173,8 +165,8 @@ def _videos(file: Path, protocol: str, name: str) -> Any:
 
 
 def _tested(
-    comparison: Comparison, values: tuple[dict[Key, Cell], dict[Key, Cell]]
-) -> dict[Key, MeasureChange]:
+    comparison: Comparison, values: tuple[dict[MeasureKey, Cell], dict[MeasureKey, Cell]]
+) -> dict[MeasureKey, MeasureChange]:
     """The changes of the measures that have a paired test; `values` of base and of head."""
     changes = {}
     for one in comparison.differences:
@@ -185,44 +177,26 @@ def _tested(
             measure=title(*key),
             base=values[0][key],
             head=values[1][key],
-            kind=_KINDS[one.verdict],
+            kind=ChangeKind(one.verdict),
             difference=one.difference,
             ci95=one.ci95,
         )
     return changes
 
 
-def title(measure: str, metric: str) -> str:
+def title(entry: str, metric: str) -> str:
     """The name of a measure, without its protocol's: `base top-1`, `harmonic mean`, `general mAP`."""
-    before, _, part = measure.rpartition("/")
-    if part == "hm":
-        return f"{before} harmonic mean".strip()
-    named = "" if measure in PROTOCOLS else measure
-    return f"{named} {MEASURE_TITLES.get(metric, metric)}".strip()
+    return measure_title("" if entry in PROTOCOLS else entry, metric)
 
 
-def _order(key: Key) -> tuple[Any, ...]:
-    """2shot before 16shot; the harmonic mean after base and novel; as metrics are listed."""
-    name, metric = key
-    before, _, part = name.rpartition("/")
-    shots = re.match(r"\d+", name)
-    rank = MEASURES.index(metric)
-    return int(shots[0]) if shots else 0, before, part == "hm", part, rank
-
-
-def _summary(result: ProtocolResult) -> dict[Key, Cell]:
-    """The measures that `compare` can judge: top-1 and top-5, harmonic means, R-1 and mAP."""
-    named = {
-        (one.test, "top1" if one.measure == "hm" else one.measure): Cell.of(one)
-        for one in summary_measures(result).values()
-    }
-    return {key: cell for key, cell in named.items() if key[1] in MEASURES}
+def _summary(result: ProtocolResult) -> dict[MeasureKey, Cell]:
+    return {key: Cell.of(one) for key, one in comparable_measures(result).items()}
 
 
 def _untested(
     one: ProtocolResult,
     two: ProtocolResult,
-    tested: tuple[dict[Key, Cell], dict[Key, Cell]],
+    tested: tuple[dict[MeasureKey, Cell], dict[MeasureKey, Cell]],
 ) -> Iterator[MeasureChange]:
     """Other numbers of the summaries, and the calibration error of each test, where they changed."""
     sides = [dict(_numbers(metrics, tested[side])) for side, metrics in enumerate((one, two))]
@@ -232,7 +206,7 @@ def _untested(
             yield MeasureChange(name, a, b, ChangeKind.UNPAIRED, b.value - a.value)
 
 
-def _numbers(result: ProtocolResult, tested: dict[Key, Cell]) -> Iterator[tuple[str, Cell]]:
+def _numbers(result: ProtocolResult, tested: dict[MeasureKey, Cell]) -> Iterator[tuple[str, Cell]]:
     for one in measures(result):
         if one.split and one.measure == "ece":
             yield f"{one.split}/{one.test} ece", Cell.of(one)

@@ -1,4 +1,4 @@
-"""Many trainings from one command: settings × swept keys × seeds, and one table of what came of them."""
+"""Many trainings from one command: settings × swept keys × seeds, and one table of their results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def pending(arguments: Sequence[str], *, again: bool = False) -> dict[str, list[
     from vidprompt.sweep import launch
     from vidprompt.sweep.plan import Configurations, make_plan
 
-    made = Configurations()
-    works = launch.work_of(make_plan(arguments, made), made, again=again)
+    configs = Configurations()
+    works = launch.work_of(make_plan(arguments, configs), configs, again=again)
     return {work.job.name: [step.title for step in work.pending] for work in works}
 
 
@@ -46,25 +46,26 @@ def run(
 
     Raises UserError for what cannot be planned or a page without marks, Interrupted when it was stopped.
     """
+    from vidprompt.reporting.markdown import read_marked, write_between_marks
     from vidprompt.sweep import launch, summary
     from vidprompt.sweep.plan import Configurations, make_plan
 
-    made = Configurations()
-    plan = make_plan(arguments, made)
+    configs = Configurations()
+    plan = make_plan(arguments, configs)
     if into is not None:
-        summary.around(into, plan.name)  # now, not after all jobs
-    works = launch.work_of(plan, made, again=again)
+        read_marked(into, plan.name)  # before the jobs run
+    works = launch.work_of(plan, configs, again=again)
     done = [work for work in works if not work.pending]
     old = [work.job.name for work in done if work.record.other_code(work.steps)]
     if old:
         logger.warning(
-            f"{len(old)} jobs were made with other code ({old[0]}, …): --again makes them new"
+            f"{len(old)} jobs ran with other code ({old[0]}, …): --again runs them again"
         )
     logger.info(f"{plan.folder}: {len(works)} jobs, {len(done)} done before")
-    failed = launch.Launcher(jobs, again=again).run(plan, works, made)
+    failed = launch.Launcher(jobs, again=again).run(plan, works, configs)
     table = summary.write_summary(plan, summary.summarise(plan, failed))
     if into is not None:
-        summary.write_between(into, plan.name, table)
+        write_between_marks(into, plan.name, table)
     for name, why in failed.items():
         logger.error(f"failed: {name}: {why}")
     return SweepResult(table, plan.folder / "summary.md", failed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -18,6 +17,7 @@ from vidprompt.metrics.result import (
     read_result,
     summary_entry,
 )
+from vidprompt.reporting.markdown import table
 from vidprompt.reporting.measures import GROUP_TITLES, MEASURE_TITLES, PROTOCOL_TITLES, percent
 from vidprompt.sweep.plan import EvaluationVariant, Job, Plan, rows_of
 from vidprompt.system.errors import DataError
@@ -65,14 +65,13 @@ def summarise(plan: Plan, failed: Mapping[str, str]) -> dict[str, Any]:
             if read:
                 by_seed[job.seed] = read
         if by_seed:
+            job, variant = members[0]
+            overrides = [*job.overrides, *variant.overrides]
             rows[row] = {
-                "overrides": [*members[0][0].overrides, *members[0][1].overrides],
+                "overrides": [one for one in overrides if not one.startswith("seed=")],
                 "seeds": list(by_seed),
                 "measures": _over(list(by_seed.values())),
             }
-            rows[row]["overrides"] = [
-                o for o in rows[row]["overrides"] if not o.startswith("seed=")
-            ]
     if not rows:
         raise DataError(f"no job of {plan.name} has results: see the logs in {plan.folder}")
     return {"name": plan.name, "protocols": list(plan.protocols), "order": list(rows), "rows": rows}
@@ -111,33 +110,21 @@ def markdown(summary: Mapping[str, Any]) -> str:
     """The table: the longer of rows and measures goes down."""
     rows = {name: summary["rows"][name] for name in summary["order"]}
     keys = _shown_measures(rows, summary["protocols"])
-    chances = {
-        key: next(
-            (
-                r["measures"][key][CHANCE]
-                for r in rows.values()
-                if CHANCE in r["measures"].get(key, {})
-            ),
-            None,
-        )
-        for key in keys
-    }
     columns = {name: _cells(row, keys) for name, row in rows.items()}
-    if any(chance is not None for chance in chances.values()):
-        columns[CHANCE] = ["" if c is None else percent(c) for c in chances.values()]
+    chances = {
+        key: percent(measure[CHANCE])
+        for row in reversed(rows.values())  # the first row counts
+        for key, measure in row["measures"].items()
+        if key in keys and CHANCE in measure
+    }
+    if chances:
+        columns[CHANCE] = [chances.get(key, "") for key in keys]
     titles = [_title(key, summary["protocols"]) for key in keys]
     if len(keys) > len(rows):
-        lines = [
-            ["", *columns],
-            *([t, *cells] for t, *cells in zip(titles, *columns.values(), strict=True)),
-        ]
+        lines = table(["", *columns], zip(titles, *columns.values(), strict=True))
     else:
-        lines = [["", *titles], *([name, *cells] for name, cells in columns.items())]
-    lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
-    table = "\n".join(
-        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
-    )
-    return f"{table}\n\n{_note(rows)}"
+        lines = table(["", *titles], [[name, *cells] for name, cells in columns.items()])
+    return "\n".join([*lines, "", _note(rows)])
 
 
 def _shown_measures(rows: Mapping[str, Any], protocols: Sequence[str]) -> list[str]:
@@ -163,9 +150,9 @@ def _title(key: str, protocols: Sequence[str]) -> str:
 def _cells(row: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     cells = []
     for key in keys:
-        found = row["measures"].get(key)
-        spread = f" ± {percent(found['std'])}" if found and len(found["values"]) > 1 else ""
-        cells.append(f"{percent(found['mean'])}{spread}" if found else "–")
+        one = row["measures"].get(key)
+        spread = f" ± {percent(one['std'])}" if one and len(one["values"]) > 1 else ""
+        cells.append(f"{percent(one['mean'])}{spread}" if one else "–")
     return cells
 
 
@@ -173,9 +160,9 @@ def _note(rows: Mapping[str, Any]) -> str:
     seeds = dict.fromkeys(tuple(row["seeds"]) for row in rows.values() if len(row["seeds"]) > 1)
     if not seeds:
         return "Values in %, one seed."
-    said = " or ".join(", ".join(map(str, one)) for one in seeds)
+    names = " or ".join(", ".join(map(str, one)) for one in seeds)
     return (
-        f"Values in %: mean ± population standard deviation over seeds {said}; "
+        f"Values in %: mean ± population standard deviation over seeds {names}; "
         "a row without ± is of one seed, or has nothing to train."
     )
 
@@ -186,26 +173,3 @@ def write_summary(plan: Plan, summary: Mapping[str, Any]) -> str:
     write_json(plan.folder / "summary.json", summary)
     write_text(plan.folder / "summary.md", f"# {plan.name}\n\n{text}\n")
     return text
-
-
-def write_between(path: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->` in a page.
-
-    Raises DataError when the marks are not there.
-    """
-    before, after = around(path, name)
-    write_text(path, f"{before}\n\n{text}\n\n{after}")
-
-
-def around(path: Path, name: str) -> tuple[str, str]:
-    """A page up to the mark `<!-- NAME:begin -->`, and from the mark `<!-- NAME:end -->` on.
-
-    Raises DataError when the marks are not there.
-    """
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    page = path.read_text("utf-8") if path.is_file() else ""
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise DataError(f"{path} needs the lines {begin} and {end} around the table")
-    return f"{before}{begin}", f"{end}{after}"
