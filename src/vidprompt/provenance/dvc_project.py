@@ -88,7 +88,7 @@ class DvcProject:
         if (file := self._files.get(md5)) is not None:
             return file
         on_disk = self.root / path
-        if path and on_disk.is_file() and has_md5(on_disk, md5):
+        if path and has_md5(on_disk, md5):
             return on_disk
         if md5 not in self._files:
             cached = Path(self.repo.cache.local.oid_to_path(md5))
@@ -222,7 +222,9 @@ class DvcProject:
 
 
 def has_md5(file: Path, md5: str) -> bool:
-    """Whether a file's content has this MD5 (a folder's listing: with `.dir` after it)."""
+    """Whether it is a file with this MD5 (a folder's listing: with `.dir` after it)."""
+    if not file.is_file():
+        return False
     with file.open("rb") as content:
         hashed = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
     return hashed.hexdigest() == md5.removesuffix(".dir")

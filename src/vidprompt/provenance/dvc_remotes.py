@@ -52,9 +52,8 @@ def remotes_with(
             if "damaged" in states:
                 found[path].damaged.append(name)
             elif states == {"there"}:
-                (found[path].complete if shared.get(name) == url else found[path].local).append(
-                    name
-                )
+                is_shared = shared.get(name) == url
+                (found[path].complete if is_shared else found[path].local).append(name)
     return found, tuple(sorted(shared, key=lambda name: (name != default, name)))
 
 

@@ -171,15 +171,6 @@ def parents(path: str) -> Iterator[str]:
 # -- git --------------------------------------------------------------------------------------------
 
 
-def head(root: Path) -> Revision:
-    """The commit that is checked out. UserError outside git, or before the first commit."""
-    check_repository(root)
-    commit = find_commit(root, "HEAD")
-    if commit is None:
-        raise UserError(f"{root.absolute()} has no commit: a version is one, so commit first")
-    return Revision(root, commit)
-
-
 def find_commit(root: Path, name: str) -> str | None:
     """The full name of the commit that `name` (branch, tag, hash) is; None for an unknown name."""
     options = ("--verify", "--quiet", "--end-of-options")

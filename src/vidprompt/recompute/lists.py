@@ -29,10 +29,6 @@ class DatasetLists:
     manifest: pd.DataFrame | None
     splits: Mapping[str, Any] | None
 
-    @property
-    def is_complete(self) -> bool:
-        return self.manifest is not None and self.splits is not None
-
 
 def read_lists(project: DvcProject, dataset: str) -> DatasetLists:
     """The manifest and split files that the revision's dvc.lock names."""

@@ -52,8 +52,8 @@ def recompute_results(project: DvcProject) -> RecomputeReport:
             sentences += metrics_differences(predictions, metrics)
             findings += _table_findings(project, predictions, folder)
         findings += [Finding((folder / "metrics.json").as_posix(), one) for one in sentences]
-    unlisted = tuple(sorted(name for name, known in lists.items() if not known.is_complete))
-    return RecomputeReport(tuple(findings), done, without, unlisted)
+    unlisted = [name for name, one in lists.items() if one.manifest is None or one.splits is None]
+    return RecomputeReport(tuple(findings), done, without, tuple(sorted(unlisted)))
 
 
 def metrics_differences(predictions: Path, result: ProtocolResult) -> list[str]:

@@ -102,7 +102,7 @@ def _allowed(root: Path, store: Path) -> dict[str, str]:
     if not demo:  # and all would be foreign
         raise UserError(f"data.dvc does not track {DATA}: `git checkout -- data.dvc`")
     listing = store / _object_path(demo[0]["md5"])
-    if not listing.is_file() or not _is_undamaged(listing):
+    if not _is_undamaged(listing):
         raise DataError(
             f"{listing}, the listing of {DATA}, is not in the store or damaged: `dvc push data.dvc` "
             f"where the demo is, or `git checkout -- {store}`"

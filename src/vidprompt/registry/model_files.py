@@ -52,9 +52,9 @@ def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
             "then commit dvc.lock"
         )
     file = project.root / model.path
-    if not file.is_file() or not has_md5(file, md5):
+    if not has_md5(file, md5):
         file = project.root / FOLDER / "weights" / f"{md5}.safetensors"
-        if not file.is_file() or not has_md5(file, md5):
+        if not has_md5(file, md5):
             project.copy(model.path, file)
     metadata, hashed = read_metadata(file), sha256(file)
     return Weights(file, md5, hashed, digest([hashed, metadata.config_hash]), metadata)

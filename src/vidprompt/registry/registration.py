@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.revision import Revision, check_repository, head
+from vidprompt.provenance.revision import Revision, check_repository, find_commit
 from vidprompt.registry import git_tags, versions
 from vidprompt.registry.checks import GateReport
 from vidprompt.registry.declared import find_model
@@ -68,7 +68,10 @@ def register(
     check_repository(root)
     if problem := check_tree(root).problem:
         raise UserError(problem)
-    here = head(root)
+    head = find_commit(root, "HEAD")
+    if head is None:
+        raise UserError(f"{root.absolute()} has no commit: a version is one, so commit first")
+    here = Revision(root, head)
     find_model(here, name)
     read_policy(here).check_stage(stage)
     if push:

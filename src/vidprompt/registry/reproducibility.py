@@ -116,6 +116,7 @@ def check_numbers(model: DeclaredModel, one: ModelResult, project: DvcProject) -
 def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -> Iterator[Check]:
     """Whether others can get what `load` needs: the weights, and the backbone's own files."""
     revision = project.revision
+    commit = revision.commit or "HEAD"
     backbone = find_backbone(model, revision)
     files = sorted(str(backbone[key]) for key in BACKBONE_FILES if backbone.get(key))
     inside = [path for path in files if not PurePosixPath(path).is_absolute()]
@@ -131,10 +132,7 @@ def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -
                 f"{model.name}: `dvc add` it in the repository, and name that in params/backbone"
             )
             yield Check("remote", path, "only on this machine", "in a remote", problem)
-        elif (
-            try_git(revision.root, "cat-file", "-e", f"{revision.commit or 'HEAD'}:./{path}")
-            is not None
-        ):
+        elif try_git(revision.root, "cat-file", "-e", f"{commit}:./{path}") is not None:
             yield Check("remote", path, "git", "in a remote")
         else:
             problem = f"the backbone's {path} of {revision.label} is kept neither by DVC nor by git"
@@ -155,9 +153,8 @@ def _check_remote(
     problems += [
         f"{name}: only on this machine, it is not in .dvc/config" for name in remotes.local
     ]
-    searched = (
-        f" ({'; '.join(problems)})" if problems else f" ({', '.join(names)})" if names else ""
-    )
+    shown = "; ".join(problems) or ", ".join(names)
+    searched = f" ({shown})" if shown else ""
     problem = (
         f"no remote that .dvc/config names{searched} has {what} {path} of {revision.label}, so nobody else "
         f"could load them: {push}, and commit it if the remote is a folder of this repository"

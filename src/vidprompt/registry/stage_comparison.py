@@ -40,9 +40,8 @@ def find_compared(
     other = find_model(there, model.name)
     try:
         with DvcProject(there) as project:
-            same = find_weights(other, project).sha256 == weights.sha256
-        if same:
-            return f"{version.version}'s weights"
+            if find_weights(other, project).sha256 == weights.sha256:
+                return f"{version.version}'s weights"
     except UserError:
         pass  # its weights are gone, its results may be there
     return ComparedVersion(version, other)
@@ -74,15 +73,15 @@ def comparison_checks(
     results = f"{revision.root.absolute()}/results/{dataset}"
     try:
         before = find_result(f"{results}/{other.model.method}/{protocol}@{other.version.commit}")
-        found = compare(before, find_result(f"{results}/{model.method}/{protocol}{at}"))
+        comparison = compare(before, find_result(f"{results}/{model.method}/{protocol}{at}"))
     except UserError as error:
         yield Check("not_worse", subject, "not compared", "not worse", str(error))
         return
-    if not found.paired:
-        yield Check("not_worse", subject, "unpaired", "not worse", found.notes[0])
+    if not comparison.paired:
+        yield Check("not_worse", subject, "unpaired", "not worse", comparison.notes[0])
         return
     compared = set()
-    for one in found.differences:
+    for one in comparison.differences:
         measure = _gate_name(one.measure, one.metric, protocol)
         if one.split or (measures is not None and measure not in measures):
             continue
