@@ -30,16 +30,12 @@ SHOWN_BROKEN = 20
 CANDIDATE = "candidate"
 
 
-def reports_url() -> str:
-    """The address of the server of results/ ($VIDPROMPT_REPORTS_URL)."""
-    return os.environ.get("VIDPROMPT_REPORTS_URL", REPORTS_URL).rstrip("/")
-
-
 def after_kind(kind: str, dataset: str) -> None:
     """Create the artifact of a kind of stages, if there is one."""
-    show = {"validate": data_health, "report": report}.get(kind)
-    if show is not None:
-        _run_optional(show, dataset)
+    if kind == "validate":
+        _run_optional(data_health, dataset)
+    elif kind == "report":
+        _run_optional(report, dataset)
 
 
 def _run_optional(show: Any, *arguments: Any) -> None:
@@ -97,7 +93,8 @@ def _health_lines(
 @task(task_run_name="pictures", cache_policy=NO_CACHE)
 def report(dataset: str) -> None:
     """A link to the HTML report, and pictures of the results."""
-    address = f"{reports_url()}/{dataset}/report.html"
+    server = os.environ.get("VIDPROMPT_REPORTS_URL", REPORTS_URL).rstrip("/")
+    address = f"{server}/{dataset}/report.html"
     create_link_artifact(
         address,
         link_text=f"Report of {dataset}",
@@ -105,12 +102,12 @@ def report(dataset: str) -> None:
         description=f"{paths.report(dataset)}; `make up` serves it",
     )
     losses = loss_curves(dataset)
-    pictures = {"Every protocol": measure_bars(dataset)} | (
-        {"Training losses": losses} if losses else {}
-    )
-    parts = [f"## {title}\n\n![{title}]({data_uri(png)})\n" for title, png in pictures.items()]
+    pictures = {"Every protocol": measure_bars(dataset), "Training losses": losses}
+    sections = [
+        f"## {title}\n\n![{title}]({data_uri(png)})\n" for title, png in pictures.items() if png
+    ]
     create_markdown_artifact(
-        f"# {dataset}\n\n[The whole report]({address})\n\n" + "\n".join(parts),
+        f"# {dataset}\n\n[The whole report]({address})\n\n" + "\n".join(sections),
         key=artifact_key(f"{dataset} pictures"),
         description=f"Results of {dataset}, drawn when they were made",
     )
@@ -204,7 +201,7 @@ def cross_dataset_metrics(model: str, dataset: str, folder: str) -> None:
 @task(task_run_name="card of {model}", cache_policy=NO_CACHE)
 def model_card(model: str, children: Children) -> None:
     """The model card of what was registered."""
-    lines = children.run(["vidprompt", "card", "--", model], lambda _: None, keep_empty=True)
+    lines = children.run(["vidprompt", "card", "--", model], keep_empty=True)
     create_markdown_artifact(
         "\n".join(lines), key=artifact_key(f"card {model}"), description=f"Model card of {model}"
     )

@@ -82,12 +82,12 @@ class Children:
     def run(
         self,
         command: Sequence[str],
-        log: Callable[[str], object],
+        log: Callable[[str], object] | None = None,
         environment: Mapping[str, str] | None = None,
         *,
         keep_empty: bool = False,
     ) -> list[str]:
-        """Run a command; returns its output lines, each of which goes to `log`, too.
+        """Run a command; returns its output lines, each of which goes to `log`, too, if given.
 
         `environment` is added to this process's. Empty lines are left out unless `keep_empty`.
 
@@ -95,8 +95,9 @@ class Children:
         """
         if self.stopped:
             raise Stopped(f"{' '.join(command)}: the flow was stopped before it began")
+        supervisor = [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervise.py"))]
         child = subprocess.Popen(
-            _supervised(command),
+            [*supervisor, str(os.getpid()), str(GRACE_S), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,7 +114,8 @@ class Children:
             for line in child.stdout or ():
                 if line.strip() or keep_empty:
                     output.append(line.rstrip())
-                    log(output[-1])
+                    if log is not None:
+                        log(output[-1])
             if code := child.wait():
                 if self.stopped:
                     raise Stopped(f"{' '.join(command)}: the flow was stopped")
@@ -133,8 +135,7 @@ class Children:
 
 def stage_names(children: Children) -> list[str]:
     """All stages of the project in the current folder, in the order of dvc.yaml. Raises CommandFailed."""
-    output = children.run(["dvc", "stage", "list", "--name-only"], _silent)
-    return [line.strip() for line in output]
+    return [line.strip() for line in children.run(["dvc", "stage", "list", "--name-only"])]
 
 
 def reproduce(
@@ -163,18 +164,9 @@ def outdated_upstream(stages: Sequence[str], children: Children) -> list[str]:
 
 
 def _changed(arguments: Sequence[str], children: Children) -> dict[str, Any]:
-    output = children.run(["dvc", "--wait-for-lock", "status", "--json", *arguments], _silent)
+    output = children.run(["dvc", "--wait-for-lock", "status", "--json", *arguments])
     changed = json.loads(output[-1])
     return changed if isinstance(changed, dict) else {}
-
-
-def _silent(_: str) -> None:
-    """Log nothing."""
-
-
-def _supervised(command: Sequence[str]) -> list[str]:
-    supervisor = str(Path(__file__).with_name("supervise.py"))
-    return [sys.executable, "-I", "-S", supervisor, str(os.getpid()), f"{GRACE_S}", *command]
 
 
 def _environment() -> dict[str, str]:

@@ -8,11 +8,10 @@ from prefect import flow
 from prefect.states import Failed
 
 from flows.artifacts import cross_dataset_metrics
-from flows.data import pull_missing
-from flows.dvc_stage import Children, CommandFailed
+from flows.dvc_stage import Children
 from flows.parameters import Dataset, Model, Protocol
 from flows.pipeline import DATA, RUNNER, dataset_lock, make_plan, refused_state, run_command
-from flows.train_eval import run_kinds
+from flows.train_eval import run_stages
 from vidprompt.system.errors import UserError
 
 
@@ -25,11 +24,7 @@ def evaluate(model: Model, dataset: Dataset, protocol: Protocol = "zero_shot") -
         except UserError as error:
             return refused_state(error)
         with dataset_lock(dataset):
-            try:
-                problem = pull_missing(dataset, children) or run_kinds(plan, children)
-            except CommandFailed as error:
-                problem = str(error)
-            if problem:
+            if problem := run_stages(plan, children):
                 return Failed(message=problem)
         words = [model, f"dataset={dataset}", f"protocol={protocol}"]
         command = ["vidprompt", "evaluate-registered", "--", *words]

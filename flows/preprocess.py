@@ -7,11 +7,10 @@ from typing import Any
 from prefect import flow
 from prefect.states import Failed
 
-from flows.data import pull_missing
-from flows.dvc_stage import Children, CommandFailed
+from flows.dvc_stage import Children
 from flows.parameters import Dataset
 from flows.pipeline import DATA, RUNNER, dataset_lock, make_plan, refused_state
-from flows.train_eval import run_kinds
+from flows.train_eval import run_stages
 from vidprompt.system.errors import UserError
 
 
@@ -24,8 +23,5 @@ def preprocess(dataset: Dataset = "demo") -> Any:
         except UserError as error:
             return refused_state(error)
         with dataset_lock(dataset):
-            try:
-                problem = pull_missing(dataset, children) or run_kinds(plan, children)
-            except CommandFailed as error:
-                problem = str(error)
+            problem = run_stages(plan, children)
     return Failed(message=problem) if problem else None

@@ -38,16 +38,19 @@ def train_eval(dataset: Dataset = "demo", methods: Methods = None, base: Base = 
         except UserError as error:
             return refused_state(error)
         with dataset_lock(dataset):
-            try:
-                problem = pull_missing(dataset, children) or run_kinds(plan, children)
-                problem = problem or stale(plan, children)
-            except CommandFailed as error:
-                problem = str(error)
-            if problem:
+            if problem := run_stages(plan, children) or stale(plan, children):
                 return Failed(message=problem)
             run_command("cost", ["vidprompt", "cost", dataset], children)
             at_end(dataset, base)
     return None
+
+
+def run_stages(plan: Plan, children: Children) -> str:
+    """Pull what is missing and run the plan's stages; returns the error, or an empty string."""
+    try:
+        return pull_missing(plan.dataset, children) or run_kinds(plan, children)
+    except CommandFailed as error:
+        return str(error)
 
 
 def run_kinds(plan: Plan, children: Children) -> str:
@@ -62,7 +65,10 @@ def run_kinds(plan: Plan, children: Children) -> str:
 
 def stale(plan: Plan, children: Children) -> str:
     """What DVC still reports as changed, or an empty string."""
-    changed = outdated_upstream(plan.kinds[-1], children)  # they depend on all the others
+    try:
+        changed = outdated_upstream(plan.kinds[-1], children)  # they depend on all the others
+    except CommandFailed as error:
+        return str(error)
     if own := [stage for stage in changed if stage in plan.stages]:
         return f"changed while the flow ran, run it again: {', '.join(own)}"
     others = [stage for stage in changed if dataset_of(stage) not in ("", plan.dataset)]

@@ -78,8 +78,7 @@ def remember(address: Address) -> str:
     Prefect reads prefect.toml before pyproject.toml, so the file is there while another port than that of
     pyproject.toml is in use.
     """
-    if _own(OVERRIDE):
-        OVERRIDE.unlink()
+    forget()
     if address.api_url == _project_url():
         return ""
     if OVERRIDE.exists():
@@ -89,16 +88,9 @@ def remember(address: Address) -> str:
 
 
 def forget() -> None:
-    """Undo `remember`."""
-    if _own(OVERRIDE):
+    """Undo `remember`; a prefect.toml of the user's stays."""
+    if OVERRIDE.is_file() and OVERRIDE.read_text(encoding="utf-8").startswith(MARK):
         OVERRIDE.unlink()
-
-
-def _own(path: Path) -> bool:
-    try:
-        return path.read_text(encoding="utf-8").startswith(MARK)
-    except OSError:
-        return False
 
 
 def _project_url() -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import (
@@ -109,13 +110,11 @@ def deployed(
     client: SyncPrefectClient, wanted: Iterable[tuple[str, str]], folder: Path
 ) -> list[tuple[str, str]]:
     """The (entrypoint, name) that the server lacks, or has for another folder."""
-    found: set[tuple[str | None, str]] = set()
-    while page := client.read_deployments(limit=200, offset=len(found)):
-        here = len(found)
-        found |= {(d.entrypoint, d.name) for d in page if _runs_in(d.pull_steps, folder)}
-        if len(page) < 200 or len(found) == here:
-            break
-    return [pair for pair in wanted if pair not in found]
+    wanted = list(wanted)
+    names = DeploymentFilterName(any_=[name for _, name in wanted])
+    same_names = client.read_deployments(deployment_filter=DeploymentFilter(name=names), limit=200)
+    present = {(d.entrypoint, d.name) for d in same_names if _runs_in(d.pull_steps, folder)}
+    return [pair for pair in wanted if pair not in present]
 
 
 def _runs_in(pull_steps: Any, folder: Path) -> bool:

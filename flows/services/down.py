@@ -30,16 +30,16 @@ def down(folder: Path) -> None:
         worker, server = record.processes.get("worker"), record.processes.get("server")
         before = processes.descendants(worker) if worker else []
         runs = flow_runs(before)
-        reachable = server is not None and not server_problem(server.at)
-        if runs and server and reachable:
-            _cancel(server, runs)
+        url = server.at if runs and server and not server_problem(server.at) else ""
+        if url:
+            _cancel(url, runs)
         if worker:
             before += processes.descendants(worker)  # begun meanwhile
             _stop("worker", worker, record)
             if left := processes.stop_all(before, 5.0):
                 print(f"runs     {len(left)} processes that they left stopped")
-        if runs and server and reachable:
-            _end(server, runs)
+        if url:
+            _end(url, runs)
         for name in ("reports", "server"):
             if process := record.processes.get(name):
                 _stop(name, process, record)
@@ -66,12 +66,12 @@ def flow_runs(started: list[psutil.Process]) -> list[UUID]:
     return sorted(found)
 
 
-def _cancel(server: Process, runs: list[UUID]) -> None:
+def _cancel(url: str, runs: list[UUID]) -> None:
     from flows.services import api
 
     began = time.monotonic()
     try:
-        with api.connected(server.at) as client:
+        with api.connected(url) as client:
             left = api.cancel(client, runs, CANCEL_S)
     except UserError as error:  # their processes are stopped all the same
         print(f"runs     not cancelled: {error}", flush=True)
@@ -80,9 +80,9 @@ def _cancel(server: Process, runs: list[UUID]) -> None:
     print(f"runs     {len(runs) - len(left)} of {len(runs)} cancelled, {took}", flush=True)
 
 
-def _end(server: Process, runs: list[UUID]) -> None:
+def _end(url: str, runs: list[UUID]) -> None:
     """Set the runs to Cancelled: the worker, which would do so, has ended."""
     from flows.services import api
 
-    with suppress(UserError), api.connected(server.at) as client:
+    with suppress(UserError), api.connected(url) as client:
         api.end(client, runs)

@@ -8,16 +8,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
 from flows.services.record import Process, Record, short, started
 from vidprompt.system.errors import UserError
+from vidprompt.system.interruption import Interruption
 
 POLL_S = 0.1
 START = "---"  # the first line of every start in a log
@@ -34,7 +33,8 @@ def start(
     if log.exists() and log.stat().st_size > LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.old"))
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    with _signals_delayed(), log.open("ab") as out:
+    # a Ctrl-C waits until the started process is on record
+    with Interruption() as interruption, log.open("ab") as out:
         out.write(f"{START} {since} {' '.join(command)}\n".encode())
         out.flush()
         child = subprocess.Popen(
@@ -47,6 +47,8 @@ def start(
         )
         process = Process(child.pid, started(child.pid) or "", at, str(log), since)
         record.add(name, process)
+    if interruption.number is not None:
+        signal.raise_signal(interruption.number)
     return process
 
 
@@ -133,25 +135,3 @@ def last_error(log: Path) -> str:
         lines = [] if line.startswith(START) else [*lines, line] if line.strip() else lines
     errors = [line for line in lines if EXCEPTION.match(line)]
     return " ".join((errors or lines or ["nothing"])[-1].split())
-
-
-@contextmanager
-def _signals_delayed() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block ends, so that a started process is always recorded.
-
-    A handler, not a mask: a child process would inherit a mask.
-    """
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, note) for number in numbers]
-    try:
-        yield
-    finally:
-        for which, handler in zip(numbers, before, strict=True):
-            signal.signal(which, handler)
-        for number in received:
-            signal.raise_signal(number)

@@ -19,7 +19,7 @@ import yaml
 from flows.services import processes
 from flows.services.address import HOST, Address, remember
 from flows.services.record import Process, Record, short
-from vidprompt.cli.prefect_server import PLUGINS_OFF, request
+from vidprompt.cli.prefect_server import PLUGINS_OFF, TIMEOUT_S
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 
@@ -124,7 +124,7 @@ def _reports(address: Address, record: Record, results: Path, environment: dict[
 def _answers(url: str) -> Callable[[], bool]:
     def ready() -> bool:
         try:
-            return request("GET", url)[0] == 200
+            return httpx.get(url, timeout=TIMEOUT_S, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -1,4 +1,4 @@
-"""What Prefect's commands say when no server is there, and that nothing else is disturbed."""
+"""Messages of Prefect's commands without a server; other programs print nothing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def server(answers: dict[str, Any]) -> Iterator[str]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            said = json.dumps(answers.get(self.path)).encode()
+            body = json.dumps(answers.get(self.path)).encode()
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(200 if self.path in answers else 404)
-            self.send_header("Content-Length", str(len(said)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(said)
+            self.wfile.write(body)
 
         do_POST = do_GET
 
@@ -73,7 +73,7 @@ def test_no_server_is_one_sentence(tmp_path: Path, prefect: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", [["deployment", "--help"], ["config", "view"]])
-def test_commands_that_need_no_server_need_none(tmp_path: Path, words: list[str]) -> None:
+def test_local_commands_need_no_server(tmp_path: Path, words: list[str]) -> None:
     done = in_project(tmp_path, unused_url(), str(SCRIPTS / "prefect"), *words)
     assert done.returncode == 0
     assert done.stderr == ""
@@ -92,14 +92,14 @@ def test_programs_that_use_prefect_notice_nothing(tmp_path: Path, code: str) -> 
         (["prefect", "--no-prompt", "deploy", "--all"], [], ["deploy", "--all"]),
         (["prefect", "-p", "mine", "gcl", "ls"], [], ["gcl", "ls"]),
         (["-m", "gcl", "ls"], ["python", "-m", "prefect", "gcl", "ls"], ["gcl", "ls"]),
-        (["-m", "gcl", "ls"], ["python", "-m", "prefect.engine", "gcl", "ls"], None),
-        (["-c"], ["python", "-c", "import prefect"], None),
-        (["/x/pytest", "prefect", "deploy"], [], None),
-        ([], [], None),
+        (["-m", "gcl", "ls"], ["python", "-m", "prefect.engine", "gcl", "ls"], []),
+        (["-c"], ["python", "-c", "import prefect"], []),
+        (["/x/pytest", "prefect", "deploy"], [], []),
+        ([], [], []),
     ],
 )
-def test_only_the_command_line_of_prefect_is_looked_at(
-    argv: list[str], orig_argv: list[str], words: list[str] | None
+def test_only_prefect_s_command_line_counts(
+    argv: list[str], orig_argv: list[str], words: list[str]
 ) -> None:
     assert prefect_server.command(argv, orig_argv) == words
 
@@ -122,7 +122,7 @@ def test_which_commands_need_a_server(words: str, needs: bool) -> None:
     assert prefect_server.needs_server(words.split()) is needs
 
 
-def test_what_is_no_prefect_server_is_said() -> None:
+def test_another_server_is_reported() -> None:
     with server({"/api/health": True}) as url:
         assert prefect_server.server_problem(url) == ""
     with server({}) as url:
@@ -136,7 +136,7 @@ def test_what_is_no_prefect_server_is_said() -> None:
         assert prefect_server.server_problem(slow, timeout=0.2) == ""
 
 
-def test_a_run_that_nobody_is_there_for_is_announced() -> None:
+def test_a_run_without_a_worker_gives_a_warning() -> None:
     workers: list[dict[str, str]] = [{"status": "OFFLINE"}]
     answers = {
         "/api/deployments/name/train-eval/demo": {"work_pool_name": "big gpu"},

@@ -75,7 +75,5 @@ def parity(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (parameters, parity):
+    for command in (parameters, parity, import_checkpoint, export_checkpoint):
         app.command(rich_help_panel=PANEL)(command)
-    app.command("import-checkpoint", rich_help_panel=PANEL)(import_checkpoint)
-    app.command("export-checkpoint", rich_help_panel=PANEL)(export_checkpoint)

@@ -7,6 +7,7 @@ The hook acts in Prefect's own command line only.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,25 +18,12 @@ from prefect.plugins import SetupResult, register_hook
 
 TIMEOUT_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Groups of commands that use the server. Not `flow-run execute`: that is a run that starts, and Prefect
-# itself waits for a server that is away for a moment.
-SERVER_COMMANDS = frozenset(
-    (
-        *("api", "artifact", "automation", "automations", "block", "blocks", "concurrency-limit"),
-        *("concurrency-limits", "deploy", "deployment", "deployments", "event", "events", "flow"),
-        *("flows", "flow-run", "flow-runs", "gcl", "global-concurrency-limit", "task", "task-run"),
-        *(
-            "task-runs",
-            "variable",
-            "work-pool",
-            "work-pools",
-            "work-queue",
-            "work-queues",
-            "worker",
-        ),
-    )
+# Groups of commands that use the server.
+SERVER_COMMANDS = re.compile(
+    "api|artifact|automations?|blocks?|concurrency-limits?|deploy|deployments?|events?|flows?|flow-runs?"
+    "|gcl|global-concurrency-limit|task|task-runs?|variable|work-pools?|work-queues?|worker"
 )
-WITHOUT_SUBCOMMAND = frozenset({"deploy"})
+# Not `flow-run execute`: a run that starts waits for a server that is away for a moment.
 LOCAL = frozenset({("flow-run", "execute"), ("work-pool", "get-default-base-job-template")})
 PLUGINS_OFF = {"PREFECT_PLUGINS_ENABLED": "false"}
 
@@ -60,27 +48,24 @@ def setup_environment(*, ctx: Any) -> SetupResult | None:
     return SetupResult(env=PLUGINS_OFF) if words[0] in ("server", "worker", "flow-run") else None
 
 
-def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str] | None:
-    """The words of Prefect's command line, without options before the command; None in another program."""
-    if argv[:1] == ["-m"]:  # `python -m prefect …` imports the package first
-        at = list(orig_argv).index("-m") if "-m" in orig_argv else len(orig_argv)
-        if list(orig_argv[at + 1 : at + 2]) != ["prefect"]:
-            return None
-    elif not argv or Path(argv[0]).name not in ("prefect", "prefect.exe"):
-        return None
+def command(argv: Sequence[str], orig_argv: Sequence[str]) -> list[str]:
+    """The words of Prefect's command line, without options before the command; empty in another program."""
+    # `python -m prefect` imports the package while argv[0] is still "-m"
+    program = orig_argv[-len(argv)] if argv[:1] == ["-m"] else "".join(argv[:1])
+    if Path(program).name not in ("prefect", "prefect.exe"):
+        return []
     words = list(argv[1:])
     while words and words[0].startswith("-"):
-        takes_value = words[0] in ("--profile", "-p")
-        words = words[2 if takes_value else 1 :]
+        words = words[2 if words[0] in ("--profile", "-p") else 1 :]
     return words
 
 
 def needs_server(words: Sequence[str]) -> bool:
     """True for a command of Prefect's that uses the API."""
-    if not words or words[0] not in SERVER_COMMANDS or "--help" in words or "-h" in words:
+    if not words or not SERVER_COMMANDS.fullmatch(words[0]) or {"--help", "-h"} & set(words):
         return False
     subcommand = next((word for word in words[1:] if not word.startswith("-")), "")
-    complete = bool(subcommand) or words[0] in WITHOUT_SUBCOMMAND
+    complete = bool(subcommand) or words[0] == "deploy"
     return complete and (words[0], subcommand) not in LOCAL
 
 
@@ -89,11 +74,11 @@ def server_problem(url: str, timeout: float = TIMEOUT_S) -> str:
 
     Empty for a slow server, too: Prefect's client waits longer.
     """
-    import httpx
+    import httpx  # here: a program that only imports Prefect does not need it
 
     local = urlsplit(url).hostname in LOOPBACK
-    try:
-        status = request("GET", f"{url}/health", timeout=timeout)[0]
+    try:  # a proxy is not for this machine
+        status = httpx.get(f"{url}/health", timeout=timeout, trust_env=not local).status_code
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL):
         what = "start it with `make up`" if local else "is it on, and PREFECT_API_URL right?"
         return f"No Prefect server answers at {url}: {what} (docs/services.md)"
@@ -114,39 +99,22 @@ def no_worker(url: str, words: Sequence[str]) -> str:
     name = next((word for word in words[2:] if "/" in word and not word.startswith("-")), "")
     if words[0] not in ("deployment", "deployments") or words[1:2] != ["run"] or not name:
         return ""
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    auth = (user, password) if user else None
+    proxy = urlsplit(url).hostname not in LOOPBACK
     try:
-        _, deployment = request("GET", f"{url}/deployments/name/{quote(name)}")
-        pool = (deployment or {}).get("work_pool_name")
-        if not pool:
-            return ""
-        workers_url = f"{url}/work_pools/{quote(pool, safe='')}/workers/filter"
-        status, workers = request("POST", workers_url, json={})
-    except httpx.HTTPError:
+        with httpx.Client(auth=auth, timeout=TIMEOUT_S, trust_env=proxy) as client:
+            deployment = client.get(f"{url}/deployments/name/{quote(name)}").json() or {}
+            pool = deployment.get("work_pool_name")
+            if not pool:
+                return ""
+            address = f"{url}/work_pools/{quote(pool, safe='')}/workers/filter"
+            workers = client.post(address, json={}).raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
         return ""
-    if status != 200 or any(worker.get("status") == "ONLINE" for worker in workers or ()):
+    if any(worker.get("status") == "ONLINE" for worker in workers or ()):
         return ""
     return (
         f"Work pool {pool!r} has no worker: the run waits until there is one "
         f"(`make up`, or `prefect worker start --pool {pool}`)."
     )
-
-
-def request(
-    method: str, url: str, *, json: Any = None, timeout: float = TIMEOUT_S
-) -> tuple[int, Any]:
-    """Status and JSON (None if it is none) of an answer, with Prefect's password. Raises httpx.HTTPError."""
-    import httpx  # here: a program that only imports Prefect does not need it
-
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    answer = httpx.request(
-        method,
-        url,
-        json=json,
-        timeout=timeout,
-        auth=(user, password) if user else None,
-        trust_env=urlsplit(url).hostname not in LOOPBACK,  # a proxy is not for this machine
-    )
-    try:
-        return answer.status_code, answer.json()
-    except ValueError:
-        return answer.status_code, None

@@ -138,6 +138,5 @@ def check_store(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (config, doctor, activate, cost, review):
+    for command in (config, doctor, activate, cost, review, check_store):
         app.command(rich_help_panel=PANEL)(command)
-    app.command("check-store", rich_help_panel=PANEL)(check_store)

@@ -127,6 +127,5 @@ def evaluate_registered(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (register, models, rollback, card):
+    for command in (register, models, rollback, card, evaluate_registered):
         app.command(rich_help_panel=PANEL)(command)
-    app.command("evaluate-registered", rich_help_panel=PANEL)(evaluate_registered)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from flows.services.record import FILE, Process, Record, started
@@ -137,13 +138,11 @@ def test_a_second_up_changes_nothing(running: Project) -> None:
 
 
 def test_reports_are_served(running: Project) -> None:
-
-    from vidprompt.cli.prefect_server import request
-
     address = f"http://127.0.0.1:{running.reports_port}"
-    assert request("GET", f"{address}/report.html")[0] == 200
-    assert request("GET", f"{address}/../pyproject.toml")[0] == 404
-    assert request("POST", f"{address}/report.html", json={})[0] == 501  # POST
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"{address}/report.html").status_code == 200
+        assert client.get(f"{address}/../pyproject.toml").status_code == 404
+        assert client.post(f"{address}/report.html", json={}).status_code == 501
 
 
 def test_other_ports_need_a_down_first(running: Project) -> None:
@@ -244,13 +243,13 @@ def test_what_is_deployed_is_known_by_its_sources(
 
 
 def test_a_port_in_use_is_not_free() -> None:
-    from flows.services.processes import free, holder
+    from flows.services.processes import is_free, port_user
 
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         port = server.server_address[1]
-        assert not free(port)
-        assert holder(port).startswith(f"process {os.getpid()} (")
-    assert free(port)
+        assert not is_free(port)
+        assert port_user(port).startswith(f"process {os.getpid()} (")
+    assert is_free(port)
 
 
 @pytest.mark.slow
