@@ -124,11 +124,11 @@ def metrics(dataset: str, base: str) -> None:
     try:
         one, two = find_sides(Path(), base)
         with DvcProject(two, remotes=False) as project:
-            found, _ = result_diffs(one, two, project)
+            diffs, _ = result_diffs(one, two, project)
     except UserError as error:  # no git, no commit, no such revision: no reason to fail a training
         log.warning(str(error))
         return
-    changed = [result for result in found if result.result[0] == dataset]
+    changed = [result for result in diffs if result.result[0] == dataset]
     lines = [f"# {dataset} against {base} ({one.commit[:7]})", ""]
     rows = [row for result in changed for row in _changes(result)]
     heads = ("Result", "Verdict", "Difference", "Base → now")
@@ -161,12 +161,12 @@ def verdict(dataset: str) -> None:
 
     log = get_run_logger()
     try:
-        found = gate_reports(dataset, CANDIDATE)
+        reports = gate_reports(dataset, CANDIDATE)
     except UserError as error:  # params/registry.yaml: no reason to fail a training either
         log.warning(str(error))
         return
     lines = [f"# Models of {dataset}: gates of {CANDIDATE}", ""]
-    for one in found:
+    for one in reports:
         state = "passes" if one.passed else "does not pass"
         log.info(f"{one.model} {state} the gates of {CANDIDATE}")
         lines += [f"## {one.model} {state}", "", markdown(one), ""]
@@ -176,7 +176,7 @@ def verdict(dataset: str) -> None:
     create_markdown_artifact(
         "\n".join(lines),
         key=artifact_key(f"{dataset} verdict"),
-        description=f"{sum(one.passed for one in found)} of {len(found)} models pass",
+        description=f"{sum(one.passed for one in reports)} of {len(reports)} models pass",
     )
 
 

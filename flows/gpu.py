@@ -51,25 +51,25 @@ def devices() -> list[str]:
     return done.stdout.split() if done.returncode == 0 else []
 
 
-def slots_per_training(found: list[str]) -> int:
+def slots_per_training(gpus: list[str]) -> int:
     """Slots that one training takes: `processes` in params/config.yaml. Raises UserError."""
     wanted = yaml.safe_load(Path("params/config.yaml").read_text()).get("processes", 1)
-    count = len(found) if wanted == "auto" else wanted
+    count = len(gpus) if wanted == "auto" else wanted
     if not isinstance(count, int):
         raise UserError(f"params/config.yaml: processes: {wanted} is neither a number nor auto")
     return max(1, count)
 
 
-def available(slots: int, found: list[str]) -> list[str]:
+def available(slots: int, gpus: list[str]) -> list[str]:
     """The devices that trainings can reserve: the GPUs, or one CPU entry for each slot of the limit.
 
     Raises UserError when the server has no such limit, or when the limit or the GPUs are fewer than
     `slots`. Without the limit two runs would train on one GPU; Prefect itself would only warn.
     """
-    if found and slots > len(found):
+    if gpus and slots > len(gpus):
         raise UserError(
             f"A training takes {slots} GPUs (`processes` in params/config.yaml) and this worker sees "
-            f"{len(found)} ({', '.join(found)}): set it to {len(found)} or auto"
+            f"{len(gpus)} ({', '.join(gpus)}): set it to {len(gpus)} or auto"
         )
     name = limit_name()
     with get_client(sync_client=True) as client:
@@ -86,12 +86,12 @@ def available(slots: int, found: list[str]) -> list[str]:
             f"The concurrency limit {name!r} {state} and a training takes {slots} (`processes` in "
             f"params/config.yaml): `prefect gcl update {name} --limit {slots} --enable`"
         )
-    return found or [f"{CPU}{number}" for number in range(limit.limit)]
+    return gpus or [f"{CPU}{number}" for number in range(limit.limit)]
 
 
 @contextmanager
 def reserved(
-    slots: int, found: list[str], log: Callable[[str], object], stopped: Callable[[], bool]
+    slots: int, candidates: list[str], log: Callable[[str], object], stopped: Callable[[], bool]
 ) -> Iterator[dict[str, str]]:
     """Hold `slots` slots of the limit and as many of the devices; yields the environment for a child process.
 
@@ -112,8 +112,10 @@ def reserved(
         while not _slots(slots, held):
             wait(f"waiting for {slots} slots of the limit {limit_name()}")
         names: list[str] = []
-        while len(names := names + _locked(found, names, slots, held)) < slots:
-            wait(f"waiting for {slots - len(names)} of {', '.join(found)}: held by another run")
+        while len(names := names + _locked(candidates, names, slots, held)) < slots:
+            wait(
+                f"waiting for {slots - len(names)} of {', '.join(candidates)}: held by another run"
+            )
             time.sleep(POLL_S)
         gpus = [name for name in sorted(names) if not name.startswith(CPU)]
         yield {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
@@ -136,11 +138,11 @@ def _slots(count: int, held: ExitStack) -> bool:
     return True
 
 
-def _locked(found: list[str], names: list[str], wanted: int, held: ExitStack) -> list[str]:
+def _locked(candidates: list[str], names: list[str], wanted: int, held: ExitStack) -> list[str]:
     """Lock more free devices, until there are `wanted` with those in `names`."""
     LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
     taken: list[str] = []
-    for name in found:
+    for name in candidates:
         if len(names) + len(taken) == wanted:
             break
         if name in names:

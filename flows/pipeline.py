@@ -71,12 +71,12 @@ def make_plan(
     dataset or method and when the server has no usable GPU limit.
     """
     check_methods(methods)
-    found = stages_of(dataset, stage_names(children), methods, only)
+    groups = stages_of(dataset, stage_names(children), methods, only)
     devices = gpu.devices()
     slots = gpu.slots_per_training(devices)
-    if computes or any(kind_of(group[0]) in gpu.KINDS for group in found):
+    if computes or any(kind_of(group[0]) in gpu.KINDS for group in groups):
         devices = gpu.available(slots, devices)
-    return Plan(dataset, tuple(map(tuple, found)), slots, tuple(devices))
+    return Plan(dataset, tuple(map(tuple, groups)), slots, tuple(devices))
 
 
 def check_methods(methods: Sequence[str]) -> None:
@@ -161,8 +161,8 @@ def command(
         if on_gpu is None:
             lines = children.run(arguments, log.info)
         else:
-            slots, found = on_gpu.slots, list(on_gpu.gpus)
-            with gpu.reserved(slots, found, log.info, lambda: children.stopped) as given:
+            slots, gpus = on_gpu.slots, list(on_gpu.gpus)
+            with gpu.reserved(slots, gpus, log.info, lambda: children.stopped) as given:
                 lines = children.run(arguments, log.info, given)
     except (CommandFailed, Stopped) as error:
         log.error(str(error))
@@ -170,11 +170,11 @@ def command(
     return Completed(message=lines[-1] if lines else name)
 
 
-def _reproduce(stage: str, plan: Plan, children: Children, say: Callable[[str], object]) -> bool:
+def _reproduce(stage: str, plan: Plan, children: Children, log: Callable[[str], object]) -> bool:
     if kind_of(stage) not in gpu.KINDS:
-        return reproduce(stage, children, say)
-    with gpu.reserved(plan.slots, list(plan.gpus), say, lambda: children.stopped) as environment:
-        return reproduce(stage, children, say, environment)
+        return reproduce(stage, children, log)
+    with gpu.reserved(plan.slots, list(plan.gpus), log, lambda: children.stopped) as environment:
+        return reproduce(stage, children, log, environment)
 
 
 @contextmanager

@@ -51,13 +51,13 @@ class StageProgress:
         ended = False
         while not ended:
             newest: dict[str, float] = {}
-            found = self._newest.get()
-            while found is not None:
-                newest[found[0]] = found[1]
+            item = self._newest.get()
+            while item is not None:
+                newest[item[0]] = item[1]
                 if self._newest.empty():
                     break
-                found = self._newest.get()
-            ended = found is None
+                item = self._newest.get()
+            ended = item is None
             for title, percent in newest.items():
                 with suppress(Exception):  # no server: the next share may be luckier
                     self._show(title, percent)
@@ -66,9 +66,9 @@ class StageProgress:
         if title in self._artifacts:
             update_progress_artifact(self._artifacts[title], percent)
         else:
-            made = create_progress_artifact(percent, key=self._key, description=title)
-            if isinstance(made, UUID):  # and no coroutine: this is not called from one
-                self._artifacts[title] = made
+            created = create_progress_artifact(percent, key=self._key, description=title)
+            if isinstance(created, UUID):  # and no coroutine: this is not called from one
+                self._artifacts[title] = created
 
 
 def share_done(line: str) -> tuple[str, float] | None:

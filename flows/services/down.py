@@ -57,13 +57,13 @@ def _stop(name: str, process: Process, record: Record) -> None:
 
 def flow_runs(started: list[psutil.Process]) -> list[UUID]:
     """The flow runs that processes belong to."""
-    found: set[UUID] = set()
+    runs: set[UUID] = set()
     for process in started:
         try:
-            found.add(UUID(process.environ()[RUN_ID]))
+            runs.add(UUID(process.environ()[RUN_ID]))
         except (psutil.Error, OSError, KeyError, ValueError):
             continue
-    return sorted(found)
+    return sorted(runs)
 
 
 def _cancel(url: str, runs: list[UUID]) -> None:

@@ -61,11 +61,11 @@ class Record:
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found = {name: Process(**entry) for name, entry in content["processes"].items()}
+            processes = {name: Process(**entry) for name, entry in content["processes"].items()}
             deployed = str(content["deployed"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls(path)
-        return cls(path, {name: one for name, one in found.items() if one.alive}, deployed)
+        return cls(path, {name: one for name, one in processes.items() if one.alive}, deployed)
 
     def write(self) -> None:
         entries = {name: asdict(one) for name, one in self.processes.items()}

@@ -138,9 +138,9 @@ def _pool_and_limits(client: SyncPrefectClient) -> None:
     began = time.monotonic()
     new = api.pool(client, POOL)
     _report("pool", f"{POOL} (process)" if new else f"{POOL} already there", began if new else None)
-    name, found = gpu.limit_name(), gpu.devices()
-    slots = max(1, len(found))
-    what = f"{name}: {slots} for {len(found) or 'no'} GPU{'s' * (slots != 1 or not found)}"
+    name, gpus = gpu.limit_name(), gpu.devices()
+    slots = max(1, len(gpus))
+    what = f"{name}: {slots} for {len(gpus) or 'no'} GPU{'s' * (slots != 1 or not gpus)}"
     changed = api.limit(client, name, slots)
     _report("limit", what if changed else f"{what}, already there")
     api.crash_silent_runs(client)

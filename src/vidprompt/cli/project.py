@@ -111,14 +111,14 @@ def review(
     from vidprompt.review.build import build_review
     from vidprompt.review.output import write_review
 
-    found = build_review(base, remotes=pull, draw=pictures, out=out)
-    path = write_review(found, out)
-    for finding in found.findings:
+    result = build_review(base, remotes=pull, draw=pictures, out=out)
+    path = write_review(result, out)
+    for finding in result.findings:
         print(f"{finding.subject}: {finding.sentence}")
-    for unchecked in found.unchecked:
+    for unchecked in result.unchecked:
         print(f"not checked: {unchecked}")
-    print(f"{path}: {found.summary}")
-    if not found.passed:
+    print(f"{path}: {result.summary}")
+    if not result.passed:
         raise typer.Exit(1)
 
 

@@ -50,15 +50,15 @@ def compare(
     from vidprompt.comparison.compare import compare as compared
     from vidprompt.comparison.results import find_result, without_revision
 
-    found = compared(find_result(a), find_result(b or without_revision(a)))
+    result = compared(find_result(a), find_result(b or without_revision(a)))
     if json_file:
-        comparison_table.write_comparison(found, json_file)
+        comparison_table.write_comparison(result, json_file)
     if changed:
-        comparison_table.write_changed(found, changed)
+        comparison_table.write_changed(result, changed)
     if markdown:
-        print(comparison_table.markdown(found, show))
+        print(comparison_table.markdown(result, show))
     else:
-        comparison_table.print_comparison(found, show)
+        comparison_table.print_comparison(result, show)
 
 
 def multirun(
@@ -99,11 +99,11 @@ def metrics(
 
     from vidprompt.recompute.metrics import metrics_table, recompute_metrics
 
-    found = recompute_metrics(predictions)
+    result = recompute_metrics(predictions)
     if as_json:
-        print(json.dumps(found, indent=1, sort_keys=True))
+        print(json.dumps(result, indent=1, sort_keys=True))
     else:
-        Console().print(metrics_table(found))
+        Console().print(metrics_table(result))
 
 
 def add_to(app: typer.Typer) -> None:
