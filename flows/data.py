@@ -39,10 +39,12 @@ def missing_data(dataset: str, root: Path = Path()) -> list[str]:
     inputs = stages.get("dataset", {}).get(dataset, {}) | stages.get("unpack", {}).get(dataset, {})
     wanted = [Path(inputs[key]) for key in ("archives", "root", "weights") if key in inputs]
     absent = [path for path in wanted if not (root / path).exists()]
-    interrupted = {file for file, _ in _tracked(root) if (root / marker(file)).exists()}
     return sorted(
-        interrupted
-        | {file for file, out in _tracked(root) for path in absent if path.is_relative_to(out)}
+        {
+            file
+            for file, out in _tracked(root)
+            if (root / marker(file)).exists() or any(path.is_relative_to(out) for path in absent)
+        }
     )
 
 

@@ -94,16 +94,14 @@ def stages_of(
 
     Raises UserError when the dataset is not active; ValueError when a stage is of no kind in ORDER.
     """
-    by_dataset: dict[str, list[str]] = {}
-    for name in names:
-        by_dataset.setdefault(dataset_of(name), []).append(name)
-    if not dataset or dataset not in by_dataset:
-        active = ", ".join(sorted(filter(None, by_dataset))) or "none"
+    active = {dataset_of(name) for name in names} - {""}
+    if dataset not in active:
         raise UserError(
-            f"dataset {dataset!r} is not active: `vidprompt activate {dataset}` (active: {active})"
+            f"dataset {dataset!r} is not active: `vidprompt activate {dataset}` "
+            f"(active: {', '.join(sorted(active)) or 'none'})"
         )
     kinds: dict[str, list[str]] = {kind: [] for kind in ORDER}
-    for name in by_dataset[dataset]:
+    for name in (name for name in names if dataset_of(name) == dataset):
         kind = kind_of(name)
         if kind not in kinds:
             raise ValueError(f"flows/pipeline.py has no place for stage {name} in ORDER")

@@ -50,15 +50,11 @@ class StageProgress:
     def _write(self) -> None:
         ended = False
         while not ended:
-            newest: dict[str, float] = {}
-            item = self._newest.get()
-            while item is not None:
-                newest[item[0]] = item[1]
-                if self._newest.empty():
-                    break
-                item = self._newest.get()
-            ended = item is None
-            for title, percent in newest.items():
+            items = [self._newest.get()]
+            while not self._newest.empty():
+                items.append(self._newest.get())
+            ended = None in items
+            for title, percent in dict(filter(None, items)).items():
                 with suppress(Exception):  # no server: the next share may be luckier
                     self._show(title, percent)
 

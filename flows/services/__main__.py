@@ -5,6 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
+from flows.services.address import Address
+from flows.services.down import down
+from flows.services.status import status
+from flows.services.up import up
 from vidprompt.system.errors import UserError
 
 USAGE = "usage: python -m flows.services up|down|status"
@@ -18,20 +22,12 @@ def main(words: list[str]) -> int:
     # A shell without job control starts what is behind `&` with SIGINT ignored, services would inherit that,
     # and Prefect stops itself by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    from flows.services.address import Address
-
     try:
         if words[0] == "up":
-            from flows.services.up import up
-
             up(Address.configured())
         elif words[0] == "down":
-            from flows.services.down import down
-
             down(Address.home())
         else:
-            from flows.services.status import status
-
             status(Address.home())
     except UserError as error:
         print(error, file=sys.stderr)

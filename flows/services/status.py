@@ -7,13 +7,11 @@ from pathlib import Path
 from flows.services.record import Record, short
 from vidprompt.cli.prefect_server import server_problem
 
-NAMES = ("server", "worker", "reports")
-
 
 def status(folder: Path) -> None:
     """What `make up` started here and whether it runs."""
     record = Record.read(folder)
-    for name in NAMES:
+    for name in ("server", "worker", "reports"):
         process = record.processes.get(name)
         if process is None:
             print(f"{name:<8} not running")
