@@ -49,8 +49,8 @@ def waiting(deployed: tuple[Server, Path]) -> tuple[Server, Path]:
 
 def start(server: Server, project: Path) -> str:
     """Start train-eval/demo; the flow run's id."""
-    said = server.prefect("deployment", "run", "train-eval/demo", folder=project)
-    found = re.search(r"UUID: ([0-9a-f-]{36})", said)
+    output = server.prefect("deployment", "run", "train-eval/demo", folder=project)
+    found = re.search(r"UUID: ([0-9a-f-]{36})", output)
     assert found
     return found[1]
 
@@ -77,18 +77,18 @@ def alive(process: int) -> bool:
 def test_a_deployment_completes(deployed: tuple[Server, Path]) -> None:
     server, project = deployed
     run = ("deployment", "run", "train-eval/demo", "--watch", "--watch-timeout", "120")
-    said = server.prefect(*run, folder=project)
-    assert "'Completed'" in said
+    output = server.prefect(*run, folder=project)
+    assert "'Completed'" in output
     assert (project / "order.log").read_text().split() == ["manifest", "train"]
-    assert all(f"task-run.Completed * {stage}" in said for stage in STAGES)
+    assert all(f"task-run.Completed * {stage}" in output for stage in STAGES)
 
 
 def test_a_parameter_that_is_none_makes_no_run(deployed: tuple[Server, Path]) -> None:
     server, project = deployed
     wrong = ("deployment", "run", "train-eval/demo", "--param", 'methods=["ezclip"]')
-    said = " ".join(server.prefect(*wrong, folder=project, fails=True).split())
-    assert "Validation failed for field 'methods" in said
-    assert "Traceback" not in said
+    output = " ".join(server.prefect(*wrong, folder=project, fails=True).split())
+    assert "Validation failed for field 'methods" in output
+    assert "Traceback" not in output
 
 
 def test_cancelling_ends_every_process_in_time_and_the_next_run_goes_on(
@@ -183,10 +183,8 @@ def test_a_restarted_server_stops_no_training(
     made: Any = conftest.server.__wrapped__(tmp_path_factory)
     server: Server = next(made)
     project = make_project(tmp_path / "project")
-    said = (
-        "echo train demo: $((i+=1))/999 1.0 steps/s"  # progress, which the server is to be told of
-    )
-    (project / "train.sh").write_text(WAITING.replace("sleep 0.1", f"{said}; sleep 1"))
+    output = "echo train demo: $((i+=1))/999 1.0 steps/s"  # progress, for the server
+    (project / "train.sh").write_text(WAITING.replace("sleep 0.1", f"{output}; sleep 1"))
     with subprocess.Popen([sys.executable, "-c", RUN], cwd=project, env=server.environment) as run:
         training(project)
         made.close()

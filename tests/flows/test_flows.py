@@ -198,25 +198,25 @@ def test_a_method_runs_with_the_floor_and_what_they_share() -> None:
 
 
 def test_stopping_ends_a_child_and_what_it_started() -> None:
-    said: list[str] = []
+    output: list[str] = []
     failures: list[BaseException] = []
 
     def work(children: Children) -> None:
         try:
-            children.run(["bash", "-c", "sleep 60 & echo $!; wait"], said.append)
+            children.run(["bash", "-c", "sleep 60 & echo $!; wait"], output.append)
         except Stopped as error:
             failures.append(error)
 
     with Children() as children:
         thread = threading.Thread(target=work, args=[children])
         thread.start()
-        until(lambda: said)
+        until(lambda: output)
     thread.join(5)
     assert not thread.is_alive()
     assert len(failures) == 1
-    assert _ended(int(said[0]))
+    assert _ended(int(output[0]))
     with pytest.raises(Stopped, match="was stopped"):
-        children.run(["true"], said.append)
+        children.run(["true"], output.append)
 
 
 def test_children_end_with_a_flow_that_is_killed(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_progress_that_cannot_be_written_stops_nothing(monkeypatch: pytest.Monke
     assert tried[-1] == 100.0
 
 
-def test_what_may_pass_is_told_by_its_root() -> None:
+def test_a_transient_error_is_recognised_by_its_cause() -> None:
     def raised(inner: BaseException, outer: BaseException, shown: bool = True) -> BaseException:
         try:
             try:
@@ -316,17 +316,17 @@ def test_what_may_pass_is_told_by_its_root() -> None:
 @pytest.mark.parametrize(
     ("code", "may_pass"), [(75, True), (137, True), (2, False), (1, False), (143, False)]
 )
-def test_a_failure_says_what_the_stage_said_and_whether_it_may_pass(
+def test_a_failure_has_the_stage_s_message_and_is_transient_or_not(
     code: int, may_pass: bool
 ) -> None:
-    said = f"vidprompt: a sentence\nERROR: failed to run: vidprompt train, exited with {code}"
+    output = f"vidprompt: a sentence\nERROR: failed to run: vidprompt train, exited with {code}"
     with Children() as children, pytest.raises(CommandFailed) as failure:
-        children.run(["bash", "-c", f"echo '{said}'; exit 255"], lambda _: None)
+        children.run(["bash", "-c", f"echo '{output}'; exit 255"], lambda _: None)
     assert str(failure.value) == "a sentence"
     assert (failure.value.code, failure.value.transient) == (code, may_pass)
 
 
-def test_progress_is_read_off_the_lines_a_stage_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_read_from_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
     from vidprompt.system.logging import configure
     from vidprompt.system.progress import Progress
 

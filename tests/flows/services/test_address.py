@@ -1,4 +1,4 @@
-"""Addresses and ports, and how later commands learn of them."""
+"""Addresses and ports, and the settings file for later commands."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_address_is_on_the_loopback() -> None:
         ("http://127.0.0.1:4200/api", "4200", "cannot both have port 4200"),
     ],
 )
-def test_an_address_that_cannot_be_is_said(url: str, reports: str, what: str) -> None:
+def test_an_invalid_address_is_refused(url: str, reports: str, what: str) -> None:
     with pytest.raises(UserError, match=what):
         Address.of(Path(".prefect"), url, reports)
 

@@ -57,7 +57,7 @@ class Project:
     reports_port: int
 
     def run(self, *command: str, status: int = 0, **environment: str) -> str:
-        """What a command in the project says; its exit status is as expected."""
+        """The output of a command in the project; its exit status is as expected."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         ours = {"PYTHONPATH": CODE, "REPORTS_PORT": str(self.reports_port), "PATH": scripts}
@@ -75,9 +75,11 @@ class Project:
         return done.stdout + done.stderr
 
     def services(self, word: str, status: int = 0, **environment: str) -> str:
-        said = self.run(sys.executable, "-m", "flows.services", word, status=status, **environment)
-        assert "Traceback" not in said
-        return said
+        output = self.run(
+            sys.executable, "-m", "flows.services", word, status=status, **environment
+        )
+        assert "Traceback" not in output
+        return output
 
     def record(self) -> Record:
         return Record.read(self.folder / ".prefect")
@@ -111,10 +113,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         (project.folder / ".prefect").mkdir()
         (project.folder / ".prefect" / FILE).write_text(json.dumps(content))
         try:
-            said = project.services("up")
-            names = [line.split()[0] for line in said.splitlines()]
+            output = project.services("up")
+            names = [line.split()[0] for line in output.splitlines()]
             assert names == ["server", "pool", "limit", "deploy", "worker", "reports", "up"]
-            assert "gpu: 2 for 2 GPUs" in said
+            assert "gpu: 2 for 2 GPUs" in output
             yield project
         finally:
             try:
@@ -127,11 +129,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def test_a_second_up_changes_nothing(running: Project) -> None:
     before = (running.folder / ".prefect" / FILE).read_bytes()
     began = time.monotonic()
-    said = running.services("up")
+    output = running.services("up")
     assert time.monotonic() - began < 10
-    assert said.count("already running") == 3
-    assert "gpu already there" in said
-    assert "1 deployment already there" in said
+    assert output.count("already running") == 3
+    assert "gpu already there" in output
+    assert "1 deployment already there" in output
     assert (running.folder / ".prefect" / FILE).read_bytes() == before
     status = running.services("status")
     assert [line.split()[1] for line in status.splitlines()] == ["running:"] * 3
@@ -146,19 +148,19 @@ def test_reports_are_served(running: Project) -> None:
 
 
 def test_other_ports_need_a_down_first(running: Project) -> None:
-    said = running.services("up", status=2, REPORTS_PORT=str(free_port()))
-    assert f"reports is at http://127.0.0.1:{running.reports_port} and not at" in said
-    assert "`make down` first" in said
+    output = running.services("up", status=2, REPORTS_PORT=str(free_port()))
+    assert f"reports is at http://127.0.0.1:{running.reports_port} and not at" in output
+    assert "`make down` first" in output
 
 
-def test_a_busy_port_is_named_with_who_has_it(running: Project, tmp_path: Path) -> None:
+def test_a_busy_port_is_named_with_its_process(running: Project, tmp_path: Path) -> None:
     other = write_project(tmp_path / "other")
     url = f"http://127.0.0.1:{running.port}/api"
-    said = other.services("up", status=2, PREFECT_API_URL=url)
-    assert said.count("\n") == 1
+    output = other.services("up", status=2, PREFECT_API_URL=url)
+    assert output.count("\n") == 1
     pid = running.record().processes["server"].pid
-    assert f"Port {running.port} is taken by process {pid} (" in said
-    assert "`make up PORT=…`" in said
+    assert f"Port {running.port} is taken by process {pid} (" in output
+    assert "`make up PORT=…`" in output
     assert other.record().processes == {}
     assert other.services("down") == "nothing is running that `make up` started here\n"
     assert running.record().processes["server"].alive
@@ -178,8 +180,8 @@ def test_down_cancels_a_run_and_stops_exactly_what_up_started(
         time.sleep(0.2)
     runs = worker.children(recursive=True)
     assert runs
-    said = running.services("down")
-    assert "1 of 1 cancelled" in said
+    output = running.services("down")
+    assert "1 of 1 cancelled" in output
     assert not any(process.alive for process in processes.values())
     assert not any(run.is_running() for run in runs)
     assert bystander.poll() is None
@@ -206,7 +208,7 @@ def test_an_interrupted_up_is_on_record(tmp_path: Path) -> None:
     assert not server.alive
 
 
-def test_a_number_used_again_is_another_process(bystander: subprocess.Popen[bytes]) -> None:
+def test_a_reused_process_id_is_another_process(bystander: subprocess.Popen[bytes]) -> None:
     began = started(bystander.pid)
     assert began
     assert Process(bystander.pid, began, "", "", "").alive
@@ -253,11 +255,11 @@ def test_a_port_in_use_is_not_free() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_ends_is_shown(tmp_path: Path) -> None:
     project = write_project(tmp_path / "scratch")
     url = f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none"
-    said = project.services("up", status=2, PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
-    assert said.count("\n") == 1
-    assert "The server ended as it started: ConnectionRefusedError: " in said
-    assert ".prefect/logs/server.log" in said
+    output = project.services("up", status=2, PREFECT_SERVER_DATABASE_CONNECTION_URL=url)
+    assert output.count("\n") == 1
+    assert "The server ended as it started: ConnectionRefusedError: " in output
+    assert ".prefect/logs/server.log" in output
     assert project.record().processes == {}
