@@ -65,9 +65,9 @@ class Server:
             text=True,
             check=False,
         )
-        said = done.stdout + done.stderr
-        assert bool(done.returncode) == fails, said[-3000:]
-        return said
+        output = done.stdout + done.stderr
+        assert bool(done.returncode) == fails, output[-3000:]
+        return output
 
     @contextmanager
     def running(self, *command: str, folder: Path, log: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -79,8 +79,8 @@ def test_ucf101_runs_the_moment_it_is_activated(worker: Server, project: Path) -
 
     run("vidprompt", "activate", "ucf101", folder=project)
     run("dvc", "add", "-q", "data/ucf101", folder=project)
-    said = worker.prefect(*command, folder=project)
-    assert "'Completed'" in said
+    output = worker.prefect(*command, folder=project)
+    assert "'Completed'" in output
 
     for method in ("frozen_clip", "ez_clip"):
         protocols = {"supervised", "few_shot", "base_to_novel"}
