@@ -76,7 +76,7 @@ def test_stages_run_in_order_once_and_fail_the_flow(here: Server, project: Path)
         (["demo", ["ezclip"]], r"unknown method 'ezclip': did you mean ez_clip\? "),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(
+def test_invalid_parameters_are_refused_before_anything_runs(
     here: Server, project: Path, arguments: list[Any], message: str
 ) -> None:
     state = train_eval(*arguments)
@@ -105,7 +105,7 @@ def test_a_training_that_takes_more_slots_than_there_are_is_refused(
     assert "has 1 slots and a training takes 2" in state.message
 
 
-def test_only_what_may_pass_is_tried_again(
+def test_only_transient_failures_are_retried(
     here: Server, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import pipeline
@@ -241,7 +241,7 @@ def _ended(process: int) -> bool:
         return True
 
 
-def test_a_supervisor_that_was_told_still_ends_what_does_not_listen() -> None:
+def test_a_signalled_supervisor_ends_what_ignores_the_signal() -> None:
     """SIGTERM to the group, then nobody left to send SIGKILL."""
     command = ["bash", "-c", "(trap '' TERM; echo $BASHPID; exec sleep 60) & wait"]
     supervisor = subprocess.Popen(
