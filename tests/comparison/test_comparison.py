@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="v2 for one is 'sit' in .* and 'run' in "):
         compared(a, b)
     c = write_recognition(tmp_path, "d/c/supervised", {ONE: said | {"v2": ("sit", "dance")}})
-    with pytest.raises(DataError, match="different classes apart"):
+    with pytest.raises(DataError, match="have different classes"):
         compared(a, c)
     shot = write_recognition(tmp_path, "d/a/few_shot", {("few_shot_2shot_seed1", "test"): said})
     with pytest.raises(UserError, match="of protocol supervised and .* of few_shot"):

@@ -66,6 +66,6 @@ def _check_classes(pairs: pd.DataFrame, names: tuple[str, str]) -> None:
         if counts[0] != counts[1] or len(seen) > counts[0]:
             shown = f"{counts[0]} and {counts[1]}" if counts[0] != counts[1] else "different"
             raise DataError(
-                f"{split}/{test}: {names[0]} and {names[1]} tell {shown} classes apart, which are two "
+                f"{split}/{test}: {names[0]} and {names[1]} have {shown} classes, which are two "
                 "tasks: compare results of the same class list"
             )

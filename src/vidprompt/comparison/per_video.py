@@ -38,20 +38,20 @@ def read_per_video(source: pa.NativeFile | str, protocol: str, name: str) -> pd.
         with pq.ParquetFile(source) as file:
             names = file.schema_arrow.names
             table = file.read([column for column in names if column in wanted])
-            found = _retrieval(table) if protocol == "reid" else _recognition(table)
+            values = _retrieval(table) if protocol == "reid" else _recognition(table)
             if protocol != "reid" and "scores" in names:
-                found["classes"] = _classes(file, found)
+                values["classes"] = _classes(file, values)
     except UNREADABLE as error:
         raise DataError(
             f"{name} holds no predictions of {protocol} that can be read "
             f"({str(error).splitlines()[0]}): "
             "run `vidprompt evaluate` to write them again"
         ) from error
-    double = found.duplicated(KEYS)
+    double = values.duplicated(KEYS)
     if double.any():
-        split, test, video = found.loc[double, KEYS].iloc[0]
+        split, test, video = values.loc[double, KEYS].iloc[0]
         raise DataError(f"{name} has {video} twice in {split}/{test}: it cannot be paired")
-    return found.sort_values(KEYS, ignore_index=True)
+    return values.sort_values(KEYS, ignore_index=True)
 
 
 def _recognition(table: pa.Table) -> pd.DataFrame:

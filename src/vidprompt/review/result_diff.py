@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -133,7 +131,9 @@ def _compare(
         if file is None:
             return None, [f"Unpaired: the predictions of {name} are not available."]
         try:
-            compared.append(LoadedResult(name, content, _videos(file, result[2], name)))
+            source = pa.BufferReader(file.read_bytes())  # the file may lie in a temporary folder
+            videos = read_per_video(source, result[2], f"the predictions of {name}")
+            compared.append(LoadedResult(name, content, videos))
         except UserError as error:
             return None, [f"Unpaired: {error}."]
     try:
@@ -149,19 +149,10 @@ def _compare(
             "Differences are on the videos that both tested: "
             f"{only[0]:,} tests of base alone and {only[1]:,} of head alone are left out."
         )
-    return comparison, [_with_names(note) for note in notes]
-
-
-def _with_names(note: str) -> str:
-    """A note of `compare`, with base and head for A and B."""
-    return note.replace(" in A and ", " in base and ").replace(" in B.", " in head.")
-
-
-def _videos(file: Path, protocol: str, name: str) -> Any:
-    """The predictions, read at once: the file may lie in a temporary folder."""
-    return read_per_video(
-        pa.BufferReader(file.read_bytes()), protocol, f"the predictions of {name}"
-    )
+    names = ((" in A and ", " in base and "), (" in B.", " in head."))
+    for old, new in names:
+        notes = [note.replace(old, new) for note in notes]
+    return comparison, notes
 
 
 def _tested(
