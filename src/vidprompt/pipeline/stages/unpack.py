@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from lzma import LZMAError
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vidprompt.config.schema import Config
 from vidprompt.files.atomic import replacing
@@ -63,14 +63,27 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Extract one tar file; nothing in it is written outside of `folder`."""
+    """Extract the files of one tar file; nothing in it is written outside of `folder`."""
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter=_member)  # noqa: S202, the filter refuses what leaves it
+            for member in tar:
+                if not member.isdir():
+                    _extract(tar, member, folder)
     except BROKEN as error:
         raise DataError(f"{archive} cannot be unpacked: {error}; fetch it again") from error
 
 
-def _member(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """What Python calls safe data, with the time of unpacking: a file that changes must look changed."""
-    return tarfile.data_filter(member, folder).replace(mtime=None)  # type: ignore[arg-type]
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one file below `folder`, with the time of unpacking: a file that changes must look changed.
+
+    `TarFile.extractall(filter="data")`, which Python has since 3.11.4, would set the time in the archive.
+    Raises TarError for a name that leaves the folder, and for links and devices.
+    """
+    name = PurePosixPath(member.name)
+    content = tar.extractfile(member) if member.isfile() else None
+    if content is None or name.is_absolute() or ".." in name.parts:
+        raise tarfile.TarError(f"{member.name} is no file below its folder")
+    place = folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with content, place.open("wb") as file:
+        shutil.copyfileobj(content, file)
