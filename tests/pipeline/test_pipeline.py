@@ -17,6 +17,8 @@ from tests.pipeline.project import (
     write_backbone,
 )
 
+from vidprompt.data.splits.split_file import read_split
+
 METHODS = ("frozen_clip", "ez_clip", "vita_clip")
 PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
 
@@ -103,20 +105,23 @@ def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> No
 
 
 def test_a_step_is_chosen_by_held_out_videos(project: Path) -> None:
-    own = {"shots": [2], "seeds": [1], "held_out": 1}
-    edit(project / "params/dataset/demo.yaml", protocols__few_shot=own)
+    own = {"shots": 2, "seeds": [1], "held_out": 1}
+    edit(project / "params/dataset/demo.yaml", protocols__base_to_novel=own)
     run("vidprompt", "splits", folder=project, forked=True)
-    chosen = ("split=few_shot_2shot_seed1", "trainer.evaluate_every=1", "trainer.best_on_test=true")
+    name = "base_to_novel_2shot_seed1"
+    other = "trainer.also_tested_on=[demo/zero_shot_split1]"
+    chosen = (f"split={name}", "trainer.evaluate_every=1", "trainer.best_on_test=true", other)
     run("vidprompt", "train", *chosen, "trainer.select=best", folder=project, forked=True)
-    summary = json.loads(
-        (project / "results/demo/ez_clip/runs/few_shot_2shot_seed1/training.json").read_text()
-    )
-    assert summary["held_out"] == 16  # two shapes × eight motions
+    summary = json.loads((project / f"results/demo/ez_clip/runs/{name}/training.json").read_text())
+    base = read_split(project / f"cache/splits/demo/{name}.json").tests["base"].classes
+    assert summary["held_out"] == len(base)
     assert [look["step"] for look in summary["looks"]] == [1, 2, 3]
     best = max(summary["looks"], key=lambda look: look["held_out"])
     assert summary["kept_step"] == best["step"]
-    on_test = max(summary["looks"], key=lambda look: look["test"])
-    assert summary["best_on_test"] == {"step": on_test["step"], "value": on_test["test"]}
+    assert set(summary["best_on_test"]) == {"base", "novel", "demo/zero_shot_split1/test"}
+    for test, best in summary["best_on_test"].items():  # each list has a step of its own
+        look = max(summary["looks"], key=lambda look: look[f"test/{test}"])
+        assert best == {"step": look["step"], "value": look[f"test/{test}"]}
     said = run("vidprompt", "train", "trainer.select=best", folder=project, fails=True, forked=True)
     assert "trainer.select=best needs held-out videos: set protocol.held_out" in said
 

@@ -229,10 +229,10 @@ def test_so_many_such_steps_may_be_left_out_and_change_nothing(tmp_path: Path) -
 def test_a_step_is_chosen_by_held_out_videos_alone(tmp_path: Path) -> None:
     held, test = iter([0.2, 0.6, 0.4]), iter([0.9, 0.1, 0.8])
     chosen, short = objective(), objective()
-    validation = Validation(Measure(lambda: next(held)), [Measure(lambda: next(test))])
+    validation = Validation(Measure(lambda: next(held)), {"base": Measure(lambda: next(test))})
     log = run(tmp_path / "best", chosen, validation=validation, select="best")
     assert log.kept_step == 4
-    assert [one["test"] for one in log.evaluations] == [0.9, 0.1, 0.8]
+    assert [one["test/base"] for one in log.evaluations] == [0.9, 0.1, 0.8]
     with pytest.raises(ConnectionError):
         run(tmp_path / "four", short, dies_at=4)
     assert equal(values(chosen), values(short))
@@ -241,7 +241,7 @@ def test_a_step_is_chosen_by_held_out_videos_alone(tmp_path: Path) -> None:
             tmp_path / "none",
             objective(),
             select="best",
-            validation=Validation(None, [Measure(lambda: 1.0)]),
+            validation=Validation(None, {"base": Measure(lambda: 1.0)}),
         )
 
 

@@ -135,3 +135,14 @@ def test_lengths_are_steps_or_epochs() -> None:
 def test_numbers_that_cannot_be_are_sentences(change: dict, says: str) -> None:
     with pytest.raises(UserError, match=says):
         settings(**change)
+
+
+def test_evaluations_are_counted_in_steps_or_epochs() -> None:
+    # 100 videos, 8 a step: an epoch is 13 steps
+    assert settings(length="10 epochs").evaluate_every == 13
+    assert settings(length=40).evaluate_every == 4
+    assert settings(length=40, best_on_test=True).evaluate_every == 13
+    assert settings(length=40, best_on_test=True, evaluate_every=5).evaluate_every == 5
+    assert settings(length=40, evaluate_every="0.5 epochs").evaluate_every == 7
+    with pytest.raises(UserError, match="evaluate_every=often"):
+        settings(evaluate_every="often")

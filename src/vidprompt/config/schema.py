@@ -186,8 +186,9 @@ class TrainerConfig:
     ema: Fraction
     wise_ft: Fraction
     select: Literal["last", "best"]
-    evaluate_every: Whole
+    evaluate_every: Length
     best_on_test: bool
+    also_tested_on: tuple[str, ...]  # split files of other datasets, for best_on_test
     skip_non_finite: Whole
     dtype: Literal["float16", "bfloat16", "float32"]
     log_every: Count

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from vidprompt.training.step import Batch, Stepper, StepResult
 from vidprompt.training.step_log import StepLog
 
 HELD_OUT = "held_out"
+TEST = "test/"  # before the name of a test list, in measures
 _SUPPORTED = (
     DistributedType.NO,
     DistributedType.MULTI_CPU,
@@ -52,13 +53,12 @@ class Validation:
     and on test lists, which are only reported."""
 
     held_out: Validator | None = None
-    tests: Sequence[Validator] = ()
+    tests: Mapping[str, Validator] = field(default_factory=dict)
 
     def evaluate(self) -> dict[str, float]:
-        """ "held_out" if there are held-out videos, and "test", the mean over the test lists."""
+        """ "held_out" if there are held-out videos, and "test/NAME" of each test list."""
         measures = {HELD_OUT: self.held_out.evaluate()} if self.held_out else {}
-        values = [test.evaluate() for test in self.tests]
-        return measures | ({"test": sum(values) / len(values)} if values else {})
+        return measures | {TEST + name: test.evaluate() for name, test in self.tests.items()}
 
 
 @dataclass(frozen=True)

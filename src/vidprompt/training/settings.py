@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vidprompt.config.schema import Length, TrainerConfig
@@ -73,12 +74,24 @@ def trainer_settings(
         ema=trainer.ema,
         wise_ft=trainer.wise_ft,
         select=trainer.select,
-        evaluate_every=trainer.evaluate_every or max(1, math.ceil(total / 10)),
+        evaluate_every=_evaluation_steps(trainer, steps, total),
         skip_non_finite=trainer.skip_non_finite,
         log_every=trainer.log_every,
         save_every=trainer.save_every,
         tensorboard=trainer.tensorboard,
         seed=seed,
+    )
+
+
+def _evaluation_steps(
+    trainer: TrainerConfig, steps: Callable[[Length, str], int], total: int
+) -> int:
+    """Steps between evaluations; 0 is each epoch with `best_on_test`, as EZ-CLIP does, else ten times."""
+    given = steps(trainer.evaluate_every, "evaluate_every")
+    if given or trainer.evaluate_every not in (0, "0"):
+        return max(1, given)
+    return max(
+        1, steps("1 epoch", "evaluate_every") if trainer.best_on_test else math.ceil(total / 10)
     )
 
 

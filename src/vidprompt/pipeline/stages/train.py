@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,9 +12,7 @@ import torch
 
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, ReidConfig
-from vidprompt.data.clips.testing import TestClips
-from vidprompt.data.frames.sampling import Views
-from vidprompt.data.splits.split_file import Split, Subset
+from vidprompt.data.splits.split_file import Split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.models.backbones.loading import load_backbone
@@ -28,14 +25,18 @@ from vidprompt.pipeline.training_data import (
     batch_plan,
     batch_source,
     training_lists,
-    usable,
 )
-from vidprompt.pipeline.validator import Validator
+from vidprompt.pipeline.validation import (
+    MeasuredList,
+    build_validation,
+    list_identity,
+    tested_lists,
+)
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
-from vidprompt.training.engine import TrainingLog, Validation, new_accelerator, train
+from vidprompt.training.engine import TEST, TrainingLog, new_accelerator, train
 from vidprompt.training.objectives import Objective, ReIdentification, create_objective
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
@@ -59,7 +60,8 @@ def run(config: Config) -> None:
         logger.info(_summary_line(method, lists, model, processes.world_size))
     objective = _objective(config, lists.split, model)
     settings, plan = batch_plan(config, lists)
-    fingerprint = _fingerprint(config, lists, model.backbone.identity())
+    tested = tested_lists(config, lists)
+    fingerprint = _fingerprint(config, lists, tested, model.backbone.identity())
     processes.assert_equal_across_ranks(fingerprint, "data and settings")
     folder = paths.training(dataset, method, name)
     snapshots = Snapshots(folder, fingerprint, logger.info)
@@ -76,7 +78,7 @@ def run(config: Config) -> None:
             snapshots=snapshots,
             log_folder=folder,
             progress=progress,
-            validation=_validation(config, lists, model, processes),
+            validation=build_validation(config, lists, tested, model, processes),
         )
         if processes.is_main:
             _write(config, lists, model, log, settings, fingerprint)
@@ -123,50 +125,9 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
 
 
-def _validation(
-    config: Config, lists: TrainingLists, model: VideoCLIP, processes: Processes
-) -> Validation | None:
-    """What is measured during training, on held-out videos and, if configured, on test lists; or None."""
-    prompts, ensemble = prompt_set(vars(config.prompts)), config.prompts.ensemble
-    reid = lists.split.protocol == "reid"
-
-    def clips(videos: Sequence[str]) -> TestClips:
-        return TestClips(
-            lists.cache.path,
-            videos,
-            num_frames=model.num_frames,
-            size=model.backbone.image_size,
-            views=Views(**vars(config.views)),
-        )
-
-    def validator(part: Subset) -> Validator:
-        return Validator(
-            model,
-            clips,
-            part.videos,
-            part.labels,
-            classes=None if reid else part.classes,
-            prompts=prompts,
-            ensemble=ensemble,
-            rank=processes.rank,
-            count=processes.world_size,
-        )
-
-    tests: list[Subset] = []
-    if config.trainer.best_on_test:
-        tests = [usable(test, lists.cache) for test in lists.split.tests.values()]
-        if reid:  # query and gallery have the same people
-            videos = [video for test in tests for video in test.videos]
-            labels = [label for test in tests for label in test.labels]
-            tests = [Subset(tests[0].classes, videos, labels)]
-    if lists.val is None and not tests:
-        return None
-    return Validation(
-        validator(lists.val) if lists.val else None, [validator(t) for t in tests if t.videos]
-    )
-
-
-def _fingerprint(config: Config, lists: TrainingLists, backbone: str) -> dict[str, Any]:
+def _fingerprint(
+    config: Config, lists: TrainingLists, tested: dict[str, MeasuredList], backbone: str
+) -> dict[str, Any]:
     """All that the results of a run depend on: a snapshot is resumed only where it is equal."""
     whole = config.values
     fingerprint = {part: whole[part] for part in GROUPS}
@@ -176,8 +137,10 @@ def _fingerprint(config: Config, lists: TrainingLists, backbone: str) -> dict[st
     fingerprint["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
         fingerprint["protocol"] = whole["protocol"]
-    if lists.val is not None or config.trainer.best_on_test:
+    if lists.val is not None or tested:
         fingerprint["views"] = whole["views"]
+    if tested:
+        fingerprint["tested"] = {name: list_identity(one) for name, one in tested.items()}
     val = lists.val
     return fingerprint | {
         "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
@@ -220,8 +183,6 @@ def _write(
 
 def _summary(lists: TrainingLists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
     """training.json: videos, steps, the last row of the log, and how the kept step was chosen."""
-    on_test = [one for one in log.evaluations if "test" in one]
-    best = max(on_test, key=lambda one: one["test"], default=None)
     return {
         "videos": len(lists.train.videos),
         "listed": lists.listed,
@@ -233,8 +194,22 @@ def _summary(lists: TrainingLists, log: TrainingLog, settings: TrainerSettings) 
         "kept_step": log.kept_step,
         "skipped_steps": log.skipped,
         "looks": log.evaluations,
-        "best_on_test": {"step": best["step"], "value": best["test"]} if best else None,
+        "best_on_test": _best_on_test(log),
     }
+
+
+def _best_on_test(log: TrainingLog) -> dict[str, dict[str, float]] | None:
+    """Test list → its best step (the first of equal ones) and value there; None where none is measured.
+
+    EZ-CLIP's code (`train.py`, `train_base_to_novel.py`) keeps such a checkpoint for each test list apart.
+    """
+    names = sorted({key for one in log.evaluations for key in one if key.startswith(TEST)})
+    best = {name: max(log.evaluations, key=lambda one: one[name]) for name in names}
+    chosen = {
+        name.removeprefix(TEST): {"step": one["step"], "value": one[name]}
+        for name, one in best.items()
+    }
+    return chosen or None
 
 
 def _as_csv(log: TrainingLog) -> str:
