@@ -10,6 +10,7 @@ import yaml
 from tests.pipeline.project import edit
 
 from vidprompt.config.compose import compose, config_hash
+from vidprompt.pipeline import matrix
 from vidprompt.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,51 @@ def test_an_experiment_chooses_groups_and_wins_over_own_numbers(
     assert compose(["experiment=mine@paper", "method=ez_clip"]).method.name == "ez_clip"
     with pytest.raises(UserError, match="did you mean mine@paper"):
         compose(["experiment=mine@papr"])
+
+
+def test_a_method_goes_with_texts_of_its_own_unless_dataset_experiment_or_command_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    dataset = tmp_path / "params/dataset/ucf101.yaml"
+    edit(tmp_path / "params/method/vita_clip.yaml", pipeline={"prompts": "class_name"})
+    edit(dataset, pipeline={"backbone": "vit_b_16", "trainer": "released"})
+    chosen = ["dataset=ucf101", "method=vita_clip"]
+    own = compose(chosen)
+    assert own.values["prompts"] == compose([*chosen, "prompts=class_name"]).values["prompts"]
+    assert "pipeline" not in own.values["method"]  # what a method goes with is no part of it
+    (tmp_path / "params/experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults: [override /prompts: demo]\n"
+    )
+    demo = compose(["experiment=mine", *chosen]).values["prompts"]
+    assert demo == compose([*chosen, "prompts=demo"]).values["prompts"] != own.values["prompts"]
+    edit(dataset, pipeline={"backbone": "vit_b_16", "prompts": "demo", "trainer": "released"})
+    assert compose(chosen).values["prompts"] == demo
+    with pytest.raises(UserError, match="unknown key 'method.pipeline.prompts'"):
+        compose([*chosen, "method.pipeline.prompts=demo"])
+    edit(tmp_path / "params/method/vita_clip.yaml", pipeline={"trainer": "demo"})
+    with pytest.raises(UserError, match=r"vita_clip.yaml: pipeline=trainer: .*prompts, views"):
+        compose(chosen)
+
+
+def test_the_stages_of_one_dataset_read_each_methods_own_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    edit(tmp_path / "params/dataset/ucf101.yaml", pipeline={"trainer": "released"})
+    for method, prompts in (("ez_clip", "learned_context"), ("vita_clip", "class_name")):
+        edit(tmp_path / f"params/method/{method}.yaml", pipeline={"prompts": prompts})
+    stages = _stages("ucf101", "ez_clip", "vita_clip")
+    for kind in ("train", "features", "evaluate"):
+        read = {(row["method"], row["prompts"]) for row in stages[kind].values()}
+        trained = {("ez_clip", "learned_context"), ("vita_clip", "class_name")}
+        assert read - {("frozen_clip", stages["dataset"]["ucf101"]["prompts"])} == trained
+
+
+def _stages(dataset: str, *trained: str) -> matrix.Stages:
+    return matrix.stages_of([dataset], {"active": [dataset], "trained": list(trained)})
 
 
 def test_the_hash_follows_the_named_parts_only() -> None:

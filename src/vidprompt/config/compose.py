@@ -1,5 +1,8 @@
 """Configuration: Hydra chooses the files of `params/`, which are merged once, each value with its source.
 
+A file of a group is chosen by, the first that does: the command line, the experiment, the dataset's
+`pipeline`, the method's `pipeline` (its own texts and views), config.yaml.
+
 Later layers win: the chosen files in the order of Hydra's defaults list (config.yaml's groups, the recipe,
 the experiment), then a dataset's own numbers of its protocol (`dataset.protocols`) and the trainer's
 (`by_protocol`), except for keys that the experiment or the command line sets, and the command line.
@@ -33,6 +36,7 @@ OPEN = (
     "trainer.lr_scale",
 )  # mappings with keys of the user's (a part of the model), checked later
 STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # in a dataset's `pipeline`
+METHOD_GROUPS = ("prompts", "views")  # in a method's `pipeline`
 COMMAND_LINE = "command line"
 
 Override = tuple[str, str]  # key, value
@@ -121,24 +125,36 @@ def _chosen_files(
     experiment: _Experiment,
 ) -> list[Override]:
     """Group → file, where it is not config.yaml's: of the command line, else of the experiment, else the
-    protocol that the split's name begins with, else of the dataset's `pipeline`."""
+    protocol that the split's name begins with, else of the dataset's `pipeline`, else of the method's."""
     chosen = experiment.choices | dict(given)
     if "protocol" not in chosen:
         split = chosen.get("split", experiment.split)
         names = [name for name in groups.get("protocol", []) if split.startswith(name)]
         chosen |= {"protocol": names[-1]} if names else {}
-    pipeline = {}
-    if "dataset" in chosen:
-        content = read_yaml(folder / "dataset" / f"{chosen['dataset']}.yaml")
-        pipeline = {
-            str(group): str(name) for group, name in (content.get("pipeline") or {}).items()
-        }
+    usual = _defaults(read_yaml(folder / "config.yaml"))
+    dataset, method = (chosen.get(group, usual[group]) for group in ("dataset", "method"))
+    pipeline = _method_choices(folder, method) | _pipeline(folder / "dataset" / f"{dataset}.yaml")
     for group in {**experiment.choices, **pipeline}:
         if group not in groups:
             raise UserError(f"unknown key {group!r}: {suggestion(group, sorted(groups))}")
     pairs = [(key, value) for key, value in (pipeline | chosen).items() if key in groups]
     _check_choices(pairs, groups)
     return pairs
+
+
+def _pipeline(file: Path) -> dict[str, str]:
+    """Group → file of the `pipeline` of a dataset's or a method's file."""
+    choices = (read_yaml(file).get("pipeline") or {}) if file.is_file() else {}
+    return {str(group): str(name) for group, name in choices.items()}
+
+
+def _method_choices(folder: Path, method: str) -> dict[str, str]:
+    """Group → file that a method goes with, on a dataset that does not choose. Raises UserError."""
+    file = folder / "method" / f"{method}.yaml"
+    choices = _pipeline(file)
+    for group in choices:
+        check_choice(f"{file}: pipeline", group, METHOD_GROUPS)
+    return choices
 
 
 @dataclass(frozen=True)
@@ -161,10 +177,13 @@ class _Experiment:
         return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
 
 
-def stage_choices(dataset: DatasetConfig) -> dict[str, str]:
-    """Group → file that a dataset's stages read: its `pipeline`, else what config.yaml chooses."""
-    usual = _defaults(read_yaml(params_folder() / "config.yaml"))
-    return {group: dataset.pipeline.get(group, usual[group]) for group in STAGE_GROUPS}
+def stage_choices(dataset: DatasetConfig, method: str) -> dict[str, str]:
+    """Group → file that a dataset's stages of a method read: of the dataset's `pipeline`, else of the
+    method's, else what config.yaml chooses."""
+    folder = params_folder()
+    usual = _defaults(read_yaml(folder / "config.yaml"))
+    chosen = usual | _method_choices(folder, method) | dict(dataset.pipeline)
+    return {group: chosen[group] for group in STAGE_GROUPS}
 
 
 def _defaults(content: Mapping[str, Any]) -> dict[str, str]:
@@ -224,6 +243,7 @@ def _merge(
                 path = str(one.config_path)
                 if not path.startswith("hydra/"):
                     layers.add_file(folder / f"{path}.yaml", f"{PARAMS}/{path}.yaml", one.package)
+        layers.remove("method.pipeline")  # followed already
         for key, _ in assigned:
             if key.rpartition(".")[0] not in OPEN:
                 _check_key(key, layers.tree)

@@ -88,14 +88,16 @@ def _add_dataset(
 ) -> None:
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
-    groups = stage_choices(config.dataset)
+    groups = {
+        method: stage_choices(config.dataset, method) for method in (FLOOR, *pipeline["trained"])
+    }
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
-    stages["dataset"][name] = item | groups
+    stages["dataset"][name] = item | groups[FLOOR]
     if config.dataset.archives:
         archives = {"archives": str(config.dataset.archives), "root": item["root"]}
         stages["unpack"][name] = {"dataset": name} | archives
-    trainer = groups["trainer"]
+    trainer = groups[FLOOR]["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
     tested = _tested_protocols(protocols, roles)
@@ -104,7 +106,7 @@ def _add_dataset(
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
-        read = groups | _number_files(trainer, method)
+        read = groups[method] | _number_files(trainer, method)
         for run in runs:
             item = {"dataset": name, "method": method, "run": run, **read}
             stages["train"][f"{name}-{method}-{run}"] = item
@@ -117,7 +119,7 @@ def _add_dataset(
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = item | {"model": model}
     for method in (FLOOR, *pipeline["trained"]):
-        read = groups | _number_files(trainer, method)
+        read = groups[method] | _number_files(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
