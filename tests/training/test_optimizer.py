@@ -1,6 +1,7 @@
 """Groups of parameters, learning rates by step, and the settings of a run."""
 
 from dataclasses import replace
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 def trainer(**changes: Any) -> dict[str, Any]:
     content = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())
     del content["by_protocol"]
-    return content | {"length": 40, "lr": 1e-3} | changes
+    return content | {"length": 40, "lr": 1e-3, "batch_size": 8} | changes
 
 
 def settings(**changes: Any) -> Any:
     chosen = build(TrainerConfig, trainer(**changes), "trainer")
-    return trainer_settings(chosen, videos=100, batch_size=8, seed=1)
+    return trainer_settings(chosen, videos=100, batch_size=chosen.batch_size, seed=1)
 
 
 def test_every_kind_of_parameter_is_told_apart() -> None:
@@ -95,6 +96,23 @@ def test_schedules_by_step() -> None:
     several = replace(cosine, schedule="multistep", milestones=(6, 8), gamma=0.1)
     assert [lr_factor(several, step) for step in (5, 6, 7, 8)] == pytest.approx([1, 0.1, 0.1, 0.01])
     assert lr_factor(replace(cosine, schedule="constant"), 9) == 1.0
+
+
+def test_the_rate_moves_every_tenth_step_as_in_ez_clips_train_py() -> None:
+    epochs, warmup, size = 4, 1, 25
+    factors, position = [], 0.0
+    for epoch in range(epochs):
+        for k in range(size):
+            if k == 0 or (k + 1) % 10 == 0:  # lr_scheduler.step(epoch + kkk / len(train_loader))
+                position = epoch + k / size
+            done = (position - warmup) / (epochs - warmup)
+            factors.append(position / warmup if position < warmup else (1 + cos(pi * done)) / 2)
+    ours = settings(
+        length=epochs * size, warmup=warmup * size, schedule_every=10, batch_size=4
+    )
+    assert ours.epoch_steps == size
+    assert [lr_factor(ours, step) for step in range(ours.steps)] == pytest.approx(factors)
+    assert lr_factor(replace(ours, schedule_every=1), 0) == 1 / size
 
 
 def test_lengths_are_steps_or_epochs() -> None:

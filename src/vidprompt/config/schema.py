@@ -170,6 +170,7 @@ class TrainerConfig:
     length: Length
     warmup: Length
     schedule: Literal["cosine", "multistep", "constant"]
+    schedule_every: Count
     milestones: tuple[Length, ...]
     gamma: NotNegative
     batch_size: Count

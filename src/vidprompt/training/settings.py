@@ -40,6 +40,8 @@ class TrainerSettings:
     save_every: int
     tensorboard: bool
     seed: int
+    schedule_every: int = 1
+    epoch_steps: int = 1  # whole batches of an epoch, for `schedule_every`
 
 
 def trainer_settings(
@@ -80,6 +82,8 @@ def trainer_settings(
         save_every=trainer.save_every,
         tensorboard=trainer.tensorboard,
         seed=seed,
+        schedule_every=trainer.schedule_every,
+        epoch_steps=max(1, videos // batch_size),
     )
 
 
