@@ -107,9 +107,7 @@ def test_the_rate_moves_every_tenth_step_as_in_ez_clips_train_py() -> None:
                 position = epoch + k / size
             done = (position - warmup) / (epochs - warmup)
             factors.append(position / warmup if position < warmup else (1 + cos(pi * done)) / 2)
-    ours = settings(
-        length=epochs * size, warmup=warmup * size, schedule_every=10, batch_size=4
-    )
+    ours = settings(length=epochs * size, warmup=warmup * size, schedule_every=10, batch_size=4)
     assert ours.epoch_steps == size
     assert [lr_factor(ours, step) for step in range(ours.steps)] == pytest.approx(factors)
     assert lr_factor(replace(ours, schedule_every=1), 0) == 1 / size
