@@ -66,6 +66,16 @@ def test_export_and_import_are_a_round_trip(method: str, tmp_path: Path) -> None
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_ez_clip_without_temporal_prompts_is_a_published_format_too(tmp_path: Path) -> None:
+    model = trained("ez_clip", temporal_prompts=False)
+    export_published(model, tmp_path / "a.pt")
+    names = read_published(tmp_path / "a.pt")[1]
+    assert "visual.transformer.resblocks.0.Adapter.D_fc1.weight" in names
+    assert "visual.transformer.T_prompt_embeddings" not in names
+    same(model, import_published(tmp_path / "a.pt"))
+    same(model, import_published(tmp_path / "a.pt", model.backbone))
+
+
 @pytest.mark.parametrize("kind", ["class", "shared"])
 def test_vita_clips_classes_are_read_from_the_file(kind: str, tmp_path: Path) -> None:
     model = trained("vita_clip", context=kind)
@@ -109,6 +119,8 @@ def test_what_the_published_code_cannot_hold_is_not_exported(tmp_path: Path) -> 
     own = trained("ez_clip", context="shared")
     with pytest.raises(UserError, match="has no learned text context"):
         export_published(own, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="has adapters, and this model none"):
+        export_published(trained("ez_clip", adapter_ratio=0), tmp_path / "a.pt")
     narrow = create_model("ez_clip", small_backbone(quick_gelu=True), num_frames=2)
     with pytest.raises(UserError, match="heads of width 64, and the image tower's are 16 wide"):
         export_published(narrow, tmp_path / "a.pt")

@@ -86,9 +86,12 @@ def _ez_clip(state: Mapping[str, torch.Tensor]) -> Architecture:
     middle = state[f"{blocks}0.Adapter.D_fc1.weight"]
     return Architecture(
         method="ez_clip",
-        num_frames=int(state["visual.transformer.T_prompt_embeddings"].shape[1]),
+        num_frames=int(state["visual.temporal_embedding"].shape[1]),
         clip=clip,
-        options={"adapter_ratio": middle.shape[0] / middle.shape[1]},
+        options={
+            "adapter_ratio": middle.shape[0] / middle.shape[1],
+            "temporal_prompts": "visual.transformer.T_prompt_embeddings" in state,
+        },
     )
 
 

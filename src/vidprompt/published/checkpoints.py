@@ -13,6 +13,7 @@ from open_clip.transformer import QuickGELU
 from vidprompt.files.atomic import replacing
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
 from vidprompt.models.text.prompts import class_words
@@ -99,6 +100,10 @@ def published_state(model: VideoCLIP) -> State:
     if model.method == "vita_clip" and (context is None or context.position != "end"):
         raise UserError(
             "the published Vita-CLIP has its context before the class name: it cannot be exported"
+        )
+    if isinstance(model, EZCLIP) and not model.vision_adapters:
+        raise UserError(
+            "the published EZ-CLIP has adapters, and this model none: it cannot be exported"
         )
     if isinstance(model, VitaCLIP) and model.switched_off:
         raise UserError(

@@ -17,7 +17,10 @@ State = dict[str, torch.Tensor]
 
 # The key of the state dict in each published file, and a tensor that only this method has.
 KEYS = {"ez_clip": "model_state_dict", "vita_clip": "model"}
-SIGNATURES = {"ez_clip": "visual.transformer.T_prompt_embeddings", "vita_clip": "visual.time_embed"}
+SIGNATURES = {
+    "ez_clip": "visual.transformer.resblocks.0.Adapter.D_fc1.weight",
+    "vita_clip": "visual.time_embed",
+}
 # DataParallel's prefix, and buffers of old CLIP versions that are not loaded.
 PREFIX = "module."
 IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "textual.attn_mask")

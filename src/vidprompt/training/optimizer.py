@@ -18,7 +18,8 @@ def parameter_kind(module: nn.Module, name: str) -> str:
     """The kind (one of KINDS) of parameter `name` of `module`.
 
     "context": learned text vectors; "scale": a scalar (the logit scale); "norms": of layer norms; "biases"
-    and "weights" of other layers; "prompts": parameters of no layer (visual prompts, embeddings of time).
+    and "weights" of other layers, and CLIP's own embeddings and projections where they are trained;
+    "prompts": other parameters of no layer (visual prompts, embeddings of time).
     """
     owner = module.get_submodule(name.rpartition(".")[0])
     parameter = module.get_parameter(name)
@@ -30,12 +31,19 @@ def parameter_kind(module: nn.Module, name: str) -> str:
         return "norms"
     if name.endswith("bias"):
         return "biases"
-    return "weights" if name.endswith("weight") else "prompts"
+    backbone = "clip" in name.split(".")[:-1]
+    return "weights" if name.endswith("weight") or backbone else "prompts"
 
 
 def submodule_of(name: str) -> str:
-    """Top-level module of a parameter: `model.vision_adapters.0.up.bias` → `vision_adapters`."""
-    return name.removeprefix("model.").partition(".")[0]
+    """Part of the model that a parameter is in: `model.vision_adapters.0.up.bias` → `vision_adapters`.
+
+    The parts are the top-level modules, and `image_tower` and `text_tower` of CLIP.
+    """
+    part, _, rest = name.removeprefix("model.").partition(".")
+    if part != "clip":
+        return part
+    return "image_tower" if rest.startswith("visual.") else "text_tower"
 
 
 def build_optimizer(
@@ -50,8 +58,8 @@ def build_optimizer(
     """AdamW over the parameters that require gradients, a group for each learning rate and decay.
 
     Args:
-        lr_scale: factors of `lr` by kind (`parameter_kind`) or by top-level module, which takes precedence.
-        no_decay: kinds and modules without weight decay.
+        lr_scale: factors of `lr` by kind (`parameter_kind`) or by part (`submodule_of`), which takes precedence.
+        no_decay: kinds and parts without weight decay.
 
     Each group has its unscheduled rate as `base_lr`, and as `names` the kinds and modules that are in it.
     Raises UserError for a name that is neither a kind nor a module, or if nothing is trained.

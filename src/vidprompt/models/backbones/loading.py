@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,12 @@ class Backbone:
         if not self.checksum:
             self.checksum = weights_digest(self.clip.state_dict())
         return self.checksum
+
+    def copy(self) -> Backbone:
+        """A backbone with weights of its own, for a model that trains them; `identity` stays the same."""
+        if not self.clip.positional_embedding.is_meta:  # without values there is no checksum
+            self.identity()
+        return replace(self, clip=deepcopy(self.clip))
 
 
 def load_backbone(spec: Spec) -> Backbone:

@@ -38,11 +38,14 @@ class Adapter(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-class EZLayerPrompts(NamedTuple):
-    """EZ-CLIP's additions to one vision layer."""
+TRAIN_BACKBONE = ("none", "vision", "both")
 
-    prompt: torch.Tensor  # (T, D)
-    adapter: Adapter
+
+class EZLayerPrompts(NamedTuple):
+    """EZ-CLIP's additions to one vision layer; None = switched off."""
+
+    prompt: torch.Tensor | None  # (T, D)
+    adapter: nn.Module | None
     rate: float  # of stochastic depth and attention dropout
 
 
@@ -51,17 +54,21 @@ class EZCLIP(VideoCLIP):
 
     Args:
         num_frames: T, the number of frames that the prompts are learned for.
+        temporal_prompts: False: no prompts, so frames are encoded apart (as released for HMDB-51 with few
+            shots, `prompt.use: False`).
         prompt_dropout: rate on the temporal prompts (0.1 as released).
         prompt_start: initial values of the prompts: "released" (uniform) or "ramp" (`temporal_prompts`).
         prompt_scale: factor of the uniform distribution's bound, or deviation of the ramp.
         stochastic_depth: rate in the last layer, rising linearly from 0 in the first; the attention
             dropout has the same rates (released: 0.1).
-        adapter_ratio: an adapter's hidden width over the tower's width (1/4).
+        adapter_ratio: an adapter's hidden width over the tower's width (1/4); 0 = no adapters.
+        train_backbone: also train all weights of CLIP's image tower ("vision") or of both towers ("both",
+            without the logit scale), in a copy of the backbone; as released "none".
         other_lengths: for a video of another length than T: "refuse" it, or resample the prompts in time
             ("nearest" or "linear").
         options: a learned text context beside the adapters (see VideoCLIP).
 
-    Raises UserError for an unknown prompt_start or other_lengths.
+    Raises UserError for an unknown prompt_start, other_lengths or train_backbone, or a negative ratio.
     """
 
     method = "ez_clip"
@@ -71,36 +78,62 @@ class EZCLIP(VideoCLIP):
         backbone: Backbone,
         num_frames: int,
         *,
+        temporal_prompts: bool = True,
         prompt_dropout: float = 0.1,
         prompt_start: str = "released",
         prompt_scale: float = 1.0,
         stochastic_depth: float = 0.1,
         adapter_ratio: float = 0.25,
+        train_backbone: str = "none",
         other_lengths: str = "refuse",
         **options: Any,
     ) -> None:
-        super().__init__(backbone, num_frames, **options)
+        check_choice("train_backbone", train_backbone, TRAIN_BACKBONE)
+        own = backbone if train_backbone == "none" else backbone.copy()
+        super().__init__(own, num_frames, **options)
         layers = len(self.vision_blocks)
-        patch = self.clip.visual.conv1.kernel_size
         check_start(prompt_start)
         check_choice("other_lengths", other_lengths, ("refuse", *RESAMPLING))
+        if adapter_ratio < 0:
+            raise UserError(f"adapter_ratio is {adapter_ratio}; give a share of the width, or 0")
+        self.train_backbone = train_backbone
+        self._train_towers()
         self.other_lengths = other_lengths
-        bound = prompt_scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
-        start = torch.empty(layers, num_frames, self.width).uniform_(-bound, bound)
-        if prompt_start == "ramp":
-            start = ramp(layers, num_frames, self.width, prompt_scale)
-        self.temporal_prompts = nn.Parameter(start)
+        self.temporal_prompts: nn.Parameter | None = None
+        if temporal_prompts:
+            self.temporal_prompts = nn.Parameter(self._start(prompt_start, prompt_scale))
         # In the published checkpoints and zero there; never trained.
         self.temporal_embedding: torch.Tensor
         self.register_buffer("temporal_embedding", torch.zeros(1, num_frames, self.width))
+        vision_blocks, text_blocks = self.vision_blocks, self.text_blocks
+        if not adapter_ratio:
+            vision_blocks, text_blocks = [], []
         self.vision_adapters = nn.ModuleList(
-            Adapter(self.width, adapter_ratio) for _ in self.vision_blocks
+            Adapter(self.width, adapter_ratio) for _ in vision_blocks
         )
         self.text_adapters = nn.ModuleList(
-            Adapter(self.text_width, adapter_ratio) for _ in self.text_blocks
+            Adapter(self.text_width, adapter_ratio) for _ in text_blocks
         )
         self.prompt_dropout = nn.Dropout(prompt_dropout)
         self.drop_rates = [stochastic_depth * i / max(1, layers - 1) for i in range(layers)]
+
+    def _start(self, start: str, scale: float) -> torch.Tensor:
+        """Initial values of the temporal prompts, (layers, T, D)."""
+        shape = (len(self.vision_blocks), self.num_frames, self.width)
+        if start == "ramp":
+            return ramp(*shape, scale)
+        patch = self.clip.visual.conv1.kernel_size
+        bound = scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
+        return torch.empty(shape).uniform_(-bound, bound)
+
+    def _train_towers(self) -> None:
+        """Require gradients of the towers of CLIP that are trained."""
+        for name, parameter in self.clip.named_parameters():
+            vision = name.startswith("visual.")
+            parameter.requires_grad_(
+                self.train_backbone == "both" and name != "logit_scale"
+                or self.train_backbone == "vision" and vision
+            )
 
     def temporal_positions(self, t: int) -> torch.Tensor:
         """The temporal embedding (t, D): zero unless a checkpoint has another.
@@ -115,10 +148,12 @@ class EZCLIP(VideoCLIP):
         return resample(self.temporal_embedding[0], t, self.other_lengths)
 
     def layer_prompts(self, layer: int, t: int) -> EZLayerPrompts:
-        prompt = resample(self.temporal_prompts[layer], t, self.other_lengths)
-        adapter = self.vision_adapters[layer]
-        assert isinstance(adapter, Adapter)
-        return EZLayerPrompts(self.prompt_dropout(prompt), adapter, self.drop_rates[layer])
+        prompt = None
+        if self.temporal_prompts is not None:
+            prompt = resample(self.temporal_prompts[layer], t, self.other_lengths)
+            prompt = self.prompt_dropout(prompt)
+        adapter = self.vision_adapters[layer] if self.vision_adapters else None
+        return EZLayerPrompts(prompt, adapter, self.drop_rates[layer])
 
     def drop_rate(self, prompts: EZLayerPrompts) -> float:
         return prompts.rate
@@ -132,6 +167,8 @@ class EZCLIP(VideoCLIP):
         maps: AttentionMaps | None,
     ) -> list[torch.Tensor]:
         """One prompt a frame, (B·T, 1, 2·D), after attention across the frames of its video."""
+        if prompts.prompt is None:
+            return []
         dropout = prompts.rate if self.training else 0.0
         prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, t))  # (B, T, D)
         queries, kv = project_qkv(block.attn, block.ln_1(prompt))
@@ -143,16 +180,17 @@ class EZCLIP(VideoCLIP):
         self, relevance: torch.Tensor, time: torch.Tensor | None, n: int
     ) -> torch.Tensor:
         """A prompt hands on to the prompts of its video, and each of these to all tokens of its frame."""
-        assert time is not None
+        if time is None:  # without prompts
+            return super().prompt_relevance(relevance, time, n)
         by_frame = torch.einsum("bt,bts->bs", relevance[..., 0], time)
         return (by_frame / n)[..., None].expand(-1, -1, n)
 
     def after_attention(self, prompts: EZLayerPrompts, tokens: torch.Tensor) -> torch.Tensor:
-        return prompts.adapter(tokens)
+        return tokens if prompts.adapter is None else prompts.adapter(tokens)
 
     def after_text_attention(self, layer: int, x: torch.Tensor) -> torch.Tensor:
-        return self.text_adapters[layer](x)
+        return self.text_adapters[layer](x) if self.text_adapters else x
 
     @property
     def text_is_fixed(self) -> bool:
-        return False
+        return super().text_is_fixed and not self.text_adapters and self.train_backbone != "both"

@@ -55,7 +55,7 @@ class VideoCLIP(nn.Module):
     """A frozen CLIP applied to video: the mean over frames of the projected class tokens.
 
     Args:
-        backbone: never changed, so several models can share one.
+        backbone: never changed, so several models can share one (a method that trains it has a copy).
         num_frames: T.
         class_names: annotated names of the training classes, for class-specific contexts.
         context: "none", "class" (learned vectors for each class; other classes use plain names) or
@@ -382,9 +382,12 @@ class VideoCLIP(nn.Module):
         self.vision_layer = torch.compile(self.vision_layer, *args, **kwargs)  # type: ignore[method-assign]
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """The state dict without the backbone: the content of a checkpoint."""
+        """The content of a checkpoint: the state dict without what is frozen of the backbone."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
         return {
-            name: value for name, value in self.state_dict().items() if not name.startswith("clip.")
+            name: value
+            for name, value in self.state_dict().items()
+            if name in trained or not name.startswith("clip.")
         }
 
     def load_trained_state(self, state: dict[str, torch.Tensor]) -> None:
