@@ -131,8 +131,8 @@ class EZCLIP(VideoCLIP):
         for name, parameter in self.clip.named_parameters():
             vision = name.startswith("visual.")
             parameter.requires_grad_(
-                self.train_backbone == "both" and name != "logit_scale"
-                or self.train_backbone == "vision" and vision
+                (self.train_backbone == "both" and name != "logit_scale")
+                or (self.train_backbone == "vision" and vision)
             )
 
     def temporal_positions(self, t: int) -> torch.Tensor:
