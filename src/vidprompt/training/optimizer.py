@@ -58,7 +58,7 @@ def build_optimizer(
     """AdamW over the parameters that require gradients, a group for each learning rate and decay.
 
     Args:
-        lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`); a part takes precedence.
+        lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`), which comes first.
         no_decay: kinds and parts without weight decay.
 
     Each group has its unscheduled rate as `base_lr`, and as `names` the kinds and modules that are in it.
