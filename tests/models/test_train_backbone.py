@@ -123,7 +123,9 @@ def test_the_parts_and_rates_of_a_trained_backbone_go_by_its_towers() -> None:
         model, lr=1.0, weight_decay=0.1, betas=(0.9, 0.98),
         lr_scale={"image_tower": 0.1, "prompts": 3.0}, no_decay=["biases"],
     )  # fmt: skip
-    by_id = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    by_id = {
+        id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]
+    }
     found = {name: by_id[id(p)] for name, p in model.named_parameters() if p.requires_grad}
     assert found["clip.visual.class_embedding"] == found["clip.visual.proj"] == (0.1, 0.1)
     assert found["clip.visual.transformer.resblocks.0.attn.in_proj_bias"] == (0.1, 0.0)
