@@ -1,6 +1,5 @@
 """Prompt sets, learned contexts, and how texts are encoded."""
 
-import json
 import warnings
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import yaml
 from tests.models.small import small_backbone
 
 from vidprompt.models import create_model
+from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import (
     PromptSet,
-    clean_class_name,
     context_options,
     prompt_set,
     tokenize,
@@ -67,46 +66,11 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
         context_options({"context": {"size": 3}})
 
 
-def test_descriptions_come_from_csv_or_json(tmp_path: Path) -> None:
-    table = tmp_path / "d.csv"
-    table.write_text(
-        'class,description\nYoga,"calm, on a mat"\nbrush hair,a brush\nHandstandPushups,up\n'
-    )
-    prompts = prompt_set({"descriptions": table, "templates": ["{}"]})
-    assert prompts.texts(NAMES) == ["up", "a brush", "calm, on a mat"]
-    several = tmp_path / "d.json"
-    several.write_text(json.dumps({name: [f"{name} one", f"{name} two"] for name in NAMES}))
-    assert prompt_set({"descriptions": several}).per_class == 2
-    with pytest.raises(UserError, match="d.csv has no description of 1 of 2 classes: Archery"):
-        prompts.texts(["Yoga", "Archery"])
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("d.csv", "name,text\nYoga,x\n", "d.csv:1: the header must have"),
-        (
-            "d.csv",
-            "class,description\nYoga,x\nArchery,\n",
-            "d.csv:3: no description of class 'Archery'",
-        ),
-        ("d.json", "[1]", "an object of class"),
-        ("d.json", "{", "is not JSON"),
-        ("d.json", '{"Yoga": ["a", "b"], "Archery": "c"}', "classes with 1 and 2"),
-        ("d.json", "{}", "no descriptions"),
-    ],
-)
-def test_malformed_descriptions_say_where(
-    tmp_path: Path, file: str, content: str, message: str
-) -> None:
-    (tmp_path / file).write_text(content)
-    with pytest.raises(UserError, match=message):
-        prompt_set({"descriptions": tmp_path / file})
-
-
 def test_a_template_needs_one_place_for_the_name() -> None:
     with pytest.raises(UserError, match="needs exactly one {}"):
         PromptSet(("a video",))
+    with pytest.raises(UserError, match="no text for a class"):
+        prompt_set({"templates": []})
 
 
 def test_long_texts_are_cut_with_a_warning_that_names_them() -> None:

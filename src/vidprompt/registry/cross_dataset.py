@@ -24,7 +24,7 @@ from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
-from vidprompt.models.text.prompts import clean_class_name
+from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.provenance.revision import Revision

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, has_videos
+from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError
 
 # The folder of annotations in a source's folder, unless the source's option `annotations` names another.
@@ -102,18 +103,3 @@ def numbered_lines(path: Path, strip: str | None = None) -> Iterator[tuple[str, 
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield f"{path}:{number}", line.strip(strip)
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with `\\n` line ends and without a byte order mark.
-
-    Raises DataError when the file is missing, cannot be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from error

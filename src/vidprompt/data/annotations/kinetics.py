@@ -25,10 +25,10 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    read_text,
     relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
+from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError, UserError
 
 # The list's role in split1, by the option `test_on`; lists that are not named are not read.

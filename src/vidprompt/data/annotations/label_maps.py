@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vidprompt.data.annotations.base import numbered_lines, read_text
+from vidprompt.data.annotations.base import numbered_lines
 from vidprompt.data.annotations.list_files import ListedVideo, is_id, split_line
+from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError
 
 # A line of a label map with a comma between name and id, in either order.

@@ -19,9 +19,9 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    read_text,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
+from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError
 
 _ROLES = {"train": "train", "validation": "test"}

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.text.prompts import class_words, tokenize, warn_truncated
+from vidprompt.models.text.class_names import class_words
+from vidprompt.models.text.prompts import tokenize, warn_truncated
 from vidprompt.models.text.tower import eot_positions, text_width
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice

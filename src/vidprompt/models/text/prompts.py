@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +10,12 @@ from typing import Any
 
 import torch
 
+from vidprompt.models.text.class_names import class_key, class_words
+from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_BRACKETS = str.maketrans({"[": None, "]": None, "_": " ", "-": " "})
 _MAX_QUOTED = 5  # texts quoted in a warning
-
-
-def clean_class_name(name: str) -> str:
-    """An annotated class name → lower-case words.
-
-    CamelCase is split, `_` and `-` become blanks, square brackets (Something-Something's placeholders) are
-    removed, runs of blanks become one: "HandstandPushups" → "handstand pushups", "brush_hair" →
-    "brush hair", "Putting [something] on [something]" → "putting something on something". Other
-    punctuation stays.
-    """
-    words = _CAMEL.sub(" ", name).translate(_BRACKETS)
-    return " ".join(words.split()).lower()
 
 
 @dataclass(frozen=True)
@@ -39,11 +24,11 @@ class PromptSet:
 
     Args:
         templates: used if there are no `descriptions`.
-        descriptions: cleaned class name → its texts, as many for every class.
+        descriptions: `class_key` of a class → its texts, as many for every class.
         clean_names: apply `clean_class_name` to names; otherwise only `_` becomes a blank.
         source: named in error messages.
 
-    Raises UserError for a template without exactly one `{}`, or unequal numbers of descriptions.
+    Raises UserError for no template, one without exactly one `{}`, or unequal numbers of descriptions.
     """
 
     templates: tuple[str, ...] = ("{}",)
@@ -52,6 +37,10 @@ class PromptSet:
     source: str = "the prompt set"
 
     def __post_init__(self) -> None:
+        if not self.templates and not self.descriptions:
+            raise UserError(
+                f"{self.source}: no text for a class: prompts.templates=['{{}}'] is its name"
+            )
         for template in self.templates:
             if template.count("{}") != 1:
                 raise UserError(f"{self.source}: template {template!r} needs exactly one {{}}")
@@ -74,18 +63,20 @@ class PromptSet:
         if self.descriptions is None:
             names = [class_words(name, clean=self.clean_names) for name in class_names]
             return [template.replace("{}", name) for name in names for template in self.templates]
-        missing = [name for name in class_names if clean_class_name(name) not in self.descriptions]
+        keys = [class_key(name) for name in class_names]
+        missing = [
+            name
+            for name, key in zip(class_names, keys, strict=True)
+            if key not in self.descriptions
+        ]
         if missing:
+            rest = ", …" if len(missing) > _MAX_QUOTED else ""
             raise UserError(
                 f"{self.source} has no description of {len(missing)} of {len(class_names)} classes: "
                 + ", ".join(missing[:_MAX_QUOTED])
+                + rest
             )
-        return [text for name in class_names for text in self.descriptions[clean_class_name(name)]]
-
-
-def class_words(name: str, *, clean: bool) -> str:
-    """A class name as it is written in a prompt."""
-    return clean_class_name(name) if clean else name.replace("_", " ")
+        return [text for key in keys for text in self.descriptions[key]]
 
 
 def prompt_set(config: Mapping[str, Any]) -> PromptSet:
@@ -116,48 +107,6 @@ def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {names[key]: value for key, value in context.items()} | {
         "clean_names": bool(config.get("clean_names", True))
     }
-
-
-def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read descriptions: cleaned class name → its texts.
-
-    The file is a CSV with the columns `class` and `description` (a class may have several rows), or a JSON
-    object of class → text or list of texts. Raises UserError with the line that is malformed.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"no file of descriptions {path}: set prompts.descriptions to a CSV or JSON"
-        )
-    descriptions: dict[str, list[str]] = {}
-    for where, name, text in _read_json(path) if path.suffix == ".json" else _read_csv(path):
-        if not isinstance(name, str) or not isinstance(text, str) or not text.strip():
-            raise UserError(f"{where}: no description of class {name!r}")
-        descriptions.setdefault(clean_class_name(name), []).append(text.strip())
-    if not descriptions:
-        raise UserError(f"{path} has no descriptions in it")
-    return {name: tuple(texts) for name, texts in descriptions.items()}
-
-
-def _read_csv(path: Path) -> list[tuple[str, Any, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"class", "description"} <= set(reader.fieldnames or ()):
-            raise UserError(f"{path}:1: the header must have the columns class and description")
-        return [(f"{path}:{reader.line_num}", row["class"], row["description"]) for row in reader]
-
-
-def _read_json(path: Path) -> list[tuple[str, Any, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: an object of class → description is needed")
-    rows = []
-    for name, value in content.items():
-        for text in value if isinstance(value, list) else [value]:
-            rows.append((str(path), name, text))
-    return rows
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
