@@ -1,4 +1,4 @@
-"""Files of descriptions: every form is read, and what is wrong names its line; ours keep their page's rules."""
+"""Files of descriptions: how they are read, what their errors say, and the rules that ours keep."""
 
 import json
 from pathlib import Path
