@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from vidprompt.cli import models, project, registry, results, stages
+from vidprompt.cli import models, project, registry, reproduce, results, stages
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, is_transient
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def _configure_messages(
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
 
 
-for _group in (stages, results, models, registry, project):
+for _group in (stages, results, reproduce, models, registry, project):
     _group.add_to(app)
 
 

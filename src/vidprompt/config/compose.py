@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
+NO_GROUPS = (RECIPE, "published")  # folders of params/ whose files are not chosen
 OPEN = (
     "trainer.lr_scale",
 )  # mappings with keys of the user's (a part of the model), checked later
@@ -64,7 +65,7 @@ def compose_values(overrides: Sequence[str] = ()) -> Composition:
     groups = {
         path.name: sorted(file.stem for file in path.glob("*.yaml"))
         for path in sorted(folder.iterdir())
-        if path.is_dir() and path.name != RECIPE
+        if path.is_dir() and path.name not in NO_GROUPS
     }
     given = [_split(override) for override in overrides]
     _check_choices(given, groups)

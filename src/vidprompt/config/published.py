@@ -1,0 +1,140 @@
+"""Published figures: the rows of papers' tables (params/published), with the settings that make them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from vidprompt.config.build import Range, build
+from vidprompt.config.compose import params_folder, read_yaml
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
+
+FOLDER = "published"
+Percent = Annotated[float, Range(0, 100)]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A published figure in percent; `std`: the deviation that was published with it."""
+
+    value: Percent
+    std: Percent | None = None
+
+    @property
+    def text(self) -> str:
+        """`48.6 ± 0.6`."""
+        return f"{self.value:.1f}" + (f" ± {self.std:.1f}" if self.std is not None else "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The table or page that a figure is from, and its address."""
+
+    table: str
+    url: str
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of a published table. `name` is its file's name and its key, as `ez_clip/zero_shot/hmdb51`.
+
+    Attributes:
+        backbone: the published one: a file of params/backbone, or its name where there is none.
+        ids: of the splits that the figures are means over; other splits give other figures.
+        values: a measure of metrics.json's summary (`top1`, `base/top1`, `hm`, `general/R-1`) → its figure.
+        experiment: the preset of params/experiment that makes it; None: the method as it is.
+        overrides: `key=value` beside the preset.
+        model: the preset that trains the tested model on another dataset (zero-shot).
+        differs: what is not as published, or not known.
+    """
+
+    name: str
+    method: Literal["frozen_clip", "ez_clip", "vita_clip"]
+    protocol: Literal["zero_shot", "base_to_novel", "few_shot", "supervised", "reid"]
+    dataset: str
+    backbone: str
+    ids: tuple[str, ...]
+    values: Mapping[str, Figure]
+    source: Source
+    experiment: str | None = None
+    overrides: tuple[str, ...] = ()
+    model: str | None = None
+    differs: tuple[str, ...] = field(default=())
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The overrides that the row stands for."""
+        if self.experiment:
+            return (f"experiment={self.experiment}", *self.overrides)
+        named = {"dataset": self.dataset, "method": self.method, "protocol": self.protocol}
+        return (*(f"{key}={value}" for key, value in named.items()), *self.overrides)
+
+
+def published_rows(params: Path | None = None) -> dict[str, PublishedRow]:
+    """Name → row, of all files of params/published (none without that folder).
+
+    Keys of a file beside `rows` count for all its rows; `differs` of both are joined. Raises UserError, with
+    file and row, for an unknown key, a wrong value, or a preset that is not there.
+    """
+    return _read_rows(params or params_folder())
+
+
+@cache
+def _read_rows(params: Path) -> dict[str, PublishedRow]:
+    presets = {file.stem for file in (params / "experiment").glob("*.yaml")}
+    rows: dict[str, PublishedRow] = {}
+    for file in sorted((params / FOLDER).glob("*.yaml")):
+        for row in _rows_of(file):
+            for preset in (row.experiment, row.model):
+                if preset is not None and preset not in presets:
+                    raise UserError(f"{file}: {row.name}: no experiment {preset!r}: "
+                                    f"{suggestion(preset, sorted(presets))}")
+            rows[row.name] = row
+    return rows
+
+
+def _rows_of(file: Path) -> Iterator[PublishedRow]:
+    content = read_yaml(file)
+    rows = content.pop("rows", None)
+    if not isinstance(rows, Mapping):
+        raise UserError(f"{file}: `rows` is a mapping of names to rows")
+    for key, own in rows.items():
+        where = f"{file}: {key}"
+        if not isinstance(own, Mapping):
+            raise UserError(f"{where} is no mapping")
+        differs = [*content.get("differs", []), *own.get("differs", [])]
+        values = {**content, **own, "differs": differs, "name": f"{file.stem}/{key}"}
+        values["values"] = _figures(own.get("values"), where)
+        try:
+            yield build(PublishedRow, values, "")
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def _figures(values: Any, where: str) -> dict[str, Any]:
+    """Measure → a mapping for `Figure`; `top1: 52.9` is short for `top1: {value: 52.9}`."""
+    if not isinstance(values, Mapping) or not values:
+        raise UserError(f"{where}: `values` is a mapping of measures to figures, and has one at least")
+    return {m: v if isinstance(v, Mapping) else {"value": v} for m, v in values.items()}
+
+
+def find_row(name: str) -> PublishedRow:
+    """The row of a name. Raises UserError with the closest names for one that is not there."""
+    rows = published_rows()
+    if name in rows:
+        return rows[name]
+    close = difflib.get_close_matches(name, rows, n=5, cutoff=0.4)
+    parts = [row for row in rows if name.strip("/") in row][:5]
+    near = list(dict.fromkeys([*parts, *close]))[:6]
+    nearest = f"close to it: {', '.join(near)}; " if near else ""
+    raise UserError(f"no published row {name!r}: {nearest}`vidprompt reproduce --list` shows all")
+
+
+def rows_of_dataset(dataset: str) -> list[PublishedRow]:
+    """The published rows of a dataset, in their files' order."""
+    return [row for row in published_rows().values() if row.dataset == dataset]
