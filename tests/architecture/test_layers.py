@@ -37,6 +37,7 @@ LAYERS = (
     "recompute",
     "pipeline",
     "published registry review sweep",
+    "reproduce",
     "cli",
 )
 ORDER = {folder: level for level, line in enumerate(LAYERS) for folder in line.split()}

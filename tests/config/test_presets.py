@@ -81,8 +81,9 @@ def protocol_of(split: str) -> str:
 def test_an_experiment_sets_keys_that_are_there(experiment: str) -> None:
     content = read(f"experiment/{experiment}.yaml")
     content.pop("defaults", None)
-    method = choices(experiment).get("method", "ez_clip")
-    assert set(leaves(content)) <= known(method, protocol_of(content.get("split", "")))
+    chosen = choices(experiment)
+    protocol = chosen.get("protocol", protocol_of(content.get("split", "")))
+    assert set(leaves(content)) <= known(chosen.get("method", "ez_clip"), protocol)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -97,12 +98,13 @@ def composed(experiment: str) -> Any:
     return compose([f"experiment={experiment}"])
 
 
-@pytest.mark.parametrize("experiment", PRESETS)
+@pytest.mark.parametrize("experiment", [one for one in PRESETS if "frozen" not in one])
 def test_a_preset_leaves_no_number_open(experiment: str) -> None:
     config = composed(experiment)
     assert "???" not in str(config.values["trainer"])
-    assert config.protocol.name == protocol_of(config.split)
-    assert config.backbone.name == "ViT-B-16-quickgelu"
+    assert config.protocol.name == choices(experiment).get("protocol", protocol_of(config.split))
+    backbone = choices(experiment).get("backbone", "vit_b_16")
+    assert config.backbone.name == read(f"backbone/{backbone}.yaml")["name"]
 
 
 def test_what_a_dataset_trains_without_an_experiment_is_the_released_recipe() -> None:
@@ -192,6 +194,6 @@ def test_the_published_augmentations() -> None:
 
 def test_the_page_on_presets_names_all_of_them_and_no_other() -> None:
     page = (ROOT / "docs/presets.md").read_text()
-    named = set(re.findall(r"`([a-z0-9_]*(?:ez|vita)_clip_[a-z0-9_]+(?:@paper)?)`", page))
+    named = set(re.findall(r"`((?:ez|vita|frozen)_clip_[a-z0-9_]+(?:@[a-z0-9_]+)?)`", page))
     assert named == set(PRESETS)
     assert set(re.findall(r"experiment=([a-z][\w@]*)", page)) <= set(PRESETS)

@@ -36,21 +36,11 @@ def doctor(
     ] = True,
 ) -> None:
     """Show what a dataset needs, what is missing, and estimated disk and time; exit 1 if not ready."""
-    from rich.console import Console
-    from rich.markup import escape
-
+    from vidprompt.cli.findings import print_findings
     from vidprompt.config.compose import compose
-    from vidprompt.pipeline.doctor import State, examine
+    from vidprompt.pipeline.doctor import examine
 
-    marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]![/]", State.MISSING: "[red]✗[/]"}
-    console, ready, last = Console(highlight=False), True, ""
-    for finding in examine(compose(overrides or []), measure):
-        ready = ready and finding.state is not State.MISSING
-        subject = finding.subject if finding.subject != last else ""
-        line = f"{marks[finding.state]} {subject:<11} {escape(finding.message)}"
-        console.print(line, soft_wrap=True)
-        last = finding.subject
-    if not ready:
+    if not print_findings(examine(compose(overrides or []), measure)):
         raise typer.Exit(1)
 
 

@@ -92,8 +92,10 @@ def _read_rows(params: Path) -> dict[str, PublishedRow]:
         for row in _rows_of(file):
             for preset in (row.experiment, row.model):
                 if preset is not None and preset not in presets:
-                    raise UserError(f"{file}: {row.name}: no experiment {preset!r}: "
-                                    f"{suggestion(preset, sorted(presets))}")
+                    raise UserError(
+                        f"{file}: {row.name}: no experiment {preset!r}: "
+                        f"{suggestion(preset, sorted(presets))}"
+                    )
             rows[row.name] = row
     return rows
 
@@ -119,7 +121,9 @@ def _rows_of(file: Path) -> Iterator[PublishedRow]:
 def _figures(values: Any, where: str) -> dict[str, Any]:
     """Measure → a mapping for `Figure`; `top1: 52.9` is short for `top1: {value: 52.9}`."""
     if not isinstance(values, Mapping) or not values:
-        raise UserError(f"{where}: `values` is a mapping of measures to figures, and has one at least")
+        raise UserError(
+            f"{where}: `values` is a mapping of measures to figures, and has one at least"
+        )
     return {m: v if isinstance(v, Mapping) else {"value": v} for m, v in values.items()}
 
 

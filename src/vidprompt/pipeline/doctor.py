@@ -35,14 +35,18 @@ class Finding:
     message: str
 
 
-def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
+def examine(
+    config: Config, measure: bool = True, runs: Sequence[str] | None = None
+) -> Iterator[Finding]:
     """The state of a dataset: machine, backbone, pipeline, annotations, files, videos, disk and time.
 
-    `measure`: decode a few videos and train a step, to estimate disk and time on this machine.
+    `measure`: decode a few videos and train a step, to estimate disk and time on this machine. `runs`: the
+    only trainings that are of interest, with `config`'s method; without them all of the pipeline.
     """
     yield _machine()
     yield from _backbone(config)
-    yield from _pipeline(config)
+    if runs is None:
+        yield from _pipeline(config)
     root = Path(config.dataset.root)
     if not root.is_dir():
         message = (
@@ -64,10 +68,10 @@ def examine(config: Config, measure: bool = True) -> Iterator[Finding]:
         annotations += listing.annotations
         message = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
         yield Finding("annotations", State.OK, message)
-    yield from _files(config, root)
+    yield from _files(config)
     if annotations:
         yield from _videos(config.dataset.name, annotations)
-        yield from _estimates(config, root, annotations, measure)
+        yield from _estimates(config, root, annotations, measure, runs)
 
 
 def _machine() -> Finding:
@@ -118,16 +122,20 @@ def _pipeline(config: Config) -> Iterator[Finding]:
         yield Finding("pipeline", State.OK, f"`dvc repro` runs {name}")
 
 
-def _files(config: Config, root: Path) -> Iterator[Finding]:
-    """Files that the parameters name: class lists, partitions, published lists, class groups."""
+def named_lists(config: Config) -> list[Path]:
+    """Files that the parameters name: class lists, partitions, published lists and their label maps."""
     named: list[str | None] = []
     if zero_shot := protocols_of(config).zero_shot:
         named += [zero_shot.known_classes, zero_shot.renamed_classes, *zero_shot.partitions]
     for entry in config.dataset.published:
         named += [*entry.lists.values(), entry.label_map]
-    for file in named:
-        if file and not (root / file).is_file():
-            message = f"{root / file} is named in the parameters and is not there: you supply it"
+    return [Path(config.dataset.root) / file for file in named if file]
+
+
+def _files(config: Config) -> Iterator[Finding]:
+    for file in named_lists(config):
+        if not file.is_file():
+            message = f"{file} is named in the parameters and is not there: you supply it"
             yield Finding("lists", State.MISSING, message)
 
 
@@ -140,7 +148,11 @@ def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:
 
 
 def _estimates(
-    config: Config, root: Path, annotations: Sequence[Annotation], measure: bool
+    config: Config,
+    root: Path,
+    annotations: Sequence[Annotation],
+    measure: bool,
+    runs: Sequence[str] | None,
 ) -> Iterator[Finding]:
     from vidprompt.pipeline import estimate
 
@@ -165,7 +177,7 @@ def _estimates(
     needed = estimate.disk_needed(frames)
     message = f"about {needed / 1e9:,.1f} GB needed ({frames.text}), {free / 1e9:,.1f} GB free"
     yield Finding("disk", State.OK if needed < free else State.MISSING, message)
-    times = estimate.stage_times(config, annotations, frames)
+    times = estimate.stage_times(config, annotations, frames, runs)
     for what, seconds in times.items():
         yield Finding("time", State.OK, f"{what}: about {estimate.duration(seconds)}")
     whole = estimate.duration(sum(times.values()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import configparser
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +97,16 @@ def disk_needed(frames: FrameCost) -> float:
 
 
 def stage_times(
-    config: Config, annotations: Sequence[Annotation], frames: FrameCost
+    config: Config,
+    annotations: Sequence[Annotation],
+    frames: FrameCost,
+    runs: Sequence[str] | None = None,
 ) -> dict[str, float]:
-    """Description of a stage's work → seconds."""
+    """Description of a stage's work → seconds.
+
+    `runs`: the trainings of `config` alone, after which the test videos are encoded once each (once where
+    there are none); None: what the dataset's pipeline trains.
+    """
     from vidprompt.pipeline.matrix import read_pipeline, training_runs
 
     dataset, workers = config.dataset, max(1, config.workers)
@@ -107,24 +114,36 @@ def stage_times(
         "probing every video": frames.videos * frames.probe_s / workers,
         "caching frames": frames.videos * frames.cache_s / workers,
     }
-    roles = set(dataset.roles)
-    protocols = protocols_of(config)
-    runs = training_runs(protocols, roles)
     tested = sum(
         any(role in ("test", "query", "gallery") for role in (a.split1, a.split2, a.split3))
         for a in annotations
     )
+    if runs is not None:
+        return seconds | _model_times(config, dict.fromkeys(runs, config), annotations, tested)
+    protocols = protocols_of(config)
+    every = training_runs(protocols, set(dataset.roles))
     for method in read_pipeline()["trained"]:
         chosen = [f"dataset={dataset.name}", f"method={method}"]
-        forward, step = clip_seconds(compose(chosen))
-        clips = 0
+        by_run = {}
         for protocol in protocols.present():
             numbers = compose([*chosen, f"protocol={protocol}"])
-            of_it = [run for run in runs if run.startswith(protocol)]
-            clips += sum(_clips(numbers, run, annotations) for run in of_it)
+            by_run |= {run: numbers for run in every if run.startswith(protocol)}
+        seconds |= _model_times(compose(chosen), by_run, annotations, tested)
+    return seconds
+
+
+def _model_times(
+    config: Config, runs: Mapping[str, Config], annotations: Sequence[Annotation], tested: int
+) -> dict[str, float]:
+    """Seconds of a method's trainings (run → its configuration), and of encoding after each."""
+    method = config.method.name
+    forward, step = clip_seconds(config)
+    seconds = {}
+    if runs:
+        clips = sum(_clips(numbers, run, annotations) for run, numbers in runs.items())
         seconds[f"{method}: {len(runs)} trainings of {clips:,} clips in all"] = clips * step
-        each = f"{method}: encoding {tested:,} videos with each"
-        seconds[each] = tested * max(1, len(runs)) * forward
+    each = " with each" if runs else ""
+    seconds[f"{method}: encoding {tested:,} videos{each}"] = tested * max(1, len(runs)) * forward
     return seconds
 
 
@@ -163,7 +182,9 @@ def clip_seconds(config: Config) -> tuple[float, float]:
     model = configured_model(config, ["a", "b"], backbone).to(device)
     size = backbone.image_size
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    half = config.trainer.precision in ("bf16", "fp16") and device.type == "cuda"
+    trainer = config.values["trainer"]  # its other numbers may be open, where nothing is trained
+    half = trainer["precision"] in ("bf16", "fp16") and device.type == "cuda"
+    trains = any(parameter.requires_grad for parameter in model.parameters())
 
     def measured(clips: int) -> tuple[float, float]:
         video = torch.randn(clips, config.method.num_frames, 3, size, size, device=device)
@@ -173,8 +194,10 @@ def clip_seconds(config: Config) -> tuple[float, float]:
                 model.encode_video(video)
             wait()
             encoded = time.perf_counter()
-            _, features = model.encode_video(video)
-        features.square().mean().backward()
+            if trains:
+                _, features = model.encode_video(video)
+        if trains:
+            features.square().mean().backward()
         wait()
         return encoded - began, time.perf_counter() - encoded
 
@@ -182,7 +205,7 @@ def clip_seconds(config: Config) -> tuple[float, float]:
     clips = FEW_CLIPS
     forward, step = measured(clips)
     if step < QUICK_S:
-        clips = config.trainer.batch_size
+        clips = int(trainer["batch_size"]) if trains else FEW_CLIPS
         forward, step = measured(clips)
     return forward / clips, step / clips
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -67,17 +67,30 @@ class Launcher:
         self._live: set[subprocess.Popen[bytes]] = set()
 
     def run(self, plan: Plan, works: Sequence[Work], configs: Configurations) -> dict[str, str]:
-        """Run all; returns job → why it failed. Raises Interrupted on a signal: finished steps stay
-        finished, and the next run resumes a training from its last snapshot."""
+        """Run the jobs of a plan; see `run_works`."""
+
+        def prepared(work: Work) -> None:
+            prepare(work.folder, work.job, plan.protocols, configs)
+
+        return self.run_works(plan.name, works, prepared)
+
+    def run_works(
+        self, title: str, works: Sequence[Work], prepare: Callable[[Work], None]
+    ) -> dict[str, str]:
+        """Run all pending steps; returns job → why it failed. `prepare` makes a job's folder ready.
+
+        Raises Interrupted on a signal: finished steps stay finished, and the next run resumes a training
+        from its last snapshot.
+        """
         todo = [work for work in works if work.pending]
         for work in todo:  # in this thread: Hydra is not thread-safe
-            prepare(work.folder, work.job, plan.protocols, configs)
+            prepare(work)
         for file in [] if self.again else sorted(MULTIRUNS.glob(f"*/*/{RECORD}")):
             self._trained |= Record(file.parent).trained()
         failed: dict[str, str] = {}
         total = sum(len(work.pending) for work in todo)
         with (
-            Progress(plan.name, total, unit="steps") as progress,
+            Progress(title, total, unit="steps") as progress,
             Interruption() as interruption,
             ThreadPoolExecutor(self.jobs) as pool,
         ):

@@ -48,12 +48,28 @@ class Step:
 def steps_of(job: Job, protocols: tuple[str, ...], configs: Configurations) -> list[Step]:
     """Trainings, then of each variant features and evaluations. Raises UserError where splits are missing."""
     config = configs.get(*job.overrides, f"protocol={protocols[0]}")
+    splits = chosen_splits(str(config.dataset.name), protocols)
+    return model_steps(job, protocols, splits, input_hashes(config), configs)
+
+
+def model_steps(
+    job: Job,
+    protocols: tuple[str, ...],
+    splits: dict[str, Split],
+    inputs: Mapping[str, str],
+    configs: Configurations,
+    trained_elsewhere: Mapping[str, str] | None = None,
+) -> list[Step]:
+    """The trainings, features and evaluations of a job.
+
+    `splits` are those of the protocols and those that are trained on; `inputs` the hashes of what all steps
+    read; `trained_elsewhere` the identities of the trainings whose checkpoints the job only tests.
+    """
+    config = configs.get(*job.overrides, f"protocol={protocols[0]}")
     dataset = str(config.dataset.name)
-    splits = chosen_splits(dataset, protocols)
-    inputs = _inputs(config)
     runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
-    steps, trained = [], {}
-    for run in [] if job.method == FLOOR else runs:
+    steps, trained = [], dict(trained_elsewhere or {})
+    for run in [] if job.method == FLOOR else [run for run in runs if run not in trained]:
         values = configs.get(*job.overrides, f"protocol={splits[run].protocol}").values
         apart = APART if _views_change_training(values["trainer"]) else (*APART, "views")
         values = {key: value for key, value in values.items() if key not in apart}
@@ -131,16 +147,20 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
     return chosen
 
 
-def _inputs(config: Config) -> dict[str, str]:
-    """Hashes of what all steps read: manifest, frames, and the backbone's weights where they are a file."""
+def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
+    """Hashes of what all steps read: manifest and frames below `home`, and the backbone's weights where they
+    are a file."""
     dataset, weights = config.dataset.name, config.backbone.weights
-    files = [paths.manifest(dataset), paths.frames(dataset) / "frames.json"]
+    files = [home / paths.manifest(dataset), home / paths.frames(dataset) / "frames.json"]
     for file in files:
         if not file.is_file():
             raise DataError(f"no {file}: run `dvc repro` (or vidprompt {file.parts[1]}) first")
     if weights and Path(weights).is_file():
         files.append(Path(weights))
-    return {str(file): sha256(file) for file in files}
+    return {
+        str(file.relative_to(home) if file.is_relative_to(home) else file): sha256(file)
+        for file in files
+    }
 
 
 # -- the folder -----------------------------------------------------------------------------------
@@ -153,7 +173,7 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], configs: Configu
     files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
     for variant in ("", *(variant.name for variant in job.variants if variant.name)):
         place = folder / variant
-        make_sandbox(place, {*INPUTS, "cache/backbone", *_roots(config)})
+        make_sandbox(place, {*INPUTS, "cache/backbone", *input_roots(config)})
         splits = place / paths.splits(config.dataset.name)
         shutil.rmtree(splits, ignore_errors=True)
         for file in files:
@@ -162,7 +182,7 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], configs: Configu
             replace_link(folder / "models", place / "models")
 
 
-def _roots(config: Config) -> set[str]:
+def input_roots(config: Config) -> set[str]:
     """Folders of the project in which a dataset and weights lie, where they are not in data/."""
     given = [config.dataset.root, config.backbone.weights or ""]
     roots = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}

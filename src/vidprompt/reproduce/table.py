@@ -1,0 +1,202 @@
+"""A row's figures beside ours: the table, and its files in results/<dataset>/reproduce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, pstdev, stdev
+from typing import Any
+
+from vidprompt.config.names import FLOOR
+from vidprompt.config.published import Figure, PublishedRow
+from vidprompt.files.atomic import write_json, write_text
+from vidprompt.metrics.classification import harmonic_mean
+from vidprompt.metrics.result import ProtocolResult, read_result, source_tests, summary_measures
+from vidprompt.reporting.markdown import code, table
+from vidprompt.reporting.measures import percent, points
+from vidprompt.reproduce.plan import Chain
+from vidprompt.system.errors import DataError
+
+SEEDS, VIDEOS = "seeds", "videos"  # what an interval is over
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of a row, published and ours; fractions in [0, 1] except `published`, in percent.
+
+    Attributes:
+        value: the mean over the splits.
+        std: their population standard deviation, where there are several.
+        interval: 95 %: of the mean over trainings of different draws (Student's t, `over` seeds), or of the
+            bootstrap of the tested videos (`over` videos), where there is one training.
+        values: by split, in their order.
+    """
+
+    measure: str
+    published: Figure
+    value: float
+    std: float | None
+    interval: tuple[float, float] | None
+    over: str
+    values: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """Ours less published, a fraction."""
+        return self.value - self.published.value / 100
+
+
+def compare(row: PublishedRow, result: ProtocolResult) -> list[Comparison]:
+    """Each measure of a row against a result. Raises DataError for a measure that the result has not."""
+    found = summary_measures(result)
+    comparisons = []
+    for measure, figure in row.values.items():
+        if measure not in found:
+            raise DataError(f"{row.name}: the result has no {measure}, it has {', '.join(found)}")
+        values, trainings = _by_split(result, measure)
+        std = pstdev(values) if len(values) > 1 else None
+        over, interval = VIDEOS, found[measure].ci95
+        if trainings > 1 and result.method != FLOOR:
+            over, interval = SEEDS, _t_interval(values)
+        comparisons.append(
+            Comparison(measure, figure, found[measure].value, std, interval, over, tuple(values))
+        )
+    return comparisons
+
+
+def _by_split(result: ProtocolResult, measure: str) -> tuple[list[float], int]:
+    """The values of a summary's measure on each split, and how many trainings they are of.
+
+    Re-identification has one split, whose only value is the summary's.
+    """
+    one = summary_measures(result)[measure]
+    tests = source_tests(result, one.test)
+    splits = list(dict.fromkeys(split for split, _ in tests))
+    measured = {key: result.splits[key[0]].tests[key[1]].measures for key in tests}
+    if one.measure == "hm":
+        halves = (
+            [measured[split, half]["top1"].value for half in ("base", "novel")] for split in splits
+        )
+        values = [harmonic_mean(base, novel) for base, novel in halves]
+    else:
+        values = [found[one.measure].value for found in measured.values() if one.measure in found]
+    return values or [one.value], len({result.splits[split].run for split in splits})
+
+
+def _t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean by Student's t; it is not cut at 0 and 1."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A row, ours beside it, and what differs from the published run."""
+
+    row: PublishedRow
+    comparisons: list[Comparison]
+    differs: list[str]
+    metrics: Path
+    coverage: float
+
+    @property
+    def file(self) -> Path:
+        """Its JSON in the project's results; the Markdown lies beside it."""
+        return (
+            Path("results")
+            / self.row.dataset
+            / "reproduce"
+            / f"{self.row.name.replace('/', '-')}.json"
+        )
+
+
+def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ()) -> Reproduction:
+    """Compare a finished chain's result with its row. Raises DataError where there is none."""
+    result = read_result(chain.metrics)
+    ids = tuple(sorted(split.id for split in result.splits.values()))
+    differs = list(row.differs)
+    backbone = chain.config.backbone.name
+    for override in overrides:
+        if not override.startswith(("workers", "processes", "runner")):
+            differs.append(f"run with {override}")
+    if ids != tuple(sorted(row.ids)):
+        differs.append(f"other splits than the row's: {', '.join(ids)}")
+    if result.coverage < 1:
+        differs.append(
+            f"{result.listed - result.n:,} of {result.listed:,} listed videos could not be tested"
+        )
+    if not chain.config.backbone.pretrained:
+        differs.append(f"the backbone is {backbone} without published weights")
+    return Reproduction(row, compare(row, result), differs, chain.metrics, result.coverage)
+
+
+def rows_of(found: Reproduction) -> list[tuple[str, ...]]:
+    """The cells of the table, a line a measure."""
+    lines = []
+    for one in found.comparisons:
+        value = percent(one.value) + (f" ± {percent(one.std)}" if one.std is not None else "")
+        low, high = one.interval or (None, None)
+        interval = "–"
+        if low is not None and high is not None:
+            count = f"{len(one.values)} {SEEDS}" if one.over == SEEDS else VIDEOS
+            interval = f"[{percent(low)}, {percent(high)}] over {count}"
+        lines.append((one.measure, one.published.text, value, interval, points(one.difference)))
+    return lines
+
+
+HEADS = ("measure", "published", "ours", "95 % interval", "difference")
+
+
+def markdown(found: Reproduction) -> str:
+    """The table and what differs, as Markdown."""
+    row = found.row
+    return "\n".join(
+        [
+            f"# {row.name}",
+            "",
+            f"Published: {row.source.table} ({row.source.url}). Values in %, the difference in points.",
+            "",
+            *table(HEADS, rows_of(found)),
+            "",
+            "Not as published, or not known:",
+            "",
+            *(f"- {text}" for text in found.differs),
+            "",
+            f"Our metrics: {code(found.metrics)}",
+            "",
+        ]
+    )
+
+
+def write(found: Reproduction) -> None:
+    """Write the JSON and the Markdown file, atomically."""
+    row = found.row
+    content: dict[str, Any] = {
+        "row": row.name,
+        "method": row.method,
+        "protocol": row.protocol,
+        "dataset": row.dataset,
+        "source": vars(row.source),
+        "coverage": found.coverage,
+        "differs": found.differs,
+        "metrics": str(found.metrics),
+        "measures": {
+            one.measure: {
+                "published": one.published.value / 100,
+                "published_std": None if one.published.std is None else one.published.std / 100,
+                "value": one.value,
+                "std": one.std,
+                "ci95": one.interval,
+                "over": one.over,
+                "values": one.values,
+                "difference": round(one.difference, 6),
+            }
+            for one in found.comparisons
+        },
+    }
+    write_json(found.file, content)
+    write_text(found.file.with_suffix(".md"), markdown(found))

@@ -1,0 +1,114 @@
+"""The published rows as data: read and checked, listed, and made of settings that fit them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vidprompt.cli.main import app
+from vidprompt.config.names import FLOOR
+from vidprompt.config.published import find_row, published_rows
+from vidprompt.reproduce.plan import plan_row
+from vidprompt.sweep.plan import Configurations
+from vidprompt.system.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+ROWS = published_rows(ROOT / "params")
+MADE = Configurations()
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_settings_of_a_row_are_of_its_method_dataset_and_protocol(name: str) -> None:
+    row = ROWS[name]
+    chain = plan_row(row, (), MADE)
+    assert (chain.job.method, chain.dataset, chain.protocol) == (
+        row.method,
+        row.dataset,
+        row.protocol,
+    )
+    published = row.ids[0].partition("@")[0]
+    assert published == f"{row.protocol}/{row.dataset}"
+    if (
+        row.protocol == "zero_shot" and row.method != FLOOR
+    ):  # the tested model is trained by name, too
+        assert chain.borrowed is not None
+        assert chain.borrowed.runs == ("supervised_split1",)
+        trained, tested = chain.borrowed.config, chain.config
+        assert (trained.method, trained.backbone) == (tested.method, tested.backbone)
+        assert trained.prompts == tested.prompts
+    if row.protocol == "base_to_novel" and row.method != FLOOR:
+        assert list(chain.runs) == [f"base_to_novel_16shot_seed{seed}" for seed in (1, 2, 3)]
+
+
+def test_a_row_shows_all_ten_figures_of_the_leaderboard() -> None:
+    figures = {(row.dataset, measure): figure.value for name, row in ROWS.items()
+               if name.startswith("leaderboard/") for measure, figure in row.values.items()}  # fmt: skip
+    rows = [row for name, row in ROWS.items() if name.startswith("leaderboard/")]
+    assert len(rows) == 10
+    assert figures["hmdb51", "top1"] == 55.2
+    assert {row.values["clothes-changing/R-1"].value for row in rows
+            if "clothes-changing/R-1" in row.values} == {90.3, 89.8}  # fmt: skip
+
+
+def test_rows_of_one_name_and_measure_do_not_contradict_each_other() -> None:
+    """A base accuracy is in two tables, with one value."""
+    for dataset in ("hmdb51", "ucf101", "kinetics400", "ssv2"):
+        theirs = ROWS[f"leaderboard/base_to_novel/{dataset}"].values["base/top1"]
+        assert ROWS[f"ez_clip/base_to_novel/{dataset}"].values["base/top1"] == theirs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("experiment: ez_clip_ucf101_zero_shot", "experiment: ez_clip_ucf_zero_shot",
+         "no experiment 'ez_clip_ucf_zero_shot': did you mean ez_clip_ucf"),
+        ("    dataset: ucf101", "    datset: ucf101", "unknown key 'datset': did you mean dataset?"),
+        ("values: {top1: 79.1}", "values: {top1: 791}", "values.top1.value=791: a number from 0 to 100"),
+        ("values: {top1: 79.1}", "values: {}", "has one at least"),
+        ("    protocol: zero_shot", "    protocol: zeroshot", "did you mean zero_shot?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_row_is_named_with_its_file(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    file = tmp_path / "params/published/ez_clip.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(UserError) as caught:
+        published_rows(tmp_path / "params")
+    assert says in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_typo_in_a_row_lists_close_ones() -> None:
+    with pytest.raises(UserError) as caught:
+        find_row("ez_clip/base_to_novel/ucf11")
+    assert "close to it: ez_clip/base_to_novel/ucf101" in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["dataset=hmdb51", "split=a", "multirun.sweep={}"])
+def test_what_a_row_stands_for_cannot_be_overridden(override: str) -> None:
+    with pytest.raises(UserError, match="the row's own"):
+        plan_row(ROWS["ez_clip/base_to_novel/ucf101"], [override], MADE)
+
+
+def test_the_list_is_a_table_and_json() -> None:
+    shown = CliRunner().invoke(app, ["reproduce", "--list", "--method", "vita_clip"])
+    assert shown.exit_code == 0
+    lines = shown.output.splitlines()
+    assert "vita_clip/supervised/ssv2" in shown.output
+    assert "ez_clip/zero_shot" not in shown.output
+    assert len({line.index("zero_shot") for line in lines if " zero_shot " in line}) <= 2  # columns
+    found = json.loads(CliRunner().invoke(app, ["reproduce", "--list", "--json"]).output)
+    assert {one["name"] for one in found} == set(ROWS)
+    assert all(one["source"]["url"] for one in found)
