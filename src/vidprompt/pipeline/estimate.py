@@ -124,7 +124,7 @@ def stage_times(
     every = training_runs(protocols, set(dataset.roles))
     for method in read_pipeline()["trained"]:
         chosen = [f"dataset={dataset.name}", f"method={method}"]
-        by_run = {}
+        by_run: dict[str, Config] = {}
         for protocol in protocols.present():
             numbers = compose([*chosen, f"protocol={protocol}"])
             by_run |= {run: numbers for run in every if run.startswith(protocol)}

@@ -136,7 +136,7 @@ def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ())
 
 def rows_of(found: Reproduction) -> list[tuple[str, ...]]:
     """The cells of the table, a line a measure."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for one in found.comparisons:
         value = percent(one.value) + (f" ± {percent(one.std)}" if one.std is not None else "")
         low, high = one.interval or (None, None)
