@@ -100,6 +100,34 @@ def test_values_are_those_of_the_file(results: Path) -> None:
     assert (pair.chance, pair.cells["ez_clip"]) == (0.5, Cell(0.6, 0.6 - 0.05, 0.6 + 0.05))
 
 
+def test_published_figures_stand_beside_results_of_the_same_splits(tmp_path: Path) -> None:
+    (tmp_path / "params").symlink_to(Path(__file__).parents[2] / "params")
+    results = tmp_path / "results"
+    ids = {
+        f"base_to_novel_16shot_seed{s}": f"base_to_novel/ucf101@16shot-seed{s}" for s in (1, 2, 3)
+    }
+
+    def write(method: str, ids: dict[str, str]) -> None:
+        tests = {half: {"top1": _value(0.5)} for half in ("base", "novel")}
+        splits = {name: {"id": id, "tests": tests} for name, id in ids.items()}
+        summary = {half: {"top1": _value(0.5)} for half in tests} | {"hm": _value(0.5)}
+        found = {"dataset": "ucf101", "method": method, "protocol": "base_to_novel"}
+        file = results / "ucf101" / method / "base_to_novel/metrics.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(complete(found | {"summary": summary, "splits": splits})))
+
+    write("ez_clip", ids)
+    write("vita_clip", ids)  # nothing published
+    base, novel, hm = read_rows("ucf101", results)
+    assert base.published == ["94.4 ez_clip", "94.4 leaderboard"]
+    assert (novel.published, hm.published) == (["77.9 ez_clip"], ["85.4 ez_clip"])
+    assert "| Published |" in markdown_table([base, novel, hm])
+    write("ez_clip", {"base_to_novel_full": "base_to_novel/ucf101@full"})
+    others = read_rows("ucf101", results)
+    assert not any(row.published for row in others)  # other splits, another number
+    assert "Published" not in markdown_table(others)
+
+
 def test_published_lists_stand_below_the_draws_under_their_names(results: Path) -> None:
     top = {"top1": _value(0.9), "top5": _value(0.9)}
     added = {

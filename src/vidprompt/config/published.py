@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,11 +80,7 @@ def published_rows(params: Path | None = None) -> dict[str, PublishedRow]:
     Keys of a file beside `rows` count for all its rows; `differs` of both are joined. Raises UserError, with
     file and row, for an unknown key, a wrong value, or a preset that is not there.
     """
-    return _read_rows(params or params_folder())
-
-
-@cache
-def _read_rows(params: Path) -> dict[str, PublishedRow]:
+    params = params or params_folder()
     presets = {file.stem for file in (params / "experiment").glob("*.yaml")}
     rows: dict[str, PublishedRow] = {}
     for file in sorted((params / FOLDER).glob("*.yaml")):
@@ -139,6 +134,6 @@ def find_row(name: str) -> PublishedRow:
     raise UserError(f"no published row {name!r}: {nearest}`vidprompt reproduce --list` shows all")
 
 
-def rows_of_dataset(dataset: str) -> list[PublishedRow]:
+def rows_of_dataset(dataset: str, params: Path) -> list[PublishedRow]:
     """The published rows of a dataset, in their files' order."""
-    return [row for row in published_rows().values() if row.dataset == dataset]
+    return [row for row in published_rows(params).values() if row.dataset == dataset]

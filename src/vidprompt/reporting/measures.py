@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR, METHODS, PROTOCOLS
+from vidprompt.config.published import PublishedRow, rows_of_dataset
 from vidprompt.metrics.result import (
     WITHIN,
     Estimate,
@@ -15,6 +17,7 @@ from vidprompt.metrics.result import (
     ProtocolResult,
     measures,
     read_result,
+    source_tests,
 )
 from vidprompt.system.errors import DataError
 
@@ -75,6 +78,9 @@ class Row:
     cells: dict[str, Cell] = field(default_factory=dict)
     coverage: dict[str, float] = field(default_factory=dict)
     chance: float | None = None
+    published: list[str] = field(
+        default_factory=list
+    )  # `79.1 ez_clip`: in %, and the table it is of
 
     @property
     def has_own_name(self) -> bool:
@@ -144,12 +150,16 @@ def read_results(dataset: str, results: Path = Path("results")) -> Results:
 
 
 def read_rows(dataset: str, results: Path = Path("results")) -> list[Row]:
-    """The rows of a dataset's table. Missing files are absent cells; DataError without any file."""
-    return table_rows(read_results(dataset, results))
+    """The rows of a dataset's table, with the published figures that `params/` beside `results` has.
+
+    Missing files are absent cells; DataError without any file.
+    """
+    published = rows_of_dataset(dataset, results.parent / PARAMS)
+    return table_rows(read_results(dataset, results), published)
 
 
-def table_rows(results: Results) -> list[Row]:
-    """The rows of a table, in order."""
+def table_rows(results: Results, published: Sequence[PublishedRow] = ()) -> list[Row]:
+    """The rows of a table, in order; published figures stand at the measure of the same method and splits."""
     rows: dict[tuple[str, str], Row] = {}
     for method, by_protocol in results.items():
         for protocol, result in by_protocol.items():
@@ -159,7 +169,19 @@ def table_rows(results: Results) -> list[Row]:
                 row = rows.setdefault((protocol, row.key), row)
                 row.cells[method] = Cell.of(measure)
                 row.coverage[method] = result.coverage
+                row.published.extend(_figures(result, measure, published))
     return sorted(rows.values(), key=_sort_key)
+
+
+def _figures(
+    result: ProtocolResult, measure: Measure, published: Sequence[PublishedRow]
+) -> Iterator[str]:
+    """The published figures of a summary's measure: same method, protocol and splits, by their ids."""
+    ids = {result.splits[split].id for split, _ in source_tests(result, measure.test)}
+    for row in published:
+        same = (row.method, row.protocol) == (result.method, result.protocol) and {*row.ids} == ids
+        if same and measure.name in row.values:
+            yield f"{row.values[measure.name].text} {row.name.partition('/')[0]}"
 
 
 def _sort_key(row: Row) -> tuple[int, bool, str, int, str]:

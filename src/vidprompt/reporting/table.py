@@ -19,10 +19,14 @@ from vidprompt.reporting.measures import (
 )
 
 MARKS = "results"  # the name of the marks in README.md
+PUBLISHED = "Published"  # a column, where a row has published figures
 NOTE = (
     "Values in %, in brackets the 95% bootstrap interval; the best method in bold. The last columns"
     f" are the best trained method less `{FLOOR}` (the floor) in percentage points, and how much of"
     " what the protocol lists could be tested."
+)
+PUBLISHED_NOTE = (
+    "Published figures are of the same splits: `vidprompt reproduce --list` says where from."
 )
 
 
@@ -30,7 +34,8 @@ def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
     """The methods, and the heading of every column."""
     methods = order_methods([method for row in rows for method in row.cells])
     named = [f"{m} (floor)" if m == FLOOR else m for m in methods]
-    return methods, ["Protocol", "Measure", *named, "Best − floor", "Coverage"]
+    published = [PUBLISHED] if any(row.published for row in rows) else []
+    return methods, ["Protocol", "Measure", *named, *published, "Best − floor", "Coverage"]
 
 
 def _gain_text(row: Row) -> str:
@@ -49,10 +54,13 @@ def markdown_table(rows: Sequence[Row]) -> str:
             value, _, rest = cell.text.partition(" ") if cell else ("–", "", "")
             shown = f"**{value}**" if method in row.best else value
             cells.append(f"{shown} {rest}".strip())
+        if PUBLISHED in heads:
+            cells.append("; ".join(row.published) or "–")
         title = PROTOCOL_TITLES[row.protocol] if row.protocol != before else ""
         lines.append([title, row.measure, *cells, _gain_text(row), row.coverage_text])
         before = row.protocol
-    return "\n".join([*markdown_lines(heads, lines, "ll" + "r" * (len(heads) - 2)), "", NOTE])
+    note = f"{NOTE} {PUBLISHED_NOTE}" if PUBLISHED in heads else NOTE
+    return "\n".join([*markdown_lines(heads, lines, "ll" + "r" * (len(heads) - 2)), "", note])
 
 
 def print_table(dataset: str, markdown: bool = False, results: Path = Path("results")) -> None:
@@ -94,6 +102,8 @@ def drawn_table(rows: Sequence[Row], dataset: str) -> Any:
             shown = f"[bold green]{value}[/]" if method in row.best else value
             spread = f"\n[dim]{cell.spread}[/]" if cell and cell.spread else ""
             cells.append(shown + spread)
+        if PUBLISHED in heads:
+            cells.append(escape("\n".join(row.published)) or "–")
         measure, _, chance = escape(row.measure).partition(" (")
         measure += f"\n  [dim]({chance}[/]" if chance else ""
         gain = escape(_gain_text(row)).replace(" ", "\n")

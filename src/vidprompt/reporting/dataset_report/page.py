@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR
+from vidprompt.config.published import rows_of_dataset
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting import charts
@@ -54,7 +56,7 @@ def write_report(
     metrics = read_results(dataset, results_root)
     results, predictions = results_root / dataset, predictions_root / dataset
     methods = order_methods([*metrics, *(run.parent.name for run in results.glob("*/runs"))])
-    rows = table_rows(metrics)
+    rows = table_rows(metrics, rows_of_dataset(dataset, results_root.parent / PARAMS))
     cache = _cache(frames_folder)
     context = {
         "dataset": dataset,
@@ -62,6 +64,7 @@ def write_report(
         "floor": FLOOR,
         "titles": PROTOCOL_TITLES,
         "rows": rows,
+        "with_published": any(row.published for row in rows),
         "headlines": data.headlines(rows),
         "facets": _bars(rows, methods),
         "matrices": _matrices(metrics, results, methods),
