@@ -168,7 +168,8 @@ class Setting:
         def run() -> None:
             frames = published.ez_clip_video(state, self.video, prompt_dropout=0.1, depth=0.1)
             embedded = state["token_embedding.weight"][tokens]
-            text = published.encode_text(state, "", embedded, eot_positions(tokens))
+            rates = published.ez_clip_rates(state, 0.1)
+            text = published.encode_text(state, "", embedded, eot_positions(tokens), rates)
             scale = state["logit_scale"].exp()
             kl = in_batch_kl(frames.mean(1), text, self.labels, scale)
             loss = (kl[0] + kl[1]) / 2 + motion_loss(frames)

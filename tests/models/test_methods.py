@@ -260,7 +260,7 @@ def test_attention_with_dropout_is_attention_in_the_mean_and_differentiable() ->
     torch.manual_seed(0)
     q, k, v = (torch.randn(3, 2, n, 8, dtype=torch.double, requires_grad=True) for n in (5, 7, 7))
     assert torch.autograd.gradcheck(
-        lambda q, k, v: _DropoutAttention.apply(q, k, v, 0.3, 11), (q, k, v)
+        lambda q, k, v: _DropoutAttention.apply(q, k, v, None, 0.3, 11), (q, k, v)
     )
     plain = torch.nn.functional.scaled_dot_product_attention(q, k, v)
     with torch.no_grad():

@@ -92,14 +92,20 @@ def test_a_checkpoint_has_the_trained_backbone_and_names_the_one_it_started_from
 
 
 def test_without_adapters_and_prompts_it_is_the_frozen_model() -> None:
-    model = build(adapter_ratio=0, temporal_prompts=False)
+    model = build(adapter_ratio=0, temporal_prompts=False, stochastic_depth=0.0)
     assert not trained(model)
     frozen = create_model("frozen_clip", small_backbone(), num_frames=FRAMES).eval()
     found, expected = (one.encode_video(clips())[0] for one in (model, frozen))
     assert torch.allclose(found, expected, atol=1e-6)
     assert model.text_is_fixed
-    assert not build(adapter_ratio=0, train_backbone="both").text_is_fixed
-    assert build(adapter_ratio=0, train_backbone="vision").text_is_fixed
+    for options, fixed in (
+        ({"train_backbone": "both"}, False),
+        ({"train_backbone": "vision"}, True),
+        ({"stochastic_depth": 0.1}, False),
+        ({"stochastic_depth": 0.1, "text_stochastic_depth": 0.0}, True),
+    ):
+        chosen = {"stochastic_depth": 0.0, "adapter_ratio": 0} | options
+        assert build(**chosen).text_is_fixed is fixed, options
 
 
 def test_without_temporal_prompts_frames_are_encoded_apart() -> None:

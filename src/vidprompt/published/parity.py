@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.published.checkpoints import import_published
@@ -56,7 +55,7 @@ def check_parity(path: Path | str) -> dict[str, Any]:
             class_names=golden["class_names"] if method == "vita_clip" else None,
             train_cls_proj=not frozen_projection,
         )
-    _train_without_dropout(model)
+    model.eval()  # nothing is dropped: so the goldens were made
     size = config["res"]
     video = np.random.default_rng(SEED).standard_normal(
         (config["B"], config["T"], 3, size, size), dtype=np.float32
@@ -124,16 +123,6 @@ def _write_checkpoint(path: Path, method: str, shapes: Mapping[str, list[int]]) 
         for name, shape in shapes.items()
     }
     torch.save({KEYS[method]: state, "epoch": 0}, path)
-
-
-def _train_without_dropout(model: VideoCLIP) -> None:
-    """Training mode without dropout and stochastic depth, as the goldens were made."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    if isinstance(model, EZCLIP):
-        model.drop_rates = [0.0] * len(model.vision_blocks)
 
 
 def _ez_clip(

@@ -210,7 +210,11 @@ class ContrastiveMotion(ClassificationObjective):
         return {"video_to_text": to_text, "text_to_video": to_video}
 
     def sample_text(self, labels: torch.Tensor) -> torch.Tensor:
-        """One text feature a sample: labels (B,) → (B, E). Samples of one text share its encoding."""
+        """One text feature a sample: labels (B,) → (B, E).
+
+        Samples of one text share its encoding, unless something is dropped in the text tower: each is then
+        encoded with a dropout of its own, as released.
+        """
         if self.model.context is not None and self.model.context.covers(self.class_names):
             classes, inverse = torch.unique(labels, return_inverse=True)
             names = [self.class_names[i] for i in classes.tolist()]
@@ -223,8 +227,11 @@ class ContrastiveMotion(ClassificationObjective):
         if self._tokens is None:
             texts = self.prompts.texts(self.class_names)
             self._tokens = tokenize(self.model.backbone.tokenizer, texts)
-        rows, inverse = torch.unique(labels * prompts + drawn, return_inverse=True)
-        return self.model.encode_tokens(self._tokens[rows.cpu()])[inverse]
+        rows = labels * prompts + drawn
+        if self.training and self.model.drops_text:
+            return self.model.encode_text(self._tokens[rows.cpu()])
+        rows, inverse = torch.unique(rows, return_inverse=True)
+        return self.model.encode_text(self._tokens[rows.cpu()])[inverse]
 
 
 class CrossEntropy(ClassificationObjective):

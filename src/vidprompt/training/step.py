@@ -21,6 +21,7 @@ from vidprompt.training.snapshots import optimizer_tensors, restore_optimizer
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 ALL_RANKS = -1  # rank in the seed of random numbers that are equal in all processes
+VISION, LOSS = 1, 2  # words of the seeds of what is dropped in the vision tower, and in the loss
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,17 @@ class Stepper:
         micro_batches = video.chunk(self.settings.micro_batches)
         if len(micro_batches) > 1:
             return self._backward_micro_batches(step, micro_batches, labels)
+        seed = self._seed(step, ALL_RANKS, VISION)
         with self.accelerator.autocast():
-            terms = objective.loss_terms(*objective.model.encode_video(video), labels)
+            encoded = objective.model.encode_video(video, batch_seed=seed)
+            terms = self._loss_terms(step, *encoded, labels)
         self.accelerator.backward(terms["loss"])
         return terms
+
+    def _loss_terms(self, step: int, *encoded: torch.Tensor) -> LossTerms:
+        """Loss terms of the whole batch, with the same random numbers in all processes."""
+        torch.manual_seed(self._seed(step, ALL_RANKS, LOSS))
+        return self.objective.loss_terms(*encoded)
 
     def _backward_micro_batches(
         self, step: int, micro_batches: Sequence[torch.Tensor], labels: torch.Tensor
@@ -124,16 +132,16 @@ class Stepper:
         micro-batch again to backpropagate the loss's gradient of its features. Plain accumulation would
         change a contrastive loss, whose negatives are the whole batch.
         """
-        encode, outputs = self.objective.model.encode_video, []
+        model, seed, outputs = self.objective.model, self._seed(step, ALL_RANKS, VISION), []
         for number, video in enumerate(micro_batches):
             self._seed_step(step, 1 + number)
             with torch.no_grad(), self.accelerator.autocast():
-                outputs.append(encode(video))
+                outputs.append(model.encode_video(video, batch_seed=seed))
         frames, features = (
             torch.cat(side).detach().requires_grad_() for side in zip(*outputs, strict=True)
         )
         with self.accelerator.autocast():
-            terms = self.objective.loss_terms(frames, features, labels)
+            terms = self._loss_terms(step, frames, features, labels)
         self.accelerator.backward(terms["loss"])
         sizes = [len(video) for video in micro_batches]
         gradients = [
@@ -143,7 +151,7 @@ class Stepper:
         for number, video in enumerate(micro_batches):
             self._seed_step(step, 1 + number)
             with self.accelerator.autocast():
-                output = encode(video)
+                output = model.encode_video(video, batch_seed=seed)
             torch.autograd.backward(output, [side[number] for side in gradients])
         return terms
 

@@ -69,20 +69,24 @@ def attend(
     q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
     k, v = joint.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
     if maps is None:
-        fused = not dropout or q.device.type != "cpu" or torch.compiler.is_compiling()
-        if fused or mask is not None or causal:
+        if not dropout or q.device.type != "cpu" or torch.compiler.is_compiling():
             attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         else:
-            attended = dropout_attention(q, k, v, dropout)
+            mask = _causal_mask(q, k) if causal else mask
+            attended = dropout_attention(q, k, v, dropout, mask)
     else:
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        if causal:
-            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        mask = _causal_mask(q, k) if causal else mask
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         maps[name] = scores.softmax(-1)
         attended = F.dropout(maps[name], dropout) @ v
     return attn.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+def _causal_mask(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """(queries, keys), True where a token attends to itself or an earlier one."""
+    return torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
 
 
 def mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:

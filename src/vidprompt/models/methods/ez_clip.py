@@ -16,7 +16,12 @@ from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
-from vidprompt.models.layers.stochastic_depth import drop_path
+from vidprompt.models.layers.stochastic_depth import (
+    AXES,
+    LayerDraws,
+    keep_factors,
+    scale_branch,
+)
 from vidprompt.models.layers.temporal_prompts import RESAMPLING, check_start, ramp, resample
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
@@ -46,7 +51,6 @@ class EZLayerPrompts(NamedTuple):
 
     prompt: torch.Tensor | None  # (T, D)
     adapter: nn.Module | None
-    rate: float  # of stochastic depth and attention dropout
 
 
 class EZCLIP(VideoCLIP):
@@ -59,8 +63,13 @@ class EZCLIP(VideoCLIP):
         prompt_dropout: rate on the temporal prompts (0.1 as released).
         prompt_start: initial values of the prompts: "released" (uniform) or "ramp" (`temporal_prompts`).
         prompt_scale: factor of the uniform distribution's bound, or deviation of the ramp.
-        stochastic_depth: rate in the last layer, rising linearly from 0 in the first; the attention
+        stochastic_depth: rate in the last vision layer, rising linearly from 0 in the first; the attention
             dropout has the same rates (released: 0.1).
+        text_stochastic_depth: the same in the text tower. None, as released (`CLIP.__init__` of
+            clip/model.py gives both towers one list): layer i has the rate of vision layer i.
+        stochastic_depth_axis: what a draw drops. "token", as released: a position in the sequence, for the
+            whole batch (of the temporal prompts a frame index). "sample": a frame (of the prompts a video,
+            in the text tower a text).
         adapter_ratio: an adapter's hidden width over the tower's width (1/4); 0 = no adapters.
         train_backbone: also train all weights of CLIP's image tower ("vision") or of both towers ("both",
             without the logit scale), in a copy of the backbone; as released "none".
@@ -83,6 +92,8 @@ class EZCLIP(VideoCLIP):
         prompt_start: str = "released",
         prompt_scale: float = 1.0,
         stochastic_depth: float = 0.1,
+        text_stochastic_depth: float | None = None,
+        stochastic_depth_axis: str = "token",
         adapter_ratio: float = 0.25,
         train_backbone: str = "none",
         other_lengths: str = "refuse",
@@ -114,8 +125,16 @@ class EZCLIP(VideoCLIP):
         self.text_adapters = nn.ModuleList(
             Adapter(self.text_width, adapter_ratio) for _ in text_blocks
         )
-        self.prompt_dropout = nn.Dropout(prompt_dropout)
-        self.drop_rates = [stochastic_depth * i / max(1, layers - 1) for i in range(layers)]
+        check_choice("stochastic_depth_axis", stochastic_depth_axis, AXES)
+        self.prompt_dropout, self.drop_axis = prompt_dropout, stochastic_depth_axis
+        self.drop_rates = _rising(stochastic_depth, layers)
+        if text_stochastic_depth is None:
+            last = layers - 1
+            self.text_drop_rates = [
+                self.drop_rates[min(i, last)] for i in range(len(self.text_blocks))
+            ]
+        else:
+            self.text_drop_rates = _rising(text_stochastic_depth, len(self.text_blocks))
 
     def _start(self, start: str, scale: float) -> torch.Tensor:
         """Initial values of the temporal prompts, (layers, T, D)."""
@@ -147,21 +166,50 @@ class EZCLIP(VideoCLIP):
             )
         return resample(self.temporal_embedding[0], t, self.other_lengths)
 
-    def layer_prompts(self, layer: int, t: int) -> EZLayerPrompts:
+    def video_draws(self, b: int, t: int, batch_seed: int | None) -> list[LayerDraws]:
+        """What is dropped in training: alike for all videos of `batch_seed`, but samples by themselves."""
+        layers, device, shared = len(self.vision_blocks), self.temporal_embedding.device, None
+        if batch_seed is not None:
+            shared = torch.Generator(device).manual_seed(batch_seed)
+        prompt = keep_factors([self.prompt_dropout] * layers, (t, self.width), device, shared)
+        n = len(self.clip.visual.positional_embedding)
+        by_token = self.drop_axis == "token"
+        space, time = ((1, n, 1), (1, t, 1)) if by_token else ((b * t, 1, 1), (b, 1, 1))
+        attention, mlp, across = (
+            keep_factors(self.drop_rates, shape, device, shared if by_token else None)
+            for shape in (space, space, time)
+        )
+        drawn = zip(self.drop_rates, attention, mlp, across, prompt, strict=True)
+        return [LayerDraws(*one) for one in drawn]
+
+    @property
+    def drops_text(self) -> bool:
+        return any(self.text_drop_rates)
+
+    def text_draws(self, n: int) -> list[LayerDraws]:
+        """What is dropped in training: positions of all texts of a call alike, or texts."""
+        if not self.drops_text:
+            return []
+        device = self.temporal_embedding.device
+        positions = len(self.clip.positional_embedding)
+        shape = (1, positions, 1) if self.drop_axis == "token" else (n, 1, 1)
+        attention, mlp = (keep_factors(self.text_drop_rates, shape, device) for _ in range(2))
+        drawn = zip(self.text_drop_rates, attention, mlp, strict=True)
+        return [LayerDraws(*one) for one in drawn]
+
+    def layer_prompts(self, layer: int, t: int, drawn: LayerDraws) -> EZLayerPrompts:
         prompt = None
         if self.temporal_prompts is not None:
             prompt = resample(self.temporal_prompts[layer], t, self.other_lengths)
-            prompt = self.prompt_dropout(prompt)
+            prompt = scale_branch(prompt, drawn.prompt)
         adapter = self.vision_adapters[layer] if self.vision_adapters else None
-        return EZLayerPrompts(prompt, adapter, self.drop_rates[layer])
-
-    def drop_rate(self, prompts: EZLayerPrompts) -> float:
-        return prompts.rate
+        return EZLayerPrompts(prompt, adapter)
 
     def prompt_kv(
         self,
         block: ResidualAttentionBlock,
         prompts: EZLayerPrompts,
+        drawn: LayerDraws,
         tokens: torch.Tensor,
         t: int,
         maps: AttentionMaps | None,
@@ -169,11 +217,10 @@ class EZCLIP(VideoCLIP):
         """One prompt a frame, (B·T, 1, 2·D), after attention across the frames of its video."""
         if prompts.prompt is None:
             return []
-        dropout = prompts.rate if self.training else 0.0
         prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, t))  # (B, T, D)
         queries, kv = project_qkv(block.attn, block.ln_1(prompt))
-        attended = attend(block.attn, queries, kv, dropout=dropout, maps=maps, name="time")
-        prompt = drop_path(block.ls_1(attended), dropout)  # without a residual, as released
+        attended = attend(block.attn, queries, kv, dropout=drawn.rate, maps=maps, name="time")
+        prompt = scale_branch(block.ls_1(attended), drawn.time)  # without a residual, as released
         return [project_kv(block.attn, block.ln_1(prompt.flatten(0, 1)[:, None]))]
 
     def prompt_relevance(
@@ -193,4 +240,10 @@ class EZCLIP(VideoCLIP):
 
     @property
     def text_is_fixed(self) -> bool:
-        return super().text_is_fixed and not self.text_adapters and self.train_backbone != "both"
+        trained = bool(self.text_adapters) or self.train_backbone == "both"
+        return super().text_is_fixed and not trained and not self.drops_text
+
+
+def _rising(rate: float, layers: int) -> list[float]:
+    """Rates from 0 in the first layer to `rate` in the last."""
+    return [rate * i / max(1, layers - 1) for i in range(layers)]

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
 from vidprompt.models.layers.attention import AttentionMaps, attend, mlp, project_qkv
-from vidprompt.models.layers.stochastic_depth import drop_path
+from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import EmbedRows, LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.models.text.tower import (
@@ -132,14 +132,21 @@ class VideoCLIP(nn.Module):
     # -- video --------------------------------------------------------------------------------
 
     def encode_video(
-        self, video: torch.Tensor, maps: list[AttentionMaps] | None = None
+        self,
+        video: torch.Tensor,
+        maps: list[AttentionMaps] | None = None,
+        *,
+        batch_seed: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised frames (B, T, 3, H, W) → frame features (B, T, E), video features (B, E).
 
         Neither is L2-normalised; a video feature is the mean of its frame features. `maps` gets the
-        attention maps of each layer appended. Raises UserError for another frame size than the
-        backbone's, or a number of frames that the method does not take.
+        attention maps of each layer appended. In training `batch_seed` (None: drawn) seeds what is dropped
+        alike in a whole batch: the parts of one batch have the same. Raises UserError for another frame
+        size than the backbone's, or a number of frames that the method does not take.
         """
+        if batch_seed is None and self.training:
+            batch_seed = int(torch.randint(2**62, ()).item())
         if (
             self.recompute == "layer"
             and maps is None
@@ -148,9 +155,9 @@ class VideoCLIP(nn.Module):
             # Videos are independent, so few of them are recomputed at a time. Without gradients too, so
             # that dropout draws the same numbers in both passes of a micro-batch.
             chunks = video.split(self._videos_per_chunk(video))
-            frames = torch.cat([self._encode_frames(chunk, None) for chunk in chunks])
+            frames = torch.cat([self._encode_frames(chunk, None, batch_seed) for chunk in chunks])
         else:
-            frames = self._encode_frames(video, maps)
+            frames = self._encode_frames(video, maps, batch_seed)
         return frames, frames.mean(1)
 
     def _videos_per_chunk(self, video: torch.Tensor) -> int:
@@ -158,9 +165,12 @@ class VideoCLIP(nn.Module):
         tokens = video.shape[1] * len(self.clip.visual.positional_embedding)
         return max(1, (1024 if video.device.type == "cpu" else 32768) // tokens)
 
-    def _encode_frames(self, video: torch.Tensor, maps: list[AttentionMaps] | None) -> torch.Tensor:
+    def _encode_frames(
+        self, video: torch.Tensor, maps: list[AttentionMaps] | None, batch_seed: int | None
+    ) -> torch.Tensor:
         """(B, T, 3, H, W) → frame features (B, T, E)."""
         b, t = video.shape[:2]
+        draws = self.video_draws(b, t, batch_seed) if self.training else []
         tokens = self.embed_frames(video, self.temporal_positions(t))
         last = len(self.vision_blocks) - 1
         for layer, block in enumerate(self.vision_blocks):
@@ -168,8 +178,9 @@ class VideoCLIP(nn.Module):
             if maps is not None:
                 maps.append(layer_maps := {})
             num_queries = 1 if layer == last else None  # of the last layer: the class token alone
-            prompts = self.layer_prompts(layer, t)
-            arguments = (block, prompts, tokens, t, num_queries, layer_maps)
+            drawn = draws[layer] if draws else LayerDraws()
+            prompts = self.layer_prompts(layer, t, drawn)
+            arguments = (block, prompts, drawn, tokens, t, num_queries, layer_maps)
             # the last layer's activations are small: one token a frame after the attention
             if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
                 tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
@@ -177,6 +188,11 @@ class VideoCLIP(nn.Module):
                 tokens = self.vision_layer(*arguments)
         visual = self.clip.visual
         return (visual.ln_post(tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
+
+    def video_draws(self, b: int, t: int, batch_seed: int | None) -> list[LayerDraws]:
+        """What is dropped in training in each vision layer, of B videos of T frames; [] = nothing."""
+        del b, t, batch_seed
+        return []
 
     def temporal_positions(self, t: int) -> torch.Tensor | None:
         """Embedding of time (T, D), added to all tokens of a frame before `ln_pre`; None without one."""
@@ -206,15 +222,16 @@ class VideoCLIP(nn.Module):
         """Position embeddings of the patches, (N - 1, D)."""
         return self.clip.visual.positional_embedding[1:]
 
-    def layer_prompts(self, layer: int, t: int) -> Any:
+    def layer_prompts(self, layer: int, t: int, drawn: LayerDraws) -> Any:
         """The method's own modules and prompts of a vision layer for T frames, handed to the hooks."""
-        del layer, t
+        del layer, t, drawn
         return None
 
     def vision_layer(
         self,
         block: ResidualAttentionBlock,
         prompts: Any,
+        drawn: LayerDraws,
         tokens: torch.Tensor,
         t: int,
         num_queries: int | None = None,
@@ -225,40 +242,37 @@ class VideoCLIP(nn.Module):
         `prompts` are those of `layer_prompts`; only the first `num_queries` tokens (default: all) are
         computed.
         """
-        rate = self.drop_rate(prompts)
-        dropout = rate if self.training else 0.0
         queries, kv = project_qkv(block.attn, block.ln_1(tokens), num_queries)
-        prompt_kv = self.prompt_kv(block, prompts, tokens, t, maps)
+        prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
         attended = attend(
-            block.attn, queries, [kv, *prompt_kv], dropout=dropout, maps=maps, name="space"
+            block.attn, queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space"
         )
-        x = tokens if num_queries is None else tokens[:, :num_queries]
-        x = self.after_attention(prompts, x + drop_path(block.ls_1(attended), dropout))
+        x, first, second = tokens, drawn.attention, drawn.mlp
+        if num_queries is not None:
+            x = tokens[:, :num_queries]
+            first, second = (f if f is None else f[:, :num_queries] for f in (first, second))
+        x = self.after_attention(prompts, x + scale_branch(block.ls_1(attended), first))
         if self.recompute == "mlp" and torch.is_grad_enabled():
             out = checkpoint(self._mlp, block, x, use_reentrant=False, preserve_rng_state=False)
         else:
             out = self._mlp(block, x)
-        return x + drop_path(out, dropout)
+        return x + scale_branch(out, second)
 
     @staticmethod
     def _mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
         return block.ls_2(mlp(block, block.ln_2(x)))
 
-    def drop_rate(self, prompts: Any) -> float:
-        """Rate of stochastic depth and attention dropout in a layer."""
-        del prompts
-        return 0.0
-
     def prompt_kv(
         self,
         block: ResidualAttentionBlock,
         prompts: Any,
+        drawn: LayerDraws,
         tokens: torch.Tensor,
         t: int,
         maps: AttentionMaps | None,
     ) -> list[torch.Tensor]:
         """Keys and values (B·T, n, 2·D) of prompts that a frame's tokens (B·T, N, D) attend to."""
-        del block, prompts, tokens, t, maps
+        del block, prompts, drawn, tokens, t, maps
         return []
 
     def after_attention(self, prompts: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -280,13 +294,32 @@ class VideoCLIP(nn.Module):
 
     # -- text ---------------------------------------------------------------------------------
 
-    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+    def encode_text(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
         """Token ids (n, context) → text features (n, E), not normalised."""
-        return self.encode_embedded(self.clip.token_embedding(tokens), eot_positions(tokens))
+        eot = eot_positions(tokens).cpu()
+        tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
+        return self.encode_in_chunks(
+            lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
+        )
 
-    def encode_embedded(self, embedded: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
-        """Token embeddings (n, length, W), read at `eot` (n,) → text features (n, E)."""
-        return encode_embedded(self.clip, embedded, eot, self.after_text_attention)
+    def encode_embedded(
+        self, embedded: torch.Tensor, eot: torch.Tensor, draws: Sequence[LayerDraws] = ()
+    ) -> torch.Tensor:
+        """Token embeddings (n, length, W), read at `eot` (n,) → text features (n, E).
+
+        `draws` of each layer are what is dropped, with factors (n, positions, 1).
+        """
+        return encode_embedded(self.clip, embedded, eot, self.after_text_attention, draws)
+
+    @property
+    def drops_text(self) -> bool:
+        """True if something is dropped at random in the text tower, as long as the model is training."""
+        return False
+
+    def text_draws(self, n: int) -> list[LayerDraws]:
+        """What is dropped in training in each text layer, of n texts; [] = nothing."""
+        del n
+        return []
 
     def after_text_attention(self, layer: int, x: torch.Tensor) -> torch.Tensor:
         """The method's change to the text tokens (…, W) after the attention of a layer."""
@@ -299,19 +332,26 @@ class VideoCLIP(nn.Module):
         """Features (n, E) of n texts, at most `chunk` at once, those of like length together.
 
         `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,), on the
-        CPU, is where each text is read. With `recompute` the activations of a chunk are recomputed.
+        CPU, is where each text is read. With `recompute` the activations of a chunk are recomputed. What is
+        dropped in training is drawn once for all chunks.
         """
         recompute = self.recompute != "nothing" and torch.is_grad_enabled()
         groups = group_by_length(eot.tolist(), chunk)
-        features = []
+        draws = self.text_draws(len(eot)) if self.training else []
+        positions, features = len(self.clip.positional_embedding), []
         for group in groups:
             rows = torch.tensor(group)
+            drawn = [layer.of_texts(rows, len(eot), positions) for layer in draws]
 
-            def encode(rows: torch.Tensor = rows) -> torch.Tensor:
-                return self.encode_embedded(embed(rows), eot[rows])
+            def encode(
+                rows: torch.Tensor = rows, drawn: Sequence[LayerDraws] = drawn
+            ) -> torch.Tensor:
+                return self.encode_embedded(embed(rows), eot[rows], drawn)
 
             if recompute:
-                features.append(checkpoint(encode, use_reentrant=False, preserve_rng_state=False))
+                features.append(
+                    checkpoint(encode, use_reentrant=False, preserve_rng_state=bool(draws))
+                )
             else:
                 features.append(encode())
         if len(features) == 1 and groups[0] == sorted(groups[0]):
@@ -319,17 +359,9 @@ class VideoCLIP(nn.Module):
         order = torch.tensor([row for group in groups for row in group])
         return torch.cat(features)[order.argsort()]
 
-    def encode_tokens(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
-        """Token ids (n, context) on the CPU → text features (n, E), not normalised."""
-        eot = eot_positions(tokens)
-        tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
-        return self.encode_in_chunks(
-            lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
-        )
-
     def encode_texts(self, texts: Sequence[str], chunk: int = 64) -> torch.Tensor:
         """Features (n, E) of texts, not normalised. A text that is too long is cut, with a warning."""
-        return self.encode_tokens(tokenize(self.backbone.tokenizer, texts), chunk)
+        return self.encode_text(tokenize(self.backbone.tokenizer, texts), chunk)
 
     def encode_classes(
         self, class_names: Sequence[str], prompts: PromptSet = PLAIN_NAMES, chunk: int = 64

@@ -11,6 +11,7 @@ from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
+from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.layers.temporal_prompts import check_start, ramp, resample
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
@@ -129,7 +130,8 @@ class VitaCLIP(VideoCLIP):
         """Position embeddings of the patches plus the bias of the released patch embedding, (N - 1, D)."""
         return super().patch_positions() + self.patch_bias
 
-    def layer_prompts(self, layer: int, t: int) -> VitaLayerPrompts:
+    def layer_prompts(self, layer: int, t: int, drawn: LayerDraws) -> VitaLayerPrompts:
+        del drawn
         local, shared = self.local_prompts, self.global_prompts
         return VitaLayerPrompts(
             self.class_projections[layer] if self.class_projections else None,
@@ -142,6 +144,7 @@ class VitaCLIP(VideoCLIP):
         self,
         block: ResidualAttentionBlock,
         prompts: VitaLayerPrompts,
+        drawn: LayerDraws,
         tokens: torch.Tensor,
         t: int,
         maps: AttentionMaps | None,
@@ -151,6 +154,7 @@ class VitaCLIP(VideoCLIP):
         The released layer also computes outputs of these tokens and drops them. Here they are keys and
         values only, and what frames or videos have in common is projected once.
         """
+        del drawn
         local, shared, summary = [], [], []
         if prompts.class_projection is not None:
             c = prompts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))

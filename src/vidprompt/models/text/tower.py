@@ -15,6 +15,7 @@ from vidprompt.models.layers.attention import (
     project_qkv,
     project_queries,
 )
+from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 
 # A method's change to the tokens after the attention of a layer: (layer, x) → x.
 AfterAttention = Callable[[int, torch.Tensor], torch.Tensor]
@@ -47,21 +48,26 @@ def encode_embedded(
     embedded: torch.Tensor,
     eot: torch.Tensor,
     after_attention: AfterAttention = no_change,
+    draws: Sequence[LayerDraws] = (),
 ) -> torch.Tensor:
     """Token embeddings (n, length, W) → text features (n, E), not normalised.
 
     `eot` (n,) is the position at which each text is read; keep it on the CPU, its maximum decides how much
     is computed. Positions after the maximum are cut off and the last layer is computed at `eot` only: the
-    mask is causal, so the numbers are those of the whole tower.
+    mask is causal, so the numbers are those of the whole tower. `draws` of each layer (default: nothing is
+    dropped) have factors (n, positions, 1), of at least `length` positions.
     """
     length, eot = int(eot.max()) + 1, eot.to(embedded.device)
     x = embedded[:, :length] + clip.positional_embedding[:length].to(embedded.dtype)
     blocks = list(clip.transformer.resblocks)
-    for layer, block in enumerate(blocks[:-1]):
+    draws = draws or [LayerDraws()] * len(blocks)
+    for layer, (block, drawn) in enumerate(zip(blocks[:-1], draws, strict=False)):
         queries, kv = project_qkv(block.attn, block.ln_1(x))
-        x = after_attention(layer, x + block.ls_1(attend(block.attn, queries, kv, causal=True)))
-        x = x + block.ls_2(mlp(block, block.ln_2(x)))
-    x = _last_block(blocks[-1], x, eot, lambda x: after_attention(len(blocks) - 1, x))
+        attended = block.ls_1(attend(block.attn, queries, kv, causal=True, dropout=drawn.rate))
+        x = after_attention(layer, x + scale_branch(attended, _cut(drawn.attention, length)))
+        out = block.ls_2(mlp(block, block.ln_2(x)))
+        x = x + scale_branch(out, _cut(drawn.mlp, length))
+    x = _last_block(blocks[-1], x, eot, lambda x: after_attention(len(blocks) - 1, x), draws[-1])
     features = clip.ln_final(x)
     projection = clip.text_projection
     if isinstance(projection, torch.nn.Linear):
@@ -69,11 +75,17 @@ def encode_embedded(
     return features @ projection
 
 
+def _cut(factor: torch.Tensor | None, length: int) -> torch.Tensor | None:
+    """Factors (n, length, 1) of the first positions."""
+    return None if factor is None else factor[:, :length]
+
+
 def _last_block(
     block: ResidualAttentionBlock,
     x: torch.Tensor,
     eot: torch.Tensor,
     after_attention: Callable[[torch.Tensor], torch.Tensor],
+    drawn: LayerDraws,
 ) -> torch.Tensor:
     """The last block at position `eot` of each text: (n, length, W) → (n, W)."""
     rows = torch.arange(len(x), device=x.device)
@@ -84,6 +96,10 @@ def _last_block(
         project_queries(block.attn, normed[rows, eot][:, None]),
         project_kv(block.attn, normed),
         mask=mask[:, None, None],
+        dropout=drawn.rate,
+    )[:, 0]
+    first, second = (
+        None if factor is None else factor[rows, eot] for factor in (drawn.attention, drawn.mlp)
     )
-    out = after_attention(x[rows, eot] + block.ls_1(attended[:, 0]))
-    return out + block.ls_2(mlp(block, block.ln_2(out)))
+    out = after_attention(x[rows, eot] + scale_branch(block.ls_1(attended), first))
+    return out + scale_branch(block.ls_2(mlp(block, block.ln_2(out))), second)
