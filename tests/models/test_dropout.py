@@ -1,4 +1,4 @@
-"""EZ-CLIP's dropout and stochastic depth in both towers, against the plain computation with the same draws."""
+"""EZ-CLIP's dropout and stochastic depth in both towers: the plain computation with the same draws."""
 
 from collections.abc import Iterator
 from pathlib import Path
