@@ -157,7 +157,9 @@ def test_rates_rise_alike_in_both_towers() -> None:
 def test_shares_that_are_dropped_are_the_rates_and_positions_are_of_the_whole_batch() -> None:
     model = build(stochastic_depth=RATE, prompt_dropout=0.2)
     draws = [model.video_draws(7, FRAMES, seed) for seed in range(400)]
-    assert all(one[0].attention is one[0].mlp is None for one in draws)  # the first layer's rate is 0
+    assert all(
+        one[0].attention is one[0].mlp is None for one in draws
+    )  # the first layer's rate is 0
     for layer in (1, 2):
         rate = model.drop_rates[layer]
         for name, shape in (("attention", (1, 5, 1)), ("mlp", (1, 5, 1)), ("time", (1, FRAMES, 1))):
