@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
-from vidprompt.config.compose import compose
+from vidprompt.config.compose import compose, protocols_of
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.factory import configured_model
+from vidprompt.pipeline.matrix import training_runs
 from vidprompt.training.settings import TrainerSettings, trainer_settings
 
 ROOT = Path(__file__).parents[2]
@@ -192,8 +193,65 @@ def test_the_published_augmentations() -> None:
         )  # fmt: skip
 
 
+def test_the_published_recipe_of_re_identification() -> None:
+    config = composed("ez_clip_ccvid@csci")
+    trainer, protocol, cut = config.trainer, config.protocol, config.trainer.augmentation
+    assert (trainer.optimizer, trainer.momentum, trainer.weight_decay) == ("sgd", 0.9, 0.05)
+    assert (trainer.lr, trainer.lr_scale["biases"], trainer.no_decay) == (2e-5, 2.0, ())
+    lengths = (trainer.length, trainer.warmup, trainer.warmup_start, trainer.schedule)
+    assert lengths == ("60 epochs", "20 epochs", 0.01, "cosine")
+    assert (config.method.num_frames, trainer.sampling, trainer.stride) == (4, "dense", 4)
+    batch = (protocol.people_per_batch, protocol.tracklets_per_person)
+    assert (batch, protocol.tracklet) == ((8, 2), "all-frames-4")
+    losses = (protocol.head, protocol.margin, protocol.triplet_weight, protocol.motion_weight)
+    assert losses == ("linear", None, 1.0, 1.0)
+    assert protocol.image_model.length == "60 epochs"
+    assert (cut.flip, cut.erase, list(cut.scales)) == (True, 0.5, [1.0, 0.8889])
+    assert (cut.jitter, cut.channels, cut.greyscale) == (0.0, 0.0, 0.0)
+    # all of the image tower (86.2 million), 12 layers × 4 prompts of 768, and nothing else
+    tower = trained("ez_clip_ccvid@csci") - 12 * 4 * 768
+    assert tower / 1e6 == pytest.approx(86.2, abs=0.05)
+
+
+def test_todays_recipe_is_the_default() -> None:
+    protocol = composed("ez_clip_ccvid").protocol
+    assert (protocol.head, protocol.margin, protocol.motion_weight) == ("context", 0.3, 0.0)
+    assert protocol.triplet_normalised
+    assert protocol.image_model.length == 0
+    assert composed("ez_clip_ccvid").trainer.optimizer == "adamw"
+
+
 def test_the_page_on_presets_names_all_of_them_and_no_other() -> None:
     page = (ROOT / "docs/presets.md").read_text()
     named = set(re.findall(r"`((?:ez|vita|frozen)_clip_[a-z0-9_]+(?:@[a-z0-9_]+)?)`", page))
     assert named == set(PRESETS)
     assert set(re.findall(r"experiment=([a-z][\w@]*)", page)) <= set(PRESETS)
+
+
+def test_the_page_of_ccvid_follows_the_configuration() -> None:
+    page = (ROOT / "docs/datasets/ccvid.md").read_text()
+    protocol = compose(["dataset=ccvid", "method=ez_clip", "split=reid"]).protocol
+    for name in protocol.protocols:
+        assert f"| `reid/ccvid/{name}@{protocol.tracklet}` |" in page
+    batch = f"{protocol.people_per_batch} people × {protocol.tracklets_per_person} tracklets"
+    assert f"batches of\n{batch}" in page
+    for preset in ("ez_clip_ccvid", "vita_clip_ccvid"):
+        assert vars(composed(preset).protocol) == vars(protocol)
+    published = composed("ez_clip_ccvid@csci").protocol
+    batch = f"{published.people_per_batch} people × {published.tracklets_per_person} tracklets"
+    assert f"| Batch | {batch}" in page
+    assert f"`reid/ccvid/general@{published.tracklet}`" in page
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs/datasets").glob("*.md")), ids=lambda p: p.stem
+)
+def test_the_counts_of_trainings_on_a_page_are_those_of_the_configuration(page: Path) -> None:
+    methods = read("pipeline.yaml")["trained"]
+    lines = re.findall(r"^(\w+): (\d+) trainings, (\d+) evaluations$", page.read_text(), re.M)
+    for dataset, trainings, evaluations in lines:
+        config = compose([f"dataset={dataset}"])
+        protocols = protocols_of(config)
+        runs = training_runs(protocols, set(config.dataset.roles))
+        assert int(trainings) == len(methods) * len(runs), dataset
+        assert int(evaluations) % (len(methods) + 1) == 0 or dataset == "demo"

@@ -11,7 +11,7 @@ import torch
 from make_videos import write_video
 from PIL import Image
 
-from vidprompt.data.clips.augmentation import Augmentation, training_view
+from vidprompt.data.clips.augmentation import ERASED, Augmentation, training_view
 from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.reading import read_clip
 from vidprompt.data.clips.testing import TestClips
@@ -66,6 +66,23 @@ def test_rand_augment_and_a_random_area_are_alike_for_all_frames() -> None:
     assert torch.equal(views[2], view(2, **options))
 
 
+def test_one_grey_box_is_erased_in_half_of_the_clips_and_the_rest_stays() -> None:
+    erased = 0
+    for seed in range(400):
+        plain, found = view(seed), view(seed, erase=0.5)
+        changed = (plain != found).any(1)  # (T, H, W)
+        assert (changed == changed[:1]).all()
+        grey = torch.tensor(ERASED, dtype=torch.uint8)[:, None, None]
+        if bool(changed.any()):
+            erased += 1
+            rows, columns = (changed[0].any(side).nonzero().flatten() for side in (1, 0))
+            box = found[0][:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert (box == grey).all()
+            assert changed.float().mean() <= 0.42
+    assert erased == pytest.approx(200, abs=40)  # four deviations
+    assert not torch.equal(view(0, erase=1.0), view(1, erase=1.0))
+
+
 def test_jitter_may_be_drawn_for_every_frame() -> None:
     still = view(1, jitter=1.0)
     flicker = view(1, jitter=1.0, jitter_by_frame=True)
@@ -77,6 +94,7 @@ def test_jitter_may_be_drawn_for_every_frame() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"erase_area": (0.4, 0.02)}, "augmentation.erase_area: .*; give a smallest and a largest"),
         ({"area": (0.5, 2.0)}, "augmentation.area: .*; give a smallest and a largest value"),
         ({"ratio": (2.0, 1.0)}, "augmentation.ratio: .*; give a smallest and a largest value"),
         ({"rand_augment": {"strength": 3}}, "rand_augment has no 'strength'"),

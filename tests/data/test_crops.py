@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidprompt.data.clips.crops import multi_scale_box, resized_box
+from vidprompt.data.clips.crops import erased_box, multi_scale_box, resized_box
 
 HEIGHT, WIDTH = 256, 340
 
@@ -59,3 +59,24 @@ def test_where_nothing_fits_the_middle_is_taken(
     rng = np.random.default_rng(0)
     found = resized_box(*size, rng, area=(1, 1), ratio=(3 / 4, 4 / 3))
     assert found == box
+
+
+def test_erased_boxes_have_uniform_areas_and_shapes_and_fit() -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.array(
+        [erased_box(224, 224, rng, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3)) for _ in range(4000)]
+    )
+    top, left, tall, wide = boxes.T
+    assert (tall < 224).all()
+    assert (wide < 224).all()
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + tall).max() == (left + wide).max() == 224  # the far edges too
+    areas, shapes = tall * wide / 224**2, tall / wide
+    assert areas.min() == pytest.approx(0.02, abs=0.005)
+    assert areas.max() == pytest.approx(0.4, abs=0.005)
+    # long shapes of large areas do not fit and are drawn again; of small areas every shape fits
+    small = areas < 0.08
+    assert shapes[small].mean() == pytest.approx((0.3 + 1 / 0.3) / 2, rel=0.05)
+    assert small.mean() > (0.08 - 0.02) / (0.4 - 0.02)
+    assert erased_box(8, 8, rng, area=(0.9, 1.0), ratio=(3.0, 3.0)) == (0, 0, 0, 0)

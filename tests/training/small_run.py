@@ -87,6 +87,7 @@ def run(
     messages: list[str] | None = None,
     fingerprint: dict[str, Any] | None = None,
     data: BatchSource | None = None,
+    keep_last: bool = False,
     **changes: Any,
 ) -> TrainingLog:
     settings = replace(SETTINGS, **changes)
@@ -102,6 +103,7 @@ def run(
             log_folder=folder,
             progress=progress,
             validation=validation,
+            keep_last=keep_last,
         )
 
 

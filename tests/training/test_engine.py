@@ -56,6 +56,28 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, dies_at:
         }
 
 
+@pytest.mark.parametrize("dies_at", [1, 3, 5])
+def test_momentum_is_resumed_byte_for_byte(tmp_path: Path, dies_at: int) -> None:
+    chosen = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
+    whole, plain, again = objective(), objective(), objective()
+    expected = run(tmp_path / "whole", whole, **chosen)
+    run(tmp_path / "plain", plain, **chosen | {"momentum": 0.0})
+    assert not equal(values(whole), values(plain))
+    with pytest.raises(ConnectionError):
+        run(tmp_path / "killed", objective(), dies_at=dies_at, **chosen)
+    assert run(tmp_path / "killed", again, **chosen).rows == expected.rows
+    assert equal(values(again), values(whole))
+
+
+def test_a_finished_run_that_is_kept_is_not_trained_again(tmp_path: Path) -> None:
+    first, again = objective(), objective()
+    log = run(tmp_path, first, keep_last=True, save_every=4)
+    found = run(tmp_path, again, dies_at=0, keep_last=True, save_every=4)
+    assert equal(values(again), values(first))
+    assert (found.rows, found.done) == (log.rows, 0)
+    assert len(steps_of(tmp_path)) == 6
+
+
 def test_what_was_done_is_not_read_again(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
         run(tmp_path, objective(), dies_at=5)

@@ -1,6 +1,7 @@
 """Losses against hand-written versions."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import (
     CrossEntropy,
+    ReIdentification,
     batch_hard_triplet,
     create_objective,
     in_batch_kl,
@@ -57,6 +59,75 @@ def test_batch_hard_triplet_picks_the_hardest() -> None:
         negative = min(distance(i, j) for j in range(4) if labels[i] != labels[j])
         expected += max(0.0, positive - negative + 0.3) / 4
     assert math.isclose(batch_hard_triplet(features, labels, 0.3).item(), expected, rel_tol=1e-4)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize("margin", [None, 0.3])
+def test_batch_hard_triplet_equals_a_loop(margin: float | None, normalised: bool) -> None:
+    features = 3 * torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 0, 1, 1, 2, 2, 2, 3])  # the last has no positive
+    points = [x / x.norm() if normalised else x for x in features.double()]
+    expected = 0.0
+    for i, anchor in enumerate(points):
+        away = [
+            (float((anchor - point).norm()), labels[j] == labels[i], j)
+            for j, point in enumerate(points)
+        ]
+        positive = max((d for d, same, j in away if same and j != i), default=0.0)
+        negative = min(d for d, same, _ in away if not same)
+        soft = math.log1p(math.exp(positive - negative))
+        expected += (soft if margin is None else max(0.0, positive - negative + margin)) / len(
+            points
+        )
+    found = batch_hard_triplet(features, labels, margin, normalised=normalised)
+    assert math.isclose(found.item(), expected, rel_tol=1e-5)
+
+
+def reid(frames: int = 2, **options: Any) -> ReIdentification:
+    torch.manual_seed(0)
+    model = create_model("ez_clip", small_backbone(), num_frames=frames, train_backbone="vision")
+    return ReIdentification(
+        model,
+        ["a", "b", "c"],
+        **{"context_length": 2, "margin": None, "triplet_weight": 0.5, "head": "linear"} | options,
+    ).eval()
+
+
+def test_the_linear_head_scores_features_as_they_are() -> None:
+    objective = reid(triplet_normalised=False, motion_weight=2.0)
+    assert objective.head is not None
+    assert objective.head.weight.abs().max() < 1e-4  # starts close to 0, as released
+    torch.nn.init.normal_(objective.head.weight)
+    frames = torch.randn(4, 2, 32, requires_grad=True)
+    features, labels = frames.mean(1), torch.tensor([0, 0, 1, 2])
+    terms = objective.loss_terms(frames, features, labels)
+    scores = features @ objective.head.weight.T + objective.head.bias
+    entropy = torch.nn.functional.cross_entropy(scores, labels)
+    triplet = batch_hard_triplet(features, labels, None, normalised=False)
+    assert torch.allclose(terms["cross_entropy"], entropy)
+    assert torch.allclose(terms["motion"], motion_loss(frames))
+    assert torch.allclose(terms["loss"], entropy + 0.5 * triplet + 2 * motion_loss(frames))
+    (gradient,) = torch.autograd.grad(terms["cross_entropy"], objective.head.weight)
+    error = scores.softmax(1) - torch.nn.functional.one_hot(labels, 3)
+    assert torch.allclose(gradient, error.T @ features / 4, atol=1e-6)
+
+
+def test_persons_are_no_part_of_the_model_whatever_their_head() -> None:
+    with_head, with_context = reid(), reid(head="context")
+    for objective in (with_head, with_context):
+        video, labels = torch.randn(4, 2, 3, 32, 32), torch.tensor([0, 0, 1, 2])
+        terms = objective(video, labels)
+        terms["loss"].backward()
+        assert set(terms) == {"loss", "cross_entropy", "triplet"}
+        found = {n for n, p in objective.named_parameters() if p.grad is not None}
+        persons = {name for name in found if not name.startswith("model.")}
+        assert persons
+        assert not persons & set(objective.model.trained_state())
+        assert objective.model.clip.visual.conv1.weight.grad is not None
+    with pytest.raises(UserError, match="head=linea: did you mean linear"):
+        reid(head="linea")
+    with pytest.raises(UserError, match="needs at least 2 frames"):
+        reid(frames=1, motion_weight=1.0)
 
 
 def test_smoothing_moves_a_share_of_the_target_evenly() -> None:

@@ -5,6 +5,7 @@ from math import cos, pi
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -73,6 +74,44 @@ def test_rates_and_decay_go_by_kind_and_a_part_of_the_model_comes_first() -> Non
     assert {g["lr"] for g in optimizer.param_groups} == {2.5, 1.0, 0.25, 0.5}
 
 
+def test_biases_of_norms_can_have_a_rate_of_their_own() -> None:
+    model = create_model("ez_clip", small_backbone(), num_frames=2, train_backbone="vision")
+    scales = {"biases": 2.0, "norm_biases": 2.0}
+    optimizer = build_optimizer(
+        model, lr=1.0, weight_decay=0.1, betas=(0.9, 0.9), lr_scale=scales, no_decay=["norm_biases"]
+    )
+    by_id = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            bias, norm = name.endswith("bias"), parameter_kind(model, name) == "norms"
+            group = by_id[id(parameter)]
+            assert group["lr"] == (2.0 if bias else 1.0), name
+            assert group["weight_decay"] == (0.0 if bias and norm else 0.1), name
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_sgd_is_the_sum_of_decayed_gradients(momentum: float) -> None:
+    layer = torch.nn.Linear(3, 2).double()
+    optimizer = build_optimizer(
+        layer, lr=0.1, weight_decay=0.05, betas=(0.9, 0.9), lr_scale={"biases": 2.0}, no_decay=[],
+        optimizer="sgd", momentum=momentum,
+    )  # fmt: skip
+    assert type(optimizer) is torch.optim.SGD
+    values = [p.detach().clone() for p in (layer.weight, layer.bias)]
+    velocity = [torch.zeros_like(v) for v in values]
+    generator = torch.Generator().manual_seed(0)
+    for factor in (0.5, 1.0, 0.25):
+        set_lr(optimizer, factor)
+        for k, (parameter, rate) in enumerate(((layer.weight, 0.1), (layer.bias, 0.2))):
+            gradient = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.grad = gradient
+            velocity[k] = momentum * velocity[k] + gradient + 0.05 * values[k]
+            values[k] = values[k] - factor * rate * velocity[k]
+        optimizer.step()
+    assert torch.allclose(layer.weight, values[0], atol=1e-12)
+    assert torch.allclose(layer.bias, values[1], atol=1e-12)
+
+
 def test_a_frozen_model_has_nothing_to_train() -> None:
     module = torch.nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(UserError, match="nothing is trained"):
@@ -96,6 +135,17 @@ def test_schedules_by_step() -> None:
     several = replace(cosine, schedule="multistep", milestones=(6, 8), gamma=0.1)
     assert [lr_factor(several, step) for step in (5, 6, 7, 8)] == pytest.approx([1, 0.1, 0.1, 0.01])
     assert lr_factor(replace(cosine, schedule="constant"), 9) == 1.0
+
+
+def test_a_warm_up_begins_at_a_factor_and_a_cosine_ends_at_one() -> None:
+    chosen = settings(length=60, warmup=20, warmup_start=0.01, lr_end=0.1)
+    factors = [lr_factor(chosen, step) for step in range(60)]
+    assert factors[0] == 0.01
+    assert np.diff(factors[:21]) == pytest.approx([0.99 / 20] * 20)
+    assert factors[20] == 1.0
+    assert factors[40] == pytest.approx((1 + 0.1) / 2)
+    assert lr_factor(chosen, 60) == pytest.approx(0.1)
+    assert [lr_factor(settings(length=60, warmup=20), step) for step in (0, 60)] == [1 / 20, 0.0]
 
 
 def test_the_rate_moves_every_tenth_step_as_in_ez_clips_train_py() -> None:
@@ -131,6 +181,12 @@ def test_lengths_are_steps_or_epochs() -> None:
             {"schedule": "cosin"},
             "trainer.schedule=cosin: did you mean cosine\\? valid: cosine, multistep, constant",
         ),
+        (
+            {"optimizer": "sdg"},
+            "trainer.optimizer=sdg: did you mean sgd\\? valid: adamw, sgd",
+        ),
+        ({"momentum": 1.0}, "trainer.momentum=1.0: a number from 0 to below 1"),
+        ({"warmup_start": 2}, "trainer.warmup_start=2: a number from 0 to 1, or null"),
         ({"dtype": "half"}, "valid: float16, bfloat16, float32"),
         ({"precision": "fp8"}, "valid: no, bf16, fp16"),
         ({"select": "test"}, "valid: last, best"),

@@ -86,7 +86,9 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if value == "???":
         raise UserError(f"{where} has no value: set {where}=…")
     if origin in (Union, UnionType) and value is not None:
-        containers = [one for one in arguments if get_origin(one) in (tuple, Mapping)]
+        containers = [
+            one for one in arguments if get_origin(one) in (tuple, Mapping) or is_dataclass(one)
+        ]
         if containers:
             return _value(containers[0], value, where)
     if isinstance(kind, type) and is_dataclass(kind):

@@ -62,6 +62,11 @@ def training_log(dataset: str, method: str, run: str) -> Path:
     return Path("results") / dataset / method / "runs" / run / "loss.csv"
 
 
+def image_model_log(dataset: str, method: str, run: str) -> Path:
+    """Of the image model that is trained first (`protocol.image_model`)."""
+    return training_log(dataset, method, run).with_name("image_loss.csv")
+
+
 def training_summary(dataset: str, method: str, run: str) -> Path:
     return Path("results") / dataset / method / "runs" / run / "training.json"
 

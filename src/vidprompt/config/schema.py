@@ -5,6 +5,7 @@ A composed configuration is checked once, where a command begins: names of keys,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,6 +162,9 @@ class AugmentationConfig:
     jitter_by_frame: bool
     channels: Fraction
     greyscale: Fraction
+    erase: Fraction
+    erase_area: tuple[float, ...]
+    erase_ratio: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -169,17 +173,21 @@ class TrainerConfig:
 
     length: Length
     warmup: Length
+    warmup_start: Fraction | None
     schedule: Literal["cosine", "multistep", "constant"]
     schedule_every: Count
     milestones: tuple[Length, ...]
     gamma: NotNegative
+    lr_end: Fraction
     batch_size: Count
     micro_batches: Count
     lr: NotNegative
     lr_scale: Mapping[str, NotNegative]
     weight_decay: NotNegative
     no_decay: tuple[str, ...]
+    optimizer: Literal["adamw", "sgd"]
     betas: tuple[BelowOne, BelowOne]
+    momentum: BelowOne
     clip_grad: Positive | None
     precision: Literal["no", "bf16", "fp16"]
     recompute: str
@@ -257,6 +265,15 @@ class SupervisedConfig:
 
 
 @dataclass(frozen=True)
+class ImageModelConfig:
+    """An image model that is trained first and starts the video model; None: as the trainer has it."""
+
+    length: Length  # 0: none is trained
+    warmup: Length | None = None
+    lr: NotNegative | None = None
+
+
+@dataclass(frozen=True)
 class ReidConfig:
     """Person re-identification: batches, losses, and which gallery tracklets count."""
 
@@ -267,9 +284,20 @@ class ReidConfig:
     held_out_seed: int
     people_per_batch: Count
     tracklets_per_person: Count
+    head: Literal["context", "linear"]
     context_length: Count
-    margin: float
-    triplet_weight: float
+    margin: NotNegative | None  # None: the soft margin
+    triplet_weight: NotNegative
+    triplet_normalised: bool
+    motion_weight: NotNegative
+    image_model: ImageModelConfig | None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d+-frames|all-frames(-\d+)?", self.tracklet):
+            raise UserError(
+                f"protocol.tracklet={self.tracklet}: write all-frames, all-frames-N or N-frames, N being the "
+                "frames of a clip (8 in all-frames)"
+            )
 
 
 ProtocolConfig = ZeroShotConfig | BaseToNovelConfig | FewShotConfig | SupervisedConfig | ReidConfig

@@ -36,7 +36,16 @@ _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 def takes_all_frames(split: Split) -> bool:
     """Whether a split's videos are encoded as whole tracklets, every frame, instead of by views."""
-    return split.id.partition("@")[2] == ALL_FRAMES
+    tracklet = split.id.partition("@")[2]
+    return tracklet == ALL_FRAMES or tracklet.startswith(f"{ALL_FRAMES}-")
+
+
+def all_frames(num_frames: int) -> str:
+    """What the id of a split says of tracklets that are encoded whole, in clips of `num_frames` frames.
+
+    `all-frames` are clips of 8, as in the field's code; of others the id says the number: `all-frames-4`.
+    """
+    return ALL_FRAMES if num_frames == 8 else f"{ALL_FRAMES}-{num_frames}"
 
 
 class Rows(Protocol):

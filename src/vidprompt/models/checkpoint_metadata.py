@@ -24,6 +24,9 @@ class CheckpointMetadata:
     options: dict[str, Any] = field(default_factory=dict)
     config_hash: str = ""
     version: str = ""  # of the code: `vidprompt.provenance.code.code_version`
+    image_model: str = (
+        ""  # hash of the configuration of the image model that started this one; "": none
+    )
 
 
 def read_metadata(path: Path | str) -> CheckpointMetadata:

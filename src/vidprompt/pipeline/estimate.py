@@ -155,7 +155,11 @@ def _clips(config: Config, run: str, annotations: Sequence[Annotation]) -> int:
     if isinstance(config.protocol, ReidConfig):
         batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
     videos = _training_videos(config.dataset, run, annotations)
-    return in_steps(config.trainer.length, "trainer.length", videos, batch) * batch
+    clips = in_steps(config.trainer.length, "trainer.length", videos, batch) * batch
+    if isinstance(config.protocol, ReidConfig) and (image := config.protocol.image_model):
+        frames = in_steps(image.length, "protocol.image_model.length", videos, batch) * batch
+        clips += frames // config.method.num_frames
+    return clips
 
 
 def _training_videos(dataset: DatasetConfig, run: str, annotations: Sequence[Annotation]) -> int:

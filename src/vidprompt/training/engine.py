@@ -122,8 +122,11 @@ def train(
     log_folder: Path,
     progress: Progress,
     validation: Validation | None = None,
+    keep_last: bool = False,
 ) -> TrainingLog:
     """Train `objective` in place, from its newest snapshot if there is one, to the values that are kept.
+
+    `keep_last` writes a snapshot after the last step too, from which the same run is finished at once.
 
     Raises UserError when the loss or gradient is not finite in more steps than `skip_non_finite` allows, and
     Interrupted after SIGTERM or SIGINT, with a snapshot written.
@@ -134,7 +137,7 @@ def train(
             "again, or trainer.select=last"
         )
     stepper = Stepper(objective, settings, accelerator)
-    run = _Run(objective, source, settings, stepper, snapshots, validation)
+    run = _Run(objective, source, settings, stepper, snapshots, validation, keep_last)
     run.resume()
     start = time.monotonic()
     with Interruption() as interruption:
@@ -155,8 +158,10 @@ class _Run:
         stepper: Stepper,
         snapshots: Snapshots,
         validation: Validation | None,
+        keep_last: bool,
     ) -> None:
         self.objective, self.source, self.settings = objective, source, settings
+        self.keep_last = keep_last
         self.stepper, self.snapshots, self.validation = stepper, snapshots, validation
         self.processes = stepper.processes
         self.state = TrainState()
@@ -282,7 +287,7 @@ class _Run:
                 f"{self.settings.steps}, which is saved: run the same again to resume",
                 number,
             )
-        if not self.state.step % self.settings.save_every and not done:
+        if self.keep_last if done else not self.state.step % self.settings.save_every:
             self.save()
 
     def finish(self) -> TrainingLog:

@@ -19,6 +19,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
 LossTerms = dict[str, torch.Tensor]
+HEADS = ("context", "linear")  # of re-identification
 
 
 def in_batch_kl(
@@ -70,18 +71,32 @@ def motion_statistics(frames: torch.Tensor) -> torch.Tensor:
     return torch.stack([change, spread])
 
 
-def batch_hard_triplet(features: torch.Tensor, labels: torch.Tensor, margin: float) -> torch.Tensor:
-    """Batch-hard triplet loss (Hermans et al., 2017) of features (B, E), normalised here, and labels (B,).
+def batch_hard_triplet(
+    features: torch.Tensor, labels: torch.Tensor, margin: float | None, *, normalised: bool = True
+) -> torch.Tensor:
+    """Batch-hard triplet loss (Hermans et al., 2017) of features (B, E) and labels (B,), a scalar.
+
+    The mean over samples of max(0, d_p - d_n + margin), or with `margin` None of log(1 + exp(d_p - d_n)), the
+    soft margin; d_p and d_n are the Euclidean distances to the farthest sample of the same label and to the
+    nearest of another, of features that are L2-normalised if `normalised`.
 
     A sample is not its own positive: that distance is rounding, magnified by the square root.
     """
-    unit = F.normalize(features, dim=-1)
-    distance = (2 - 2 * unit @ unit.T).clamp_min(1e-8).sqrt()
+    if normalised:
+        features = F.normalize(features, dim=-1)
+        squared = 2 - 2 * features @ features.T
+    else:
+        squares = features.square().sum(1)
+        squared = squares[:, None] + squares[None] - 2 * features @ features.T
+    distance = squared.clamp_min(1e-8).sqrt()
     same = labels[:, None] == labels[None]
     diagonal = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     hardest_positive = distance.masked_fill(~same | diagonal, 0).amax(1)
     hardest_negative = distance.masked_fill(same, float("inf")).amin(1)
-    return F.relu(hardest_positive - hardest_negative + margin).mean()
+    difference = hardest_positive - hardest_negative
+    if margin is None:
+        return F.softplus(difference).mean()
+    return F.relu(difference + margin).mean()
 
 
 class Objective(nn.Module):
@@ -114,6 +129,18 @@ class Objective(nn.Module):
     ) -> LossTerms:
         """Loss terms of the whole batch from this process's frame (B, T, E) and video features (B, E)."""
         raise NotImplementedError
+
+    def motion(self, frames: torch.Tensor) -> torch.Tensor:
+        """`motion_loss` of the frame features (B, T, E) of all processes."""
+        with _full_precision(frames):
+            # all processes have as many videos: the mean over processes is the mean over videos
+            statistics = self.gather(motion_statistics(frames.float())[None]).mean(0)
+            return 1 / (statistics.sum() + 1)
+
+
+def _check_motion(weight: float, model: VideoCLIP) -> None:
+    if weight and model.num_frames < 2:
+        raise UserError("the motion loss needs at least 2 frames: set motion_weight to 0")
 
 
 def _one_process(rows: torch.Tensor) -> torch.Tensor:
@@ -153,8 +180,7 @@ class ClassificationObjective(Objective):
                 f"label_smoothing is {label_smoothing} and mixup {mixup}: label_smoothing is from 0 to "
                 "below 1, and mixup at least 0"
             )
-        if motion_weight and model.num_frames < 2:
-            raise UserError("the motion loss needs at least 2 frames: set motion_weight to 0")
+        _check_motion(motion_weight, model)
         self.prompts = prompts
         self.motion_weight = motion_weight
         self.label_smoothing = label_smoothing
@@ -175,10 +201,7 @@ class ClassificationObjective(Objective):
         terms = self.class_terms(self.gather(features.float()), self.gather(labels))
         terms["loss"] = torch.stack(list(terms.values())).mean()
         if self.motion_weight:
-            with _full_precision(frames):
-                # all processes have as many videos: the mean over processes is the mean over videos
-                statistics = self.gather(motion_statistics(frames.float())[None]).mean(0)
-                terms["motion"] = 1 / (statistics.sum() + 1)
+            terms["motion"] = self.motion(frames)
             terms["loss"] = terms["loss"] + self.motion_weight * terms["motion"]
         return terms
 
@@ -268,15 +291,21 @@ def mixup(
 
 
 class ReIdentification(Objective):
-    """Re-identification: cross-entropy over persons with a learned context each, plus triplet loss.
+    """Re-identification: cross-entropy over persons, plus triplet loss and, if chosen, the motion loss.
 
-    The contexts are not part of the model: the persons of the test are others.
+    What tells persons apart is not part of the model: the persons of the test are others.
 
     Args:
         class_names: ids of the training persons.
-        context_length: M vectors a person.
-        margin: of `batch_hard_triplet`.
-        triplet_weight: weight of the triplet loss; the cross-entropy has weight 1.
+        head: "context": a learned text context a person, and similarities times CLIP's factor (as CLIP-ReID);
+            "linear": a linear layer on the video features as they are, which starts close to 0.
+        context_length: M vectors a person, with "context".
+        margin, triplet_normalised: of `batch_hard_triplet`.
+        triplet_weight, motion_weight: of the triplet and the motion loss; the cross-entropy has weight 1.
+
+    Raises UserError for an unknown head, or a motion loss of a single frame. Source of the linear head, the
+    soft margin and the distances of features that are not normalised: "Colors See, Colors Ignore" (ICCV
+    2025), `loss/make_loss.py`, `loss/triplet_loss.py` and `model/ez_eval_cloth_vid.py`.
     """
 
     def __init__(
@@ -285,28 +314,56 @@ class ReIdentification(Objective):
         class_names: Sequence[str],
         *,
         context_length: int,
-        margin: float,
+        margin: float | None,
         triplet_weight: float,
+        head: str = "context",
+        triplet_normalised: bool = True,
+        motion_weight: float = 0.0,
     ) -> None:
         super().__init__(model, class_names)
+        check_choice("head", head, HEADS)
+        _check_motion(motion_weight, model)
         self.margin, self.triplet_weight = margin, triplet_weight
-        names = [f"person {name}" for name in class_names]
-        self.persons = LearnedContext(model.backbone, names, context_length)
+        self.triplet_normalised, self.motion_weight = triplet_normalised, motion_weight
+        self.persons: LearnedContext | None = None
+        self.head: nn.Linear | None = None
+        if head == "linear":
+            self.head = nn.Linear(model.clip.visual.proj.shape[1], len(class_names))
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            self.head.weight.data.mul_(0.001)
+            nn.init.zeros_(self.head.bias)
+        else:
+            names = [f"person {name}" for name in class_names]
+            self.persons = LearnedContext(model.backbone, names, context_length)
 
     def loss_terms(
         self, frames: torch.Tensor, features: torch.Tensor, labels: torch.Tensor
     ) -> LossTerms:
-        del frames
         features, labels = self.gather(features.float()), self.gather(labels)
-        text = self.model.encode_in_chunks(*self.persons.prompts())
-        with _full_precision(text):
-            entropy = F.cross_entropy(logits(features, text, self.model.logit_scale), labels)
-            triplet = batch_hard_triplet(features, labels, self.margin)
-        return {
+        text = self.model.encode_in_chunks(*self.persons.prompts()) if self.persons else None
+        with _full_precision(features):
+            scores = self._scores(features, text)
+            entropy = F.cross_entropy(scores, labels)
+            triplet = batch_hard_triplet(
+                features, labels, self.margin, normalised=self.triplet_normalised
+            )
+        terms = {
             "loss": entropy + self.triplet_weight * triplet,
             "cross_entropy": entropy,
             "triplet": triplet,
         }
+        if self.motion_weight:
+            terms["motion"] = self.motion(frames)
+            terms["loss"] = terms["loss"] + self.motion_weight * terms["motion"]
+        return terms
+
+    def _scores(self, features: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
+        """Logits of the persons, (B, persons)."""
+        if self.head is not None:
+            scores: torch.Tensor = self.head(features)
+            return scores
+        assert text is not None
+        return logits(features, text, self.model.logit_scale)
 
 
 OBJECTIVES: dict[str, type[ClassificationObjective]] = {

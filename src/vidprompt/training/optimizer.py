@@ -1,4 +1,4 @@
-"""AdamW with a learning rate and weight decay for each kind of parameter, and the rate's schedule."""
+"""AdamW or SGD with a learning rate and weight decay for each kind of parameter, and the rate's schedule."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.training.settings import TrainerSettings
 
 KINDS = ("weights", "biases", "norms", "prompts", "context", "scale")
+NORM_BIASES = "norm_biases"  # in lr_scale: the biases among the norms
 
 
 def parameter_kind(module: nn.Module, name: str) -> str:
@@ -54,12 +55,17 @@ def build_optimizer(
     betas: tuple[float, float],
     lr_scale: Mapping[str, float] | None = None,
     no_decay: Sequence[str] = ("biases", "norms", "prompts", "context", "scale"),
-) -> torch.optim.AdamW:
-    """AdamW over the parameters that require gradients, a group for each learning rate and decay.
+    optimizer: str = "adamw",
+    momentum: float = 0.9,
+) -> torch.optim.Optimizer:
+    """The optimiser of the parameters that require gradients, a group for each learning rate and decay.
 
     Args:
-        lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`), which comes first.
+        betas: of AdamW; SGD has `momentum` instead, and its decay is added to the gradient (L2).
+        lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`), which comes first;
+            `norm_biases` are the biases of the norms apart.
         no_decay: kinds and parts without weight decay.
+        optimizer: "adamw" or "sgd".
 
     Each group has its unscheduled rate as `base_lr`, and as `names` the kinds and modules that are in it.
     Raises UserError for a name that is neither a kind nor a module, or if nothing is trained.
@@ -72,41 +78,44 @@ def build_optimizer(
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     names: dict[tuple[float, float], dict[str, None]] = {}
     for name, parameter in named:
-        submodule, kind = submodule_of(name), parameter_kind(module, name)
-        scaled = submodule if submodule in scales else kind
+        part, kind = submodule_of(name), parameter_kind(module, name)
+        narrower = [NORM_BIASES] if kind == "norms" and name.endswith("bias") else []
+        called = [part, *narrower, kind]
+        scaled = next((one for one in called if one in scales), kind)
         rate = lr * scales.get(scaled, 1.0)
-        decay = 0.0 if {submodule, kind} & set(no_decay) else weight_decay
+        decay = 0.0 if set(called) & set(no_decay) else weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
         names.setdefault((rate, decay), {})[scaled] = None
-    return torch.optim.AdamW(
-        [
-            {
-                "params": params,
-                "lr": key[0],
-                "base_lr": key[0],
-                "weight_decay": key[1],
-                "names": list(names[key]),
-            }
-            for key, params in groups.items()
-        ],
-        lr=lr,
-        betas=betas,
-    )
+    listed = [
+        {
+            "params": params,
+            "lr": key[0],
+            "base_lr": key[0],
+            "weight_decay": key[1],
+            "names": list(names[key]),
+        }
+        for key, params in groups.items()
+    ]
+    if optimizer == "sgd":
+        return torch.optim.SGD(listed, lr=lr, momentum=momentum)
+    return torch.optim.AdamW(listed, lr=lr, betas=betas)
 
 
 def _check_names(names: Iterable[str], submodules: set[str]) -> None:
+    kinds = (*KINDS, NORM_BIASES)
     for name in names:
-        if name not in KINDS and name not in submodules:
+        if name not in kinds and name not in submodules:
             raise UserError(
                 f"trainer.lr_scale and no_decay: {name!r} is no kind of parameter "
-                f"({', '.join(KINDS)}) and no part of this model ({', '.join(sorted(submodules))})"
+                f"({', '.join(kinds)}) and no part of this model ({', '.join(sorted(submodules))})"
             )
 
 
 def lr_factor(settings: TrainerSettings, step: int) -> float:
     """Factor of the learning rates in step 0 … steps - 1, in [0, 1]: linear warm-up, then the schedule.
 
-    cosine: half a cosine to zero. multistep: multiplied by gamma at each milestone. constant: 1. With
+    The warm-up begins at 1 / warmup, or at `warmup_start`. cosine: half a cosine to `lr_end` (0).
+    multistep: multiplied by gamma at each milestone. constant: 1. With
     `schedule_every` n > 1 the rate changes in steps 1, n, 2n, … of an epoch only, and the warm-up begins at 0
     instead of 1 / warmup. Source of that: EZ-CLIP's train.py (n = 10) and utils/lr_scheduler.py.
     """
@@ -114,10 +123,13 @@ def lr_factor(settings: TrainerSettings, step: int) -> float:
     if settings.schedule_every > 1:
         first, step = 0, _last_change(settings, step)
     if step < settings.warmup:
+        if (start := settings.warmup_start) is not None:
+            return start + (1 - start) * step / settings.warmup
         return (step + first) / settings.warmup
     if settings.schedule == "cosine":
         done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return settings.lr_end + (1 - settings.lr_end) * cosine
     if settings.schedule == "multistep":
         return float(settings.gamma ** sum(step >= milestone for milestone in settings.milestones))
     return 1.0

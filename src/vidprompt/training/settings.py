@@ -40,6 +40,10 @@ class TrainerSettings:
     save_every: int
     tensorboard: bool
     seed: int
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    warmup_start: float | None = None
+    lr_end: float = 0.0
     schedule_every: int = 1
     epoch_steps: int = 1  # whole batches of an epoch, for `schedule_every`
 
@@ -82,6 +86,10 @@ def trainer_settings(
         save_every=trainer.save_every,
         tensorboard=trainer.tensorboard,
         seed=seed,
+        optimizer=trainer.optimizer,
+        momentum=trainer.momentum,
+        warmup_start=trainer.warmup_start,
+        lr_end=trainer.lr_end,
         schedule_every=trainer.schedule_every,
         epoch_steps=max(1, videos // batch_size),
     )

@@ -179,6 +179,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
         f"optimizer/{index}/{name}": torch.as_tensor(value)
         for index, state in optimizer.state_dict()["state"].items()
         for name, value in state.items()
+        if value is not None  # SGD's buffer without momentum
     }
 
 

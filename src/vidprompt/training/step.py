@@ -1,4 +1,4 @@
-"""One optimiser step: forward, backward, average of the gradients over the processes, AdamW."""
+"""One optimiser step: forward, backward, average of the gradients over the processes, update."""
 
 from __future__ import annotations
 
@@ -60,6 +60,8 @@ class Stepper:
                 betas=settings.betas,
                 lr_scale=settings.lr_scale,
                 no_decay=settings.no_decay,
+                optimizer=settings.optimizer,
+                momentum=settings.momentum,
             )
         )
         self.names, self.parameters = [name for name, _ in named], [p for _, p in named]

@@ -64,7 +64,7 @@ def make_project(folder: Path, sizes: Sequence[int]) -> None:
             write_split(split, folder / f"cache/splits/{dataset}/{name}.json")
         people = Subset(["a"], videos[:-1][-3:], [0] * min(size, 3))
         reid = Split(
-            "reid/d@all-frames", "reid", "reid", tests={"query": people, "gallery": people}
+            "reid/d@all-frames-4", "reid", "reid", tests={"query": people, "gallery": people}
         )
         write_split(reid, folder / f"cache/splits/{dataset}/reid.json")
         (folder / "cache/frames").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Random crop boxes (top, left, height, width) for training."""
+"""Random boxes (top, left, height, width) for training: of crops, and of what is erased."""
 
 from __future__ import annotations
 
@@ -77,3 +77,27 @@ def resized_box(
     shape = min(max(width / height, ratio[0]), ratio[1])
     wide, tall = min(width, round(height * shape)), min(height, round(width / shape))
     return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def erased_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    area: Sequence[float],
+    ratio: Sequence[float],
+) -> Box:
+    """A box smaller than the picture, for random erasing.
+
+    `area`: smallest and largest share of the picture's. `ratio`: smallest and largest height / width. Both
+    are uniform, and drawn again until the box fits; empty if none does in a hundred tries. Source: algorithm
+    1 of Zhong et al. (AAAI 2020; arXiv 1708.04896).
+    """
+    for _ in range(10 * TRIES):
+        pixels = height * width * rng.uniform(area[0], area[1])
+        shape = rng.uniform(ratio[0], ratio[1])
+        tall, wide = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if tall < height and wide < width:
+            top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
+            return top, left, tall, wide
+    return 0, 0, 0, 0

@@ -26,7 +26,7 @@ from vidprompt.data.splits.split_file import Split, read_splits
 from vidprompt.files.hashes import sha256
 from vidprompt.inference.encoding import encode_blocks, single_threaded
 from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
-from vidprompt.inference.feature_store import ALL_FRAMES, takes_all_frames, write_features
+from vidprompt.inference.feature_store import all_frames, takes_all_frames, write_features
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint
@@ -122,13 +122,14 @@ def _tested(config: Config) -> dict[str, Split]:
 
 
 def _check_tracklets(splits: dict[str, Split], num_frames: int) -> None:
-    """An id must say what is done: all frames, or as many as the model takes."""
+    """An id must say what is done: all frames in the model's clips, or as many as the model takes."""
+    valid = (f"{num_frames}-frames", all_frames(num_frames))
     for name, split in splits.items():
         how = split.id.partition("@")[2]
-        if split.protocol == "reid" and how not in (ALL_FRAMES, f"{num_frames}-frames"):
+        if split.protocol == "reid" and how not in valid:
             raise UserError(
                 f"{name} says {how!r} and the model takes {num_frames} frames: set the protocol's "
-                f"tracklet to {num_frames}-frames or {ALL_FRAMES}, and build the splits again"
+                f"tracklet to {' or '.join(valid)}, and build the splits again"
             )
 
 

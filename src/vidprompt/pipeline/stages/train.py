@@ -6,9 +6,13 @@ import csv
 import io
 import logging
 from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, ReidConfig
@@ -44,32 +48,107 @@ from vidprompt.training.snapshots import Snapshots
 
 logger = logging.getLogger(__name__)
 
+IMAGE_MODEL = "image_model"  # subfolder for the step log and snapshots of the image model
 GROUPS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # that a run depends on
 WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # keys of the trainer, on results
 
 
+@dataclass
+class _Trained:
+    """A finished training."""
+
+    objective: Objective
+    log: TrainingLog
+    settings: TrainerSettings
+    fingerprint: dict[str, Any]
+    snapshots: Snapshots
+
+
 def run(config: Config) -> None:
-    """Train `config.method` on the training list of `config.split`; a run that was stopped is resumed."""
-    dataset, method, name = config.dataset.name, config.method.name, config.split
+    """Train `config.method` on the training list of `config.split`; a run that was stopped is resumed.
+
+    With `protocol.image_model` an image model is trained first, in the same folder, and starts the model.
+    """
     lists = training_lists(config)
+    processes = Processes(new_accelerator(config.trainer.precision))
+    folder = paths.training(config.dataset.name, config.method.name, config.split)
+    with ExitStack() as stack:
+        if processes.is_main:
+            stack.enter_context(exclusive_lock(folder))
+        image, of_image = None, image_model_config(config)
+        if of_image is not None:
+            image = _train(of_image, lists, folder / IMAGE_MODEL, images=True)
+            image.objective.to("cpu")
+        trained = _train(config, lists, folder, start=image)
+        if processes.is_main:
+            _write(config, lists, trained, image)
+            for finished in (trained, image):
+                if finished:
+                    finished.snapshots.clear()
+    processes.barrier()
+
+
+def image_model_config(config: Config) -> Config | None:
+    """The configuration of the image model that `config` trains first; None: it trains none.
+
+    It is the method with one frame, a random one of a video, without prompts in time and without motion loss.
+    The source is the baseline of "Colors See, Colors Ignore" (ICCV 2025).
+    """
+    protocol = config.protocol
+    chosen = protocol.image_model if isinstance(protocol, ReidConfig) else None
+    if chosen is None or chosen.length in (0, "0"):
+        return None
+    values = deepcopy(dict(config.values))
+    values["method"]["num_frames"] = 1
+    if "temporal_prompts" in values["method"]["options"]:
+        values["method"]["options"]["temporal_prompts"] = False
+    values["protocol"] |= {"image_model": None, "motion_weight": 0.0}
+    values["trainer"] |= {key: value for key, value in vars(chosen).items() if value is not None}
+    values["trainer"] |= {"sampling": "segment", "stride": 1, "select": "last"}
+    values["trainer"] |= {"best_on_test": False, "also_tested_on": []}
+    return Config.of(values)
+
+
+@torch.no_grad()
+def start_from(objective: nn.Module, other: nn.Module) -> None:
+    """Copy the values of the trained parameters that two objectives have in common, by name and shape."""
+    values = {name: p for name, p in other.named_parameters() if p.requires_grad}
+    for name, parameter in objective.named_parameters():
+        value = values.get(name)
+        if parameter.requires_grad and value is not None and value.shape == parameter.shape:
+            parameter.copy_(value)
+
+
+def _train(
+    config: Config,
+    lists: TrainingLists,
+    folder: Path,
+    *,
+    images: bool = False,
+    start: _Trained | None = None,
+) -> _Trained:
+    """Train to the end, the image model (`images`) or the model itself, from the values of `start` if given.
+
+    What was stopped is resumed from the snapshots in `folder`; those of a finished image model stay there.
+    """
     accelerator = new_accelerator(config.trainer.precision)
     processes = Processes(accelerator)
     torch.manual_seed(config.seed)
     model = _model(config, lists)
+    what = f"{config.method.name}, image model" if images else config.method.name
     if processes.is_main:
-        logger.info(_summary_line(method, lists, model, processes.world_size))
+        logger.info(_summary_line(what, lists, model, processes.world_size))
     objective = _objective(config, lists.split, model)
+    if start is not None:
+        start_from(objective, start.objective)
     settings, plan = batch_plan(config, lists)
     tested = tested_lists(config, lists)
     fingerprint = _fingerprint(config, lists, tested, model.backbone.identity())
     processes.assert_equal_across_ranks(fingerprint, "data and settings")
-    folder = paths.training(dataset, method, name)
     snapshots = Snapshots(folder, fingerprint, logger.info)
-    with ExitStack() as stack:
-        if processes.is_main:
-            stack.enter_context(exclusive_lock(folder))
-        title, quiet = f"train {method} {name}", not processes.is_main
-        progress = stack.enter_context(Progress(title, settings.steps, unit="steps", quiet=quiet))
+    validation = None if images else build_validation(config, lists, tested, model, processes)
+    title, quiet = f"train {what} {config.split}", not processes.is_main
+    with Progress(title, settings.steps, unit="steps", quiet=quiet) as progress:
         log = train(
             objective,
             batch_source(config, lists, model, plan, processes),
@@ -78,12 +157,10 @@ def run(config: Config) -> None:
             snapshots=snapshots,
             log_folder=folder,
             progress=progress,
-            validation=build_validation(config, lists, tested, model, processes),
+            validation=validation,
+            keep_last=images,
         )
-        if processes.is_main:
-            _write(config, lists, model, log, settings, fingerprint)
-            snapshots.clear()
-    processes.barrier()
+    return _Trained(objective, log, settings, fingerprint, snapshots)
 
 
 def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
@@ -96,13 +173,13 @@ def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
     return model
 
 
-def _summary_line(method: str, lists: TrainingLists, model: VideoCLIP, processes: int) -> str:
+def _summary_line(what: str, lists: TrainingLists, model: VideoCLIP, processes: int) -> str:
     """What is trained on what, in one line."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     held = f", {len(lists.val.videos)} held out" if lists.val else ""
     shared = f", {processes} processes" if processes > 1 else ""
     return (
-        f"{method} on {lists.split.id}: {trained:,} trainable parameters, "
+        f"{what} on {lists.split.id}: {trained:,} trainable parameters, "
         f"{len(lists.train.videos)} of {lists.listed} videos usable{held}{shared}"
     )
 
@@ -118,6 +195,9 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
             context_length=config.protocol.context_length,
             margin=config.protocol.margin,
             triplet_weight=config.protocol.triplet_weight,
+            head=config.protocol.head,
+            triplet_normalised=config.protocol.triplet_normalised,
+            motion_weight=config.protocol.motion_weight,
         )
     if config.method.objective is None:
         raise UserError(f"{config.method.name} has nothing to train")
@@ -151,17 +231,10 @@ def _fingerprint(
     }
 
 
-def _write(
-    config: Config,
-    lists: TrainingLists,
-    model: VideoCLIP,
-    log: TrainingLog,
-    settings: TrainerSettings,
-    fingerprint: dict[str, Any],
-) -> None:
-    """Write the checkpoint, loss.csv and training.json."""
+def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trained | None) -> None:
+    """Write the checkpoint, loss.csv and training.json; with an image model its image_loss.csv too."""
     dataset, method, name = config.dataset.name, config.method, config.split
-    followed = {k: v for k, v in fingerprint.items() if k not in ("code", "cached_frames")}
+    model, log = trained.objective.model, trained.log
     metadata = CheckpointMetadata(
         method=method.name,
         num_frames=method.num_frames,
@@ -169,16 +242,30 @@ def _write(
         backbone_checksum=model.backbone.identity(),
         class_names=lists.train.classes,
         options=model.options,
-        config_hash=digest(followed),
+        config_hash=_config_hash(trained),
         version=code_version(),
+        image_model=_config_hash(image) if image else "",
     )
     out = paths.checkpoint(dataset, method.name, name)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
     write_text(paths.training_log(dataset, method.name, name), _as_csv(log))
-    write_json(paths.training_summary(dataset, method.name, name), _summary(lists, log, settings))
+    summary = _summary(lists, log, trained.settings) | {"image_model": None}
+    image_log = paths.image_model_log(dataset, method.name, name)
+    if image:
+        summary["image_model"] = _summary(lists, image.log, image.settings)
+        write_text(image_log, _as_csv(image.log))
+    else:
+        image_log.unlink(missing_ok=True)
+    write_json(paths.training_summary(dataset, method.name, name), summary)
     rate = log.done / log.seconds if log.seconds else 0.0
-    chosen = "" if log.kept_step == settings.steps else f", of step {log.kept_step}"
+    chosen = "" if log.kept_step == trained.settings.steps else f", of step {log.kept_step}"
     logger.info(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
+
+
+def _config_hash(trained: _Trained) -> str:
+    """Hash of what a training followed from, but for its code and how frames are stored."""
+    left_out = ("code", "cached_frames")
+    return digest({k: v for k, v in trained.fingerprint.items() if k not in left_out})
 
 
 def _summary(lists: TrainingLists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
