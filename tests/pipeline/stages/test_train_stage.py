@@ -92,12 +92,12 @@ def test_what_cannot_be_trained_is_a_sentence(
 def test_another_list_is_another_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = config(project, monkeypatch)
     lists = training_lists(small)
-    fingerprint = stage._fingerprint(small, lists, "weights")
+    fingerprint = stage._fingerprint(small, lists, {}, "weights")
     renamed = Subset(["walk", "sit"], lists.train.videos, lists.train.labels)
     other = TrainingLists(lists.split, renamed, lists.listed, None, lists.cache)
-    assert stage._fingerprint(small, other, "weights") != fingerprint
+    assert stage._fingerprint(small, other, {}, "weights") != fingerprint
     quieter = config(project, monkeypatch, "trainer.workers=3", "trainer.save_every=7")
-    assert stage._fingerprint(quieter, lists, "weights") == fingerprint
+    assert stage._fingerprint(quieter, lists, {}, "weights") == fingerprint
 
 
 PEOPLE = (
