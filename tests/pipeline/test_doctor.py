@@ -116,6 +116,7 @@ def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> Non
     ccvid, annotations = project / "params/dataset/ccvid.yaml", listed("a", 30) + listed("b", 20)
     edit(recipe, trainer__by_protocol__reid={"length": 7}, trainer__length="2 epochs")
     edit(project / "params/protocol/reid.yaml", people_per_batch=6, tracklets_per_person=4)
+    edit(ccvid, protocols={"reid": {}})
 
     def clips(run: str) -> int:
         config = compose(["dataset=ccvid", "method=ez_clip", f"split={run}"])
@@ -131,6 +132,9 @@ def test_clips_of_a_training_by_its_length_and_its_batches(project: Path) -> Non
     edit(ccvid, roles={"reid": "ccvid"})
     edit(recipe, trainer__by_protocol={"reid": {"length": 7}})
     assert clips("reid") == 7 * 64
+    images = {"people_per_batch": 16, "image_model": {"length": 16}}  # of one frame, not of eight
+    edit(ccvid, protocols={"reid": images})
+    assert clips("reid") == (7 + 16 / 8) * 64
 
 
 def test_a_copy_in_dvcs_cache_is_counted_unless_it_links(project: Path) -> None:
