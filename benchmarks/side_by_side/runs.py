@@ -1,0 +1,171 @@
+"""One run of the benchmark, in a process of its own: a published or our training, or both without chance."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from benchmarks.side_by_side.published_ez_clip import PublishedEZCLIP, seed_all
+from benchmarks.side_by_side.published_vita_clip import PublishedVitaCLIP
+from benchmarks.side_by_side.setting import (
+    SETTINGS,
+    SPLIT,
+    Demo,
+    Setting,
+    dimensions,
+    our_model,
+    published_values,
+)
+from benchmarks.training_runs import trained
+
+from vidprompt.config import paths
+from vidprompt.config.compose import compose
+from vidprompt.config.schema import Config
+from vidprompt.data.clips.batch_plan import ShuffledBatches
+from vidprompt.data.clips.reading import normalise
+from vidprompt.models.methods.ez_clip import EZCLIP
+from vidprompt.models.text.prompts import PromptSet, prompt_set
+from vidprompt.pipeline.sandbox import make_sandbox
+from vidprompt.pipeline.stages import evaluate, features, train
+from vidprompt.training.engine import BatchSource
+from vidprompt.training.objectives import create_objective
+from vidprompt.training.settings import trainer_settings
+from vidprompt.training.step import Batch
+
+INPUTS = ("data", "cache/manifest", "cache/frames", "cache/splits", "cache/unpacked")
+EPOCH, EPOCHS = 10, 5  # steps an epoch, epochs of a run without chance
+Result = dict[str, Any]
+
+
+def published_run(method: str, seed: int, checkout: Path, setting: Setting) -> Result:
+    """Their training and test."""
+    demo = Demo.read(method)
+    model = our_model(compose(setting.overrides(demo.videos, seed)), demo)
+    shape, values = dimensions(model.backbone), published_values(model)
+    seed_all(seed)
+    if method == "ez_clip":
+        ez = PublishedEZCLIP(checkout, setting, demo, shape, chance=True)
+        ez.load(values, trained=False)
+        steps = ez.train(ez.loader(), ez.texts())
+        predicted = ez.predict()
+    else:
+        vita = PublishedVitaCLIP(checkout, setting, demo, shape, values)
+        steps = vita.train(vita.loader(), setting.steps(demo.videos))
+        predicted = vita.predict()
+    labels = [label for _, _, label in demo.rows("test")]
+    right = [int(a == b) for a, b in zip(predicted, labels, strict=True)]
+    return _figures(steps, right)
+
+
+def our_run(method: str, seed: int, folder: Path, setting: Setting) -> Result:
+    """Our training and test, by the stages of the pipeline in a folder of their own."""
+    overrides = setting.overrides(Demo.read(method).videos, seed)
+    make_sandbox(folder, INPUTS)
+    os.chdir(folder)
+    config = compose(overrides)
+    train.run(config)
+    log = paths.training("demo", method, SPLIT) / "steps.jsonl"
+    steps = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    features.run(config)
+    evaluate.run(config)
+    table = pd.read_parquet(paths.predictions("demo", method, "supervised"))
+    return _figures(steps, (table["predicted"] == table["label"]).astype(int).tolist())
+
+
+def _figures(steps: list[dict[str, float]], right: list[int]) -> Result:
+    """Losses and rates by step, the test's hits by video, milliseconds a step and the process's memory."""
+    return {
+        "loss": [round(one["loss"], 6) for one in steps],
+        "lr": [round(one["lr"], 9) for one in steps],
+        "right": right,
+        "top1": float(np.mean(right)),
+        "step_ms": 1000 * float(np.median([one["step_s"] for one in steps])),
+        "data_ms": 1000 * float(np.median([one["data_s"] for one in steps])),
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+# -- without chance -------------------------------------------------------------------------------
+
+
+def without_chance(method: str, checkout: Path) -> Result:
+    """Losses of both codes from equal values, batches, texts and rates, all random parts off."""
+    setting = replace(SETTINGS[method], epochs=EPOCHS, warmup=min(1, SETTINGS[method].warmup))
+    demo = Demo.read(method)
+    off = [] if method == "vita_clip" else ["method.options.stochastic_depth=0"]
+    off += [] if method == "vita_clip" else ["method.options.prompt_dropout=0"]
+    config = compose([*setting.overrides(EPOCH * setting.batch, 1), *off])
+    torch.manual_seed(1)
+    model = our_model(config, demo)
+    values = published_values(model)
+    shape = dimensions(model.backbone)
+    batches = _batches(demo, setting)
+    ours = _our_losses(config, model, demo, setting, batches)
+    mean, std = model.backbone.mean, model.backbone.std
+    same = [(normalise(clips, mean, std, torch.device("cpu")), k) for clips, k in batches]
+    if method == "ez_clip":
+        ez = PublishedEZCLIP(checkout, setting, demo, shape, chance=False)
+        ez.load(values, trained=True)
+        by_epoch = _Epochs([(clips.flatten(1, 2), k) for clips, k in same])
+        theirs = ez.train(by_epoch, ez.texts(templates=1))
+    else:
+        vita = PublishedVitaCLIP(checkout, setting, demo, shape, values)
+        vita.load(values)
+        theirs = vita.train([(clips.transpose(1, 2), k) for clips, k in same], len(same))
+    pairs = list(zip(ours, theirs, strict=True))
+    return {
+        "ours": [round(a["loss"], 6) for a, _ in pairs],
+        "published": [round(b["loss"], 6) for _, b in pairs],
+        "lr": [b["lr"] for _, b in pairs],
+        "largest difference of a loss": max(abs(a["loss"] - b["loss"]) for a, b in pairs),
+        "largest difference of a rate": max(abs(a["lr"] - b["lr"]) for a, b in pairs),
+    }
+
+
+class _Epochs:
+    """A loader that goes through its batches once, so many an epoch."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches, self.begun = batches, 0
+
+    def __len__(self) -> int:
+        return EPOCH
+
+    def __iter__(self) -> Iterator[Batch]:
+        first = self.begun * EPOCH
+        self.begun += 1
+        return iter(self.batches[first : first + EPOCH])
+
+
+def _batches(demo: Demo, setting: Setting) -> list[Batch]:
+    """Batches of centre clips in our order, uint8 (B, T, 3, S, S) and labels (B,)."""
+    clips, labels = demo.centre_clips(), torch.tensor(demo.lists.train.labels)
+    plan = ShuffledBatches(len(labels), setting.batch, EPOCH * EPOCHS, 1)
+    rows = [[row for _, row in plan.batch(step)] for step in range(EPOCH * EPOCHS)]
+    return [(clips[one], labels[one]) for one in rows]
+
+
+def _our_losses(
+    config: Config, model: Any, demo: Demo, setting: Setting, batches: list[Batch]
+) -> list[dict[str, float]]:
+    """Our engine on these batches, with the first of the texts' templates."""
+    prompts = prompt_set(vars(config.prompts))
+    prompts = PromptSet(prompts.templates[:1], clean_names=prompts.clean_names)
+    options = dict(config.method.objective_options)
+    names = demo.lists.train.classes
+    assert config.method.objective is not None
+    objective = create_objective(config.method.objective, model, names, prompts, options)
+    if isinstance(model, EZCLIP):
+        assert not any(model.drop_rates)
+    videos = EPOCH * setting.batch
+    settings = trainer_settings(config.trainer, videos=videos, batch_size=setting.batch, seed=1)
+    source = BatchSource(lambda start: iter(batches[start:]), lambda step: [f"batch {step}"])
+    return trained(objective, source, settings)
