@@ -20,7 +20,7 @@ from vidprompt.data.frames.cache import FrameCache
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.factory import configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
-from vidprompt.models.text.prompts import clean_class_name
+from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.pipeline.training_data import TrainingLists, training_lists, usable
 from vidprompt.published.naming import to_published
 
@@ -92,8 +92,8 @@ class Setting:
 
 
 SETTINGS = {
-    "ez_clip": Setting("ez_clip", epochs=20, warmup=2, batch=24, lr=1e-3),
-    "vita_clip": Setting("vita_clip", epochs=20, warmup=0, batch=24, lr=2e-3),
+    "ez_clip": Setting("ez_clip", epochs=6, warmup=1, batch=24, lr=2e-3),
+    "vita_clip": Setting("vita_clip", epochs=6, warmup=0, batch=24, lr=6e-3),
 }
 
 
