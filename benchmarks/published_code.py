@@ -75,10 +75,13 @@ class Run:
 
     def fingerprint(self, versions: dict[str, dict[str, str]]) -> dict[str, Any]:
         """What its result follows from: a stored one with another is not used."""
-        sources = sorted((ROOT / "benchmarks/side_by_side").glob("*.py"))
-        read = [path for path in sources if path.name != "summary.py"]
-        code = sha256(b"".join(path.read_bytes() for path in read)).hexdigest()
-        found: dict[str, Any] = {"run": self.name, "setting": asdict(self.setting), "driver": code}
+        names = ["setting"]
+        if self.code != "ours":
+            names += ["checkouts", f"published_{self.method}"]
+        files = [ROOT / f"benchmarks/side_by_side/{name}.py" for name in names]
+        driver = sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+        found: dict[str, Any] = {"run": self.name, "setting": asdict(self.setting)}
+        found["driver"] = driver
         if self.code != "ours":
             found["checkout"] = versions[self.method]["commit"]
         if self.code != "published":
