@@ -118,7 +118,7 @@ def test_shuffled_channels_are_the_same_three_planes() -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos of 20 frames, 12 of which are cached, and a tracklet with all of its 11."""
+    """Two videos of 20 frames, 15 of which are cached, and a tracklet with all of its 11."""
     folder = tmp_path_factory.mktemp("cache")
     rows = [
         FrameRow(
@@ -136,7 +136,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(11):
         Image.new("RGB", (64, 64), (20 * number, 0, 0)).save(tracklet / f"{number:03d}.png")
     rows.append(FrameRow("p/1", tracklet, "frames", 11, True, "p"))
-    settings = FrameSettings(short_side=64, frames=12)
+    tests: Any = [{"num_frames": 5, "sampling": "dense", "clips": 3}]
+    settings = FrameSettings(short_side=64, frames=12, tests=tests)
     build_frame_cache(rows, settings, {"p": {"frames": None}}, folder / "frames")
     return folder / "frames"
 
@@ -213,7 +214,7 @@ def test_whole_tracklets_have_every_frame(cache: Path) -> None:
     clips = TestClips(cache, ["p/1"], num_frames=4, size=64, whole=True)
     seen = [_shade(clips[i][0]) for i in range(len(clips))]
     assert seen == [[0, 2, 4, 6], [1, 3, 5, 7], [8, 9, 10, 8]]
-    with pytest.raises(DataError, match="a/0: 12 of 20 frames are cached, and all are needed"):
+    with pytest.raises(DataError, match="a/0: 15 of 20 frames are cached, and all are needed"):
         TestClips(cache, ["p/1", "a/0"], num_frames=4, size=64, whole=True)
     with pytest.raises(DataError, match="b/1 is not in the frame cache"):
         TestClips(cache, ["p/1", "b/1"], num_frames=4, size=64)

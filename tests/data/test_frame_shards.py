@@ -19,7 +19,7 @@ from make_videos import decode_in_order, write_video
 from PIL import Image
 
 from vidprompt.data.frames.cache import FrameCache
-from vidprompt.data.frames.sampling import segment_centres
+from vidprompt.data.frames.sampling import cached_frames
 from vidprompt.data.shards.build import member_key
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
@@ -80,7 +80,7 @@ def test_cached_frames_are_the_segment_centres(rows: list[FrameRow], tmp_path: P
     )
     assert len(cache) == 5
     for row in rows:
-        numbers = segment_centres(row.n_frames, 6).tolist()
+        numbers = list(cached_frames(row.n_frames, 6))
         assert source_frames[row.video_id] == numbers
         assert cache.num_source_frames(row.video_id) == row.n_frames
         if row.kind == "video":
@@ -90,14 +90,6 @@ def test_cached_frames_are_the_segment_centres(rows: list[FrameRow], tmp_path: P
             distance = np.abs(cached[:, None] - source[None]).mean(axis=(2, 3, 4))
             assert distance.argmin(axis=1).tolist() == list(range(len(numbers)))
             assert distance.diagonal().max() < 6
-
-
-def test_segment_centres() -> None:
-    assert segment_centres(100, 4).tolist() == [12, 37, 62, 87]
-    assert segment_centres(5, 8).tolist() == [0, 1, 2, 3, 4]
-    assert segment_centres(8, 8).tolist() == list(range(8))
-    assert segment_centres(3, None).tolist() == [0, 1, 2]
-    assert segment_centres(9, 1).tolist() == [4]
 
 
 def test_positions_repeat_and_come_in_any_order(rows: list[FrameRow], tmp_path: Path) -> None:

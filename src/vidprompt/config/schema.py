@@ -71,7 +71,8 @@ class DatasetConfig:
     protocols: Mapping[str, Mapping[str, Any] | None]  # its own numbers; None: it takes no part
     published: tuple[PublishedList, ...]
     validation: ValidationConfig
-    pipeline: Mapping[str, str] = field(default_factory=dict)  # group → its file
+    # group → its file, or method → its file
+    pipeline: Mapping[str, Any] = field(default_factory=dict)
     archives: str | None = None  # a folder of tar files; the stage unpack writes root from it
     class_groups: str | None = None  # a CSV of classes by attribute, in each source's folder
     mosaic: bool | None = None  # pixelated faces in the report; None: unless it is the demo
@@ -102,7 +103,7 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class FramesConfig:
-    """How frames are stored (params/frames); `per_source` overrides the other keys by source."""
+    """Which frames are stored, and how (params/frames); `per_source` overrides the other keys by source."""
 
     short_side: int
     frames: int | None
@@ -110,6 +111,7 @@ class FramesConfig:
     quality: int
     shard_mb: int
     stretch: tuple[int, int] | None = None
+    tests: tuple[Mapping[str, Any], ...] = ()  # {num_frames, sampling, stride, clips}: `TestFrames`
     per_source: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -134,6 +136,10 @@ class ViewsConfig:
     crops: int
     order: str = "forward"
     precision: str = "no"
+    indices: Literal["released", "even"] = "released"
+    resize: Count | None = None  # pixels before the crop, of a 224 input; None: as the input
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    antialias: bool = True
 
 
 @dataclass(frozen=True)
@@ -206,6 +212,7 @@ class TrainerConfig:
     workers: Whole
     sampling: str
     stride: Count
+    indices: Literal["released", "even"]
     order: Literal["random", "streaming"]
     decode: Literal["workers", "device"]
     augmentation: AugmentationConfig

@@ -99,7 +99,7 @@ def _by_video(features: torch.Tensor, owner: torch.Tensor, whole: bool) -> np.nd
 def _encode(
     model: VideoCLIP, frames: torch.Tensor, clips: TestClips, device: torch.device
 ) -> torch.Tensor:
-    """uint8 (b, crops, T, 3, S, S) → float32 (b · crops, E) on the CPU."""
+    """(b, crops, T, 3, S, S) in [0, 255] → float32 (b · crops, E) on the CPU."""
     frames = frames.to(device, non_blocking=True).flatten(0, 1)
     dtype = _AUTOCAST.get(clips.views.precision)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):

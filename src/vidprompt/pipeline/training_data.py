@@ -95,6 +95,7 @@ def batch_source(
         augmentation=Augmentation(**augmentation),
         sampling=trainer.sampling,
         stride=trainer.stride,
+        indices=trainer.indices,
         encoded=trainer.decode == "device",
     )
     share = processes.local_slice(len(plan.batch(0)))

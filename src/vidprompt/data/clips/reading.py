@@ -47,10 +47,19 @@ def cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:
     return rows
 
 
+def one_row_a_length(cache: FrameCache, rows: np.ndarray) -> list[int]:
+    """One of the rows for each number of frames and of cached frames: which are cached follows from these.
+
+    To find out before a run, and quickly, whether all clips can be made.
+    """
+    lengths = {(cache.num_source_frames(row), cache.num_frames(row)): row for row in rows.tolist()}
+    return list(lengths.values())
+
+
 def normalise(
     clips: torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> torch.Tensor:
-    """uint8 (B, T, 3, H, W) → float32 on the device: scaled to [0, 1], minus `mean`, divided by `std`."""
+    """(B, T, 3, H, W) in [0, 255] → float32 on the device: to [0, 1], minus `mean`, divided by `std`."""
     shape = (1, 1, 3, 1, 1)
     scaled = clips.to(device, non_blocking=True).to(torch.float32).div_(255)
     centre = torch.tensor(mean, device=device).reshape(shape)

@@ -13,7 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_plan import BatchPlan
-from vidprompt.data.clips.reading import cached_rows, decode_jpegs, read_clip, to_clip
+from vidprompt.data.clips.reading import (
+    cached_rows,
+    decode_jpegs,
+    one_row_a_length,
+    read_clip,
+    to_clip,
+)
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import TRAINING_SAMPLINGS, clip_rng, training_frames
 from vidprompt.system.errors import DataError, UserError
@@ -25,9 +31,11 @@ class TrainingClips(Dataset):
 
     An item is (clip uint8 (T, 3, size, size), label), or an `EncodedClip` with `encoded`: stored frames for
     `decode_batch` to decode on another device, with equal results. The dataset keeps rows instead of
-    names, so that a worker's memory stays small. `sampling` and `stride`: see `training_frames`.
+    names, so that a worker's memory stays small. `sampling`, `stride` and `indices`: see
+    `training_frames`.
 
-    Raises DataError for a video that is not in the frame cache, UserError for an unknown sampling.
+    Raises DataError for a video that is not in the frame cache, or too few of whose frames are, UserError
+    for an unknown sampling.
     """
 
     def __init__(
@@ -42,6 +50,7 @@ class TrainingClips(Dataset):
         augmentation: Augmentation | None = None,
         sampling: str = "segment",
         stride: int = 1,
+        indices: str = "released",
         encoded: bool = False,
     ) -> None:
         check_choice("sampling", sampling, TRAINING_SAMPLINGS)
@@ -51,6 +60,9 @@ class TrainingClips(Dataset):
         self.num_frames, self.size, self.seed = num_frames, size, seed
         self.augmentation = augmentation or Augmentation()
         self.sampling, self.stride, self.encoded = sampling, stride, encoded
+        self.indices = indices
+        for row in one_row_a_length(self.cache, self.rows):
+            self._positions(row, np.random.default_rng(0))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,14 +71,28 @@ class TrainingClips(Dataset):
         epoch, index = item
         row, label = int(self.rows[index]), int(self.labels[index])
         rng = clip_rng(self.seed, epoch, self.cache.video_id(row))
-        positions = training_frames(
-            self.sampling, self.cache.num_frames(row), self.num_frames, self.stride, rng
-        )
+        positions = self._positions(row, rng)
         if self.encoded:
             wanted, inverse = np.unique(positions, return_inverse=True)
             return EncodedClip(self.cache.read_encoded(row, wanted), inverse, rng, label)
         clip = read_clip(self.cache, row, positions)
         return training_view(clip, self.size, self.augmentation, rng), label
+
+    def _positions(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """Where the frames of a clip are in the cache, (T,). Raises DataError."""
+        try:
+            numbers = training_frames(
+                self.sampling,
+                self.cache.num_source_frames(row),
+                self.num_frames,
+                self.stride,
+                rng,
+                cached=self.cache.source_frames(row),
+                indices=self.indices,
+            )
+        except DataError as error:
+            raise DataError(f"{self.cache.video_id(row)}: {error}") from error
+        return self.cache.positions(row, numbers)
 
 
 class EncodedClip(NamedTuple):

@@ -1,4 +1,4 @@
-"""Read the frame cache: a few small frames of every video, in tar shards with an index.
+"""Read the frame cache: some small frames of every video, in tar shards with an index.
 
     shard-00000.tar     one member a video: `<key>.mjpeg`, its JPEG frames one after the other
     shard-00000.json    the same shard's index rows and checksum: what makes a build resumable
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from vidprompt.system.errors import DataError
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INDEX, PARAMETERS = "index.arrow", "frames.json"
 
 
@@ -48,11 +48,11 @@ class _Batch:
         self.starts = batch.column("lengths").offsets.to_numpy(zero_copy_only=True)
         self.frames = {
             name: batch.column(name).values.to_numpy(zero_copy_only=True)
-            for name in ("lengths", "crc32")
+            for name in ("lengths", "crc32", "source_frames")
         }
 
     def frame_values(self, name: str, row: int) -> NDArray[Any]:
-        """The values of a row's frames: `lengths` or `crc32`."""
+        """The values of a row's frames: `lengths`, `crc32` or `source_frames`."""
         return self.frames[name][self.starts[row] : self.starts[row + 1]]
 
     def find(self, video_id: str) -> int | None:
@@ -141,6 +141,27 @@ class FrameCache:
         """How many frames the video itself has."""
         batch, row = self._at(video)
         return int(batch.numbers["n_frames"][row])
+
+    def source_frames(self, video: str | int) -> NDArray[np.int64]:
+        """The numbers in the video of the frames that are cached, ascending, (n,)."""
+        batch, row = self._at(video)
+        return batch.frame_values("source_frames", row).astype(np.int64)
+
+    def positions(self, video: str | int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where frames of the video are in the cache; `numbers` of any shape, in any order, with repeats.
+
+        Raises DataError for a frame that is not cached.
+        """
+        cached = self.source_frames(video)
+        positions = np.searchsorted(cached, numbers)
+        absent = cached[np.minimum(positions, len(cached) - 1)] != numbers
+        if absent.any():
+            raise DataError(
+                f"{self._name(video)}: frame {numbers[absent].min()} is needed, and {len(cached)} of "
+                f"{self.num_source_frames(video)} are cached: list these clips under `tests` in "
+                "params/frames, or set frames=all, and run the frames stage again"
+            )
+        return positions
 
     def size(self, video: str | int) -> tuple[int, int]:
         """(height, width) of the cached frames in pixels."""

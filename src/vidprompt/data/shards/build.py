@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidprompt.data.decode.reader import read_frames
-from vidprompt.data.frames.sampling import segment_centres
 from vidprompt.data.shards.plan import Job, ShardPlan
 from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.files.atomic import replacing, write_json
@@ -148,8 +147,8 @@ def encode_video(job: Job) -> Iterator[Encoded]:
     from PIL import Image
 
     row, settings = job
-    numbers = segment_centres(row.n_frames, settings.frames)
-    pixels = read_frames(row.path, numbers.tolist(), kind=row.kind, exact=row.exact)
+    numbers = settings.frame_numbers(row.n_frames)
+    pixels = read_frames(row.path, numbers, kind=row.kind, exact=row.exact)
     height, width = settings.stored_size(pixels.shape[1], pixels.shape[2])
     options: dict[str, Any] = {"quality": settings.quality}
     if settings.format == "webp":
@@ -162,7 +161,7 @@ def encode_video(job: Job) -> Iterator[Encoded]:
         buffer = io.BytesIO()
         image.save(buffer, format=settings.format, **options)
         frames.append(buffer.getvalue())
-    yield Encoded(frames, numbers.tolist(), height, width)
+    yield Encoded(frames, numbers, height, width)
 
 
 def member_key(video_id: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vidprompt.data.frames.cache import FORMAT_VERSION
+from vidprompt.data.frames.sampling import TestFrames, cached_frames
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
@@ -26,11 +27,12 @@ USUAL_ASPECT = 4 / 3
 class FrameSettings:
     """How frames are stored. Raises UserError for invalid values.
 
-    `short_side`: pixels; smaller videos are not enlarged. `frames`: how many of each video, the centres
-    of that many equal segments (all where there are fewer), or None for all. `quality`: 1-100.
+    `short_side`: pixels; smaller videos are not enlarged. `frames`: how many of each video (all where there
+    are fewer), or None for all. `tests`: the tests whose frames are among them, in place of evenly spaced
+    ones, and beyond `frames` where they need more (see `cached_frames`). `quality`: 1-100.
     `shard_mb`: approximate size of a shard in megabytes. `stretch`: (height, width) to resize to without
-    keeping the aspect ratio (re-identification); it replaces `short_side`. Resizing is bicubic with
-    antialiasing.
+    keeping the aspect ratio (re-identification); it replaces `short_side`. Resizing is Pillow's bicubic,
+    and the long side is rounded down, as torchvision's `Resize` of a Pillow image.
     """
 
     short_side: int = 256
@@ -39,8 +41,10 @@ class FrameSettings:
     format: Literal["jpeg", "webp"] = "jpeg"
     shard_mb: int = 256
     stretch: tuple[int, int] | None = None
+    tests: tuple[TestFrames, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tests", tuple(TestFrames.of(test) for test in self.tests))
         if self.stretch is not None:
             if len(self.stretch) != 2:
                 raise UserError(f"stretch is (height, width), not {self.stretch}")
@@ -60,7 +64,11 @@ class FrameSettings:
             return self.stretch
         if short <= self.short_side:
             return height, width
-        return round(height * self.short_side / short), round(width * self.short_side / short)
+        return height * self.short_side // short, width * self.short_side // short
+
+    def frame_numbers(self, n_frames: int) -> list[int]:
+        """The frames that are stored of a video of `n_frames`, by number, ascending."""
+        return list(cached_frames(n_frames, self.frames, self.tests))
 
 
 class FrameRow(NamedTuple):
@@ -102,9 +110,7 @@ class Job(NamedTuple):
             short = self.settings.short_side
             size = short, round(short * USUAL_ASPECT)
         height, width = self.settings.stored_size(*size)
-        frames = self.row.n_frames
-        if self.settings.frames is not None:
-            frames = min(frames, self.settings.frames)
+        frames = len(self.settings.frame_numbers(self.row.n_frames))
         return frames * height * width * BYTES_A_PIXEL
 
 

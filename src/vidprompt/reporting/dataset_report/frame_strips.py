@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidprompt.data.frames.cache import FrameCache
-from vidprompt.data.frames.sampling import segment_centres
+from vidprompt.data.frames.sampling import segment_frames
 from vidprompt.system.errors import DataError
 
 TALLEST = 96  # pixels; larger frames are shrunk, smaller ones are shown at twice their size
@@ -45,12 +45,19 @@ def strip(
     if video_id not in cache:
         return []
     try:
-        images = cache.read(video_id, segment_centres(cache.num_frames(video_id), frames).tolist())
+        images = cache.read(video_id, _evenly(cache, video_id, frames))
     except DataError:
         return []
     shown = [_shrunk(pixelated_top(frame) if mosaic else frame) for frame in images]
     size = -(-len(shown) // num_pictures)
     return [_encoded(shown[start : start + size]) for start in range(0, len(shown), size)]
+
+
+def _evenly(cache: FrameCache, video_id: str, count: int) -> NDArray[np.int64]:
+    """At most `count` positions in the cache, evenly spaced in the video."""
+    cached = cache.source_frames(video_id)
+    wanted = segment_frames(cache.num_source_frames(video_id), count)
+    return np.unique(np.minimum(np.searchsorted(cached, wanted), len(cached) - 1))
 
 
 def pixelated_top(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
