@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -166,6 +167,57 @@ def test_the_stages_of_one_dataset_read_each_methods_own_texts(
         read = {(row["method"], row["prompts"]) for row in stages[kind].values()}
         trained = {("ez_clip", "learned_context"), ("vita_clip", "class_name")}
         assert read - {("frozen_clip", stages["dataset"]["ucf101"]["prompts"])} == trained
+
+
+def test_a_method_is_tested_with_its_own_views_unless_something_chooses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+
+    def views(*overrides: str) -> dict[str, Any]:
+        found: dict[str, Any] = compose(["dataset=ucf101", *overrides]).values["views"]
+        return found
+
+    own = {
+        name: yaml.safe_load((ROOT / f"params/views/{name}.yaml").read_text())
+        for name in ("centre", "ez_clip", "frozen_clip", "tracklets", "vita_clip")
+    }
+    for method in ("ez_clip", "frozen_clip", "vita_clip"):
+        assert views(f"method={method}") == own[method]
+        imported = views(f"method={method}", "split=kinetics400/imported", "protocol=zero_shot")
+        assert imported == own[method]
+        assert views(f"method={method}", "views=centre") == own["centre"]
+    changed = views("method=vita_clip", "views.clips=1")
+    assert changed == own["vita_clip"] | {"clips": 1}
+    # persons are not cropped, whichever method; the floor has one encoding for all protocols
+    assert views("method=ez_clip", "split=reid") == own["tracklets"]
+    assert views("method=vita_clip", "protocol=reid") == own["tracklets"]
+    assert views("method=frozen_clip", "protocol=reid") == own["frozen_clip"]
+    # a dataset's choice: for one method, or for all
+    pipeline = {"backbone": "vit_b_16", "views": {"vita_clip": "centre"}}
+    edit(tmp_path / "params/dataset/ucf101.yaml", pipeline=pipeline)
+    assert views("method=vita_clip") == own["centre"]
+    assert views("method=ez_clip") == own["ez_clip"]
+    stages = _stages("ucf101", "ez_clip", "vita_clip")
+    for kind in ("train", "features", "evaluate"):
+        read = {(row["method"], row["views"]) for row in stages[kind].values()}
+        floor = {("frozen_clip", "frozen_clip")}
+        assert read - floor == {("ez_clip", "ez_clip"), ("vita_clip", "centre")}
+    assert stages["dataset"]["ucf101"]["views"] == "frozen_clip"
+    edit(tmp_path / "params/dataset/ucf101.yaml", pipeline={"views": "centre"})
+    assert views("method=ez_clip", "split=reid") == own["centre"]
+    edit(tmp_path / "params/dataset/ucf101.yaml", pipeline={"views": {"vita": "centre"}})
+    with pytest.raises(UserError, match="pipeline.views=vita: did you mean vita_clip"):
+        views()
+
+
+def test_a_persons_stages_read_the_views_of_tracklets() -> None:
+    stages = _stages("demo", "ez_clip")
+    assert stages["features"]["demo-ez_clip-reid"]["views"] == "tracklets"
+    assert stages["reid"]["demo-ez_clip"]["views"] == "tracklets"
+    assert stages["reid"]["demo-frozen_clip"]["views"] == "frozen_clip"
+    assert stages["features"]["demo-ez_clip-supervised_split1"]["views"] == "ez_clip"
 
 
 def _stages(dataset: str, *trained: str) -> matrix.Stages:

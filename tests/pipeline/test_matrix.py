@@ -160,7 +160,8 @@ def test_what_a_dataset_does_not_choose_is_the_usual(project: Path) -> None:
     own = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(own | {"pipeline": {"backbone": "vit_b_16"}}))
     stage = _stages("ucf101")["dataset"]["ucf101"]
-    assert (stage["backbone"], stage["views"], stage["trainer"]) == ("vit_b_16", "centre", "demo")
+    chosen = (stage["backbone"], stage["views"], stage["trainer"])
+    assert chosen == ("vit_b_16", "frozen_clip", "demo")  # views: the floor's
     file.write_text(yaml.safe_dump(own | {"pipeline": {"view": "centre"}}))
     with pytest.raises(UserError, match="unknown key 'view': did you mean views"):
         _stages("ucf101")

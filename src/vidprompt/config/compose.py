@@ -1,7 +1,7 @@
 """Configuration: Hydra chooses the files of `params/`, which are merged once, each value with its source.
 
 A file of a group is chosen by, the first that does: the command line, the experiment, the dataset's
-`pipeline`, the method's `pipeline` (its own texts and views), config.yaml.
+`pipeline`, for persons the views `tracklets`, the method's `pipeline` (its own texts and views), config.yaml.
 
 Later layers win: the chosen files in the order of Hydra's defaults list (config.yaml's groups, the recipe,
 the experiment), then a dataset's own numbers of its protocol (`dataset.protocols`) and the trainer's
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidprompt.config.names import PROTOCOLS
+from vidprompt.config.names import FLOOR, PROTOCOLS
 from vidprompt.config.schema import (
     Config,
     DatasetConfig,
@@ -36,8 +36,10 @@ NO_GROUPS = (RECIPE, "published")  # folders of params/ whose files are not chos
 OPEN = (
     "trainer.lr_scale",
 )  # mappings with keys of the user's (a part of the model), checked later
-STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")  # in a dataset's `pipeline`
+# in a dataset's `pipeline`, each a file or a file a method
+STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")
 METHOD_GROUPS = ("prompts", "views")  # in a method's `pipeline`
+TRACKLETS = "tracklets"  # the views of re-identification, whichever method
 COMMAND_LINE = "command line"
 
 Override = tuple[str, str]  # key, value
@@ -133,8 +135,11 @@ def _chosen_files(
         names = [name for name in groups.get("protocol", []) if split.startswith(name)]
         chosen |= {"protocol": names[-1]} if names else {}
     usual = _defaults(read_yaml(folder / "config.yaml"))
-    dataset, method = (chosen.get(group, usual[group]) for group in ("dataset", "method"))
-    pipeline = _method_choices(folder, method) | _pipeline(folder / "dataset" / f"{dataset}.yaml")
+    dataset, method, protocol = (
+        chosen.get(group, usual[group]) for group in ("dataset", "method", "protocol")
+    )
+    own = _pipeline(folder / "dataset" / f"{dataset}.yaml")
+    pipeline = _method_choices(folder, method, protocol) | _of_method(own, method)
     for group in {**experiment.choices, **pipeline}:
         if group not in groups:
             raise UserError(f"unknown key {group!r}: {suggestion(group, sorted(groups))}")
@@ -143,19 +148,39 @@ def _chosen_files(
     return pairs
 
 
-def _pipeline(file: Path) -> dict[str, str]:
-    """Group → file of the `pipeline` of a dataset's or a method's file."""
-    choices = (read_yaml(file).get("pipeline") or {}) if file.is_file() else {}
-    return {str(group): str(name) for group, name in choices.items()}
+def _pipeline(file: Path) -> dict[str, Any]:
+    """The `pipeline` of a dataset's or a method's file."""
+    return dict(read_yaml(file).get("pipeline") or {}) if file.is_file() else {}
 
 
-def _method_choices(folder: Path, method: str) -> dict[str, str]:
-    """Group → file that a method goes with, on a dataset that does not choose. Raises UserError."""
+def _of_method(pipeline: Mapping[str, Any], method: str) -> dict[str, str]:
+    """Group → file of a dataset's `pipeline`, where a group may have a file a method: {vita_clip: centre}.
+
+    Raises UserError for an unknown method.
+    """
+    choices = {}
+    for group, name in pipeline.items():
+        if isinstance(name, Mapping):
+            methods = sorted(file.stem for file in (params_folder() / "method").glob("*.yaml"))
+            for one in name:
+                check_choice(f"pipeline.{group}", one, methods)
+        chosen = name.get(method) if isinstance(name, Mapping) else name
+        if chosen is not None:
+            choices[str(group)] = str(chosen)
+    return choices
+
+
+def _method_choices(folder: Path, method: str, protocol: str) -> dict[str, str]:
+    """Group → file that a method goes with, on a dataset that does not choose. Raises UserError.
+
+    Persons are looked at alike by all methods; the floor's one encoding serves every protocol.
+    """
     file = folder / "method" / f"{method}.yaml"
     choices = _pipeline(file)
     for group in choices:
         check_choice(f"{file}: pipeline", group, METHOD_GROUPS)
-    return choices
+    tracklets = {"views": TRACKLETS} if protocol == "reid" and method != FLOOR else {}
+    return {str(group): str(name) for group, name in choices.items()} | tracklets
 
 
 @dataclass(frozen=True)
@@ -178,12 +203,13 @@ class _Experiment:
         return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
 
 
-def stage_choices(dataset: DatasetConfig, method: str) -> dict[str, str]:
-    """Group → file that a dataset's stages of a method read: of the dataset's `pipeline`, else of the
-    method's, else what config.yaml chooses."""
+def stage_choices(dataset: DatasetConfig, method: str, protocol: str) -> dict[str, str]:
+    """Group → file that a dataset's stages of a method and a protocol read: of the dataset's `pipeline`,
+    else of the method's, else what config.yaml chooses."""
     folder = params_folder()
     usual = _defaults(read_yaml(folder / "config.yaml"))
-    chosen = usual | _method_choices(folder, method) | dict(dataset.pipeline)
+    own = _of_method(dataset.pipeline, method)
+    chosen = usual | _method_choices(folder, method, protocol) | own
     return {group: chosen[group] for group in STAGE_GROUPS}
 
 

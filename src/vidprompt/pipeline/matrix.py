@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vidprompt.config.compose import compose, params_folder, protocols_of, stage_choices
-from vidprompt.config.names import FLOOR
+from vidprompt.config.names import FLOOR, PROTOCOLS
 from vidprompt.config.schema import Config, Protocols
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
@@ -23,6 +23,7 @@ from vidprompt.system.errors import UserError
 HEAD = "# Written by `vidprompt activate` from pipeline.yaml and dataset/*.yaml: do not edit.\n"
 _ACTIVE = re.compile(r"^active: *\[([^\]]*)\]", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+PROTOCOL = "supervised"  # of config.yaml
 Stages = dict[str, dict[str, dict[str, str]]]
 
 
@@ -88,16 +89,14 @@ def _add_dataset(
 ) -> None:
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
-    groups = {
-        method: stage_choices(config.dataset, method) for method in (FLOOR, *pipeline["trained"])
-    }
+    groups = stage_choices(config.dataset, FLOOR, PROTOCOL)
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
-    stages["dataset"][name] = item | groups[FLOOR]
+    stages["dataset"][name] = item | groups
     if config.dataset.archives:
         archives = {"archives": str(config.dataset.archives), "root": item["root"]}
         stages["unpack"][name] = {"dataset": name} | archives
-    trainer = groups[FLOOR]["trainer"]
+    trainer = groups["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
     tested = _tested_protocols(protocols, roles)
@@ -106,27 +105,35 @@ def _add_dataset(
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
-        read = groups[method] | _number_files(trainer, method)
+        numbers = _number_files(trainer, method)
         for run in runs:
+            read = stage_choices(config.dataset, method, _protocol_of(run)) | numbers
             item = {"dataset": name, "method": method, "run": run, **read}
             stages["train"][f"{name}-{method}-{run}"] = item
             model = f"{name}/{method}/{run}"
             stages["features"][f"{name}-{method}-{run}"] = item | {"model": model}
         for run in sorted(there):
             home, _, elsewhere = run.rpartition("/")
+            read = stage_choices(config.dataset, method, _protocol_of(run)) | numbers
             item = {"dataset": name, "method": method, "run": run, **read}
             model = f"{home or name}/{method}/{elsewhere}"
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = item | {"model": model}
     for method in (FLOOR, *pipeline["trained"]):
-        read = groups[method] | _number_files(trainer, method)
+        numbers = _number_files(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
+            read = stage_choices(config.dataset, method, protocol) | numbers
             item = {"dataset": name, "method": method, "protocol": protocol, **read}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
             stages[kind][f"{name}-{method}{key}"] = item
+
+
+def _protocol_of(run: str) -> str:
+    """The protocol that a run's name begins with, as in `compose`; of other names the usual one."""
+    return next((name for name in PROTOCOLS if run.startswith(name)), PROTOCOL)
 
 
 def _number_files(trainer: str, method: str) -> dict[str, str]:

@@ -198,7 +198,10 @@ def _model(config: Config, backbone: Backbone) -> VideoCLIP:
         raise UserError(
             f"no checkpoint {path}: run `vidprompt train` with the same overrides first"
         )
-    return load_checkpoint(path, backbone)[0]
+    model, metadata = load_checkpoint(path, backbone)
+    if metadata.method != method.name:  # it would be tested as another method is
+        raise UserError(f"{path} is of {metadata.method}: put it into its folder, or set method=…")
+    return model
 
 
 def _identity(encoding: _Encoding) -> dict[str, Any]:
