@@ -323,3 +323,40 @@ def test_class_names_are_cleaned() -> None:
     assert clean_class_name("HandstandPushups") == "handstand pushups"
     assert clean_class_name("StarTurningClockwise") == "star turning clockwise"
     assert clean_class_name("brush_hair") == "brush hair"
+
+
+def test_vita_clip_starts_as_its_released_code() -> None:
+    """`_initialize_*` of training/VitaCLIP_vision_encoder.py and …_utils.py."""
+    torch.manual_seed(1)
+    base = small_backbone(layers=6)
+    model, normal = (
+        create_model("vita_clip", base, num_frames=8, context="shared", prompt_start=start)
+        for start in ("released", "normal")
+    )
+    bound = (6 / (3 * 16 * 16 + WIDTH)) ** 0.5
+    for prompts in (model.local_prompts, model.global_prompts):
+        assert 0.98 * bound < prompts.abs().max() <= bound
+        assert prompts.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert model.time_embedding.std().item() == pytest.approx(0.02, rel=0.15)
+    assert normal.global_prompts.std().item() == pytest.approx(0.02, rel=0.1)
+    xavier = (6 / (2 * WIDTH)) ** 0.5
+    for summary in model.summaries:
+        attention = summary.attention
+        for weight in (*attention.in_proj_weight.chunk(3), attention.out_proj.weight):
+            assert 0.98 * xavier < weight.abs().max() <= xavier
+        assert not attention.in_proj_bias.any()
+        assert not attention.out_proj.bias.any()
+    for projection in model.class_projections:  # PyTorch's own start of a linear layer
+        for tensor in (projection.weight, projection.bias):
+            assert 0.9 * WIDTH**-0.5 < tensor.abs().max() <= WIDTH**-0.5
+    assert model.log_scale == base.clip.logit_scale
+    warm = create_model(
+        "vita_clip", base, num_frames=2, context="none", initial_temperature=0.07
+    )
+    assert warm.logit_scale.item() == pytest.approx(1 / 0.07)
+    for wrong, message in (
+        ({"initial_temperature": 0}, "initial_temperature is 0; give one above 0"),
+        ({"prompt_start": "xavier"}, "valid: released, normal, ramp"),
+    ):
+        with pytest.raises(UserError, match=message):
+            create_model("vita_clip", base, num_frames=2, context="none", **wrong)

@@ -33,6 +33,16 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
+@torch.no_grad()
+def half_round_trip(module: torch.nn.Module) -> None:
+    """What EZ-CLIP's weights are after `convert_weights` and `convert_models_to_fp32` (layers and attentions)."""
+    for name, parameter in module.named_parameters():
+        layer = module.get_submodule(name.rpartition(".")[0])
+        attention = name.rpartition(".")[2].startswith("in_proj_")
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)) or attention:
+            parameter.data = parameter.data.half().float()
+
+
 class Masks:
     """The random factors of a forward pass, 0 or 1 / (1 - rate), in the order of drawing."""
 

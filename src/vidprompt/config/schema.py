@@ -195,7 +195,7 @@ class TrainerConfig:
     betas: tuple[BelowOne, BelowOne]
     momentum: BelowOne
     clip_grad: Positive | None
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["no", "bf16", "fp16", "fp16_weights"]
     recompute: str
     compile: bool
     ema: Fraction

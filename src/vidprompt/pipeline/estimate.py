@@ -187,7 +187,7 @@ def clip_seconds(config: Config) -> tuple[float, float]:
     size = backbone.image_size
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     trainer = config.values["trainer"]  # its other numbers may be open, where nothing is trained
-    half = trainer["precision"] in ("bf16", "fp16") and device.type == "cuda"
+    half = trainer["precision"] != "no" and device.type == "cuda"
     trains = any(parameter.requires_grad for parameter in model.parameters())
 
     def measured(clips: int) -> tuple[float, float]:

@@ -17,12 +17,18 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, GradientAccumulationPlugin, broadcast_object_list
+from accelerate.utils import (
+    DistributedType,
+    GradientAccumulationPlugin,
+    GradScalerKwargs,
+    broadcast_object_list,
+)
 
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption
 from vidprompt.system.progress import Progress
 from vidprompt.training.averaging import load_values, temporary_values
+from vidprompt.training.half_weights import FP16_WEIGHTS
 from vidprompt.training.objectives import Objective
 from vidprompt.training.settings import TrainerSettings
 from vidprompt.training.snapshots import Snapshots, TrainState
@@ -88,17 +94,25 @@ class TrainingLog:
 def new_accelerator(precision: str) -> Accelerator:
     """Accelerate's view of devices and processes, as they were launched.
 
+    `fp16_weights` computes in float16 without a loss scale on a CUDA device, and in float32 elsewhere.
+
     Raises UserError for a precision that this machine does not support, or a kind of distribution that is not
     plain data parallelism.
     """
     # without a GPU, accelerate finds other processes only if `cpu` is set
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    if AcceleratorState._shared_state.get("_mixed_precision", precision) != precision:
+    mixed, unscaled = precision, precision == FP16_WEIGHTS
+    if unscaled:
+        mixed = "fp16" if torch.cuda.is_available() else "no"
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()  # of an earlier training in this process
     accumulation = GradientAccumulationPlugin(num_steps=1)  # overrides accelerate's environment
     try:
         accelerator = Accelerator(
-            mixed_precision=precision, cpu=cpu, gradient_accumulation_plugin=accumulation
+            mixed_precision=mixed,
+            cpu=cpu,
+            gradient_accumulation_plugin=accumulation,
+            kwargs_handlers=[GradScalerKwargs(enabled=False)] if unscaled else None,
         )
     except ValueError as error:
         raise UserError(

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from vidprompt.data.clips.reading import normalise
 from vidprompt.training.averaging import ExponentialMovingAverage, load_values, wise_ft
+from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import LossTerms, Objective
 from vidprompt.training.optimizer import build_optimizer, learning_rates, lr_factor, set_lr
 from vidprompt.training.processes import Processes
@@ -66,6 +67,10 @@ class Stepper:
         )
         self.names, self.parameters = [name for name, _ in named], [p for _, p in named]
         self.processes.broadcast_parameters(self.parameters)
+        self.halves: list[torch.nn.Parameter] = []
+        if settings.precision == FP16_WEIGHTS:
+            self.halves = [p for p in half_parameters(objective) if p.requires_grad]
+            round_to_half(self.halves)
         self.initial = [p.detach().clone() for p in self.parameters] if settings.wise_ft < 1 else []
         self.ema = ExponentialMovingAverage(self.parameters, settings.ema) if settings.ema else None
 
@@ -83,7 +88,7 @@ class Stepper:
         norm = self.accelerator.clip_grad_norm_(
             self.parameters, self.settings.clip_grad or math.inf
         )
-        scaler = self.accelerator.scaler
+        scaler = self._scaler()
         # the only point at which the CPU waits for the device
         *values, gradient = torch.stack([*terms.values(), norm]).detach().float().tolist()
         losses = dict(zip(terms, values, strict=True))
@@ -93,6 +98,7 @@ class Stepper:
         overflow = scaler is not None and math.isfinite(losses["loss"]) and scaler.get_scale() >= 1
         if finite or scaler is not None:
             self.optimizer.step()
+            round_to_half(self.halves)
         self.optimizer.zero_grad()
         if finite and self.ema is not None:
             self.ema.update(self.parameters, step + 1)
@@ -100,6 +106,11 @@ class Stepper:
         rates = {f"lr/{name}": rate for name, rate in learning_rates(self.optimizer).items()}
         numbers = {**losses, "lr": lr, **rates, "gradient": gradient, "memory_gb": _memory_gb()}
         return StepResult(losses, numbers, finite or overflow, stop)
+
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """The loss scaler of float16; None without one."""
+        scaler = self.accelerator.scaler
+        return scaler if scaler is not None and scaler.is_enabled() else None
 
     def _backward(self, step: int, clips: torch.Tensor, labels: torch.Tensor) -> LossTerms:
         objective, backbone = self.objective, self.objective.model.backbone
@@ -181,7 +192,7 @@ class Stepper:
         if self.ema is not None:
             tensors |= {f"mean/{n}": v for n, v in zip(self.names, self.ema.values, strict=True)}
         tensors |= optimizer_tensors(self.optimizer.optimizer)
-        scaler = self.accelerator.scaler
+        scaler = self._scaler()
         return tensors, dict(scaler.state_dict()) if scaler is not None else {}
 
     @torch.no_grad()
@@ -194,8 +205,9 @@ class Stepper:
             for value, name in zip(self.ema.values, self.names, strict=True):
                 value.copy_(tensors[f"mean/{name}"])
         restore_optimizer(self.optimizer.optimizer, tensors)
-        if self.accelerator.scaler is not None and scaler:
-            self.accelerator.scaler.load_state_dict(dict(scaler))
+        own = self._scaler()
+        if own is not None and scaler:
+            own.load_state_dict(dict(scaler))
 
 
 def _memory_gb() -> float:

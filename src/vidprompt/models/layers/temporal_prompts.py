@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from vidprompt.system.suggestions import check_choice
-
-STARTS = ("released", "ramp")
 RESAMPLING = ("nearest", "linear")
+
+
+def uniform(shape: tuple[int, ...], patch: tuple[int, int], scale: float = 1.0) -> torch.Tensor:
+    """Prompts (…, D), uniform in ± scale · √(6 / (3·p² + D)): the start of both released methods.
+
+    Visual Prompt Tuning's (Jia et al., 2022), for tokens of p × p pixels.
+    """
+    bound = scale * math.sqrt(6 / (3 * patch[0] * patch[1] + shape[-1]))
+    return torch.empty(shape).uniform_(-bound, bound)
 
 
 def ramp(layers: int, num_frames: int, width: int, std: float) -> torch.Tensor:
@@ -27,8 +35,3 @@ def resample(prompts: torch.Tensor, t: int, mode: str = "nearest") -> torch.Tens
     if t == len(prompts):
         return prompts
     return torch.nn.functional.interpolate(prompts.T[None], size=t, mode=mode)[0].T
-
-
-def check_start(start: str) -> None:
-    """Raise UserError if `start` is not one of STARTS."""
-    check_choice("prompt_start", start, STARTS)

@@ -7,7 +7,6 @@ skip connection follows the attention in both towers.
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +21,7 @@ from vidprompt.models.layers.stochastic_depth import (
     keep_factors,
     scale_branch,
 )
-from vidprompt.models.layers.temporal_prompts import RESAMPLING, check_start, ramp, resample
+from vidprompt.models.layers.temporal_prompts import RESAMPLING, ramp, resample, uniform
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
@@ -103,7 +102,7 @@ class EZCLIP(VideoCLIP):
         own = backbone if train_backbone == "none" else backbone.copy()
         super().__init__(own, num_frames, **options)
         layers = len(self.vision_blocks)
-        check_start(prompt_start)
+        check_choice("prompt_start", prompt_start, ("released", "ramp"))
         check_choice("other_lengths", other_lengths, ("refuse", *RESAMPLING))
         if adapter_ratio < 0:
             raise UserError(f"adapter_ratio is {adapter_ratio}; give a share of the width, or 0")
@@ -141,9 +140,7 @@ class EZCLIP(VideoCLIP):
         shape = (len(self.vision_blocks), self.num_frames, self.width)
         if start == "ramp":
             return ramp(*shape, scale)
-        patch = self.clip.visual.conv1.kernel_size
-        bound = scale * math.sqrt(6.0 / (3 * patch[0] * patch[1] + self.width))
-        return torch.empty(shape).uniform_(-bound, bound)
+        return uniform(shape, self.clip.visual.conv1.kernel_size, scale)
 
     def _train_towers(self) -> None:
         """Require gradients of the towers of CLIP that are trained."""

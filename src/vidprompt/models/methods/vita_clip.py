@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,18 +13,29 @@ from torch import nn
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
 from vidprompt.models.layers.stochastic_depth import LayerDraws
-from vidprompt.models.layers.temporal_prompts import check_start, ramp, resample
+from vidprompt.models.layers.temporal_prompts import ramp, resample, uniform
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import check_choice
 
 
 class SummaryAttention(nn.Module):
-    """s = c + MHA(LN(c)) over the T frames' projected class tokens c, (B, T, D) (section 3.2)."""
+    """s = c + MHA(LN(c)) over the T frames' projected class tokens c, (B, T, D) (section 3.2).
 
-    def __init__(self, width: int, heads: int) -> None:
+    With `xavier` queries, keys, values and output start Xavier-uniform each, and their biases at zero, as
+    released (`Attention` of VitaCLIP_vision_encoder_utils.py); otherwise as PyTorch's attention.
+    """
+
+    def __init__(self, width: int, heads: int, *, xavier: bool = True) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        if xavier:
+            for weight in (
+                *self.attention.in_proj_weight.detach().chunk(3),
+                self.attention.out_proj.weight,
+            ):
+                nn.init.xavier_uniform_(weight)
 
     def forward(self, c: torch.Tensor, maps: AttentionMaps | None = None) -> torch.Tensor:
         queries, kv = project_qkv(self.attention, self.norm(c))
@@ -51,12 +63,18 @@ class VitaCLIP(VideoCLIP):
         context: "class" (vectors for each class; other classes use plain class names), "shared" or
             "none".
         train_cls_proj: True = paper, False = released code, which never trains the random class projection.
-        prompt_start: initial values of time embedding and local prompts: "released" (normal) or "ramp"
-            (`temporal_prompts`).
-        prompt_std: standard deviation of the initial prompts and time embedding (0.02 as released).
+        prompt_start: initial values. "released": prompts uniform (`temporal_prompts.uniform`), the time
+            embedding normal, the summaries' attention Xavier-uniform; "normal": prompts normal too, and that
+            attention as PyTorch's; "ramp": time embedding and local prompts a ramp over the frames
+            (`temporal_prompts.ramp`), global prompts normal. The class projection is PyTorch's in all.
+        prompt_std: standard deviation of what starts normal (0.02 as released), and of a ramp.
+        initial_temperature: exp(-log scale) at the start of training. None: CLIP's own, 0.01. The released
+            constructor writes 0.07, and then loads a CLIP checkpoint (`strict=False`), which replaces it if
+            it has a tensor `logit_scale`, as OpenAI's has; the file of the released script is not public.
         options: other options of the text context (see VideoCLIP).
 
-    Raises UserError for an unknown prompt_start or a negative number of global prompts.
+    Raises UserError for an unknown prompt_start, a negative number of global prompts, or a temperature that
+    is not above 0.
     """
 
     method = "vita_clip"
@@ -75,6 +93,7 @@ class VitaCLIP(VideoCLIP):
         train_cls_proj: bool = False,
         prompt_start: str = "released",
         prompt_std: float = 0.02,
+        initial_temperature: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -86,23 +105,35 @@ class VitaCLIP(VideoCLIP):
             **options,
         )
         layers, width = len(self.vision_blocks), self.width
-        check_start(prompt_start)
+        check_choice("prompt_start", prompt_start, ("released", "normal", "ramp"))
         if global_prompts < 0:
             raise UserError(f"global_prompts is {global_prompts}; give a number of prompts, or 0")
+        patch = self.clip.visual.conv1.kernel_size
         time = torch.randn(1 + layers, num_frames, width) * prompt_std
+        local, shared = time[1:], torch.randn(layers, global_prompts, width) * prompt_std
         if prompt_start == "ramp":
             time = ramp(1 + layers, num_frames, width, prompt_std)
+            local = time[1:]
+        elif prompt_start == "released":
+            local, shared = (uniform(tuple(one.shape), patch) for one in (local, shared))
         self.time_embedding = nn.Parameter(time[0].clone())
-        self.local_prompts = nn.Parameter(time[1:].clone()) if use_local else None
-        shared = torch.randn(layers, global_prompts, width) * prompt_std
+        self.local_prompts = nn.Parameter(local.clone()) if use_local else None
         self.global_prompts = nn.Parameter(shared) if global_prompts else None
         projected = range(layers if use_local or use_summary else 0)
         self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in projected)
         self.class_projections.requires_grad_(train_cls_proj)
         heads = self.vision_blocks[0].attn.num_heads
         summarised = range(layers if use_summary else 0)
-        self.summaries = nn.ModuleList(SummaryAttention(width, heads) for _ in summarised)
-        self.log_scale = nn.Parameter(self.clip.logit_scale.detach().clone().reshape(()))
+        xavier = prompt_start != "normal"
+        self.summaries = nn.ModuleList(
+            SummaryAttention(width, heads, xavier=xavier) for _ in summarised
+        )
+        log_scale = self.clip.logit_scale.detach().clone().reshape(())
+        if initial_temperature is not None:
+            if initial_temperature <= 0:
+                raise UserError(f"initial_temperature is {initial_temperature}; give one above 0")
+            log_scale.fill_(-math.log(initial_temperature))
+        self.log_scale = nn.Parameter(log_scale)
         # The released patch embedding has a bias, CLIP's has none: zero unless a checkpoint has one.
         self.patch_bias: torch.Tensor
         self.register_buffer("patch_bias", torch.zeros(width))

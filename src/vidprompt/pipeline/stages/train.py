@@ -41,6 +41,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
 from vidprompt.training.engine import TEST, TrainingLog, new_accelerator, train
+from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import Objective, ReIdentification, create_objective
 from vidprompt.training.processes import Processes
 from vidprompt.training.settings import TrainerSettings
@@ -166,6 +167,9 @@ def _train(
 def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
     """The method on its backbone, before training."""
     backbone = load_backbone(vars(config.backbone))
+    if config.trainer.precision == FP16_WEIGHTS:
+        backbone.identity()  # of the file's weights
+        round_to_half(half_parameters(backbone.clip))
     model = configured_model(config, lists.train.classes, backbone)
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
