@@ -127,6 +127,8 @@ def trained(experiment: str, classes: int = 400) -> int:
 
 def test_the_published_numbers_of_trainable_parameters() -> None:
     assert trained("ez_clip_k400") == trained("ez_clip_k400@paper") == 5_204_736
+    prompts = 12 * 8 * 768  # off as released: configs/few_shot/hmdb_base_fs.yaml
+    assert trained("ez_clip_hmdb51_few_shot") == 5_204_736 - prompts
     assert trained("vita_clip_k400") / 1e6 == pytest.approx(30.2, abs=0.05)
     assert trained("vita_clip_k400@paper") / 1e6 == pytest.approx(38.9, abs=0.05)
 
@@ -159,6 +161,7 @@ def test_the_published_schedules(
     assert (trainer.weight_decay, trainer.no_decay) == (0.2 if ez else 0.05, ())
     assert trainer.betas == ((0.9, 0.98) if ez else (0.9, 0.999))
     assert trainer.warmup == ("5 epochs" if ez else 0)
+    assert (trainer.precision == "fp16_weights") == (ez and "paper" not in experiment)
 
 
 def settings(experiment: str, videos: int) -> TrainerSettings:

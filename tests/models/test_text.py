@@ -49,9 +49,10 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
         if (content := yaml.safe_load(path.read_text()))["descriptions"] != "???"
     }
     assert sets["action_templates"].per_class == 16
-    assert (
-        sets["action_templates"].texts(["HandstandPushups"])[0]
-        == "a photo of action handstand pushups"
+    released = sets["action_templates"].texts(["HandstandPushups", "brush_hair"])
+    assert (released[0], released[16]) == (
+        "a photo of action HandstandPushups",
+        "a photo of action brush hair",
     )
     assert sets["class_name"].texts(NAMES) == ["handstand pushups", "brush hair", "yoga"]
     assert context_options(yaml.safe_load((PARAMS / "learned_context.yaml").read_text())) == {

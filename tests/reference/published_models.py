@@ -35,7 +35,7 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def half_round_trip(module: torch.nn.Module) -> None:
-    """What EZ-CLIP's weights are after `convert_weights` and `convert_models_to_fp32` (layers and attentions)."""
+    """EZ-CLIP's `convert_weights` and `convert_models_to_fp32`: of layers and attentions."""
     for name, parameter in module.named_parameters():
         layer = module.get_submodule(name.rpartition(".")[0])
         attention = name.rpartition(".")[2].startswith("in_proj_")

@@ -1,8 +1,8 @@
 """Weights that are float16 after every step, as EZ-CLIP keeps them (`trainer.precision=fp16_weights`).
 
-Its train.py turns all weights to float32 before AdamW's step and those of `convert_weights` (clip/model.py) back
-to float16 after it, without a copy in float32: an update below half of float16's spacing at a weight is lost.
-Here the values are rounded in place and stay float32 tensors.
+Its train.py turns all weights to float32 before AdamW's step, and those of `convert_weights` (clip/model.py)
+back to float16 after it, without a copy in float32: an update below half of float16's spacing at a weight is
+lost. Here the values are rounded in place and stay float32 tensors.
 """
 
 from __future__ import annotations
