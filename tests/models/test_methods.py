@@ -350,9 +350,7 @@ def test_vita_clip_starts_as_its_released_code() -> None:
         for tensor in (projection.weight, projection.bias):
             assert 0.9 * WIDTH**-0.5 < tensor.abs().max() <= WIDTH**-0.5
     assert model.log_scale == base.clip.logit_scale
-    warm = create_model(
-        "vita_clip", base, num_frames=2, context="none", initial_temperature=0.07
-    )
+    warm = create_model("vita_clip", base, num_frames=2, context="none", initial_temperature=0.07)
     assert warm.logit_scale.item() == pytest.approx(1 / 0.07)
     for wrong, message in (
         ({"initial_temperature": 0}, "initial_temperature is 0; give one above 0"),

@@ -26,7 +26,9 @@ def half_parameters(module: nn.Module) -> list[nn.Parameter]:
     """
     found: dict[int, nn.Parameter] = {}
     for one in module.modules():
-        names = [name for name in _PROJECTIONS if isinstance(getattr(one, name, None), nn.Parameter)]
+        names = [
+            name for name in _PROJECTIONS if isinstance(getattr(one, name, None), nn.Parameter)
+        ]
         if isinstance(one, (nn.Linear, nn.Conv1d, nn.Conv2d)):
             names += ["weight", "bias"]
         if isinstance(one, nn.MultiheadAttention):
