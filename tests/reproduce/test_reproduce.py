@@ -14,6 +14,7 @@ from tests.reproduce.trees import TREES
 
 from vidprompt import reproduce
 from vidprompt.config.published import PublishedRow, published_rows
+from vidprompt.pipeline.doctor import State
 from vidprompt.reproduce.table import Reproduction
 from vidprompt.system.errors import UserError
 
@@ -23,7 +24,9 @@ SMALL = (
     "backbone=demo_clip", "seed=1", "trainer.length=2", "trainer.warmup=0", "trainer.batch_size=4",
     "trainer.micro_batches=1", "trainer.precision=no", "trainer.workers=0",
 )  # fmt: skip
-PEOPLE = ("protocol.people_per_batch=2", "protocol.tracklets_per_person=2")
+PEOPLE = (
+    "protocol.people_per_batch=2", "protocol.tracklets_per_person=2", "protocol.image_model.length=2",
+)  # fmt: skip
 # notes each call, and fails where FAIL is among the arguments
 STAGES = """#!/bin/sh
 echo "$1" >> "$CALLS"
@@ -111,6 +114,10 @@ def test_a_row_that_failed_goes_on_where_it_was(
 ) -> None:
     row = ROWS["ez_clip/base_to_novel/ucf101"]
     make_data(project, row)
+    findings = [finding for _, finding in reproduce.check(row.name, SMALL)]
+    assert not [one for one in findings if one.state is State.MISSING]
+    clips = 3 * 2 * 4  # trainings, steps, batch
+    assert any(f"ez_clip: 3 trainings of {clips} clips" in one.message for one in findings)
     monkeypatch.setenv("FAIL", "split=base_to_novel_16shot_seed2 ")
     with pytest.raises(UserError) as caught:
         run(row, "trainer.lr=1e-3")
@@ -121,6 +128,9 @@ def test_a_row_that_failed_goes_on_where_it_was(
     found, calls = run(row, "trainer.lr=1e-3")
     assert calls == []
     check_table(row, found)
-    assert "run with trainer.lr=1e-3" in found.differs
+    assert {
+        "run with trainer.lr=1e-3",
+        "the backbone is demo_clip, the published one vit_b_16",
+    } <= {*found.differs}
     (project / "data/ucf101/UCF-101/YoYo/v_YoYo_g02_c01.avi").touch()  # maybe another video
     assert run(row, "trainer.lr=1e-3")[1] == ["manifest", "frames"]  # it was not

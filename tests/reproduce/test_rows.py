@@ -102,6 +102,19 @@ def test_what_a_row_stands_for_cannot_be_overridden(override: str) -> None:
         plan_row(ROWS["ez_clip/base_to_novel/ucf101"], [override], MADE)
 
 
+def test_the_check_names_what_is_missing_of_both_datasets_and_exits_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["reproduce", "ez_clip/zero_shot/hmdb51", "--check"])
+    assert shown.exit_code == 1
+    for dataset in ("kinetics400", "hmdb51"):
+        assert f"data/{dataset} is missing" in shown.output
+    assert "to train: supervised_split1" in shown.output
+    assert list(tmp_path.iterdir()) == [tmp_path / "params"]  # looking leaves nothing behind
+
+
 def test_the_list_is_a_table_and_json() -> None:
     shown = CliRunner().invoke(app, ["reproduce", "--list", "--method", "vita_clip"])
     assert shown.exit_code == 0

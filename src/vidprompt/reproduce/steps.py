@@ -70,7 +70,7 @@ def data_work(chain: Chain, again: bool = False) -> Work:
     steps.append(_step("manifest", place, chain, paths.manifest(dataset), state))
     frames = digest([state, config.values["frames"]])
     steps.append(_step("frames", place, chain, paths.frames(dataset) / "frames.json", frames))
-    folder = HOME / f"data,{dataset},{digest([config.values['frames'], str(chain.data)])}"
+    folder = HOME / f"data,{dataset}" if chain.data == Path() else chain.data
     return _work(folder, Job(folder.name, "", 0, chain.job.overrides, ()), steps, again)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean, pstdev, stdev
 from typing import Any
 
+from vidprompt.config.compose import params_folder, read_yaml
 from vidprompt.config.names import FLOOR
 from vidprompt.config.published import Figure, PublishedRow
 from vidprompt.files.atomic import write_json, write_text
@@ -118,8 +119,10 @@ def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ())
     """Compare a finished chain's result with its row. Raises DataError where there is none."""
     result = read_result(chain.metrics)
     ids = tuple(sorted(split.id for split in result.splits.values()))
-    differs = list(row.differs)
-    backbone = chain.config.backbone.name
+    differs, backbone = list(row.differs), chain.config.backbone.name
+    file = params_folder() / "backbone" / f"{row.backbone}.yaml"
+    if not file.is_file() or read_yaml(file)["name"] != backbone:
+        differs.append(f"the backbone is {backbone}, the published one {row.backbone}")
     for override in overrides:
         if not override.startswith(("workers", "processes", "runner")):
             differs.append(f"run with {override}")
@@ -129,8 +132,6 @@ def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ())
         differs.append(
             f"{result.listed - result.n:,} of {result.listed:,} listed videos could not be tested"
         )
-    if not chain.config.backbone.pretrained:
-        differs.append(f"the backbone is {backbone} without published weights")
     return Reproduction(row, compare(row, result), differs, chain.metrics, result.coverage)
 
 
