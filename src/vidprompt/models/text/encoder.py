@@ -1,0 +1,127 @@
+"""Text half of a model: texts and class names → features of CLIP's text tower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import open_clip
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from vidprompt.models.backbones.loading import Backbone
+from vidprompt.models.layers.stochastic_depth import LayerDraws
+from vidprompt.models.text.context import EmbedRows, LearnedContext
+from vidprompt.models.text.prompts import PromptSet, tokenize
+from vidprompt.models.text.tower import encode_embedded, eot_positions, group_by_length
+
+PLAIN_NAMES = PromptSet(("{}",))
+
+
+class TextEncoder(nn.Module):
+    """Encodes texts with CLIP's text tower, and classes with prompts or a learned context.
+
+    A method overrides `after_text_attention`, and `text_draws` and `drops_text` where it drops something.
+    """
+
+    backbone: Backbone
+    clip: open_clip.CLIP
+    context: LearnedContext | None
+    recompute: str  # "nothing", or what of the activations is recomputed
+
+    def encode_text(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
+        """Token ids (n, context) → text features (n, E), not normalised."""
+        eot = eot_positions(tokens).cpu()
+        tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
+        return self.encode_in_chunks(
+            lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
+        )
+
+    def encode_embedded(
+        self, embedded: torch.Tensor, eot: torch.Tensor, draws: Sequence[LayerDraws] = ()
+    ) -> torch.Tensor:
+        """Token embeddings (n, length, W), read at `eot` (n,) → text features (n, E).
+
+        `draws` of each layer are what is dropped, with factors (n, positions, 1).
+        """
+        return encode_embedded(self.clip, embedded, eot, self.after_text_attention, draws)
+
+    @property
+    def drops_text(self) -> bool:
+        """True if something is dropped at random in the text tower, as long as the model is training."""
+        return False
+
+    def text_draws(self, n: int) -> list[LayerDraws]:
+        """What is dropped in training in each text layer, of n texts; [] = nothing."""
+        del n
+        return []
+
+    def after_text_attention(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """The method's change to the text tokens (…, W) after the attention of a layer."""
+        del layer
+        return x
+
+    def encode_in_chunks(
+        self, embed: EmbedRows, eot: torch.Tensor, chunk: int = 64
+    ) -> torch.Tensor:
+        """Features (n, E) of n texts, at most `chunk` at once, those of like length together.
+
+        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,), on the
+        CPU, is where each text is read. With `recompute` the activations of a chunk are recomputed. What is
+        dropped in training is drawn once for all chunks.
+        """
+        recompute = self.recompute != "nothing" and torch.is_grad_enabled()
+        groups = group_by_length(eot.tolist(), chunk)
+        draws = self.text_draws(len(eot)) if self.training else []
+        positions, features = len(self.clip.positional_embedding), []
+        for group in groups:
+            rows = torch.tensor(group)
+            drawn = [layer.of_texts(rows, len(eot), positions) for layer in draws]
+
+            def encode(
+                rows: torch.Tensor = rows, drawn: Sequence[LayerDraws] = drawn
+            ) -> torch.Tensor:
+                return self.encode_embedded(embed(rows), eot[rows], drawn)
+
+            if recompute:
+                features.append(
+                    checkpoint(encode, use_reentrant=False, preserve_rng_state=bool(draws))
+                )
+            else:
+                features.append(encode())
+        if len(features) == 1 and groups[0] == sorted(groups[0]):
+            return features[0]
+        order = torch.tensor([row for group in groups for row in group])
+        return torch.cat(features)[order.argsort()]
+
+    def encode_texts(self, texts: Sequence[str], chunk: int = 64) -> torch.Tensor:
+        """Features (n, E) of texts, not normalised. A text that is too long is cut, with a warning."""
+        return self.encode_text(tokenize(self.backbone.tokenizer, texts), chunk)
+
+    def encode_classes(
+        self, class_names: Sequence[str], prompts: PromptSet = PLAIN_NAMES, chunk: int = 64
+    ) -> torch.Tensor:
+        """Text features of C classes with P prompts each, (C, P, E), not normalised.
+
+        A learned context that covers all of these classes replaces the prompts (P = 1). If a
+        class-specific one does not cover them all, all get plain class names.
+        """
+        if self.context is not None:
+            if self.context.covers(class_names):
+                return self.encode_in_chunks(*self.context.prompts(class_names), chunk)[:, None]
+            missing = self.context.missing(class_names)
+            if len(missing) < len(class_names):
+                warnings.warn(
+                    f"{len(missing)} of {len(class_names)} classes have no learned context "
+                    f"({', '.join(missing[:3])}): all get plain class names",
+                    stacklevel=2,
+                )
+            prompts = PromptSet(("{}",), clean_names=self.context.clean_names)
+        features = self.encode_texts(prompts.texts(class_names), chunk)
+        return features.reshape(len(class_names), prompts.per_class, -1)
+
+    @property
+    def text_is_fixed(self) -> bool:
+        """True if training does not change the text features of given prompts."""
+        return self.context is None
