@@ -13,7 +13,7 @@ from tests.pipeline.project import edit, write_backbone
 from tests.reproduce.trees import TREES
 
 from vidprompt import reproduce
-from vidprompt.config.published import PublishedRow, published_rows
+from vidprompt.config.published import PublishedRow, find_row, published_rows
 from vidprompt.pipeline.doctor import State
 from vidprompt.reproduce.table import Reproduction
 from vidprompt.system.errors import UserError
@@ -107,6 +107,24 @@ def check_table(row: PublishedRow, found: Reproduction) -> None:
         trained_by_seed = row.protocol == "base_to_novel" and row.method != "frozen_clip"
         assert ours["over"] == ("seeds" if trained_by_seed else "videos")
     assert f"| {next(iter(row.values))} |" in found.file.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+def test_a_preset_without_a_row_runs_like_one(project: Path) -> None:
+    row = find_row("ez_clip_hmdb51_few_shot")
+    make_data(project, row)
+    edit(
+        project / "params/dataset/hmdb51.yaml", protocols__few_shot={"shots": [2], "seeds": [1, 2]}
+    )
+    found, calls = run(row)
+    assert calls.count("train") == 2
+    [comparison] = found.comparisons
+    assert (comparison.measure, comparison.published, comparison.over) == (
+        "2shot/top1",
+        None,
+        "seeds",
+    )
+    assert json.loads(found.file.read_text())["measures"]["2shot/top1"]["difference"] is None
 
 
 def test_a_row_that_failed_goes_on_where_it_was(

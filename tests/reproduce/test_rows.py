@@ -96,6 +96,19 @@ def test_a_typo_in_a_row_lists_close_ones() -> None:
     assert "close to it: ez_clip/base_to_novel/ucf101" in str(caught.value)
 
 
+def test_a_preset_without_figures_is_planned_like_a_row() -> None:
+    few = plan_row(find_row("ez_clip_ucf101_few_shot"), (), MADE)
+    assert [run for run in few.runs if "_16shot_" in run] == [
+        f"few_shot_16shot_seed{seed}" for seed in (1, 2, 3)
+    ]
+    assert few.config.backbone.name == "ViT-L-14-quickgelu"  # as its configuration was released
+    tested = plan_row(find_row("ez_clip_ucf_ds_zero_shot"), (), MADE)
+    assert tested.borrowed is not None
+    assert tested.borrowed.job.name == "ez_clip_k400"
+    with pytest.raises(UserError, match="no published row 'ablate_prompts'"):
+        find_row("ablate_prompts")
+
+
 @pytest.mark.parametrize("override", ["dataset=hmdb51", "split=a", "multirun.sweep={}"])
 def test_what_a_row_stands_for_cannot_be_overridden(override: str) -> None:
     with pytest.raises(UserError, match="the row's own"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import Range, build
-from vidprompt.config.compose import params_folder, read_yaml
+from vidprompt.config.compose import compose, params_folder, read_yaml
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -123,15 +123,47 @@ def _figures(values: Any, where: str) -> dict[str, Any]:
 
 
 def find_row(name: str) -> PublishedRow:
-    """The row of a name. Raises UserError with the closest names for one that is not there."""
+    """The row of a name, or of a preset, which has no figures. Raises UserError with the closest names."""
     rows = published_rows()
     if name in rows:
         return rows[name]
-    close = difflib.get_close_matches(name, rows, n=5, cutoff=0.4)
-    parts = [row for row in rows if name.strip("/") in row][:5]
-    near = list(dict.fromkeys([*parts, *close]))[:6]
-    nearest = f"close to it: {', '.join(near)}; " if near else ""
+    presets = _presets(params_folder())
+    if name in presets:
+        return _preset_row(name)
+    near = [one for one in (*rows, *presets) if name.strip("/") in one]
+    near += difflib.get_close_matches(name, [*rows, *presets], n=5, cutoff=0.4)
+    nearest = f"close to it: {', '.join(list(dict.fromkeys(near))[:6])}; " if near else ""
     raise UserError(f"no published row {name!r}: {nearest}`vidprompt reproduce --list` shows all")
+
+
+def _presets(params: Path) -> list[str]:
+    """The experiments that stand for one method on one dataset."""
+    presets = []
+    for file in sorted((params / "experiment").glob("*.yaml")):
+        chosen = {key for one in read_yaml(file).get("defaults", []) for key in one}
+        if {"override /dataset", "override /method"} <= chosen:
+            presets.append(file.stem)
+    return presets
+
+
+def _preset_row(name: str) -> PublishedRow:
+    """A preset as a row without figures; a zero-shot one tests its method's Kinetics-400 model."""
+    config = compose([f"experiment={name}"])
+    method, protocol = config.method.name, config.protocol.name
+    borrows = protocol == "zero_shot" and config.method.objective is not None
+    values: dict[str, Any] = {
+        "name": name,
+        "method": method,
+        "protocol": protocol,
+        "dataset": config.dataset.name,
+        "backbone": "",
+        "ids": [],
+        "values": {},
+        "source": {"table": "no published figure is known here", "url": ""},
+        "experiment": name,
+        "model": f"{method}_k400" if borrows else None,
+    }
+    return build(PublishedRow, values, "")
 
 
 def rows_of_dataset(dataset: str, params: Path) -> list[PublishedRow]:

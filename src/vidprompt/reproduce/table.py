@@ -20,12 +20,15 @@ from vidprompt.reporting.measures import percent, points
 from vidprompt.reproduce.plan import Chain
 from vidprompt.system.errors import DataError
 
+SHOWN = ("top1", "hm", "R-1", "mAP")  # measures of a preset
 SEEDS, VIDEOS = "seeds", "videos"  # what an interval is over
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One measure of a row, published and ours; fractions in [0, 1] except `published`, in percent.
+
+    `published` is None where no figure is known, of a preset.
 
     Attributes:
         value: the mean over the splits.
@@ -36,7 +39,7 @@ class Comparison:
     """
 
     measure: str
-    published: Figure
+    published: Figure | None
     value: float
     std: float | None
     interval: tuple[float, float] | None
@@ -44,16 +47,20 @@ class Comparison:
     values: tuple[float, ...]
 
     @property
-    def difference(self) -> float:
+    def difference(self) -> float | None:
         """Ours less published, a fraction."""
-        return self.value - self.published.value / 100
+        return None if self.published is None else self.value - self.published.value / 100
 
 
 def compare(row: PublishedRow, result: ProtocolResult) -> list[Comparison]:
-    """Each measure of a row against a result. Raises DataError for a measure that the result has not."""
+    """Each measure of a row against a result; of a preset all that tables show, without figures.
+
+    Raises DataError for a measure that the result has not.
+    """
     found = summary_measures(result)
+    shown = {name: None for name, one in found.items() if one.measure in SHOWN}
     comparisons = []
-    for measure, figure in row.values.items():
+    for measure, figure in (row.values or shown).items():
         if measure not in found:
             raise DataError(f"{row.name}: the result has no {measure}, it has {', '.join(found)}")
         values, trainings = _by_split(result, measure)
@@ -121,12 +128,12 @@ def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ())
     ids = tuple(sorted(split.id for split in result.splits.values()))
     differs, backbone = list(row.differs), chain.config.backbone.name
     file = params_folder() / "backbone" / f"{row.backbone}.yaml"
-    if not file.is_file() or read_yaml(file)["name"] != backbone:
+    if row.values and (not file.is_file() or read_yaml(file)["name"] != backbone):
         differs.append(f"the backbone is {backbone}, the published one {row.backbone}")
     for override in overrides:
         if not override.startswith(("workers", "processes", "runner")):
             differs.append(f"run with {override}")
-    if ids != tuple(sorted(row.ids)):
+    if row.values and ids != tuple(sorted(row.ids)):
         differs.append(f"other splits than the row's: {', '.join(ids)}")
     if result.coverage < 1:
         differs.append(
@@ -145,7 +152,9 @@ def rows_of(found: Reproduction) -> list[tuple[str, ...]]:
         if low is not None and high is not None:
             count = f"{len(one.values)} {SEEDS}" if one.over == SEEDS else VIDEOS
             interval = f"[{percent(low)}, {percent(high)}] over {count}"
-        lines.append((one.measure, one.published.text, value, interval, points(one.difference)))
+        published = one.published.text if one.published else "–"
+        difference = points(one.difference) if one.difference is not None else "–"
+        lines.append((one.measure, published, value, interval, difference))
     return lines
 
 
@@ -159,7 +168,9 @@ def markdown(found: Reproduction) -> str:
         [
             f"# {row.name}",
             "",
-            f"Published: {row.source.table} ({row.source.url}). Values in %, the difference in points.",
+            f"Published: {row.source.table} {row.source.url}".strip(),
+            "",
+            "Values in %, the difference in points.",
             "",
             *table(HEADS, rows_of(found)),
             "",
@@ -174,7 +185,7 @@ def markdown(found: Reproduction) -> str:
 
 
 def write(found: Reproduction) -> None:
-    """Write the JSON and the Markdown file, atomically."""
+    """Write the JSON (fractions in [0, 1]) and the Markdown file, atomically."""
     row = found.row
     content: dict[str, Any] = {
         "row": row.name,
@@ -187,17 +198,21 @@ def write(found: Reproduction) -> None:
         "metrics": str(found.metrics),
         "measures": {
             one.measure: {
-                "published": one.published.value / 100,
-                "published_std": None if one.published.std is None else one.published.std / 100,
+                "published": _fraction(one.published.value if one.published else None),
+                "published_std": _fraction(one.published.std if one.published else None),
                 "value": one.value,
                 "std": one.std,
                 "ci95": one.interval,
                 "over": one.over,
                 "values": one.values,
-                "difference": round(one.difference, 6),
+                "difference": None if one.difference is None else round(one.difference, 6),
             }
             for one in found.comparisons
         },
     }
     write_json(found.file, content)
     write_text(found.file.with_suffix(".md"), markdown(found))
+
+
+def _fraction(percentage: float | None) -> float | None:
+    return None if percentage is None else round(percentage / 100, 6)
