@@ -7,7 +7,8 @@ every stage does.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -29,16 +30,15 @@ def run_chain(chain: Chain, configs: Configurations, launcher: Launcher) -> None
     Raises UserError where a stage fails, with its last line and its log; Interrupted when stopped.
     """
     for one in chain.all:
-        _run(launcher, data_work(one, launcher.again), lambda _: _prepare_data(one))  # noqa: B023
-        first = split_work(one, launcher.again)
-        _run(launcher, first, lambda work: _prepare(one, work))  # noqa: B023
+        prepare = partial(_prepare, one)
+        _run(launcher, data_work(one, launcher.again), partial(_prepare_data, one))
+        _run(launcher, split_work(one, launcher.again), prepare)
         _keep_protocol(one)
-        _run(launcher, model_work(one, configs, launcher.again), lambda work: _prepare(one, work))  # noqa: B023
+        _run(launcher, model_work(one, configs, launcher.again), prepare)
 
 
-def _run(launcher: Launcher, work: Work, prepare: object) -> None:
-    failed = launcher.run_works(work.job.name, [work], prepare)  # type: ignore[arg-type]
-    for why in failed.values():
+def _run(launcher: Launcher, work: Work, prepare: Callable[[Work], None]) -> None:
+    for why in launcher.run_works(work.job.name, [work], prepare).values():
         raise UserError(f"{work.job.name}: {why}")
 
 
@@ -57,16 +57,15 @@ def data_work(chain: Chain, again: bool = False) -> Work:
     """
     config, dataset = chain.config, chain.dataset
     values, root = config.values["dataset"], Path(config.dataset.root)
-    place = str(Path.cwd() / chain.data)
-    steps = []
-    if config.dataset.archives and not root.is_dir():
-        archives = digest(_file_states(Path(config.dataset.archives)))
-        steps.append(_step("unpack", place, chain, root, archives))
-    elif not root.is_dir():
+    place, steps = str(Path.cwd() / chain.data), []
+    files = Path(config.dataset.archives) if config.dataset.archives else root
+    if not files.is_dir():
         raise DataError(
-            f"{root} is missing: `vidprompt reproduce ROW --check` says what belongs there"
+            f"{files} is missing: `vidprompt reproduce ROW --check` says what belongs there"
         )
-    state = digest([{k: v for k, v in values.items() if k != "protocols"}, _file_states(root)])
+    state = digest([{k: v for k, v in values.items() if k != "protocols"}, _file_states(files)])
+    if config.dataset.archives:
+        steps.append(_step("unpack", place, chain, root, state))
     steps.append(_step("manifest", place, chain, paths.manifest(dataset), state))
     frames = digest([state, config.values["frames"]])
     steps.append(_step("frames", place, chain, paths.frames(dataset) / "frames.json", frames))
@@ -97,7 +96,7 @@ def _file_states(root: Path) -> list[list[object]]:
     return sorted(states, key=lambda state: str(state[0]))
 
 
-def _prepare_data(chain: Chain) -> None:
+def _prepare_data(chain: Chain, _: Work) -> None:
     if chain.data == Path():
         return
     make_sandbox(chain.data, {"data", *input_roots(chain.config)})
