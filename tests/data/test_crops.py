@@ -21,12 +21,15 @@ def test_sides_differ_by_one_scale_and_stand_in_thirteen_places() -> None:
     rng = np.random.default_rng(0)
     options = {"scales": (1, 0.875, 0.75, 0.66), "distort": 1, "fixed_places": True}
     boxes = [multi_scale_box(HEIGHT, WIDTH, rng, **options) for _ in range(2000)]
-    sides = [256, 224, 192, 169]
+    sides = [256, 224, 192, 168]
     pairs = {(sides.index(tall), sides.index(wide)) for _, _, tall, wide in boxes}
     assert pairs == {(i, j) for i in range(4) for j in range(4) if abs(i - j) <= 1}
     places = {(top, left) for top, left, tall, wide in boxes if (tall, wide) == (192, 192)}
     corners = {(y, x) for y in (0, 32, 64) for x in (0, 74, 148)}
     assert places == corners | {(y, x) for y in (16, 48) for x in (37, 111)}
+    # steps of the grid are whole: 53 pixels are left of 60 in steps of 13, not to the border
+    lefts = {multi_scale_box(60, 113, rng, fixed_places=True)[1] for _ in range(200)}
+    assert lefts == {0, 13, 26, 39, 52}
 
 
 def test_areas_and_ratios_are_in_their_ranges() -> None:

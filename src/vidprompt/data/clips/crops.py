@@ -25,7 +25,8 @@ def multi_scale_box(
     `scales`: the shares. `distort`: height and width may be so many places apart in `scales`
     (0: squares). `fixed_places`: at one of 13 places (a 5 × 5 grid's corners, centre, middles of its
     sides, and its inner corners) instead of anywhere. Source: the multi-scale and corner cropping of
-    TSN (Wang et al., ECCV 2016), as EZ-CLIP uses it with `distort` 1 and `fixed_places`.
+    TSN (Wang et al., ECCV 2016), as EZ-CLIP uses it with `distort` 1 and `fixed_places`: sides and steps
+    of the grid are rounded down, as in its datasets/transforms_ss.py.
     """
     short = min(height, width)
     if distort:
@@ -38,10 +39,10 @@ def multi_scale_box(
         shares = pairs[int(rng.integers(len(pairs)))]
     else:
         shares = (float(rng.choice(scales)),) * 2
-    tall, wide = round(short * shares[0]), round(short * shares[1])
+    tall, wide = int(short * shares[0]), int(short * shares[1])
     if fixed_places:
         row, column = _PLACES[int(rng.integers(len(_PLACES)))]
-        return (height - tall) * row // 4, (width - wide) * column // 4, tall, wide
+        return (height - tall) // 4 * row, (width - wide) // 4 * column, tall, wide
     top, left = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
     return top, left, tall, wide
 
