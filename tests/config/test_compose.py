@@ -220,6 +220,41 @@ def test_a_persons_stages_read_the_views_of_tracklets() -> None:
     assert stages["features"]["demo-ez_clip-supervised_split1"]["views"] == "ez_clip"
 
 
+def test_descriptions_are_the_datasets_own_and_what_is_in_them_is_in_the_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+    texts = tmp_path / "params/prompts/descriptions"
+    for dataset, described_as in (("hmdb51", "hmdb51"), ("ucf_ds", "ucf101")):
+        file = compose([f"dataset={dataset}", "method=ez_clip"]).prompts.descriptions
+        assert file == f"params/prompts/descriptions/{described_as}.csv"
+        assert (tmp_path / file).is_file()
+    before = compose(["dataset=hmdb51", "method=ez_clip"])
+    own = compose(["dataset=hmdb51", "method=ez_clip", f"prompts.descriptions={texts}/ssv2.csv"])
+    assert own.prompts.descriptions == f"{texts}/ssv2.csv"
+    file = texts / "hmdb51.csv"
+    file.write_text(file.read_text().replace("A woman or girl", "A woman"))
+    after = compose(["dataset=hmdb51", "method=ez_clip"])
+    assert len({config_hash(one, "prompts") for one in (before, own, after)}) == 3
+    train = _stages("hmdb51", "ez_clip", "vita_clip")["train"]
+    read = {(row["method"], row["texts"]) for row in train.values()}
+    nothing = "src/vidprompt/models/text/descriptions.py"
+    assert read == {
+        ("ez_clip", "params/prompts/descriptions/hmdb51.csv"),
+        ("vita_clip", nothing),
+    }
+    file.unlink()
+    with pytest.raises(UserError, match=r"hmdb51: ez_clip reads descriptions, and there is no .*"):
+        _stages("hmdb51", "ez_clip")
+
+
+def test_what_reads_descriptions_depends_on_the_file() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    reading = {name for name, stage in stages.items() if "${item.texts}" in stage["do"]["deps"]}
+    assert reading == {"train", "features", "floor"}
+
+
 def _stages(dataset: str, *trained: str) -> matrix.Stages:
     return matrix.stages_of([dataset], {"active": [dataset], "trained": list(trained)})
 

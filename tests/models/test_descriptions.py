@@ -1,11 +1,14 @@
 """Files of descriptions: how they are read, what their errors say, and the rules that ours keep."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
+from open_clip import get_tokenizer
 
-from vidprompt.models.text.class_names import class_key
+from vidprompt.models.text.class_names import class_key, clean_class_name
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.system.errors import UserError
@@ -115,3 +118,75 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str, says: str) -> 
         read_descriptions(table)
     with pytest.raises(UserError, match="no file of descriptions .*set prompts.descriptions=FILE"):
         read_descriptions(tmp_path / "none.csv")
+
+
+# -- ours (params/prompts/descriptions), by the rules of docs/descriptions.md ----------------------
+
+OURS_FOLDER = Path(__file__).parents[2] / "params/prompts/descriptions"
+CLASSES = {"ucf101": 101, "hmdb51": 51, "ssv2": 174, "kinetics400": 400, "kinetics600": 600}
+KINETICS = {
+    "massaging person's head",
+    "tying knot (not on a tie)",
+    "passing American football (in game)",
+}
+SPELLINGS = {  # of the releases, that are easily mistaken
+    "ucf101": {"HandstandPushups", "YoYo", "Shotput", "SkateBoarding"},
+    "hmdb51": {"brush_hair", "flic_flac", "pullup", "situp", "sword_exercise"},
+    "ssv2": {
+        "Poking a hole into some substance",
+        "Putting number of something onto something",
+    },
+    "kinetics400": KINETICS,
+    "kinetics600": KINETICS,
+}
+
+
+def _rows(dataset: str) -> list[tuple[str, str]]:
+    content = (OURS_FOLDER / f"{dataset}.csv").read_bytes()
+    assert b"\r" not in content
+    header, *rows = csv.reader(content.decode("utf-8").splitlines(), strict=True)
+    assert header == ["class", "description"]
+    return [(name, text) for name, text in rows]
+
+
+def _plain(text: str) -> str:
+    """Lower-case words between single blanks, without punctuation, to look for whole words in."""
+    return f" {' '.join(re.sub('[^a-z0-9]+', ' ', text.lower().replace(chr(39), '')).split())} "
+
+
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_our_descriptions_are_one_sentence_of_15_to_40_words_for_every_class(dataset: str) -> None:
+    rows = _rows(dataset)
+    assert len({class_key(name) for name, _ in rows}) == len(rows) == CLASSES[dataset]
+    assert SPELLINGS[dataset] <= {name for name, _ in rows}
+    encode = get_tokenizer("ViT-B-16").encode
+    for name, text in rows:
+        assert 15 <= len(text.split()) <= 40, name
+        assert len(encode(text)) + 2 <= 77, name  # with the tokens of start and end
+        assert text == " ".join(text.split()), name
+        assert text.isprintable(), name
+        assert text[0].isupper(), name
+        assert text.endswith("."), name
+        assert ". " not in text, name
+
+
+@pytest.mark.parametrize("dataset", CLASSES)
+def test_none_of_our_descriptions_names_another_class_of_the_dataset(dataset: str) -> None:
+    """But where the name is a part of the class's own, as "walk" of "walk with dog"."""
+    rows = [(_plain(clean_class_name(name)), _plain(text)) for name, text in _rows(dataset)]
+    named = [
+        (own, other)
+        for own, text in rows
+        for other, _ in rows
+        if other in text and other not in own
+    ]
+    assert not named
+
+
+def test_our_descriptions_differ_unless_the_class_is_the_same() -> None:
+    classes: dict[str, set[str]] = {}
+    for dataset in CLASSES:
+        for name, text in _rows(dataset):
+            classes.setdefault(_plain(text), set()).add(class_key(name))
+    assert not [names for names in classes.values() if len(names) > 1]
+    assert {path.stem for path in OURS_FOLDER.iterdir()} == set(CLASSES)  # all are checked

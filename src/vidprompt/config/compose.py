@@ -23,7 +23,7 @@ from vidprompt.config.schema import (
     Protocols,
     protocol_config,
 )
-from vidprompt.files.hashes import digest
+from vidprompt.files.hashes import digest, sha256
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
 
@@ -287,7 +287,18 @@ def _merge(
     own = f"trainer.by_protocol.{protocol}"
     layers.merge_own("trainer", own, f"by_protocol.{protocol}", kept)
     layers.remove("trainer.by_protocol")
-    return layers.composition()
+    return _with_content(layers.composition())
+
+
+def _with_content(composition: Composition) -> Composition:
+    """With the hash of the file of descriptions, so that all identities follow what is in it."""
+    values, sources = composition.values, composition.sources
+    file = values["prompts"].get("descriptions")
+    if isinstance(file, str) and Path(file).is_file():
+        prompts = values["prompts"] | {"descriptions_sha256": sha256(file)[:12]}
+        key = "prompts.descriptions_sha256"
+        return Composition(values | {"prompts": prompts}, sources | {key: file})
+    return composition
 
 
 class _Layers:

@@ -75,6 +75,9 @@ class DatasetConfig:
     pipeline: Mapping[str, Any] = field(default_factory=dict)
     archives: str | None = None  # a folder of tar files; the stage unpack writes root from it
     class_groups: str | None = None  # a CSV of classes by attribute, in each source's folder
+    described_as: str | None = (
+        None  # the dataset whose descriptions its classes have; None: its own
+    )
     mosaic: bool | None = None  # pixelated faces in the report; None: unless it is the demo
 
 
@@ -120,7 +123,8 @@ class PromptsConfig:
     """Texts of the classes (params/prompts)."""
 
     templates: tuple[str, ...]
-    descriptions: str | None = None
+    descriptions: str | None = None  # a CSV or JSON file, instead of the templates
+    descriptions_sha256: str | None = None  # of the file: its first 12 digits, never configured
     context: Mapping[str, Any] | None = None
     clean_names: bool = True
     ensemble: Literal["softmax_sum", "mean_feature"] = "softmax_sum"

@@ -45,6 +45,7 @@ def examine(
     """
     yield _machine()
     yield from _backbone(config)
+    yield from _texts(config)
     if runs is None:
         yield from _pipeline(config)
     root = Path(config.dataset.root)
@@ -106,6 +107,20 @@ def _backbone(config: Config) -> Iterator[Finding]:
         yield Finding("backbone", State.NOTE, message)
     else:
         yield Finding("backbone", State.NOTE, f"{name} has random weights: for trying out only")
+
+
+def _texts(config: Config) -> Iterator[Finding]:
+    """The file of descriptions, where the prompts are such."""
+    from vidprompt.models.text.descriptions import read_descriptions
+
+    if config.prompts.descriptions is None:
+        return
+    try:
+        count = len(read_descriptions(Path(config.prompts.descriptions)))
+    except UserError as error:
+        yield Finding("texts", State.MISSING, str(error))
+    else:
+        yield Finding("texts", State.OK, f"{config.prompts.descriptions}: {count} classes")
 
 
 def _pipeline(config: Config) -> Iterator[Finding]:

@@ -13,7 +13,13 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.compose import compose, params_folder, protocols_of, stage_choices
+from vidprompt.config.compose import (
+    compose,
+    params_folder,
+    protocols_of,
+    read_yaml,
+    stage_choices,
+)
 from vidprompt.config.names import FLOOR, PROTOCOLS
 from vidprompt.config.schema import Config, Protocols
 from vidprompt.files.atomic import write_text
@@ -92,7 +98,8 @@ def _add_dataset(
     groups = stage_choices(config.dataset, FLOOR, PROTOCOL)
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
-    stages["dataset"][name] = item | groups
+    texts = _texts_file(config, FLOOR)
+    stages["dataset"][name] = item | groups | {"texts": texts}
     if config.dataset.archives:
         archives = {"archives": str(config.dataset.archives), "root": item["root"]}
         stages["unpack"][name] = {"dataset": name} | archives
@@ -105,7 +112,7 @@ def _add_dataset(
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
-        numbers = _number_files(trainer, method)
+        numbers = _number_files(trainer, method) | {"texts": _texts_file(config, method)}
         for run in runs:
             read = stage_choices(config.dataset, method, _protocol_of(run)) | numbers
             item = {"dataset": name, "method": method, "run": run, **read}
@@ -134,6 +141,24 @@ def _add_dataset(
 def _protocol_of(run: str) -> str:
     """The protocol that a run's name begins with, as in `compose`; of other names the usual one."""
     return next((name for name in PROTOCOLS if run.startswith(name)), PROTOCOL)
+
+
+def _texts_file(config: Config, method: str) -> str:
+    """The file of descriptions that a method reads, if any; else, as dvc.yaml needs one, the code that would.
+
+    Raises UserError for a file that is not there.
+    """
+    dataset = config.dataset.name
+    prompts = stage_choices(config.dataset, method, PROTOCOL)["prompts"]
+    if not read_yaml(params_folder() / "prompts" / f"{prompts}.yaml").get("descriptions"):
+        return "src/vidprompt/models/text/descriptions.py"
+    file = str(compose([f"dataset={dataset}", f"method={method}"]).prompts.descriptions)
+    if not Path(file).is_file():
+        raise UserError(
+            f"{dataset}: {method} reads descriptions, and there is no {file}: write it "
+            f"(docs/descriptions.md), or choose `prompts` in the pipeline of params/dataset/{dataset}.yaml"
+        )
+    return file
 
 
 def _number_files(trainer: str, method: str) -> dict[str, str]:
