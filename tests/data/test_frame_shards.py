@@ -347,6 +347,19 @@ def test_other_settings_or_inputs_rebuild(
     assert contents(tmp_path / "cache") == contents(tmp_path / "fewer")
 
 
+def test_a_cache_of_an_older_format_is_refused_and_built_anew(
+    rows: list[FrameRow], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("vidprompt.data.shards.plan.FORMAT_VERSION", 2)
+        older.setattr("vidprompt.data.shards.cache_build.FORMAT_VERSION", 2)
+        build_frame_cache(rows, SMALL, {}, tmp_path)
+    with pytest.raises(DataError, match="cache of format 2, .* run the frames stage again"):
+        FrameCache(tmp_path)
+    assert build_frame_cache(rows, SMALL, {}, tmp_path)["kept"] == 0
+    assert len(FrameCache(tmp_path)) == len(rows)
+
+
 def test_a_video_that_fails_is_left_out_and_tried_again(
     rows: list[FrameRow], tmp_path: Path
 ) -> None:
