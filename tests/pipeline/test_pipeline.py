@@ -89,13 +89,13 @@ def test_a_second_repro_does_nothing(project: Path) -> None:
 
 
 def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> None:
-    sweep = ("method=frozen_clip,ez_clip", "views=centre,reversed", "-j", "2")
+    sweep = ("method=frozen_clip,ez_clip", "views=ez_clip,reversed", "-j", "2")
     said = run("vidprompt", "multirun", *sweep, folder=project)
     assert "| ez_clip, views reversed |" in said
-    home = project / "multirun/method=frozen_clip,ez_clip,views=centre,reversed/method=ez_clip"
+    home = project / "multirun/method=frozen_clip,ez_clip,views=ez_clip,reversed/method=ez_clip"
     checkpoint = "models/demo/ez_clip/supervised_split1/model.safetensors"
     assert (home / checkpoint).read_bytes() == (project / checkpoint).read_bytes()
-    forward = metrics(home / "views=centre", "ez_clip", "supervised")
+    forward = metrics(home / "views=ez_clip", "ez_clip", "supervised")
     assert forward["hashes"] == metrics(project, "ez_clip", "supervised")["hashes"]
     backward = metrics(home / "views=reversed", "ez_clip", "supervised")
     assert backward["hashes"]["checkpoints"] == forward["hashes"]["checkpoints"]
