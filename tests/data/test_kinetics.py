@@ -79,7 +79,7 @@ def test_lists_give_ids_labels_roles_and_groups(tmp_path: Path, folder: str, nam
     assert listing.classes == sorted([TIE, HEAD, PET])
     assert [row.video_id for row in listing.annotations] == [f"k/{stem}" for stem in STEMS]
     assert [row.label for row in listing.annotations] == [TIE, PET, HEAD, HEAD, HEAD]
-    assert [row.split1 for row in listing.annotations] == ["train"] * 4 + ["test"]
+    assert [row.split1 for row in listing.annotations] == ["train"] * 4 + ["val"]
     assert listing.annotations[1] == Annotation(
         video_id="k/_dbc_JuKJQ__000000_000010",
         source="k",
@@ -175,20 +175,28 @@ def test_a_file_named_by_the_id_alone_needs_an_id_of_one_clip(tmp_path: Path) ->
     }
 
 
-def test_the_test_list_is_tested_on_when_asked_for(tmp_path: Path) -> None:
+def test_the_lists_that_are_named_are_read(tmp_path: Path) -> None:
     write(tmp_path)
     write_list(tmp_path / "annotations/test.csv", TEST)
-    rows = read_kinetics(Source("k", tmp_path, {"test_on": "test"})).annotations
-    assert [row.split1 for row in rows] == ["train"] * 4 + ["", "test"]
+    rows = read_kinetics(Source("k", tmp_path, {"lists": ["test", "train", "val"]})).annotations
+    assert [row.split1 for row in rows] == ["train"] * 4 + ["val", "test"]
+    (tmp_path / "annotations/train.csv").unlink()  # and no other is needed
+    rows = read_kinetics(Source("k", tmp_path, {"lists": ["val", "test"]})).annotations
+    assert [row.split1 for row in rows] == ["val", "test"]
     assert rows[-1].path == f"test/{TIE}/--6bJUbfpnQ_000017_000027.mp4"
     (tmp_path / "annotations/test.csv").write_text(
         "youtube_id,time_start,time_end,split\nabc,17,27,test\n"
     )
-    assert len(read_kinetics(Source("k", tmp_path)).annotations) == 5
-    with pytest.raises(DataError, match=r"test\.csv:1: labels were not published"):
+    assert len(read_kinetics(Source("k", tmp_path, {"lists": ["val"]})).annotations) == 1
+    with pytest.raises(DataError, match=r"test\.csv:1: this release of the list has no labels"):
+        read_kinetics(Source("k", tmp_path, {"lists": ["test"]}))
+    for lists in ("test", [], ["valid"]):
+        with pytest.raises(UserError, match="give some of train, val, test, as a list"):
+            read_kinetics(Source("k", tmp_path, {"lists": lists}))
+    with pytest.raises(
+        UserError, match=r"test_on is no option of a source: set lists: \[val, test\]"
+    ):
         read_kinetics(Source("k", tmp_path, {"test_on": "test"}))
-    with pytest.raises(UserError, match="choose val or test"):
-        read_kinetics(Source("k", tmp_path, {"test_on": "train"}))
 
 
 def test_a_clip_under_two_labels_keeps_the_first(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -63,7 +62,10 @@ def splits(
         ),
     ] = "",
     label_map: Annotated[
-        Path | None, typer.Option(help="Class names of the lists' label ids.")
+        list[str] | None,
+        typer.Option(
+            help="[PART=]FILE: class names of the lists' label ids, of all lists or of one. Repeatable."
+        ),
     ] = None,
     trained_on: Annotated[
         str,
@@ -73,13 +75,14 @@ def splits(
     ] = "",
 ) -> None:
     from vidprompt.config.compose import compose
+    from vidprompt.data.splits.published_lists import label_maps
     from vidprompt.pipeline.stage_costs import StageTimer
     from vidprompt.pipeline.stages import splits as stage
 
     timer = StageTimer.start()
     config = compose(overrides or [])
     if from_list:
-        stage.take_lists(config, from_list, split_id, label_map, trained_on)
+        stage.take_lists(config, from_list, split_id, label_maps(label_map or ()), trained_on)
     else:
         stage.run(config)
         timer.record(config.dataset.name)

@@ -36,12 +36,15 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class PublishedList:
-    """A split that is taken from lists as they are: part (train, val or a test's name) → file."""
+    """A split that is taken from lists as they are: part (train, val or a test's name) → file.
+
+    `label_map`: one file for all parts, or part → file.
+    """
 
     id: str
     lists: Mapping[str, str]
     trained_on: str | None = None
-    label_map: str | None = None
+    label_map: str | Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,7 @@ class ZeroShotConfig:
     name: str
     splits: tuple[int, ...]
     trained_on: str
+    test_on: Literal["test", "val"]  # the official list tested, but for halves
     halves: Whole
     known_classes: str | None
     known_name: str

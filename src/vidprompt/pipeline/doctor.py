@@ -143,7 +143,8 @@ def named_lists(config: Config) -> list[Path]:
     if zero_shot := protocols_of(config).zero_shot:
         named += [zero_shot.known_classes, zero_shot.renamed_classes, *zero_shot.partitions]
     for entry in config.dataset.published:
-        named += [*entry.lists.values(), entry.label_map]
+        maps = entry.label_map or {}
+        named += [*entry.lists.values(), *([maps] if isinstance(maps, str) else maps.values())]
     return [Path(config.dataset.root) / file for file in named if file]
 
 

@@ -115,7 +115,7 @@ def stage_times(
         "caching frames": frames.videos * frames.cache_s / workers,
     }
     tested = sum(
-        any(role in ("test", "query", "gallery") for role in (a.split1, a.split2, a.split3))
+        any(role not in ("", "train") for role in (a.split1, a.split2, a.split3))
         for a in annotations
     )
     if runs is not None:

@@ -7,8 +7,9 @@ is `<id>_<start, six digits>_<end>.mp4`, in any folder and container, or `<id>.m
 clip only; CVDF's replacements of its broken files (`replacement/`) come before the originals. Class folders
 are renamed in every other download, so none is relied on.
 
-The field tests on the validation list, so that is split1's "test". With the option `test_on: test` the test
-list is, and the validation list has no role.
+Option `lists` names the lists to read, `[train, val]` unless given; the list's name is a clip's role in
+split1. Where no test list is read, the validation list plays it, as in the field. The published zero-shot
+tests of Kinetics-600 are on its test list: `lists: [val, test]` leaves the training list out.
 """
 
 from __future__ import annotations
@@ -31,11 +32,7 @@ from vidprompt.data.annotations.video_files import VideoFiles
 from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError, UserError
 
-# The list's role in split1, by the option `test_on`; lists that are not named are not read.
-ROLES = {
-    "val": {"train": "train", "val": "test"},
-    "test": {"train": "train", "val": "", "test": "test"},
-}
+LISTS = ("train", "val", "test")
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 _RELEASES = ("k400", "k600", "kinetics400", "kinetics600")
 _REPLACED = ("replacement", "replacement_for_corrupted_k400")
@@ -47,17 +44,14 @@ _Clips = dict[str, tuple[str, int, str]]  # stem of the file → list, line, lab
 
 
 def read_kinetics(source: Source) -> DatasetAnnotations:
-    """The clips of all lists that are used, in the lists' order.
+    """The clips of all lists that are read, in the lists' order.
 
     A clip that a list repeats (Kinetics-600 has some under two labels) keeps its first label; a warning
     counts them. Raises DataError when a clip is in two lists, and for a malformed line.
     """
-    test_on = str(source.options.get("test_on", "val"))
-    if test_on not in ROLES:
-        raise UserError(f"{source.name}: test_on is {test_on!r}; choose {' or '.join(ROLES)}")
-    roles = ROLES[test_on]
-    folder = _list_folder(source)
-    lists = {name: _list_file(folder, name) for name in roles}
+    names = _lists_to_read(source)
+    folder = _list_folder(source, names[0])
+    lists = {name: _list_file(folder, name) for name in names}
     clips: _Clips = {}
     again = sum(_add_list(clips, name, lists) for name in lists)
     if again:
@@ -79,20 +73,33 @@ def read_kinetics(source: Source) -> DatasetAnnotations:
                 kind="video",
                 label=label,
                 group=youtube_id,
-                split1=roles[name],
+                split1=name,
                 exists=path is not None,
             )
         )
     return DatasetAnnotations(annotations, sorted({label for _, _, label in clips.values()}))
 
 
-def _list_folder(source: Source) -> Path:
-    """The folder that has the lists."""
+def _lists_to_read(source: Source) -> list[str]:
+    """The option `lists`, in the order of `LISTS`. Raises UserError for another name, or none."""
+    given = source.options.get("lists", ("train", "val"))
+    if "test_on" in source.options:
+        raise UserError(
+            f"{source.name}: test_on is no option of a source: set lists: [val, test] there, and test_on "
+            "in protocols: {zero_shot: …}"
+        )
+    if isinstance(given, str) or not given or not set(given) <= {*LISTS}:
+        raise UserError(f"{source.name}: lists={given}: give some of {', '.join(LISTS)}, as a list")
+    return [name for name in LISTS if name in given]
+
+
+def _list_folder(source: Source, name: str) -> Path:
+    """The folder that has the lists, that of this name among them."""
     top = source.annotation_folder(".")
-    folders = [top, *(top / name for name in _RELEASES)]
-    having = [folder for folder in folders if _list_files(folder, "train")]
+    folders = [top, *(top / release for release in _RELEASES)]
+    having = [folder for folder in folders if _list_files(folder, name)]
     if not having and not source.options.get("annotations"):
-        top = source.folder if _list_files(source.folder, "train") else top
+        top = source.folder if _list_files(source.folder, name) else top
     if len(having) > 1:
         raise DataError(
             f"{' and '.join(map(str, having))} have lists; "
@@ -151,7 +158,7 @@ def _read_list(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
 def _places(header: list[str], where: str, name: str) -> list[int]:
     """The places of `COLUMNS` in the header."""
     if name == "test" and "label" not in header:
-        raise DataError(f"{where}: labels were not published with this file; use test_on: val")
+        raise DataError(f"{where}: this release of the list has no labels: take the one that has")
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise DataError(f"{where}: no column {', '.join(missing)}; take the official list")

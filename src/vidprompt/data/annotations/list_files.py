@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
@@ -86,14 +86,17 @@ _FORMATS = [_LineFormat(separator, fields) for separator in ("\t", ",", " ") for
 
 
 class _VideoRoot:
-    """The folder that listed paths are relative to, if one is given."""
+    """The folder that listed paths are relative to, if one is given; `as_written`: any path will do."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, as_written: bool = False) -> None:
         self.folder = folder
+        self.as_written = as_written
         self.bases = [] if folder is None else [folder.absolute(), folder.resolve()]
 
     def relative(self, path: str, where: str) -> str:
         """A listed path, relative to the folder. Raises DataError for one that is not below it."""
+        if self.as_written:
+            return path
         if "\\" in path:
             raise DataError(f"{where}: {path!r} has a backslash: write / between folders")
         if path.startswith("/"):
@@ -133,6 +136,37 @@ def read_list(path: Path, root: Path | None = None) -> list[ListedVideo]:
     return rows
 
 
+class Reading(NamedTuple):
+    """The rows of a list in one form; `headed`: its columns are named, so there is no doubt about them."""
+
+    rows: list[ListedVideo]
+    headed: bool
+
+
+def list_readings(path: Path) -> Iterator[Reading]:
+    """A list in every form that fits all its lines, paths as written: for a published list.
+
+    One reading for a table; several where blanks may be a path's, as in `walk/take 2 3`: without and with a
+    number of frames. Which one is right is for the caller to decide, by the videos it knows. Raises DataError
+    as `read_list` does.
+    """
+    anywhere = _VideoRoot(None, as_written=True)
+    is_parquet = _is_parquet(path)
+    lines = [] if is_parquet else list(numbered_lines(path, strip=" "))
+    table = _read_parquet(path, anywhere) if is_parquet else _read_headed(lines, anywhere)
+    if not (table or lines) or table == []:
+        raise DataError(f"{path} lists no videos")
+    if table is not None:
+        yield Reading(table, headed=True)
+        return
+    for rows in _fitting_formats(lines).values():
+        listed = (
+            ListedVideo(row.path, row.label, row.n_frames, "", "", where)
+            for (where, _), row in zip(lines, rows, strict=True)
+        )
+        yield Reading(list(listed), headed=False)
+
+
 def role_of(text: str, where: str) -> str:
     """`Training` → `train`; "" stays. Raises DataError, naming `where`, for an unknown role."""
     role = ROLES.get(text.strip().casefold(), "")
@@ -145,24 +179,38 @@ def _read_text_list(path: Path, root: _VideoRoot) -> list[ListedVideo]:
     lines = list(numbered_lines(path, strip=" "))  # tabs stand for empty last columns
     if not lines:
         return []
-    for separator in "\t,":
-        header = split_line(lines[0][1], separator)
-        columns = _header_columns(header, lines[0][0]) if len(header) > 1 else None
-        if columns is not None:
-            rows = ((where, split_line(line, separator)) for where, line in lines[1:])
-            return _read_table(header, columns, rows, root)
+    table = _read_headed(lines, root)
+    if table is not None:
+        return table
     return [
         ListedVideo(root.relative(row.path, where), row.label, row.n_frames, "", "", where)
         for (where, _), row in zip(lines, _parse_lines(lines, root), strict=True)
     ]
 
 
-def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fields]:
-    """All lines in the one format that fits all of them; of several, the one whose paths are videos."""
+def _read_headed(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[ListedVideo] | None:
+    """The rows below a header, None where there is none."""
+    for separator in "\t,":
+        header = split_line(lines[0][1], separator) if lines else []
+        columns = _header_columns(header, lines[0][0]) if len(header) > 1 else None
+        if columns is not None:
+            rows = ((where, split_line(line, separator)) for where, line in lines[1:])
+            return _read_table(header, columns, rows, root)
+    return None
+
+
+def _fitting_formats(lines: Sequence[tuple[str, str]]) -> dict[_LineFormat, list[_Fields]]:
+    """Format → the lines as it reads them, of each that fits all lines. Raises DataError without any."""
     parsed = {format_: _parse_as(format_, lines) for format_ in _FORMATS}
     fitting = {format_: rows for format_, rows in parsed.items() if len(rows) == len(lines)}
     if not fitting:
         _raise_no_format(lines, parsed)
+    return fitting
+
+
+def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fields]:
+    """All lines in the one format that fits all of them; of several, the one whose paths are videos."""
+    fitting = _fitting_formats(lines)
     if len(fitting) > 1:
         best = [format_ for format_ in fitting if all(_is_video(r.path) for r in fitting[format_])]
         if len(best) != 1:  # names do not decide: check which files exist

@@ -24,11 +24,11 @@ REQUIRED = (
     *("size", "n_frames", "duration", "width", "height", "health", "detail"),
 )
 OFFICIAL_SPLITS = ("split1", "split2", "split3")
-ROLES = ("", "train", "test", "query", "gallery")
+ROLES = ("", "train", "val", "test", "query", "gallery")
 OF_SPLITS = ("train", "val", "tests")
 COUNTABLE = ("videos", "classes", "groups", "splits", *OF_SPLITS)
 _SHOTS = re.compile(r"(\d+)shot")
-_ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+$")  # not chosen for being new
+_ALL_CLASSES = re.compile(r"zero_shot_(split|half)\d+(_val)?$")  # not chosen for being new
 
 
 class Training(NamedTuple):

@@ -45,6 +45,8 @@ def dataset_splits(
     if "zero_shot" in rows and protocols.zero_shot:
         source = roles["zero_shot"]
         name = dataset.name if source == dataset.name else f"{dataset.name}_{source}"
+        if protocols.zero_shot.halves and source == roles.get("recognition"):
+            _check_trained_elsewhere(protocols.zero_shot.trained_on, dataset.name)
         root = Path(dataset.root)
         yield from _zero_shot(rows["zero_shot"], name, protocols.zero_shot, classes[source], root)
     if "reid" in rows and (p := protocols.reid):
@@ -87,15 +89,20 @@ def _recognition(rows: pd.DataFrame, dataset: str, protocols: Protocols) -> Name
 def _zero_shot(
     rows: pd.DataFrame, name: str, p: ZeroShotConfig, classes: list[str], root: Path
 ) -> NamedSplits:
-    for s in p.splits:
-        yield f"zero_shot_split{s}", splits.zero_shot(rows, name, s, p.trained_on)
+    """The tests on official lists (`test_on`), then the halves, on every listed video of their classes."""
 
-    def among(stem: str, chosen: list[str]) -> tuple[str, Split]:
-        split = splits.zero_shot_among(rows, f"{name}@{stem}", 1, p.trained_on, chosen)
+    def test(stem: str, videos: pd.DataFrame, chosen: list[str]) -> tuple[str, Split]:
+        split = splits.zero_shot(videos, f"{name}@{stem}", p.trained_on, chosen)
         return f"zero_shot_{stem.replace('-', '_')}", split
 
+    def among(stem: str, chosen: list[str]) -> tuple[str, Split]:
+        return test(f"{stem}-{p.test_on}", _official(rows, name, 1, p.test_on), chosen)
+
+    for s in p.splits:
+        stem = f"split{s}" if p.test_on == "test" else f"split{s}-{p.test_on}"
+        yield test(stem, _official(rows, name, s, p.test_on), sorted(rows["label"].unique()))
     for seed in range(p.halves):
-        yield among(f"half{seed}", class_lists.half_classes(classes, seed))
+        yield test(f"half{seed}", rows, class_lists.half_classes(classes, seed))
     new = classes
     if p.known_classes:
         known = class_lists.read_classes_file(root / p.known_classes)
@@ -110,3 +117,25 @@ def _zero_shot(
         yield among(f"partition{number}", tested)
     for seed in p.partition_seeds:
         yield among(f"seed{seed}", class_lists.draw_partition(new, p.test_classes, seed)[1])
+
+
+def _official(rows: pd.DataFrame, name: str, split: int, test_on: str) -> pd.DataFrame:
+    """The rows of one official list. Raises UserError when the dataset has no such list."""
+    role = rows[f"split{split}"]
+    if not (role == test_on).any():
+        known = ", ".join(sorted(set(role) - {""})) or "none"
+        raise UserError(
+            f"zero_shot.test_on={test_on}: {name} has no {test_on} list in split{split} (its lists: "
+            f"{known}): choose one of these, or let the reader read it (Kinetics: the source's option lists)"
+        )
+    return rows[role == test_on]
+
+
+def _check_trained_elsewhere(trained_on: str, dataset: str) -> None:
+    """Raise UserError when halves, which take training videos too, are tested with a model of the dataset."""
+    home, slash, _ = trained_on.partition("/")
+    if not slash or home == dataset:
+        raise UserError(
+            f"zero_shot.halves: random halves test every video of {dataset}, training lists included, and "
+            f"trained_on={trained_on} was trained on some: name another dataset's training, or set halves: 0"
+        )

@@ -14,8 +14,8 @@ import re
 _DRAWN: dict[str, tuple[tuple[str, str], ...]] = {
     "supervised": ((r"split[123]", "supervised"),),
     "zero_shot": (
-        (r"split[123]", "zero_shot"),
-        (r"(half|partition|seed)[0-9]*", r"zero_shot_\1"),
+        (r"split[123](?:_val)?", "zero_shot"),
+        (r"(half|partition|seed)[0-9]*(_test|_val)?", r"zero_shot_\1\2"),
         (r"(\w+_minus_\w+)", r"zero_shot_\1"),
     ),
     "base_to_novel": ((r"[0-9]+shot_seed[0-9]+|full", "base_to_novel"),),

@@ -101,7 +101,7 @@ def supervised(
         run=f"supervised_split{split}",
         train=train,
         val=val,
-        tests={"test": subset(rows[role == "test"], classes)},
+        tests={"test": subset(official_tests(rows, split), classes)},
     )
 
 
@@ -129,7 +129,7 @@ def few_shot(
         run=f"few_shot_{variant.replace('-', '_')}",
         train=train,
         val=_hold_out_beside_shots(rows[role == "train"], train, held_out, seed, id),
-        tests={"test": subset(rows[role == "test"], classes)},
+        tests={"test": subset(official_tests(rows, split), classes)},
     )
 
 
@@ -147,7 +147,7 @@ def base_to_novel(
     the videos as in `supervised`. The base classes do not depend on it.
     """
     role = rows[f"split{split}"]
-    train, test = rows[role == "train"], rows[role == "test"]
+    train, test = rows[role == "train"], official_tests(rows, split)
     base, novel = base_and_novel(train)
     train = train[train["label"].isin(base)]
     variant = f"{shots}shot-seed{seed}" if shots else "full"
@@ -195,22 +195,20 @@ def _val(held: pd.DataFrame, classes: Sequence[str], held_out: float, id: str) -
     return subset(held, classes)
 
 
-def zero_shot(rows: pd.DataFrame, dataset: str, split: int, trained_on: str) -> Split:
-    """An official test split of a dataset the model was not trained on, all its classes."""
-    classes = sorted(rows["label"].unique())
-    return zero_shot_among(rows, f"{dataset}@split{split}", split, trained_on, classes)
-
-
-def zero_shot_among(
-    rows: pd.DataFrame, id: str, split: int, trained_on: str, classes: Sequence[str]
-) -> Split:
-    """The test videos of some classes, classified among these only (see `class_lists`)."""
+def zero_shot(rows: pd.DataFrame, id: str, trained_on: str, classes: Sequence[str]) -> Split:
+    """The videos of some classes (see `class_lists`), by a model that was not trained on these."""
     return Split(
         id=f"zero_shot/{id}",
         protocol="zero_shot",
         run=trained_on,
-        tests={"test": subset(rows[rows[f"split{split}"] == "test"], classes)},
+        tests={"test": subset(rows, classes)},
     )
+
+
+def official_tests(rows: pd.DataFrame, split: int) -> pd.DataFrame:
+    """The rows of an official split's test list; of its validation list where no test list is known."""
+    role = rows[f"split{split}"]
+    return rows[role == ("test" if (role == "test").any() else "val")]
 
 
 def reid(

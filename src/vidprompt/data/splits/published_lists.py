@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
 from vidprompt.config.schema import Protocols
-from vidprompt.data.annotations.label_maps import read_label_map, resolve_labels
-from vidprompt.data.annotations.list_files import ListedVideo, read_list
+from vidprompt.data.annotations.label_maps import read_label_map
+from vidprompt.data.annotations.list_files import Reading, list_readings
+from vidprompt.data.splits.list_labels import label_column, name_classes
+from vidprompt.data.splits.listed_videos import ManifestIndex, repeated
 from vidprompt.data.splits.names import measure_of
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import suggestion
 
 PARTS = ("train", "val")  # of a split file; every other list is a test
 
@@ -26,113 +31,97 @@ TESTS = {  # what evaluation takes of a published list's protocol
 }
 
 
+LabelMaps = Mapping[str, Path]  # part → file; the key "" is for parts without one of their own
+
+
 def split_from_lists(
     manifest: pd.DataFrame,
     files: Mapping[str, Path],
     *,
     id: str,
     run: str,
-    label_map: Path | None = None,
+    label_map: Path | LabelMaps | None = None,
 ) -> Split:
     """One split of lists (`files`: part → file): `train`, `val`, and tests by any other name.
 
-    Each list has its own classes, in the order of their ids. Labels that are ids need a `label_map`
-    unless the manifest labels the same videos. Raises DataError when a listed video is not in the
-    manifest (missing files are in it), or when a list and the manifest label it differently.
+    Each list has its own classes, in the order of their ids, under the manifest's names. `label_map`: one
+    for all lists, or one a part; `train` and `val` take that of `base` where they have none. Without one,
+    the classes are those of the listed videos. What had to be resolved is a warning. Raises DataError when a
+    listed video is not in the manifest (missing files are in it), or a label stands for several classes.
     """
-    names = read_label_map(label_map) if label_map else None
-    index = _Index(manifest)
-    subsets = {name: _subset(index, file, names) for name, file in files.items()}
-    tests = {name: subset for name, subset in subsets.items() if name not in PARTS}
+    index = ManifestIndex(manifest)
+    maps = {"": label_map} if isinstance(label_map, Path) else dict(label_map or {})
+    base = maps.get("base") if "base" in files else None
+    subsets = {}
+    for part, file in files.items():
+        chosen = maps.get(part) or (base if part in PARTS else None) or maps.get("")
+        subsets[part] = _subset(index, file, read_label_map(chosen) if chosen else None)
     return Split(
         id=id,
         protocol=id.partition("/")[0],
         run=run,
         train=subsets.get("train"),
         val=subsets.get("val"),
-        tests=tests,
+        tests={name: subset for name, subset in subsets.items() if name not in PARTS},
     )
 
 
-class _Index:
-    """Videos of the manifest by stem: lists name files in their authors' folders."""
-
-    def __init__(self, manifest: pd.DataFrame) -> None:
-        self.rows: dict[str, list[tuple[str, str, str]]] = {}
-        for video, path, label in zip(
-            manifest["video_id"], manifest["path"], manifest["label"], strict=True
-        ):
-            self.rows.setdefault(_stem(path), []).append((video, path, label))
-
-    def find(self, listed: ListedVideo) -> tuple[str, str] | None:
-        """(video id, annotated label) of the stem, or None; of several, the longest common end of the path.
-
-        Raises DataError when two are equally long.
-        """
-        rows = self.rows.get(_stem(listed.path), [])
-        if not rows:
-            return None
-        reversed_parts = PurePosixPath(listed.path).with_suffix("").parts[::-1]
-
-        def common(path: str) -> int:
-            parts = PurePosixPath(path).with_suffix("").parts[::-1]
-            same = [a == b for a, b in zip(reversed_parts, parts, strict=False)]
-            return same.index(False) if False in same else len(same)
-
-        best = max(common(path) for _, path, _ in rows)
-        chosen = [(video, label) for video, path, label in rows if common(path) == best]
-        if len(chosen) > 1:
-            raise DataError(
-                f"{listed.where}: {listed.path} may be {chosen[0][0]} or {chosen[1][0]}: "
-                "list it with its folder"
-            )
-        return chosen[0]
-
-
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem
-
-
-def _subset(index: _Index, file: Path, names: Mapping[str, str] | None) -> Subset:
+def _subset(index: ManifestIndex, file: Path, names: Mapping[str, str] | None) -> Subset:
     """A list file as a list of a split; `names`: a label map."""
-    rows = read_list(file)
-    matches = [index.find(row) for row in rows]
-    unknown = [row for row, match in zip(rows, matches, strict=True) if match is None]
+    reading, videos = _read(index, file)
+    rows = reading.rows
+    again = repeated(videos)
+    if again:
+        first = min(again)
+        warnings.warn(
+            f"{file}: {len(again):,} of {len(rows):,} rows repeat a video, which is taken once (the first "
+            f"is {rows[first].where})",
+            stacklevel=3,
+        )
+    annotated = [index.labels[video] for video in videos]
+    if not reading.headed:
+        frames = [index.n_frames[video] for video in videos]
+        labels = label_column(rows, annotated, frames, names)
+        rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
+    places, classes, report = name_classes(rows, annotated, names, set(index.labels))
+    if report:
+        warnings.warn(f"{file}: {report}", stacklevel=3)
+    once = [place for place in range(len(rows)) if place not in again]
+    return Subset(
+        classes=classes,
+        videos=[index.ids[videos[i]] for i in once],
+        labels=[places[i] for i in once],
+    )
+
+
+def _read(index: ManifestIndex, file: Path) -> tuple[Reading, list[int]]:
+    """A list and its rows' videos, in the form in which the manifest has the most of its paths.
+
+    Raises DataError where the manifest has them all in two forms, or has not all in any.
+    """
+    best: list[tuple[Reading, list[list[int]]]] = []
+    most = -1
+    for reading in list_readings(file):
+        found = [index.candidates(row.path) for row in reading.rows]
+        known = sum(map(bool, found))
+        if known >= most:
+            best = [*(best if known == most else []), (reading, found)]
+            most = known
+    if len(best) > 1 and most:
+        ways = " or ".join(repr(reading.rows[0].path) for reading, _ in best)
+        raise DataError(
+            f"{best[0][0].rows[0].where}: the path can be {ways}, and the manifest has both, here and below: "
+            "separate the fields with tabs instead"
+        )
+    reading, found = best[-1]  # of forms without any video: the one with a number of frames
+    unknown = [row for row, videos in zip(reading.rows, found, strict=True) if not videos]
     if unknown:
+        other = "" if most else ": is it a list of another dataset?"
         raise DataError(
             f"{unknown[0].where}: {unknown[0].path} is not in the manifest, nor are "
-            f"{len(unknown) - 1:,} more of {len(rows):,} listed videos"
+            f"{len(unknown) - 1:,} more of {len(found):,} listed videos{other}"
         )
-    videos = [match for match in matches if match is not None]
-    if names is None and all(row.label.isdigit() for row in rows):
-        names = _names_by_manifest(rows, [label for _, label in videos])
-    resolved, classes = resolve_labels(rows, dict(names) if names is not None else None)
-    for row, (video, label) in zip(resolved, videos, strict=True):
-        if row.label != label and _folded(row.label) != _folded(label):
-            raise DataError(f"{row.where}: {video} is labelled {row.label!r}, annotated {label!r}")
-    as_annotated = {row.label: label for row, (_, label) in zip(resolved, videos, strict=True)}
-    index_of = {name: i for i, name in enumerate(classes)}
-    return Subset(
-        classes=[as_annotated.get(name, name) for name in classes],
-        videos=[video for video, _ in videos],
-        labels=[index_of[row.label] for row in resolved],
-    )
-
-
-def _folded(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())
-
-
-def _names_by_manifest(rows: Sequence[ListedVideo], annotated: Sequence[str]) -> dict[str, str]:
-    """The class name of each id of a list, from the manifest's labels of its videos."""
-    names: dict[str, str] = {}
-    for row, label in zip(rows, annotated, strict=True):
-        if names.setdefault(row.label, label) != label:
-            raise DataError(
-                f"{row.where}: label {row.label} stands for {names[row.label]!r} before and for "
-                f"{label!r} here: give a label map"
-            )
-    return names
+    return reading, index.choose(reading.rows, found)
 
 
 def published_stem(id: str) -> str:
@@ -203,3 +192,28 @@ def list_files(given: Sequence[str]) -> dict[str, Path]:
             raise UserError(f"--from-list {entry!r}: give PART=FILE, each part once")
         files[name] = Path(file)
     return files
+
+
+def label_maps(given: Sequence[str]) -> dict[str, Path]:
+    """Part → label map, of `[PART=]FILE` as the command line has them; "" is for all parts without one.
+
+    Raises UserError for a part that is given twice.
+    """
+    maps: dict[str, Path] = {}
+    for entry in given:
+        part, equals, file = entry.partition("=")
+        if not equals or Path(entry).is_file():
+            part, file = "", entry
+        if part in maps or (equals and not file):
+            raise UserError(f"--label-map {entry!r}: give [PART=]FILE, one for each part")
+        maps[part] = Path(file)
+    return maps
+
+
+def check_maps(id: str, parts: Iterable[str], maps: Iterable[str]) -> None:
+    """Raises UserError for a label map of a part that has no list."""
+    for part in maps:
+        if part and part not in set(parts):
+            raise UserError(
+                f"{id}: a label map for {part!r}, which has no list: {suggestion(part, list(parts))}"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -13,6 +13,7 @@ from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.dataset_splits import dataset_splits
 from vidprompt.data.splits.held_out import shortfall
 from vidprompt.data.splits.published_lists import (
+    check_maps,
     check_tests,
     list_files,
     model_of,
@@ -40,15 +41,22 @@ def run(config: Config) -> None:
     root = Path(config.dataset.root)
     for entry in config.dataset.published:
         parts = [f"{part}={root / file}" for part, file in entry.lists.items()]
-        label_map = root / entry.label_map if entry.label_map else None
-        take_lists(config, parts, entry.id, label_map, entry.trained_on or "")
+        given = entry.label_map or {}
+        named = {"": given} if isinstance(given, str) else given
+        maps = {part: root / file for part, file in named.items()}
+        take_lists(config, parts, entry.id, maps, entry.trained_on or "")
 
 
 def take_lists(
-    config: Config, given: Sequence[str], id: str, label_map: Path | None, trained_on: str
+    config: Config,
+    given: Sequence[str],
+    id: str,
+    label_maps: Mapping[str, Path] | None,
+    trained_on: str,
 ) -> None:
     """Write one split file from published lists (`[part=]file`), beside the others.
 
+    `label_maps`: part → file, "" for the parts without one of their own.
     Without an id it is called after its first file; without a training list its model is the one that
     is tested zero-shot. Raises UserError for parts that the protocol's evaluation does not take.
     """
@@ -59,12 +67,13 @@ def take_lists(
         id = f"{protocol}/{dataset}@{next(iter(files.values())).stem}"
     stem = published_stem(id)
     check_tests(id, files)
+    check_maps(id, files, label_maps or ())
     if "train" in files:
         run = stem
     else:
         run = model_of(trained_on, dataset, protocols_of(config))
     manifest = read_manifest(paths.manifest(dataset))
-    _write(split_from_lists(manifest, files, id=id, run=run, label_map=label_map), dataset, stem)
+    _write(split_from_lists(manifest, files, id=id, run=run, label_map=label_maps), dataset, stem)
 
 
 def _write(split: Split, dataset: str, stem: str) -> None:
