@@ -55,13 +55,13 @@ def _ucf101(root: Path, classes: int, groups: int = 25, clips: int = 2) -> None:
 def _kinetics(root: Path, classes: list[str], known: list[str]) -> None:
     (root / "annotations").mkdir(parents=True)
     (root / "annotations/kinetics400_classes.txt").write_text("\n".join(known) + "\n")
-    for part, each in (("train", 3), ("val", 2)):
+    for part, each in (("train", 3), ("val", 2), ("test", 4)):
         with (root / f"annotations/{part}.csv").open("w", newline="") as out:
             rows = csv.writer(out)
             rows.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
             for number, label in enumerate(classes):
                 for clip in range(each):
-                    film = f"{part[0]}{number:05d}{clip:05d}"
+                    film = f"{part[:2]}{number:04d}{clip:05d}"
                     rows.writerow((label, film, 5, 15, part))
                     (root / "videos" / part).mkdir(parents=True, exist_ok=True)
                     (root / "videos" / part / f"{film}_000005_000015.mp4").write_bytes(b"0")
@@ -96,7 +96,11 @@ def test_ucf101_has_every_protocol_with_the_fields_numbers(
         "kinetics400/supervised_split1"
     }
     assert found["zero_shot_split2"]["id"] == "zero_shot/ucf101@split2"
-    assert len(found["zero_shot_half3"]["tests"]["test"]["classes"]) == 2
+    half = found["zero_shot_half3"]["tests"]["test"]
+    assert len(half["classes"]) == 2
+    # every video of these classes, of the training lists too: 25 groups of 3 clips, or of 2 in B and D
+    clips = [2 if name in ("ActionB", "ActionD") else 3 for name in half["classes"]]
+    assert len(half["videos"]) == 25 * sum(clips)
     base = found["base_to_novel_16shot_seed2"]
     # B and D have the fewest videos, so they are novel; A, C and E are in order of their names
     assert base["tests"]["novel"]["classes"] == ["ActionB", "ActionD"]
@@ -195,22 +199,54 @@ def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: P
     _edit(project, "kinetics600", protocols={"zero_shot": zero_shot}, validation=validation)
     found = _run("kinetics600")
     assert set(found) == {
-        "zero_shot_k600_minus_k400",
-        "zero_shot_partition1",
-        *(f"zero_shot_seed{s}" for s in (1, 2, 3)),
+        "zero_shot_k600_minus_k400_test",
+        "zero_shot_partition1_test",
+        *(f"zero_shot_seed{s}_test" for s in (1, 2, 3)),
     }
-    whole = found["zero_shot_k600_minus_k400"]
-    assert whole["id"] == "zero_shot/kinetics600@k600-minus-k400"
+    whole = found["zero_shot_k600_minus_k400_test"]
+    assert whole["id"] == "zero_shot/kinetics600@k600-minus-k400-test"
     assert whole["tests"]["test"]["classes"] == classes[4:]
-    assert len(whole["tests"]["test"]["videos"]) == 16  # the validation list's, of 8 classes
-    assert found["zero_shot_partition1"]["tests"]["test"]["classes"] == ["doing k", "doing f"]
-    drawn = [found[f"zero_shot_seed{s}"]["tests"]["test"]["classes"] for s in (1, 2, 3)]
+    assert len(whole["tests"]["test"]["videos"]) == 32  # the test list's, of 8 classes
+    assert found["zero_shot_partition1_test"]["tests"]["test"]["classes"] == ["doing k", "doing f"]
+    drawn = [found[f"zero_shot_seed{s}_test"]["tests"]["test"]["classes"] for s in (1, 2, 3)]
     assert all(len(names) == 5 and set(names) <= set(classes[4:]) for names in drawn)
     assert len({tuple(names) for names in drawn}) > 1
     # a known class in a partition is found by validation
     (root / "partition.txt").write_text("doing k\ndoing a\n")
     with pytest.raises(UserError, match="zero_shot_apart: 1 of .* class 'doing a' was trained on"):
         _run("kinetics600")
+
+
+def test_a_zero_shot_test_says_which_official_list_it_is_of(project: Path) -> None:
+    _kinetics(project / "data/kinetics600", [f"doing {chr(97 + i)}" for i in range(4)], ["doing a"])
+    own = {"splits": [1], "trained_on": "kinetics400/supervised_split1", "test_on": "val"}
+    own |= {"known_classes": "annotations/kinetics400_classes.txt"}
+    validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": {}}
+    _edit(project, "kinetics600", protocols={"zero_shot": own}, validation=validation)
+    found = _run("kinetics600")
+    assert {split["id"] for split in found.values()} == {
+        "zero_shot/kinetics600@split1-val",
+        "zero_shot/kinetics600@k600-minus-k400-val",
+    }
+    for split in found.values():
+        assert all(Path(video).name.startswith("va") for video in split["tests"]["test"]["videos"])
+    source = {"kinetics600": {"reader": "kinetics", "folder": ".", "lists": ["val"]}}
+    _edit(
+        project, "kinetics600", protocols={"zero_shot": own | {"test_on": "test"}}, sources=source
+    )
+    with pytest.raises(
+        UserError, match=r"test_on=test: kinetics600 has no test list .* lists: val\)"
+    ):
+        _run("kinetics600")
+
+
+def test_halves_take_training_videos_so_their_model_is_another_datasets(project: Path) -> None:
+    _ucf101(project / "data/ucf101", classes=2, groups=21)
+    for trained_on in ("supervised_split1", "ucf101/supervised_split1"):
+        own = {"zero_shot": {"splits": [1], "halves": 1, "trained_on": trained_on}}
+        _edit(project, "ucf101", protocols=own | {"few_shot": None, "base_to_novel": None})
+        with pytest.raises(UserError, match="random halves test every video of ucf101"):
+            _run("ucf101")
 
 
 def test_numbers_of_a_dataset_and_of_the_command_line(project: Path) -> None:

@@ -159,12 +159,20 @@ def list_readings(path: Path) -> Iterator[Reading]:
     if table is not None:
         yield Reading(table, headed=True)
         return
-    for rows in _fitting_formats(lines).values():
-        listed = (
-            ListedVideo(row.path, row.label, row.n_frames, "", "", where)
-            for (where, _), row in zip(lines, rows, strict=True)
-        )
-        yield Reading(list(listed), headed=False)
+    fits = False
+    for format_ in _FORMATS:  # one at a time: a list may have hundreds of thousands of lines
+        rows = _parse_as(format_, lines)
+        if len(rows) == len(lines):
+            fits = True
+            yield Reading(
+                [
+                    ListedVideo(row.path, row.label, row.n_frames, "", "", where)
+                    for (where, _), row in zip(lines, rows, strict=True)
+                ],
+                headed=False,
+            )
+    if not fits:
+        _raise_no_format(lines)
 
 
 def role_of(text: str, where: str) -> str:
@@ -204,7 +212,7 @@ def _fitting_formats(lines: Sequence[tuple[str, str]]) -> dict[_LineFormat, list
     parsed = {format_: _parse_as(format_, lines) for format_ in _FORMATS}
     fitting = {format_: rows for format_, rows in parsed.items() if len(rows) == len(lines)}
     if not fitting:
-        _raise_no_format(lines, parsed)
+        _raise_no_format(lines)
     return fitting
 
 
@@ -258,10 +266,9 @@ def _parse_as(format_: _LineFormat, lines: Sequence[tuple[str, str]]) -> list[_F
     return rows
 
 
-def _raise_no_format(
-    lines: Sequence[tuple[str, str]], parsed: dict[_LineFormat, list[_Fields]]
-) -> NoReturn:
+def _raise_no_format(lines: Sequence[tuple[str, str]]) -> NoReturn:
     """Raise DataError for the first line that does not fit the format of the lines before."""
+    parsed = {format_: _parse_as(format_, lines) for format_ in _FORMATS}
     format_ = max(parsed, key=lambda format_: len(parsed[format_]))
     where, line = lines[len(parsed[format_])]
     if parsed[format_]:

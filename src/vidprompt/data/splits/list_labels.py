@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from vidprompt.data.annotations.list_files import ListedVideo, is_id
 from vidprompt.system.errors import DataError
 
-NAMED = 3  # classes named in a message
+NAMED = 5  # classes named in a message
 
 
 def label_column(
@@ -50,6 +50,7 @@ def label_column(
 
 def name_classes(
     rows: Sequence[ListedVideo],
+    labels: Sequence[str],
     annotated: Sequence[str],
     names: Mapping[str, str] | None,
     known: Collection[str],
@@ -57,7 +58,8 @@ def name_classes(
     """The place of each row's class, the classes in the order of their ids, and what was not as it should be.
 
     Args:
-        rows: of a list, each with its label: an id or a name.
+        rows: of a list.
+        labels: of each row its label, an id or a name.
         annotated: the manifest's class of each row's video.
         names: the label map, id → name. Its classes without a listed video are classes of the list too.
         known: every class of the manifest.
@@ -65,7 +67,7 @@ def name_classes(
     Raises DataError for a label that stands for several classes, for two labels of one class, and for one
     that the label map lacks.
     """
-    keys = _keys(rows, names)
+    keys = _keys(rows, labels, names)
     by_key = _class_of_each(keys, rows, annotated)
     if names is None:
         every = sorted(by_key, key=lambda key: (is_id(key), int(key) if is_id(key) else 0, key))
@@ -95,23 +97,26 @@ def folded(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
-def _keys(rows: Sequence[ListedVideo], names: Mapping[str, str] | None) -> list[str]:
+def _keys(
+    rows: Sequence[ListedVideo], labels: Sequence[str], names: Mapping[str, str] | None
+) -> list[str]:
     """Each row's label as a key: an id without leading zeros, of a name in the label map its id."""
-    keys = [str(int(row.label)) if is_id(row.label) else row.label for row in rows]
+    written = {label: str(int(label)) if is_id(label) else label for label in set(labels)}
+    keys = [written[label] for label in labels]
     if names is None:
         if len({is_id(key) for key in keys}) > 1:
             odd = next(i for i, key in enumerate(keys) if is_id(key) != is_id(keys[0]))
             raise DataError(
-                f"{rows[odd].where}: label {rows[odd].label!r}: some labels are ids and some are names; "
+                f"{rows[odd].where}: label {labels[odd]!r}: some labels are ids and some are names; "
                 "give a label map that holds them all"
             )
         return keys
     ids = {name: number for number, name in names.items()}
     for i, key in enumerate(keys):
-        keys[i] = key if key in names else ids.get(rows[i].label, "")
+        keys[i] = key if key in names else ids.get(labels[i], "")
         if not keys[i]:
             raise DataError(
-                f"{rows[i].where}: label {rows[i].label!r} is not in the label map, which has {len(names)} "
+                f"{rows[i].where}: label {labels[i]!r} is not in the label map, which has {len(names)} "
                 "classes: a label map is needed that names every id in the list"
             )
     return keys
@@ -125,7 +130,7 @@ def _class_of_each(
     for key, row, name in zip(keys, rows, annotated, strict=True):
         if by_key.setdefault(key, name) != name:
             raise DataError(
-                f"{row.where}: label {row.label} stands for {by_key[key]!r} before and for {name!r} here, as "
+                f"{row.where}: label {key} stands for {by_key[key]!r} before and for {name!r} here, as "
                 "the manifest labels the videos: is this a list of this dataset, and are its labels these?"
             )
     return by_key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -79,11 +78,11 @@ def _subset(index: ManifestIndex, file: Path, names: Mapping[str, str] | None) -
             stacklevel=3,
         )
     annotated = [index.labels[video] for video in videos]
+    labels: Sequence[str] = [row.label for row in rows]
     if not reading.headed:
         frames = [index.n_frames[video] for video in videos]
         labels = label_column(rows, annotated, frames, names)
-        rows = [replace(row, label=label) for row, label in zip(rows, labels, strict=True)]
-    places, classes, report = name_classes(rows, annotated, names, set(index.labels))
+    places, classes, report = name_classes(rows, labels, annotated, names, set(index.labels))
     if report:
         warnings.warn(f"{file}: {report}", stacklevel=3)
     once = [place for place in range(len(rows)) if place not in again]
@@ -116,7 +115,7 @@ def _read(index: ManifestIndex, file: Path) -> tuple[Reading, list[int]]:
     reading, found = best[-1]  # of forms without any video: the one with a number of frames
     unknown = [row for row, videos in zip(reading.rows, found, strict=True) if not videos]
     if unknown:
-        other = "" if most else ": is it a list of another dataset?"
+        other = ": is it a list of another dataset?" if 2 * most < len(found) else ""
         raise DataError(
             f"{unknown[0].where}: {unknown[0].path} is not in the manifest, nor are "
             f"{len(unknown) - 1:,} more of {len(found):,} listed videos{other}"
