@@ -89,7 +89,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         containers = [
             one for one in arguments if get_origin(one) in (tuple, Mapping) or is_dataclass(one)
         ]
-        if containers:
+        if containers and not any(_matches(one, value) for one in arguments):
             return _value(containers[0], value, where)
     if isinstance(kind, type) and is_dataclass(kind):
         return build(kind, value, where)

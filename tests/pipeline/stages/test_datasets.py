@@ -341,8 +341,21 @@ def test_a_published_list_of_the_parameters_is_written_with_the_others(project: 
     lists = project / "data/ucf101/lists"
     lists.mkdir()
     (lists / "val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    (lists / "names.csv").write_text("id,name\n0,Action B\n1,Other\n")
+    (lists / "base.txt").write_text("/of/authors/v_ActionA_g01_c01 30 0\n")
+    (lists / "base.csv").write_text("id,name\n0,Action A\n")
     published = [
-        {"id": "zero_shot/ucf101@theirs", "lists": {"test": "lists/val.txt"}},
+        {
+            "id": "zero_shot/ucf101@theirs",
+            "lists": {"test": "lists/val.txt"},
+            "label_map": "lists/names.csv",
+        },
+        {
+            "id": "base_to_novel/ucf101@theirs",
+            "lists": {"base": "lists/base.txt", "novel": "lists/val.txt"},
+            "label_map": {"base": "lists/base.csv", "novel": "lists/names.csv"},
+            "trained_on": "supervised_split1",
+        },
         {
             "id": "supervised/ucf101@theirs",
             "lists": {"test": "lists/val.txt"},
@@ -361,4 +374,15 @@ def test_a_published_list_of_the_parameters_is_written_with_the_others(project: 
     assert found == {
         "zero_shot_theirs": "supervised_split1",
         "supervised_theirs": "supervised_split2",
+        "base_to_novel_theirs": "supervised_split1",
     }
+    tests = json.loads(Path("cache/splits/ucf101/base_to_novel_theirs.json").read_text())["tests"]
+    assert (tests["base"]["classes"], tests["novel"]["classes"]) == (
+        ["ActionA"],
+        ["ActionB", "Other"],
+    )
+    _edit(project, "ucf101", published=[{**published[1], "label_map": {"nvel": "lists/base.csv"}}])
+    with pytest.raises(
+        UserError, match="a label map for 'nvel', which has no list: did you mean nov"
+    ):
+        splits.run(compose(["dataset=ucf101", "dataset.probe=stat"]))
