@@ -58,6 +58,7 @@ def known(method: str, protocol: str) -> set[str]:
         "trainer": read("trainer/demo.yaml"),
         "method": read(f"method/{method}.yaml"),
         "protocol": read(f"protocol/{protocol}.yaml"),
+        "prompts": read("prompts/class_name.yaml"),
     }
     keys = set(leaves(read("config.yaml") | groups))
     by_protocol = {
