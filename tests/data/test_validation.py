@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from vidprompt.data.checks.tables import training_of, videos_table
+from vidprompt.data.checks.tables import classes_table, training_of, videos_table
 from vidprompt.data.checks.validation import first_failures, validate_dataset
-from vidprompt.data.splits.split_file import Split
+from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
 
 ACTIONS = ["jump", "run", "sit", "wave"]
@@ -577,3 +577,10 @@ def test_what_was_measured_has_to_lie_in_its_range(clean: tuple[pd.DataFrame, Sp
         _validate(manifest, splits, ranges={"duration": [0, 1]})
     with pytest.raises(DataError, match="give .least, most."):
         _validate(manifest, splits, ranges={"duration_s": [1]})
+
+
+def test_published_shots_may_be_more_or_fewer_than_the_name_says() -> None:
+    train = Subset(["a", "b"], ["v1", "v2", "v3"], [0, 0, 1])
+    for key, counted in (("few_shot_2shot_seed1", 2), ("few_shot_published_2shot", 0)):
+        split = Split(f"few_shot/d@{key}", "few_shot", key, train)
+        assert classes_table({key: split})["shots"].notna().sum() == counted

@@ -97,7 +97,7 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFra
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
     table["manifest_label"] = table["video_id"].map(by_id["label"].to_dict())
-    drawn = {key for key in splits if _SHOTS.search(splits[key].id)}
+    drawn = {key for key in splits if measure_of(key) and _SHOTS.search(splits[key].id)}
     shot = table["split"].isin(drawn) & (table["part"] == "train")
     health = table["video_id"].map(by_id["health"].to_dict())
     broken = table["video_id"].isin(set(by_id.index[by_id["broken"] > 0]))
@@ -211,7 +211,7 @@ def _zero_shot_rows(
 
 
 def _shot_rows(key: str, split: Split) -> list[dict[str, Any]]:
-    wanted = _SHOTS.search(split.id)
+    wanted = _SHOTS.search(split.id) if measure_of(key) else None  # published lists are as they are
     if wanted is None or split.train is None:
         return []
     shots = Counter(split.train.labels)

@@ -106,18 +106,21 @@ class ManifestIndex:
 
     @cached_property
     def _by_folded(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for name, videos in self._by_name.items():
-            rows.setdefault(name.casefold(), []).extend(videos)
-        return rows
+        return _regrouped((name.casefold(), rows) for name, rows in self._by_name.items())
 
     @cached_property
     def _by_clip(self) -> dict[str, list[int]]:
-        rows: dict[str, list[int]] = {}
-        for name, videos in self._by_name.items():
-            if _CLIP_TIMES.search(name):
-                rows.setdefault(_CLIP_TIMES.sub("", name), []).extend(videos)
-        return rows
+        """Videos by the YouTube id in their names."""
+        clips = ((name, rows) for name, rows in self._by_name.items() if _CLIP_TIMES.search(name))
+        return _regrouped((_CLIP_TIMES.sub("", name), rows) for name, rows in clips)
+
+
+def _regrouped(groups: Iterable[tuple[str, list[int]]]) -> dict[str, list[int]]:
+    """The rows of all groups of a name; the list of a name's only group is not copied."""
+    rows: dict[str, list[int]] = {}
+    for name, group in groups:
+        rows[name] = rows[name] + group if name in rows else group
+    return rows
 
 
 def repeated(videos: Iterable[int]) -> set[int]:
