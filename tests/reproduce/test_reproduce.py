@@ -132,7 +132,7 @@ def test_a_row_that_failed_goes_on_where_it_was(
 ) -> None:
     row = ROWS["ez_clip/base_to_novel/ucf101"]
     make_data(project, row)
-    findings = [finding for _, finding in reproduce.check(row.name, SMALL)]
+    findings = [one for _, one in reproduce.check(row.name, (*SMALL, "trainer.lr=1e-3"))]
     assert not [one for one in findings if one.state is State.MISSING]
     clips = 3 * 2 * 4  # trainings, steps, batch
     assert any(f"ez_clip: 3 trainings of {clips} clips" in one.message for one in findings)
