@@ -25,8 +25,8 @@ from vidprompt.system.errors import DataError, UserError
 ONE = ("supervised_split1", "test")
 
 
-def compared(a: Path, b: Path, resamples: int = 4000) -> Comparison:
-    return compare(find_result(str(a)), find_result(str(b)), resamples=resamples)
+def compared(a: Path, b: Path) -> Comparison:
+    return compare(find_result(str(a)), find_result(str(b)))
 
 
 def row(comparison: Comparison, measure: str, metric: str, split: str = "") -> MeasureDifference:
@@ -54,19 +54,20 @@ def test_a_planted_improvement_with_hand_numbers(improved: tuple[Path, Path]) ->
     assert (back.verdict, back.difference, back.p) == (ComparisonVerdict.WORSE, -0.233333, top1.p)
 
 
-def test_the_interval_is_that_of_a_naive_loop(improved: tuple[Path, Path]) -> None:
-    top1 = row(compared(*improved, resamples=20_000), "supervised", "top1")
+def test_the_interval_is_close_to_that_of_a_naive_loop(improved: tuple[Path, Path]) -> None:
+    top1 = row(compared(*improved), "supervised", "top1")
     change = np.array([0] * 4 + [1] * 16 + [0] * 20 + [-1, -1] + [0] * 18)
     generator = np.random.default_rng(1)
     means = [change[generator.integers(0, 60, 60)].mean() for _ in range(20_000)]
-    # quantiles of a mean of 60 videos lie on a grid of 1/60
-    assert top1.ci95 == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.5 / 60)
+    assert top1.ci95 == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
 
 
 def test_equal_results_show_no_difference(improved: tuple[Path, Path]) -> None:
     found = compared(improved[0], improved[0])
     for one in found.differences:
-        assert (one.difference, one.ci95, one.p) == (0, (0, 0), 1)
+        assert (one.difference, one.p) == (0, 1)
+        low, high = one.ci95 or (0, 0)
+        assert -0.05 < low < 0 < high < 0.05  # another 60 videos could tell them apart
         assert one.verdict is ComparisonVerdict.SAME
     assert found.changed.empty
 
@@ -109,7 +110,7 @@ def test_seeds_are_drawn_by_video(tmp_path: Path) -> None:
         write_recognition(tmp_path, "d/b/few_shot", b),
     )
     mean, one = row(found, "2shot", "top1"), row(found, "2shot", "top1", seeds[0][0])
-    assert (mean.n, mean.units, mean.p_by, one.p_by) == (30, 30, "bootstrap", "mcnemar")
+    assert (mean.n, mean.units, mean.p_by, one.p_by) == (30, 30, "t", "mcnemar")
     assert mean.difference == one.difference
     assert mean.ci95 == one.ci95
 
@@ -121,7 +122,6 @@ def test_a_mean_over_splits_is_the_mean_of_their_means(tmp_path: Path) -> None:
     found = compared(
         write_recognition(tmp_path, "d/a/zero_shot", a),
         write_recognition(tmp_path, "d/b/zero_shot", b),
-        resamples=20_000,
     )
     mean = row(found, "zero_shot", "top1")
     assert mean.difference == pytest.approx((-0.5 + 5 / 6) / 2, abs=1e-6)
@@ -133,7 +133,7 @@ def test_a_mean_over_splits_is_the_mean_of_their_means(tmp_path: Path) -> None:
         parts = [change[i[first[i]]], change[i[~first[i]]]]
         if all(len(part) for part in parts):
             draws.append(np.mean([part.mean() for part in parts]))
-    assert mean.ci95 == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
+    assert mean.ci95 == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
 
 
 def test_the_harmonic_mean_is_resampled_as_a_whole(tmp_path: Path) -> None:
@@ -143,7 +143,6 @@ def test_the_harmonic_mean_is_resampled_as_a_whole(tmp_path: Path) -> None:
     found = compared(
         write_recognition(tmp_path, "d/a/base_to_novel", a),
         write_recognition(tmp_path, "d/b/base_to_novel", b),
-        resamples=20_000,
     )
     names = [one.measure for one in found.differences]
     assert names == ["base", "base", "novel", "novel", "hm"]
@@ -160,7 +159,7 @@ def test_the_harmonic_mean_is_resampled_as_a_whole(tmp_path: Path) -> None:
         b_, n = i[i < 40], i[i >= 40]
         of = [harmonic_mean(hits[b_].mean(), hits[n].mean()) for hits in right.values()]
         draws.append(of[1] - of[0])
-    assert hm.ci95 == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
+    assert hm.ci95 == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.02)
     assert hm.verdict is ComparisonVerdict.BETTER
 
 
@@ -174,9 +173,9 @@ def test_queries_are_drawn_by_person(tmp_path: Path) -> None:
     b = [(*r, float(ap), False) for r, ap in zip(rows, before + gain, strict=True)]
     found = compared(write_reid(tmp_path, "d/a/reid", a), write_reid(tmp_path, "d/b/reid", b))
     mean = row(found, "general", "mAP")
-    assert (mean.n, mean.units, mean.p_by) == (120, 12, "bootstrap")
+    assert (mean.n, mean.units, mean.p_by) == (120, 12, "t")
     drawn = gain[::10][generator.integers(0, 12, (20_000, 12))].mean(axis=1)
-    assert mean.ci95 == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    assert mean.ci95 == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
     assert mean.verdict is ComparisonVerdict.SAME  # by query it would have been better
     assert np.quantile(gain[generator.integers(0, 120, (4000, 120))].mean(axis=1), 0.025) > 0
     assert row(found, "general", "R-1").p == 1
@@ -188,7 +187,10 @@ def test_few_persons_cannot_show_much(tmp_path: Path) -> None:
     b = write_reid(tmp_path, "d/b/reid", [(*r, 0.9, True) for r in rows])
     for one in compared(a, b).differences:
         assert one.p == 0.125  # four signs: 2 / 2⁴
-        assert one.verdict is ComparisonVerdict.SAME
+        assert (one.verdict, one.ci95) == (ComparisonVerdict.TOO_FEW, None)
+    text = markdown(compared(a, b))
+    assert "| † | 0.125 | too few |" in text
+    assert "fewer than 6 videos, groups or persons no difference can be shown" in text
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

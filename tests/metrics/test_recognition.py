@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vidprompt.metrics.bootstrap import VideoValues, percentile_interval, resample_tests
 from vidprompt.metrics.recognition import metrics_of
 
 Hits = dict[tuple[str, str], list[bool]]
@@ -98,37 +97,57 @@ def test_seeds_on_one_list_know_no_more_videos_than_one_of_them() -> None:
     hits: Hits = {(f"few_shot_2shot_seed{s}", "test"): _some(0.5, 200) for s in (1, 2, 3)}
     tests, summary = metrics_of(_table(hits))
     own = tests["few_shot_2shot_seed1"]["test"]["top1"]["ci95"]
-    assert summary["2shot"]["top1"]["ci95"] == own
+    assert summary["2shot"]["top1"]["ci95"] == own  # equal seeds: no chance of the training
     assert summary["2shot"]["mean_class"]["std"] == 0
     apart = metrics_of(_table(hits, apart=True))[1]["2shot"]["top1"]["ci95"]
     narrower = (apart[1] - apart[0]) / (own[1] - own[0])
     assert narrower == pytest.approx(1 / 3**0.5, rel=0.12)  # three lists of other videos
 
 
-def test_the_interval_of_the_harmonic_mean_is_of_joint_draws() -> None:
+def test_seeds_that_differ_widen_the_interval_of_their_mean() -> None:
+    shares = {1: 0.2, 2: 0.5, 3: 0.8}
+    hits: Hits = {(f"few_shot_2shot_seed{s}", "test"): _some(p, 200) for s, p in shares.items()}
+    low, high = metrics_of(_table(hits))[1]["2shot"]["top1"]["ci95"]
+    assert low < 0.2
+    assert high > 0.8
+    low, high = metrics_of(_table(hits, apart=True))[1]["2shot"]["top1"]["ci95"]
+    assert 0.4 < low < high < 0.6  # lists of their own: no sample of trainings
+
+
+def test_the_interval_of_the_harmonic_mean_is_that_of_both_halves() -> None:
     hits: Hits = {("base_to_novel_full", "base"): _some(0.7, 60)}
     hits[("base_to_novel_full", "novel")] = _some(0.4, 40)
     tests, summary = metrics_of(_table(hits))
     for half in ("base", "novel"):
         assert summary[half]["top1"] == tests["base_to_novel_full"][half]["top1"]
-    base, novel = (
-        VideoValues(
-            np.array([f"{half}/{i}" for i in range(len(right))]),
-            np.array(right, float)[:, None],
-            np.zeros(len(right), np.int64),
-        )
-        for (_, half), right in hits.items()
-    )
-    b, n = (samples[:, 0] for samples in resample_tests([base, novel]))
-    assert summary["hm"]["ci95"] == pytest.approx(
-        percentile_interval(2 * b * n / (b + n)), abs=1e-6
-    )
+    generator = np.random.default_rng(0)
+    b, n = generator.binomial(60, 0.7, 100_000) / 60, generator.binomial(40, 0.4, 100_000) / 40
+    ends = np.quantile(2 * b * n / (b + n), [0.025, 0.975])
+    assert summary["hm"]["ci95"] == pytest.approx(ends, abs=0.03)
     assert summary["hm"]["value"] == pytest.approx(2 * 0.7 * 0.4 / 1.1, abs=1e-6)
+    assert summary["hm"]["units"] == 100
+
+
+def test_videos_of_one_group_go_together() -> None:
+    table = _table({("supervised_split1", "test"): _some(0.5, 60)})
+    alone = metrics_of(table)[1]["supervised"]["top1"]
+    table["group"] = [f"g{i // 6}" for i in range(60)]
+    grouped = metrics_of(table)[1]["supervised"]["top1"]
+    table["group"] = None
+    assert metrics_of(table)[1]["supervised"]["top1"] == alone
+    assert (alone["units"], grouped["units"]) == (60, 10)
+    widths = [one["ci95"][1] - one["ci95"][0] for one in (alone, grouped)]
+    assert widths[1] > 2 * widths[0]
+    table["group"] = [f"g{i // 20}" for i in range(60)]
+    few = metrics_of(table)[1]["supervised"]["top1"]
+    assert (few["units"], "ci95" in few) == (3, False)
 
 
 def test_a_harmonic_mean_of_nothing_right_is_zero() -> None:
     hits: Hits = {("base_to_novel_full", half): _some(0) for half in ("base", "novel")}
-    assert _summary(hits)["hm"] == {"value": 0, "ci95": [0, 0]}
+    found = _summary(hits)["hm"]
+    assert (found["value"], found["ci95"][0]) == (0, 0)
+    assert 0 < found["ci95"][1] < 0.35  # of 20 videos each, some could have been right
 
 
 def test_within_groups_the_mean_is_over_the_usual_splits_with_an_interval() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features
-from vidprompt.metrics.bootstrap import percentile_interval, resampled_means
+from vidprompt.metrics.intervals import combine, interval, mean_of_test
 from vidprompt.metrics.reidentification import evaluate_reid
 from vidprompt.recompute.metrics import recompute_metrics
 from vidprompt.system.errors import DataError
@@ -58,10 +58,11 @@ def test_metrics_come_from_the_predictions_alone(tmp_path: Path) -> None:
         curve = curves[curves["protocol"] == protocol].set_index("rank")["value"]
         for k in (1, 5, 10):
             assert found[f"R-{k}"]["value"] == curve[k] == round((rows["rank"] < k).mean(), 6)
-        low, high = percentile_interval(
-            resampled_means(rows["average_precision"], rows["label"].tolist(), seed=0)
-        )
-        assert found["mAP"]["ci95"] == [round(low, 6), round(high, 6)]
+        mean = mean_of_test(rows["average_precision"], pd.factorize(rows["label"])[0])
+        ends = interval(combine(mean.value, [mean], [1.0]))
+        assert ends is not None
+        assert found["mAP"]["ci95"] == [round(end, 6) for end in ends]
+        assert found["mAP"]["units"] == PEOPLE
 
 
 @pytest.mark.parametrize("side", ["query", "gallery"])

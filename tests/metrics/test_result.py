@@ -33,7 +33,7 @@ intervals = st.tuples(fractions, fractions).map(sorted)
 
 
 def estimates(**required: Any) -> st.SearchStrategy[dict[str, Any]]:
-    optional = {"ci95": intervals, "std": fractions}
+    optional = {"ci95": intervals, "std": fractions, "units": counts}
     return st.fixed_dictionaries({"value": fractions} | required, optional=optional)
 
 
@@ -192,8 +192,8 @@ TOP1 = (*TEST, "top1")
     ("change", "said"),
     [
         (
-            _set("version", to=2),
-            "is of version 2, and this vidprompt reads version 1: read it with",
+            _set("version", to=3),
+            "is of version 3, and this vidprompt reads versions 1 to 2: read it with",
         ),
         (_set("version", to="1"), "`version` is '1', not a count"),
         (_set("summary", to=3), "`summary` is 3, not a mapping"),

@@ -100,6 +100,21 @@ def test_agrees_with_the_rules_written_as_loops(
     assert not np.isnan(score[best >= 0]).any()
 
 
+@pytest.mark.parametrize("size", [5, 31, 64, 257])
+@pytest.mark.parametrize("width", [3, 31, 512])
+def test_equal_features_tie_wherever_they_stand(size: int, width: int) -> None:
+    """Equal gallery entries have one score and come in gallery order, at any place and size."""
+    rng = np.random.default_rng(size * width)
+    query, gallery = tracklets(rng, 7), tracklets(rng, size)
+    qf, gf = rng.normal(size=(7, width)), rng.normal(size=(size, width))
+    places = np.sort(rng.choice(size, 4, replace=False))
+    gf[places] = qf[0] + 0.01 * rng.normal(size=width)
+    query = RetrievalSet(query.person + 100, query.camera, query.clothes)  # nothing is removed
+    best, score = ranked_gallery(qf, gf, query, gallery, "general", top=4)
+    assert best[0].tolist() == places.tolist()
+    assert len(set(score[0].tolist())) == 1
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 40, 1000])
 def test_the_chunk_changes_nothing(chunk: int) -> None:
     rng = np.random.default_rng(3)

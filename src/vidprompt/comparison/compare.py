@@ -1,14 +1,15 @@
 """Compares two results, A and B, on the videos that both tested: `compare(a, b)`.
 
-A difference is B less A. Hits of one test are judged by the exact McNemar test (Dietterich 1998); means
-over splits or seeds, harmonic means and re-identification by a paired bootstrap, in which a video
-(re-identification: a person) is drawn with its values in every list and from both results.
+A difference is B less A. Hits of one test of independent videos are judged by the exact McNemar test
+(Dietterich 1998), all others by Student's t with the variance of `metrics.intervals`, in which videos of
+one group (re-identification: of a person) go together, with their values in every list and from both
+results.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,24 +18,37 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vidprompt.comparison.pairing import Coverage, pair
-from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, measured
+from vidprompt.comparison.per_video import HITS, KEYS, MEASURES, RETRIEVAL, measured
 from vidprompt.comparison.results import LoadedResult
-from vidprompt.metrics.bootstrap import mcnemar_exact, paired_bootstrap, resampled_sums
+from vidprompt.metrics.classification import harmonic_mean, harmonic_slopes
+from vidprompt.metrics.intervals import (
+    LEVEL,
+    MIN_UNITS,
+    UnitMean,
+    combine,
+    difference_interval,
+    mcnemar_exact,
+    mean_of_test,
+)
 from vidprompt.metrics.result import Measure, ProtocolResult, summary_entry, summary_measures
 from vidprompt.system.errors import UserError
 
-RESAMPLES, SEED, LEVEL = 10_000, 0, 0.95
+MIN_SIGNS = 6  # fewer signs cannot reach p < 0.05: 2 / 2⁵ = 0.0625
 Test = tuple[str, str]  # split, test
 MeasureKey = tuple[str, str]  # an entry of a result's summary, metric
 Numbers = NDArray[np.float64]
 
 
 class ComparisonVerdict(StrEnum):
-    """Whether B is better or worse than A; `UNPAIRED` where no test can say."""
+    """Whether B is better or worse than A.
+
+    `TOO_FEW`: of fewer than six videos, groups or persons no test can say. `UNPAIRED`: nothing to test.
+    """
 
     BETTER = "better"
     WORSE = "worse"
     SAME = "no difference shown"
+    TOO_FEW = "too few"
     UNPAIRED = "unpaired"
 
 
@@ -43,9 +57,9 @@ class MeasureDifference:
     """One measure of both results, fractions in [0, 1].
 
     `measure` is an entry of metrics.json's summary; `split` is empty for the mean over its splits.
-    Paired: `n` videos (mean: different ones), `units` drawn, `ci95` of the difference, `p` by `p_by`
-    (`mcnemar` or `bootstrap`), and for hits how many are right in A alone and B alone. Unpaired: the
-    interval of each instead.
+    Paired: `n` videos (mean: different ones), `units` that go together, `ci95` of the difference (None of
+    too few units), `p` by `p_by` (`mcnemar` or `t`), and for hits how many are right in A alone and B
+    alone. Unpaired: the interval of each instead.
     """
 
     measure: str
@@ -78,13 +92,11 @@ class Comparison:
     a: LoadedResult
     b: LoadedResult
     paired: bool
-    unit: str  # video or person
+    unit: str  # video, group or person
     differences: tuple[MeasureDifference, ...]
     coverage: tuple[Coverage, ...]
     changed: pd.DataFrame
     notes: tuple[str, ...]
-    resamples: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,7 @@ class _Measure:
     novel: tuple[Test, ...] = ()  # with these, the harmonic mean of `tests` (base) and them
 
 
-def compare(
-    a: LoadedResult, b: LoadedResult, *, resamples: int = RESAMPLES, seed: int = SEED
-) -> Comparison:
+def compare(a: LoadedResult, b: LoadedResult) -> Comparison:
     """Compare B with A on their common videos; unpaired where predictions of one are missing.
 
     UserError when they are of different protocols, have no video in common, name different classes or
@@ -118,12 +128,15 @@ def compare(
         notes = [result.missing for result in (a, b) if result.videos is None] + notes
         unpaired = tuple(_unpaired(a, b))
         empty = pd.DataFrame(columns=[*KEYS, "label", "right", "predicted_a", "predicted_b"])
-        return Comparison(a, b, False, unit, unpaired, (), empty, tuple(notes), resamples, seed)
+        return Comparison(a, b, False, unit, unpaired, (), empty, tuple(notes))
     pairs, coverage = pair(a.videos, b.videos, (a.name, b.name))
-    pairs["unit"] = pairs["label"] if unit == "person" else pairs["video_id"]
-    differences = tuple(
-        _difference(pairs, measure, resamples, seed) for measure in _measures(protocol, pairs)
-    )
+    # of two revisions one may be from before groups were kept
+    group = pairs["group_b"].where(pairs["group_b"] != "", pairs["group_a"])
+    names = ("video " + pairs["video_id"]).where(group == "", "group " + group)
+    pairs["unit"] = pd.factorize(names)[0]
+    if unit == "video" and (group != "").any():
+        unit = "group"
+    differences = tuple(_difference(pairs, measure) for measure in _measures(protocol, pairs))
     return Comparison(
         a=a,
         b=b,
@@ -133,8 +146,6 @@ def compare(
         coverage=coverage,
         changed=_changed(pairs, measured(protocol)[0]),
         notes=tuple(notes),
-        resamples=resamples,
-        seed=seed,
     )
 
 
@@ -179,70 +190,81 @@ def _natural(name: str) -> tuple[int, str, bool, str]:
     return (int(number[0]) if number else 0, before, part == "hm", part)
 
 
-def _difference(
-    pairs: pd.DataFrame, measure: _Measure, resamples: int, seed: int
-) -> MeasureDifference:
+def _difference(pairs: pd.DataFrame, measure: _Measure) -> MeasureDifference:
     tests = [*measure.tests, *measure.novel]
-    place = {test: i for i, test in enumerate(tests)}
-    where = np.array([place.get(t, -1) for t in zip(pairs["split"], pairs["test"], strict=True)])
-    rows = pairs[where >= 0]
-    values = rows[[f"{measure.metric}_a", f"{measure.metric}_b"]].to_numpy(np.float64)
-    names, unit = np.unique(rows["unit"].to_numpy(str), return_inverse=True)
-    sums = _unit_sums(values, where[where >= 0], unit, (len(names), len(tests)))
-    statistic = _statistic(len(measure.tests), bool(measure.novel))
-    a, b = statistic(sums.sum(axis=0, keepdims=True))[0]
-    changed = len(np.unique(unit[values[:, 0] != values[:, 1]]))
-    drawn = statistic(
-        resampled_sums(sums.reshape(len(names), -1), resamples=resamples, seed=seed).reshape(
-            resamples, len(tests), 3
-        )
-    )
-    low, high, p = paired_bootstrap(drawn[:, 1] - drawn[:, 0], changed=changed, level=LEVEL)
-    hits = measure.metric in HITS and not measure.novel
-    exact = hits and len(tests) == 1 and len(names) == len(rows)
+    of_test = dict(list(pairs.groupby(["split", "test"])))
+    parts = [of_test[test] for test in tests]
+    rows = pd.concat(parts)
+    a, b = (rows[f"{measure.metric}_{side}"].to_numpy(np.float64) for side in "ab")
+    hits = measure.metric in HITS
+    ends, value, p, sides = _tested_difference(parts, measure, hits)
+    units = rows["unit"].nunique()
+    changed = int(rows.loc[a != b, "unit"].nunique())
+    p = max(p, 2.0 ** (1 - changed))  # what signs of so many units could show
+    hits = hits and not measure.novel
+    exact = hits and len(tests) == 1 and units == len(rows)
     if exact:
-        p = mcnemar_exact(values[:, 0], values[:, 1])
+        p = mcnemar_exact(a, b)
+    few = units < MIN_UNITS
     return MeasureDifference(
         measure=measure.name,
         split=measure.split,
         metric=measure.metric,
-        a=_rounded(a),
-        b=_rounded(b),
-        difference=_rounded(b - a),
-        verdict=_verdict(low, high, p),
+        a=_rounded(sides[0]),
+        b=_rounded(sides[1]),
+        difference=_rounded(value),
+        verdict=ComparisonVerdict.TOO_FEW if units < MIN_SIGNS else _verdict(*ends, p),
         n=int(rows["video_id"].nunique()),
-        units=len(names),
-        ci95=(_rounded(low), _rounded(high)),
-        p=float(f"{p:.6g}"),
-        p_by="mcnemar" if exact else "bootstrap",
-        only_a=int((values[:, 0] > values[:, 1]).sum()) if hits else None,
-        only_b=int((values[:, 0] < values[:, 1]).sum()) if hits else None,
+        units=units,
+        ci95=None if few else (_rounded(ends[0]), _rounded(ends[1])),
+        p=float(f"{min(p, 1.0):.6g}"),
+        p_by="mcnemar" if exact else "t",
+        only_a=int((a > b).sum()) if hits else None,
+        only_b=int((a < b).sum()) if hits else None,
     )
 
 
-def _unit_sums(
-    values: Numbers, test: NDArray[np.int64], unit: NDArray[np.int64], shape: tuple[int, int]
-) -> Numbers:
-    """(units, tests, 3): how many videos of a unit a test has, and the sums of A's and B's values."""
-    sums = np.zeros((*shape, 3))
-    np.add.at(sums, (unit, test), np.column_stack([np.ones(len(values)), values]))
-    return sums
+def _tested_difference(
+    parts: list[pd.DataFrame], measure: _Measure, hits: bool
+) -> tuple[tuple[float, float], float, float, tuple[float, float]]:
+    """The interval of the difference, the difference, p, and the measure of A and of B."""
+    first = len(measure.tests)
+    means: list[UnitMean] = []
+    gradient: list[float] = []
+    values = []
+    for side, sign in (("b", 1), ("a", -1)):
+        found = [
+            mean_of_test(part[f"{measure.metric}_{side}"], part["unit"].to_numpy())
+            for part in parts
+        ]
+        base = float(np.mean([mean.value for mean in found[:first]]))
+        slopes, value = (1.0, 0.0), base
+        if measure.novel:
+            novel = float(np.mean([mean.value for mean in found[first:]]))
+            slopes, value = harmonic_slopes(base, novel), harmonic_mean(base, novel)
+        means += found
+        gradient += [sign * slopes[0] / first] * first
+        gradient += [sign * slopes[1] / len(measure.novel)] * len(measure.novel)
+        values.append(value)
+    halves = [parts[:first], parts[first:]] if measure.novel else [parts]
+    trainings = None
+    if len(halves[0]) > 1 and all(_same_list(half) for half in halves):
+        trainings = [i for half in halves for i in range(len(half))] * 2
+    difference = values[0] - values[1]
+    statistic = combine(difference, means, gradient, trainings)
+    low, high, p = difference_interval(
+        statistic,
+        n=sum(map(len, parts)) // (1 if trainings is None else len(measure.tests)),
+        hits=hits,
+        gallery=measure.metric in RETRIEVAL,
+    )
+    return (low, high), difference, p, (values[1], values[0])
 
 
-def _statistic(tests: int, harmonic: bool) -> Callable[[Numbers], Numbers]:
-    """From sums (R, T, 3) to the measure of A and B (R, 2); NaN where a test has no video."""
-
-    def of(sums: Numbers) -> Numbers:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = sums[:, :, 1:] / sums[:, :, :1]
-        base = means[:, :tests].mean(axis=1)
-        if not harmonic:
-            return base
-        novel = means[:, tests:].mean(axis=1)
-        total = base + novel
-        return np.where(total == 0, 0.0, 2 * base * novel / np.where(total == 0, 1.0, total))
-
-    return of
+def _same_list(parts: list[pd.DataFrame]) -> bool:
+    """Whether tests have the same videos: one list, tested by several trainings."""
+    first = parts[0]["video_id"].to_numpy()
+    return all(np.array_equal(first, part["video_id"]) for part in parts)
 
 
 def _verdict(low: float, high: float, p: float) -> ComparisonVerdict:

@@ -27,12 +27,13 @@ def measured(protocol: str) -> tuple[str, ...]:
 def read_per_video(source: pa.NativeFile | str, protocol: str, name: str) -> pd.DataFrame:
     """One row a tested video, sorted by `split`, `test`, `video_id`.
 
-    Columns: those three, `label`, `predicted` (class; re-identification: the gallery tracklet ranked
+    Columns: those three, `label`, `group` (of videos that go together; empty where there is none),
+    `predicted` (class; re-identification: the gallery tracklet ranked
     first), `classes` (how many competed; 0 when not kept) and one column a measure, float64 in [0, 1].
     A query of re-identification has `split` reid and its protocol as `test`. `source` is a Parquet
     file of predictions (docs/architecture.md), `name` what to call it. DataError when it is none.
     """
-    wanted = {"split", "test", "protocol", "video_id", "label", "predicted"}
+    wanted = {"split", "test", "protocol", "video_id", "label", "predicted", "group"}
     wanted |= {"top5", "average_precision", "ranked", "hits"}
     try:
         with pq.ParquetFile(source) as file:
@@ -60,6 +61,9 @@ def _recognition(table: pa.Table) -> pd.DataFrame:
     among = pc.equal(top5.flatten(), label.take(parent)).to_numpy(zero_copy_only=False)
     within = np.bincount(parent.to_numpy()[among], minlength=len(label)) > 0
     frame = table.select([*KEYS, "label", "predicted"]).to_pandas()
+    frame["group"] = ""
+    if "group" in table.column_names:
+        frame["group"] = table["group"].to_pandas().fillna("").astype(str)
     frame["classes"] = 0
     frame["top1"] = (frame["label"] == frame["predicted"]).astype(np.float64)
     frame["top5"] = within.astype(np.float64)
@@ -94,6 +98,7 @@ def _retrieval(table: pa.Table) -> pd.DataFrame:
             "test": table["protocol"].to_pandas(),
             "video_id": table["video_id"].to_pandas(),
             "label": table["label"].to_pandas(),
+            "group": table["label"].to_pandas().astype(str),
             "predicted": pc.list_element(table["ranked"], 0).to_pandas(),
             "classes": 0,
             "R-1": pc.list_element(table["hits"], 0).to_numpy().astype(np.float64),

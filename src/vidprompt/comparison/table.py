@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.comparison.compare import (
-    LEVEL,
+    MIN_SIGNS,
     Comparison,
     ComparisonVerdict,
     MeasureDifference,
 )
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.files.atomic import write_json, write_text
+from vidprompt.metrics.intervals import LEVEL, METHOD, MIN_UNITS
 from vidprompt.reporting.markdown import table as markdown_lines
-from vidprompt.reporting.measures import MEASURE_TITLES, percent, points
+from vidprompt.reporting.measures import MEASURE_TITLES, TOO_FEW, percent, points
 
 COLOURS = {ComparisonVerdict.BETTER: "green", ComparisonVerdict.WORSE: "red"}
 _PAIRED = ("A", "B", "B − A", "95% interval", "p", "B is")
 _UNPAIRED = ("Measure", "A", "95% interval", "B", "95% interval", "B − A")
-_TESTS = {"mcnemar": "exact McNemar", "bootstrap": "paired bootstrap"}
+_TESTS = {"mcnemar": "exact McNemar", "t": "Student's t"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ def _cells(one: MeasureDifference, paired: bool) -> tuple[str, ...]:
     a, b, difference = percent(one.a), percent(one.b), points(one.difference)
     if not paired:
         return _title(one), a, _interval(one.ci95_a), b, _interval(one.ci95_b), difference
-    low, high = one.ci95 or (0.0, 0.0)
-    interval = f"{points(low)} to {points(high)}"
+    interval = f"{points(one.ci95[0])} to {points(one.ci95[1])}" if one.ci95 else TOO_FEW
     return _title(one), f"{one.n:,}", a, b, difference, interval, _p(one.p), one.verdict.value
 
 
@@ -141,14 +141,19 @@ def sentences(comparison: Comparison) -> Iterator[str]:
             side = "A" if test.only_a else "B"
             yield f"{test.split}/{test.test} shares no video: {side} alone has it."
     used = {one.p_by for one in comparison.differences}
-    tested = "exact McNemar for hits of one list, paired bootstrap for the other rows"
+    tested = "exact McNemar for hits of one list, Student's t for the other rows"
     if len(used) == 1:
         tested = _TESTS[str(used.pop())]
     yield (
-        f"Values in %, differences in points. Interval: paired bootstrap by {comparison.unit}, "
-        f"{comparison.resamples:,} resamples. p: {tested}. A verdict needs an interval without 0 and "
+        f"Values in %, differences in points. Interval: paired, Student's t by "
+        f"{comparison.unit}. p: {tested}. A verdict needs an interval without 0 and "
         f"p < {1 - LEVEL:.2f}; it is not corrected for the number of rows."
     )
+    if any(one.verdict is ComparisonVerdict.TOO_FEW for one in comparison.differences):
+        yield (
+            f"Too few: of fewer than {MIN_SIGNS} videos, groups or persons no difference can be shown, of "
+            f"fewer than {MIN_UNITS} there is no interval ({TOO_FEW})."
+        )
 
 
 def changed_tables(comparison: Comparison, show: int) -> Iterator[Table]:
@@ -214,8 +219,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         **{side: _json_side(getattr(comparison, side)) for side in ("a", "b")},
         "paired": comparison.paired,
         "level": LEVEL,
-        "resamples": comparison.resamples,
-        "seed": comparison.seed,
+        "intervals": METHOD,
         "unit": comparison.unit,
         "notes": list(comparison.notes),
         "coverage": [asdict(test) for test in comparison.coverage],

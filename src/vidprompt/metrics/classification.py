@@ -89,6 +89,13 @@ def harmonic_mean(base: float, novel: float) -> float:
     return 2 * base * novel / (base + novel) if base + novel else 0.0
 
 
+def harmonic_slopes(base: float, novel: float) -> tuple[float, float]:
+    """The derivatives of the harmonic mean by B and by N; 1, 1 when both are 0."""
+    if base + novel == 0:
+        return 1.0, 1.0
+    return 2 * (novel / (base + novel)) ** 2, 2 * (base / (base + novel)) ** 2
+
+
 def mean_std(values: ArrayLike) -> tuple[float, float]:
     """Mean and population standard deviation (over splits or seeds)."""
     numbers = np.asarray(values, dtype=np.float64)

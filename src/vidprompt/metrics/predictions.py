@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -26,9 +27,10 @@ MAX_SCORES = 1000  # classes up to which all scores are kept
 BEST = 5
 BLOCK = 4096  # videos scored at once: 16 MB of scores for 1,000 classes
 RANK, COUNT = "rank_in_", "classes_in_"  # prefixes of the columns of a grouping of classes
-NAMES = ("split", "test", "label", "predicted")
+NAMES = ("split", "test", "label", "group", "predicted")
 # what reading a damaged file raises: of a damaged page an OSError, of damaged text a ValueError
 UNREADABLE = (pa.ArrowException, OSError, KeyError, ValueError)
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 Groups = Mapping[str, Mapping[str, str]]  # grouping (object, pair …) → class → group
 
 
@@ -40,6 +42,7 @@ def schema(groupings: Iterable[str]) -> pa.Schema:
 
     text, integer = pa.string(), pa.int32()
     fields = [("split", text), ("test", text), ("video_id", text), ("label", text)]
+    fields += [("group", text)]
     fields += [("predicted", text), ("rank", integer), ("confidence", pa.float32())]
     fields += [(f"{prefix}{name}", integer) for name in groupings for prefix in (RANK, COUNT)]
     fields += [("top5", list_of(text)), ("top5_scores", list_of(pa.float32()))]
@@ -47,10 +50,16 @@ def schema(groupings: Iterable[str]) -> pa.Schema:
 
 
 def predict(
-    name: str, split: Split, features: Features, ensemble: Ensemble, groups: Groups
+    name: str,
+    split: Split,
+    features: Features,
+    ensemble: Ensemble,
+    groups: Groups,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> Iterator[pa.Table]:
     """Predictions for every test of the split file `name`, at most `BLOCK` videos a table.
 
+    `group_of` has the group of a video (of one film) by its id, where it has one.
     Raises DataError for a test without a usable video, and for scores that are not numbers.
     """
     for test, subset in split.tests.items():
@@ -66,7 +75,7 @@ def predict(
             scores = class_probabilities(
                 features.video[rows[part]], text, features.logit_scale, ensemble
             )
-            yield tabulate(name, test, subset, positions[part], scores, groups)
+            yield tabulate(name, test, subset, positions[part], scores, groups, group_of)
 
 
 def tabulate(
@@ -76,6 +85,7 @@ def tabulate(
     positions: NDArray[np.int64],
     scores: NDArray[np.float32],
     groups: Groups,
+    group_of: Mapping[str, str] = NO_GROUPS,
 ) -> pa.Table:
     """Predictions of the n videos at `positions` of a test's list, from probabilities `scores` (n, C)."""
     videos = [subset.videos[i] for i in positions]
@@ -100,6 +110,7 @@ def tabulate(
         "test": pa.repeat(test, n),
         "video_id": pa.array(videos, pa.string()),
         "label": names.take(pa.array(labels)),
+        "group": pa.array([group_of.get(video) or None for video in videos], pa.string()),
         "predicted": names.take(pa.array(best[:, 0])),
         "rank": pa.array(ranks[0].astype(np.int32)),
         "confidence": pa.array(best_scores[:, 0].astype(np.float32)),

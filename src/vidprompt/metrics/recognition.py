@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vidprompt.data.splits.names import measure_of
 from vidprompt.metrics import classification as c
-from vidprompt.metrics.bootstrap import VideoValues, percentile_interval, resample_tests
 from vidprompt.metrics.calibration import BINS, reliability
+from vidprompt.metrics.intervals import Statistic, UnitMean, combine, interval, mean_of_test
 from vidprompt.metrics.predictions import COUNT, RANK
 
 Key = tuple[str, str]  # split, test
@@ -26,49 +26,78 @@ def rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def with_interval(value: float, samples: NDArray[np.float64]) -> dict[str, Any]:
-    """A metric with the 95 % interval of its bootstrap samples (R,), as metrics.json has it."""
-    return {"value": rounded(value), "ci95": [rounded(end) for end in percentile_interval(samples)]}
+def with_interval(statistic: Statistic) -> dict[str, Any]:
+    """A metric with the number of its units and, unless they are too few, its 95 % interval."""
+    entry: dict[str, Any] = {"value": rounded(statistic.value), "units": statistic.units}
+    ends = interval(statistic)
+    return entry | ({"ci95": [rounded(end) for end in ends]} if ends else {})
 
 
-class Bootstrap:
-    """Bootstrap samples of the metrics of a protocol's tests.
+class TableMeans:
+    """The means of a protocol's tests, with what their units add: videos of one group, or single ones.
 
-    `metrics` names the columns of the samples: top1, top5, the groupings of classes, and the mean over
-    classes.
+    `metrics` names what `mean` takes: top1, top5, the groupings of classes, and the mean over classes.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
+        self._unit = pd.Series(unit_numbers(table), index=np.arange(len(table)))
+        table = table.reset_index(drop=True)
         self.tests = dict(_tests(table))
         self.groupings = [
             name.removeprefix(RANK) for name in table.columns if name.startswith(RANK)
         ]
         self.metrics = ["top1", "top5", *self.groupings, "mean_class"]
-        self._alone: dict[Key, NDArray[np.float64]] = {}
+        self._means: dict[tuple[Key, str], UnitMean] = {}
 
-    def hits(self, key: Key) -> VideoValues:
-        """0 or 1 of every video, in the order of `metrics` (0 where a grouping is unknown)."""
+    def hits(self, key: Key, metric: str) -> NDArray[np.float64]:
+        """0 or 1 of every video of a test (0 where a grouping is unknown)."""
         rows = self.tests[key]
-        hits = [rows["rank"] < 1, rows["rank"] < 5]
-        hits += [rows[f"{RANK}{name}"] < 1 for name in self.groupings]
-        values = np.stack([hit.to_numpy() for hit in hits], axis=1).astype(np.float64)
-        return VideoValues(rows["video_id"].to_numpy(), values, pd.factorize(rows["label"])[0])
+        if metric in self.groupings:
+            return (rows[f"{RANK}{metric}"] < 1).to_numpy(np.float64)
+        return (rows["rank"] < (5 if metric == "top5" else 1)).to_numpy(np.float64)
 
-    def samples(self, keys: Sequence[Key]) -> list[NDArray[np.float64]]:
-        """For each test (R, len(metrics)), from draws that the tests share."""
+    def mean(self, key: Key, metric: str) -> UnitMean:
+        """The mean of a test by one of the `metrics`."""
+        if (key, metric) not in self._means:
+            rows = self.tests[key]
+            classes = pd.factorize(rows["label"])[0] if metric == "mean_class" else None
+            units = self._unit[rows.index].to_numpy()
+            self._means[key, metric] = mean_of_test(self.hits(key, metric), units, classes)
+        return self._means[key, metric]
+
+    def trainings(self, keys: Sequence[Key]) -> range | None:
+        """0, 1 … where the tests are of one list by several trainings (seeds), else None."""
         first = self.tests[keys[0]]["video_id"].to_numpy()
-        if all(np.array_equal(first, self.tests[key]["video_id"]) for key in keys[1:]):
-            for key in keys:  # of equal lists, the draws are those of each test alone
-                if key not in self._alone:
-                    self._alone[key] = resample_tests([self.hits(key)])[0]
-            return [self._alone[key] for key in keys]
-        return resample_tests([self.hits(key) for key in keys])
+        same = all(np.array_equal(first, self.tests[key]["video_id"]) for key in keys[1:])
+        return range(len(keys)) if same and len(keys) > 1 else None
 
-    def mean(self, keys: Sequence[Key], metric: str) -> NDArray[np.float64]:
-        """(R,) samples of the mean over tests of one of the `metrics`."""
-        column = self.metrics.index(metric)
-        means: NDArray[np.float64] = np.mean([s[:, column] for s in self.samples(keys)], axis=0)
-        return means
+    def average(self, keys: Sequence[Key], metric: str) -> Statistic:
+        """The mean over tests of a metric."""
+        means = [self.mean(key, metric) for key in keys]
+        value = float(np.mean([mean.value for mean in means]))
+        return combine(value, means, [1 / len(keys)] * len(keys), self.trainings(keys))
+
+    def harmonic(self, base: Sequence[Key], novel: Sequence[Key]) -> Statistic:
+        """The harmonic mean of the mean over base and of the mean over novel tests."""
+        halves = [[self.mean(key, "top1") for key in keys] for keys in (base, novel)]
+        b, n = (float(np.mean([mean.value for mean in half])) for half in halves)
+        slopes = c.harmonic_slopes(b, n)
+        gradient = [s / len(half) for s, half in zip(slopes, halves, strict=True) for _ in half]
+        seeds = self.trainings(base), self.trainings(novel)
+        trainings = [*seeds[0], *seeds[1]] if seeds[0] and seeds[1] else None
+        return combine(c.harmonic_mean(b, n), halves[0] + halves[1], gradient, trainings)
+
+
+def unit_numbers(table: pd.DataFrame) -> NDArray[np.int64]:
+    """(N,) the number of each row's unit: its group, or the video where it has none.
+
+    Tables of before groups were kept have none.
+    """
+    names = table["video_id"].astype(str)
+    if "group" in table:
+        group = table["group"].fillna("").astype(str)
+        names = ("video " + names).where(group == "", "group " + group)
+    return pd.factorize(names)[0].astype(np.int64)
 
 
 def _tests(table: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
@@ -79,36 +108,35 @@ def _tests(table: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
 
 def metrics_of(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """(split → test → metrics, summary) of a protocol's predictions; see docs/architecture.md."""
-    bootstrap = Bootstrap(table)
+    means = TableMeans(table)
     tests: dict[str, dict[str, Any]] = {}
-    for split, test in bootstrap.tests:
-        tests.setdefault(split, {})[test] = _metrics(bootstrap, (split, test))
-    return tests, summarise(tests, bootstrap)
+    for split, test in means.tests:
+        tests.setdefault(split, {})[test] = _metrics(means, (split, test))
+    return tests, summarise(tests, means)
 
 
-def _metrics(bootstrap: Bootstrap, key: Key) -> dict[str, Any]:
+def _metrics(means: TableMeans, key: Key) -> dict[str, Any]:
     """All metrics of one test."""
-    rows, hits = bootstrap.tests[key], bootstrap.hits(key)
-    by_class = np.bincount(hits.classes, weights=hits.values[:, 0]) / np.bincount(hits.classes)
-    values = dict(zip(bootstrap.metrics, [*hits.values.mean(axis=0), by_class.mean()], strict=True))
-    measured = {n: with_interval(v, bootstrap.mean([key], n)) for n, v in values.items()}
+    rows = means.tests[key]
+    measured = {name: with_interval(means.average([key], name)) for name in means.metrics}
     metrics = {"n": len(rows)} | {n: measured[n] for n in ("top1", "top5", "mean_class")}
-    error = reliability(rows["confidence"], hits.values[:, 0]).error
+    error = reliability(rows["confidence"], means.hits(key, "top1")).error
     metrics["ece"] = {"value": rounded(error), "n": len(rows), "bins": BINS}
     within = {
         name: measured[name] | {"chance": rounded((1 / rows[f"{COUNT}{name}"]).mean())}
-        for name in bootstrap.groupings
+        for name in means.groupings
         if rows[f"{RANK}{name}"].notna().all()
     }
     return metrics | ({"within": within} if within else {})
 
 
-def summarise(tests: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap) -> dict[str, Any]:
+def summarise(tests: Mapping[str, Mapping[str, Any]], means: TableMeans) -> dict[str, Any]:
     """Means over the splits of each measure; `tests` maps a split to its tests' metrics.
 
     Over several splits of one measure (official splits, random halves, seeds): the mean, the population
-    standard deviation, and the interval of the mean, from draws of the videos of all of them. A published
-    list is an entry of its own, under its split file's name.
+    standard deviation, and the interval of the mean, in which a video of several lists counts once and
+    trainings of one list by several seeds vary. A published list is an entry of its own, under its split
+    file's name.
     """
     measures: dict[str, list[str]] = {}
     for name in tests:
@@ -117,19 +145,18 @@ def summarise(tests: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap) -> d
     for measure, splits in measures.items():
         if "base" in tests[splits[0]]:
             prefix = "" if measure == "base_to_novel" else f"{measure}/"
-            entries = _base_and_novel(tests, splits, bootstrap)
+            entries = _base_and_novel(tests, splits, means)
             summary |= {f"{prefix}{name}": entry for name, entry in entries.items()}
             continue
         keys = [(split, "test") for split in splits]
         summary[measure] = {
-            metric: _mean(tests, keys, metric, bootstrap)
-            for metric in ("top1", "top5", "mean_class")
+            metric: _mean(tests, keys, metric, means) for metric in ("top1", "top5", "mean_class")
         }
         within = [tests[split]["test"].get("within", {}) for split in splits]
         shared = [name for name in within[0] if all(name in groupings for groupings in within)]
         if shared:
             summary[measure]["within"] = {
-                name: _mean(tests, keys, name, bootstrap)
+                name: _mean(tests, keys, name, means)
                 | {"chance": rounded(np.mean([groupings[name]["chance"] for groupings in within]))}
                 for name in shared
             }
@@ -137,29 +164,24 @@ def summarise(tests: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap) -> d
 
 
 def _base_and_novel(
-    tests: Mapping[str, Mapping[str, Any]], splits: Sequence[str], bootstrap: Bootstrap
+    tests: Mapping[str, Mapping[str, Any]], splits: Sequence[str], means: TableMeans
 ) -> dict[str, Any]:
-    """Means over the splits of base and of novel, and the harmonic mean of these two means.
-
-    Its interval is of videos of both drawn together.
-    """
+    """Means over the splits of base and of novel, and the harmonic mean of these two means."""
     keys = {half: [(split, half) for split in splits] for half in ("base", "novel")}
-    base, novel = (_mean(tests, keys[half], "top1", bootstrap) for half in keys)
-    samples = [s[:, 0] for s in bootstrap.samples(keys["base"] + keys["novel"])]
-    b, n = (np.mean(half, axis=0) for half in (samples[: len(splits)], samples[len(splits) :]))
-    both = np.where(b + n == 0, 1, b + n)
-    harmonic = with_interval(c.harmonic_mean(base["value"], novel["value"]), 2 * b * n / both)
+    base, novel = (_mean(tests, keys[half], "top1", means) for half in keys)
+    harmonic = with_interval(means.harmonic(keys["base"], keys["novel"]))
+    harmonic["value"] = rounded(c.harmonic_mean(base["value"], novel["value"]))
     return {"base": {"top1": base}, "novel": {"top1": novel}, "hm": harmonic}
 
 
 def _mean(
-    tests: Mapping[str, Mapping[str, Any]], keys: Sequence[Key], metric: str, bootstrap: Bootstrap
+    tests: Mapping[str, Mapping[str, Any]], keys: Sequence[Key], metric: str, means: TableMeans
 ) -> dict[str, Any]:
     """The mean of a metric over tests, and of several tests its standard deviation."""
     metrics = [tests[split][test] for split, test in keys]
     values = [(one.get(metric) or one["within"][metric])["value"] for one in metrics]
     mean, std = c.mean_std(values)
-    entry = with_interval(mean, bootstrap.mean(keys, metric))
+    entry = with_interval(means.average(keys, metric)) | {"value": rounded(mean)}
     return entry | ({"std": rounded(std)} if len(values) > 1 else {})
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vidprompt.data.splits.split_file import Split
 from vidprompt.inference.feature_store import Features, takes_all_frames
-from vidprompt.metrics.bootstrap import resampled_means
+from vidprompt.metrics.intervals import combine, mean_of_test
 from vidprompt.metrics.recognition import rounded, with_interval
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval, ranked_gallery
 from vidprompt.system.errors import DataError
@@ -49,9 +49,11 @@ def retrieval_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for protocol, rows in table.groupby("protocol", sort=False):
         values = {f"R-{k}": (rows["rank"] < k).to_numpy(np.float64) for k in RANKS}
         values["mAP"] = rows["average_precision"].to_numpy(np.float64)
+        persons = pd.factorize(rows["label"])[0]
         metrics[str(protocol)] = {"n": len(rows)} | {
-            name: with_interval(value.mean(), resampled_means(value, rows["label"]))
+            name: with_interval(combine(mean.value, [mean], [1.0]))
             for name, value in values.items()
+            for mean in [mean_of_test(value, persons)]
         }
     return metrics
 

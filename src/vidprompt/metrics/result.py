@@ -20,7 +20,10 @@ from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import suggestion
 
 FILE = "metrics.json"
-VERSION = 1  # of the form; files from before it was counted have none and are read as 1
+VERSION = (
+    2  # of the form: 2 has `intervals` and `units`; files from before it was counted have none
+)
+_READ = (1, 2)  # versions that are read; 1 has percentile bootstrap intervals
 WITHIN = "within/"  # before a group's name in `Measure.measure`
 _SHOWN = 60  # characters of a wrong value in an error
 
@@ -29,14 +32,16 @@ _SHOWN = 60  # characters of a wrong value in an error
 class Estimate:
     """A fraction in [0, 1], with what is known of it.
 
-    `ci95`: the 95% bootstrap interval. `std`: the population standard deviation over splits or seeds.
-    `chance`: what guessing gives, of an accuracy within a group of classes.
+    `ci95`: the 95% interval. `units`: how many independent units (videos, groups of videos, persons) it is
+    of; with units and no interval they are too few to say anything. `std`: the population standard
+    deviation over splits or seeds. `chance`: what guessing gives, of an accuracy within a group of classes.
     """
 
     value: float
     ci95: tuple[float, float] | None = None
     std: float | None = None
     chance: float | None = None
+    units: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,14 @@ class Hashes:
 
 
 @dataclass(frozen=True)
+class IntervalMethod:
+    """The `method` of a result's intervals, and the `unit` whose videos go together: person or group."""
+
+    method: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class SeenClasses:
     """How many classes were `tested`, and the `names` of those that are training classes too."""
 
@@ -109,7 +122,8 @@ class SeenClasses:
 class ProtocolResult:
     """metrics.json: `n` tested of `listed` videos over all splits, `coverage` = n / listed in [0, 1].
 
-    `model` and `seen_classes` are those of a registered model on another dataset than its own.
+    `model` and `seen_classes` are those of a registered model on another dataset than its own. Without
+    `intervals`, they are of a percentile bootstrap (version 1).
     """
 
     dataset: str
@@ -123,6 +137,7 @@ class ProtocolResult:
     splits: Mapping[str, SplitResult]
     model: str | None = None
     seen_classes: SeenClasses | None = None
+    intervals: IntervalMethod | None = None
     version: int | None = field(default=VERSION, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -149,6 +164,7 @@ class Measure:
     n: int
     std: float | None = None
     chance: float | None = None
+    units: int | None = None
 
     @property
     def name(self) -> str:
@@ -180,7 +196,8 @@ def _measures(
     """The measures of a summary's entry or of a split's test, then those within groups of classes."""
     within = {f"{WITHIN}{group}": one for group, one in numbers.within.items()}
     for measure, one in {**numbers.measures, **within}.items():
-        yield Measure(protocol, split, test, measure, one.value, one.ci95, n, one.std, one.chance)
+        spread = (one.std, one.chance, one.units)
+        yield Measure(protocol, split, test, measure, one.value, one.ci95, n, *spread)
 
 
 def summary_measures(result: ProtocolResult) -> dict[str, Measure]:
@@ -252,10 +269,10 @@ def parse_result(content: Any, name: str = FILE) -> ProtocolResult:
     """
     value = _Value(content, name, ())
     version = value.items().get("version")
-    if version is not None and version.count() != VERSION:
+    if version is not None and version.count() not in _READ:
         raise DataError(
-            f"{name} is of version {version.value}, and this vidprompt reads version {VERSION}: read "
-            "it with the vidprompt that wrote it, or run `dvc repro` to write it again"
+            f"{name} is of version {version.value}, and this vidprompt reads versions 1 to {VERSION}: "
+            "read it with the vidprompt that wrote it, or run `dvc repro` to write it again"
         )
     result: ProtocolResult = value.read(ProtocolResult)
     return result if version else replace(result, version=None)

@@ -86,8 +86,9 @@ def comparison_checks(
         if one.split or (measures is not None and measure not in measures):
             continue
         compared.add(measure)
-        low, high = one.ci95 or (0.0, 0.0)
-        shown = f"{points(one.difference)} [{points(low)}, {points(high)}]"
+        shown = points(one.difference)
+        if one.ci95:
+            shown += f" [{points(one.ci95[0])}, {points(one.ci95[1])}]"
         problem = (
             f"{result} {measure} is worse than that of {other.version.selector} ({percent(one.a)}% → "
             f"{percent(one.b)}%, {shown} points in the paired test)"
@@ -95,7 +96,12 @@ def comparison_checks(
         worse = one.verdict is ComparisonVerdict.WORSE
         value = f"{shown}, {one.verdict.value}"
         yield Check(
-            "not_worse", f"{subject} {measure}", value, "not worse", problem if worse else ""
+            "not_worse",
+            f"{subject} {measure}",
+            value,
+            "not worse",
+            problem if worse else "",
+            was_done=one.verdict is not ComparisonVerdict.TOO_FEW,
         )
     for measure in sorted({*(measures or ())} - compared):
         yield Check(

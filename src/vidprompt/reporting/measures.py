@@ -32,6 +32,10 @@ GROUP_TITLES = {  # classes grouped by an attribute: in a table, under a bar
     "object": ("motion given object", "given object"),
     "pair": ("direction in a pair", "within pair"),
 }
+TOO_FEW = "†"  # in place of an interval of fewer than MIN_UNITS videos, groups or persons
+TOO_FEW_NOTE = (
+    f"{TOO_FEW} fewer than five videos, groups of videos or persons: n too small to say anything."
+)
 MEASURE_TITLES = {"top1": "top-1", "top5": "top-5", "hm": "harmonic mean"}
 Results = dict[str, dict[str, ProtocolResult]]  # method -> protocol -> metrics.json
 
@@ -44,23 +48,29 @@ class Cell:
     low: float | None = None
     high: float | None = None
     std: float | None = None
+    too_few: bool = False  # videos or persons for an interval
 
     @classmethod
     def of(cls, found: Estimate | Measure) -> Cell:
         """The cell of a number of metrics.json."""
         low, high = found.ci95 or (None, None)
-        return cls(found.value, low, high, found.std)
+        too_few = found.ci95 is None and found.units is not None
+        return cls(found.value, low, high, found.std, too_few)
 
     @property
     def text(self) -> str:
-        """`41.0 [36.0, 46.0]`, in %."""
+        """`41.0 [36.0, 46.0]`, in %; `41.0 †` of too few videos."""
+        if self.too_few:
+            return f"{percent(self.value)} {TOO_FEW}"
         if self.low is not None and self.high is not None:
             return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
         return percent(self.value) + (f" ± {percent(self.std)}" if self.std is not None else "")
 
     @property
     def spread(self) -> str:
-        """`36.0–46.0`, `± 1.2` or nothing, in %."""
+        """`36.0–46.0`, `± 1.2`, `†` or nothing, in %."""
+        if self.too_few:
+            return TOO_FEW
         if self.low is not None and self.high is not None:
             return f"{percent(self.low)}–{percent(self.high)}"
         return f"± {percent(self.std)}" if self.std is not None else ""

@@ -11,6 +11,7 @@ from vidprompt.reporting.markdown import table as markdown_lines
 from vidprompt.reporting.markdown import write_between_marks
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
+    TOO_FEW_NOTE,
     Row,
     order_methods,
     percent,
@@ -21,13 +22,23 @@ from vidprompt.reporting.measures import (
 MARKS = "results"  # the name of the marks in README.md
 PUBLISHED = "Published"  # a column, where a row has published figures
 NOTE = (
-    "Values in %, in brackets the 95% bootstrap interval; the best method in bold. The last columns"
+    "Values in %, in brackets the 95% interval; the best method in bold. The last columns"
     f" are the best trained method less `{FLOOR}` (the floor) in percentage points, and how much of"
     " what the protocol lists could be tested."
 )
 PUBLISHED_NOTE = (
     "Published figures are of the same splits: `vidprompt reproduce --list` says where from."
 )
+
+
+def note(rows: Sequence[Row]) -> str:
+    """What stands under the table, with the marks and columns that it has."""
+    parts = [NOTE]
+    if PUBLISHED in _columns(rows)[1]:
+        parts.append(PUBLISHED_NOTE)
+    if any(cell.too_few for row in rows for cell in row.cells.values()):
+        parts.append(TOO_FEW_NOTE)
+    return " ".join(parts)
 
 
 def _columns(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -59,8 +70,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
         title = PROTOCOL_TITLES[row.protocol] if row.protocol != before else ""
         lines.append([title, row.measure, *cells, _gain_text(row), row.coverage_text])
         before = row.protocol
-    note = f"{NOTE} {PUBLISHED_NOTE}" if PUBLISHED in heads else NOTE
-    return "\n".join([*markdown_lines(heads, lines, "ll" + "r" * (len(heads) - 2)), "", note])
+    return "\n".join([*markdown_lines(heads, lines, "ll" + "r" * (len(heads) - 2)), "", note(rows)])
 
 
 def print_table(dataset: str, markdown: bool = False, results: Path = Path("results")) -> None:
@@ -84,6 +94,8 @@ def drawn_table(rows: Sequence[Row], dataset: str) -> Any:
     table = Table(
         title=f"{escape(dataset)}: values in %, 95% intervals below them",
         title_justify="left",
+        caption=TOO_FEW_NOTE if TOO_FEW_NOTE in note(rows) else None,
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1, 0, 0),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from vidprompt.comparison.compare import LEVEL, RESAMPLES
+from vidprompt.metrics.intervals import LEVEL
 from vidprompt.reporting.markdown import bullets, code, count_of, details, escaped, sentence, table
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Cell, percent, points
 from vidprompt.review import sections
@@ -213,7 +213,7 @@ def _notes_on_method(review: Review, pictures: bool) -> Iterator[str]:
     tested = sum(review.counts[o] for o in (ChangeKind.WORSE, ChangeKind.BETTER, ChangeKind.SAME))
     lines = [
         "Values are in %, differences in points; small numbers are 95 % intervals. Differences are paired by "
-        f"video (re-identification: by person), with {RESAMPLES:,} resamples; worse and better need an "
+        "video or group of videos (re-identification: by person), by Student's t; worse and better need an "
         f"interval without 0 and p < {1 - LEVEL:.2f}. There is no correction for the number of measures"
         + (
             f": about {tested * (1 - LEVEL):.0f} of these {tested} differ by chance."

@@ -34,6 +34,7 @@ class ChangeKind(StrEnum):
     WORSE = "worse"
     BETTER = "better"
     SAME = "no difference shown"
+    TOO_FEW = "too few"
     UNPAIRED = "unpaired"
     RECOMPUTED = "same predictions"
     NEW = "new"

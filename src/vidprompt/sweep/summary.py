@@ -8,6 +8,7 @@ from typing import Any
 
 from vidprompt.config.names import PROTOCOLS
 from vidprompt.files.atomic import write_json, write_text
+from vidprompt.metrics.intervals import seed_interval
 from vidprompt.metrics.result import (
     WITHIN,
     Estimate,
@@ -97,6 +98,8 @@ def _over(seeds: Sequence[Mapping[str, Estimate]]) -> dict[str, dict[str, Any]]:
             "std": round(pstdev(numbers), 6),
             "values": [round(value, 6) for value in numbers],
         }
+        if ends := seed_interval(numbers):
+            entry["ci95"] = [round(end, 6) for end in ends]
         if estimates[0].chance is not None:
             entry[CHANCE] = round(estimates[0].chance, 6)
         summary[key] = entry

@@ -21,6 +21,7 @@ from vidprompt.files.atomic import replacing, write_text
 from vidprompt.files.hashes import digest
 from vidprompt.inference.feature_store import Features, read_features, takes_all_frames
 from vidprompt.metrics import recognition
+from vidprompt.metrics.intervals import METHOD
 from vidprompt.metrics.predictions import PredictionsFile, predict, without_lists
 from vidprompt.metrics.recognition import rounded
 from vidprompt.metrics.reidentification import evaluate_reid
@@ -52,11 +53,13 @@ def run(config: Config) -> None:
     features = {run: stored[folder] for run, folder in folders.items()}
     manifest = read_manifest(paths.manifest(dataset)).set_index("video_id", drop=False)
     out = paths.results(dataset, method, protocol)
+    reid = isinstance(config.protocol, ReidConfig)
     identity: dict[str, Any] = {
         "dataset": dataset,
         "method": method,
         "protocol": protocol,
         "version": VERSION,
+        "intervals": {"method": METHOD, "unit": "person" if reid else "group"},
         "hashes": {
             "config": config_hash(config, *PARTS),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
@@ -66,7 +69,7 @@ def run(config: Config) -> None:
     if isinstance(config.protocol, ReidConfig):
         numbers = _reid(config, config.protocol, splits, features, manifest, out)
     else:
-        numbers = _recognition(config, splits, features, out)
+        numbers = _recognition(config, splits, features, _video_groups(manifest), out)
     result = parse_result(identity | numbers, f"{dataset}/{method}/{protocol}")
     write_result(out / "metrics.json", result)
     for name, entry in result.summary.items():
@@ -74,7 +77,11 @@ def run(config: Config) -> None:
 
 
 def _recognition(
-    config: Config, splits: dict[str, Split], features: dict[str, Features], out: Path
+    config: Config,
+    splits: dict[str, Split],
+    features: dict[str, Features],
+    group_of: dict[str, str],
+    out: Path,
 ) -> dict[str, Any]:
     dataset, method, protocol = config.dataset.name, config.method.name, config.protocol.name
     ensemble, groups = config.prompts.ensemble, _class_groups(dataset)
@@ -84,7 +91,7 @@ def _recognition(
         PredictionsFile(temporary, groups) as file,
     ):
         for name, split in splits.items():
-            for part in predict(name, split, features[split.run], ensemble, groups):
+            for part in predict(name, split, features[split.run], ensemble, groups, group_of):
                 file.write_table(part)
                 kept.append(without_lists(part))
     table = pa.concat_tables(kept).to_pandas()
@@ -139,6 +146,13 @@ def _reid(
         "summary": result,
         "splits": {name: {"id": split.id, "run": split.run, "tests": tests}},
     }
+
+
+def _video_groups(manifest: pd.DataFrame) -> dict[str, str]:
+    """Video → group, of those that have one; groups of different sources differ."""
+    rows = manifest[manifest["group"] != ""]
+    names = rows["source"] + "/" + rows["group"]
+    return {str(video): str(name) for video, name in zip(rows["video_id"], names, strict=True)}
 
 
 def _class_groups(dataset: str) -> dict[str, dict[str, str]]:

@@ -1,0 +1,181 @@
+"""How often the 95 % intervals hold the true value, and how often no difference is called one.
+
+    python benchmarks/intervals.py            # everything, results in benchmarks/results/intervals.json
+    python benchmarks/intervals.py --part reid --repeats 200
+
+Results are drawn many times from a known truth, and computed with the package's own functions. Each part
+writes its rows into the results; a row has the Monte Carlo standard error of its share. `few` is the share
+of draws without an interval. Re-identification: persons, their clothes and how hard they are to recognise
+are drawn anew each time, cameras stay; queries of all persons are ranked in one gallery.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vidprompt.files.atomic import write_json
+from vidprompt.metrics.intervals import combine, difference_interval, mean_of_test
+from vidprompt.metrics.recognition import metrics_of
+from vidprompt.metrics.reidentification import retrieval_metrics
+from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
+
+RESULTS = Path(__file__).parent / "results" / "intervals.json"
+Row = dict[str, Any]
+CAMERAS = 12
+
+
+def _share(name: str, setting: Row, inside: list[bool], few: int = 0) -> Row:
+    share = float(np.mean(inside)) if inside else float("nan")
+    error = (share * (1 - share) / len(inside)) ** 0.5 if inside else float("nan")
+    row = {"what": name, **setting, "share": round(share, 4), "error": round(error, 4)}
+    return row | {"repeats": len(inside) + few, "few": few}
+
+
+def _covered(name: str, setting: Row, entries: list[Row], truth: float) -> Row:
+    """The share of entries of metrics.json whose interval holds `truth`."""
+    ends = [one["ci95"] for one in entries if "ci95" in one]
+    inside = [low <= truth <= high for low, high in ends]
+    return _share(name, setting | {"truth": round(truth, 4)}, inside, len(entries) - len(ends))
+
+
+def _table(split: str, test: str, hits: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+    names = [f"{test}{i}" for i in range(len(hits))]
+    columns = {"split": split, "test": test, "video_id": names, "label": classes.astype(str)}
+    return pd.DataFrame(columns | {"rank": np.where(hits, 0, 9), "confidence": 0.5})
+
+
+def recognition(repeats: int) -> Iterator[Row]:
+    """Top-1 of independent videos, the mean over classes of three videos, the harmonic mean."""
+    rng = np.random.default_rng(0)
+    for n in (10, 20, 50, 100, 1000):
+        for p in (0.5, 0.8, 0.95, 0.99):
+            counts, times = np.unique(rng.binomial(n, p, repeats), return_counts=True)
+            found = []
+            for right, many in zip(counts, times, strict=True):
+                table = _table("supervised_split1", "test", np.arange(n) < right, np.zeros(n))
+                found += [metrics_of(table)[1]["supervised"]["top1"]] * many
+            yield _covered("top-1", {"n": n, "p": p}, found, p)
+    for count in (8, 50):
+        accuracy = rng.beta(6, 2, count)
+        classes = np.repeat(np.arange(count), 3)
+        found = [
+            metrics_of(
+                _table(
+                    "supervised_split1", "test", rng.random(3 * count) < accuracy[classes], classes
+                )
+            )[1]["supervised"]["mean_class"]
+            for _ in range(repeats)
+        ]
+        yield _covered("mean class", {"classes": count, "each": 3}, found, float(accuracy.mean()))
+    for n, b, m in ((20, 0.95, 0.5), (100, 0.8, 0.6), (400, 0.9, 0.7)):
+        found = [
+            metrics_of(
+                pd.concat(
+                    _table("base_to_novel_full", half, rng.random(n) < p, np.zeros(n))
+                    for half, p in (("base", b), ("novel", m))
+                )
+            )[1]["hm"]
+            for _ in range(repeats)
+        ]
+        yield _covered("harmonic mean", {"n": n, "base": b, "novel": m}, found, 2 * b * m / (b + m))
+
+
+def _people(rng: np.random.Generator, people: int, noise: float, models: int = 1) -> list[Any]:
+    """Rankings of one set of persons by `models` equally good models that agree in part."""
+    person = np.repeat(np.arange(people), rng.integers(8, 18, people))
+    n, width, common = len(person), 16, 0.7 if models > 1 else 1.0
+    camera, clothes = rng.integers(0, CAMERAS, n), rng.integers(0, 2, n)
+    query = rng.random(n) < 0.44
+    cameras = 0.5 * np.random.default_rng(7).normal(size=(CAMERAS, width))
+    identity, dress = rng.normal(size=(people, width)), rng.normal(size=(people, 2, width))
+    hard, shared = noise * np.exp(0.4 * rng.normal(size=people)), rng.normal(size=(n, width))
+    results = []
+    for _ in range(models):
+        own = (1 - common) ** 0.5 * rng.normal(size=(n, width))
+        other = (1 - common) ** 0.5 * rng.normal(size=(people, width))
+        features = (common**0.5 * identity + other)[person] + cameras[camera]
+        features += 0.6 * dress[person, clothes]
+        features += hard[person][:, None] * (common**0.5 * shared + own)
+        sides = [RetrievalSet(person[s], camera[s], clothes[s]) for s in (query, ~query)]
+        results.append(
+            evaluate_retrieval(features[query], features[~query], *sides, "general", (1,))
+        )
+    return results
+
+
+def reid(repeats: int) -> Iterator[Row]:
+    """R-1 and mAP by person."""
+    for people in (2, 5, 10, 20, 50, 151):
+        for noise in (0.4, 0.8):
+            rng = np.random.default_rng([people, int(noise * 10)])
+            entries: dict[str, list[Row]] = {"R-1": [], "mAP": []}
+            values: dict[str, list[float]] = {"R-1": [], "mAP": []}
+            for _ in range(repeats):
+                [one] = _people(rng, people, noise)
+                columns = {"protocol": "general", "label": one.person.astype(str)}
+                columns |= {"rank": one.first_rank, "average_precision": one.average_precision}
+                found = retrieval_metrics(pd.DataFrame(columns))["general"]
+                for name, kept in entries.items():
+                    kept.append(found[name])
+                    values[name].append(found[name]["value"])
+            for name, kept in entries.items():
+                setting = {"persons": people, "noise": noise}
+                yield _covered(name, setting, kept, float(np.mean(values[name])))
+
+
+def differences(repeats: int) -> Iterator[Row]:
+    """How often one of two equally good models is called better, by person."""
+    for people in (6, 10, 20, 50):
+        for noise in (0.4, 0.8):
+            rng = np.random.default_rng([people, int(noise * 10), 1])
+            called: dict[str, list[bool]] = {"R-1": [], "mAP": []}
+            for _ in range(repeats):
+                a, b = _people(rng, people, noise, models=2)
+                gains = {
+                    "R-1": (b.first_rank < 1) * 1.0 - (a.first_rank < 1),
+                    "mAP": b.average_precision - a.average_precision,
+                }
+                for name, gain in gains.items():
+                    mean = mean_of_test((gain + 1) / 2, a.person)
+                    one = combine(float(gain.mean()), [mean], [2.0])
+                    low, high, p = difference_interval(
+                        one, n=len(gain), hits=name == "R-1", gallery=True
+                    )
+                    p = max(p, 2.0 ** (1 - len(np.unique(a.person[gain != 0]))))
+                    called[name].append(p < 0.05 and not low <= 0 <= high)
+            for name, verdicts in called.items():
+                yield _share(f"false verdict {name}", {"persons": people, "noise": noise}, verdicts)
+
+
+PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
+    "recognition": recognition,
+    "reid": reid,
+    "differences": differences,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--part", choices=sorted(PARTS), action="append")
+    parser.add_argument("--repeats", type=int, default=2000)
+    arguments = parser.parse_args()
+    for part in arguments.part or PARTS:
+        rows = []
+        for row in PARTS[part](arguments.repeats):
+            print(row, flush=True)
+            rows.append(row)
+        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        write_json(RESULTS, known | {part: rows})
+
+
+if __name__ == "__main__":
+    main()
