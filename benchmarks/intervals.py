@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vidprompt.comparison.compare import ComparisonVerdict, compare
+from vidprompt.comparison.results import LoadedResult
 from vidprompt.files.atomic import write_json
-from vidprompt.metrics.intervals import combine, difference_interval, mean_of_test
 from vidprompt.metrics.recognition import metrics_of
 from vidprompt.metrics.reidentification import retrieval_metrics
+from vidprompt.metrics.result import parse_result
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
 
 RESULTS = Path(__file__).parent / "results" / "intervals.json"
@@ -130,27 +132,70 @@ def reid(repeats: int) -> Iterator[Row]:
                 yield _covered(name, setting, kept, float(np.mean(values[name])))
 
 
+def _loaded(name: str, protocol: str, videos: pd.DataFrame) -> LoadedResult:
+    """A result of which only the predictions are known."""
+    about = {"dataset": "made-up", "method": name, "protocol": protocol}
+    hashes = {"config": "", "data": "", "checkpoints": {}}
+    counts = {"n": len(videos), "listed": len(videos), "coverage": 1.0}
+    result = parse_result(about | counts | {"hashes": hashes, "summary": {}, "splits": {}})
+    return LoadedResult(name, result, videos)
+
+
+def _verdicts(protocol: str, tables: list[pd.DataFrame]) -> dict[str, bool]:
+    """Measure → whether one of two results is called better."""
+    a, b = (_loaded(name, protocol, t) for name, t in zip("ab", tables, strict=True))
+    decided = (ComparisonVerdict.BETTER, ComparisonVerdict.WORSE)
+    return {
+        one.metric: one.verdict in decided
+        for one in compare(a, b).differences
+        if not one.split and one.metric != "top5"
+    }
+
+
+def _hits(split: str, hits: np.ndarray) -> pd.DataFrame:
+    """A test of a recognition protocol as `read_per_video` gives it."""
+    names = [f"v{i:05}" for i in range(len(hits))]
+    columns = {"split": split, "test": "test", "video_id": names, "label": "x", "group": ""}
+    said = np.where(hits, "x", "y")
+    return pd.DataFrame(
+        columns | {"predicted": said, "classes": 0, "top1": hits * 1.0, "top5": 1.0}
+    )
+
+
 def differences(repeats: int) -> Iterator[Row]:
-    """How often one of two equally good models is called better, by person."""
+    """How often one of two equally good models is called better: by video, over seeds, by person."""
+    rng = np.random.default_rng(1)
+    for n in (10, 50, 200):
+        for seeds in (1, 3):
+            names = [f"few_shot_2shot_seed{i + 1}" for i in range(seeds)]
+            called = []
+            for _ in range(repeats):
+                skill = rng.beta(3, 2, n)
+                tables = []
+                for _ in "ab":
+                    shift = rng.normal(0, 0.03 * (seeds > 1), seeds)
+                    parts = [
+                        _hits(name, rng.random(n) < np.clip(skill + one, 0, 1))
+                        for name, one in zip(names, shift, strict=True)
+                    ]
+                    tables.append(pd.concat(parts, ignore_index=True))
+                called.append(_verdicts("few_shot", tables)["top1"])
+            yield _share("false verdict top-1", {"n": n, "seeds": seeds}, called)
     for people in (6, 10, 20, 50):
         for noise in (0.4, 0.8):
             rng = np.random.default_rng([people, int(noise * 10), 1])
-            called: dict[str, list[bool]] = {"R-1": [], "mAP": []}
+            by_measure: dict[str, list[bool]] = {"R-1": [], "mAP": []}
             for _ in range(repeats):
-                a, b = _people(rng, people, noise, models=2)
-                gains = {
-                    "R-1": (b.first_rank < 1) * 1.0 - (a.first_rank < 1),
-                    "mAP": b.average_precision - a.average_precision,
-                }
-                for name, gain in gains.items():
-                    mean = mean_of_test((gain + 1) / 2, a.person)
-                    one = combine(float(gain.mean()), [mean], [2.0])
-                    low, high, p = difference_interval(
-                        one, n=len(gain), hits=name == "R-1", gallery=True
-                    )
-                    p = max(p, 2.0 ** (1 - len(np.unique(a.person[gain != 0]))))
-                    called[name].append(p < 0.05 and not low <= 0 <= high)
-            for name, verdicts in called.items():
+                tables = []
+                for one in _people(rng, people, noise, models=2):
+                    columns = {"split": "reid", "test": "general", "label": one.person.astype(str)}
+                    columns |= {"video_id": [f"q{i:05}" for i in one.query], "predicted": ""}
+                    columns |= {"group": one.person.astype(str), "classes": 0}
+                    columns |= {"R-1": (one.first_rank < 1) * 1.0, "mAP": one.average_precision}
+                    tables.append(pd.DataFrame(columns))
+                for name, was_called in _verdicts("reid", tables).items():
+                    by_measure[name].append(was_called)
+            for name, verdicts in by_measure.items():
                 yield _share(f"false verdict {name}", {"persons": people, "noise": noise}, verdicts)
 
 

@@ -244,7 +244,7 @@ def _tested_difference(
             slopes, value = harmonic_slopes(base, novel), harmonic_mean(base, novel)
         means += found
         gradient += [sign * slopes[0] / first] * first
-        gradient += [sign * slopes[1] / len(measure.novel)] * len(measure.novel)
+        gradient += [sign * slopes[1] / max(1, len(measure.novel))] * len(measure.novel)
         values.append(value)
     halves = [parts[:first], parts[first:]] if measure.novel else [parts]
     trainings = None
