@@ -171,7 +171,7 @@ def main() -> None:
     if out:
         setting = (
             f"{VIDEOS:,} videos, {CLASSES} classes, {WIDTH} dimensions, {PROMPTS} prompts a class "
-            "(12 lists: 1), 1,000 bootstrap draws a test"
+            "(12 lists: 1), with intervals"
         )
         result = provenance() | {"cases": figures, "limits": LIMITS, "missed": missed}
         result |= {"setting": setting, "load when it began": load}

@@ -91,7 +91,7 @@ def plan(folder: Path, rows: dict[str, list[float]]) -> Plan:
 def test_the_mean_and_the_population_deviation_over_seeds(tmp_path: Path) -> None:
     found = summarise(plan(tmp_path, {"a": [0.1, 0.2, 0.6], "b": [0.4]}), {})
     assert found["rows"]["a"]["measures"]["supervised/top1"] == {
-        "mean": 0.3, "std": 0.216025, "values": [0.1, 0.2, 0.6],
+        "mean": 0.3, "std": 0.216025, "values": [0.1, 0.2, 0.6], "ci95": [0.0, 0.957241],
     }  # fmt: skip
     assert found["rows"]["a"]["overrides"] == ["trainer.lr=a"]
     assert found["rows"]["a"]["measures"]["supervised/within pair"]["chance"] == 0.5
