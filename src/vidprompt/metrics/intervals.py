@@ -84,18 +84,23 @@ def mean_of_test(values: ArrayLike, units: ArrayLike, classes: ArrayLike | None 
     leverage[only] = 0
     residual = np.bincount(pair, weights=value) - n_pair * centre
     residual *= share / n_pair / np.sqrt(1 - leverage)
-    weight = np.bincount(of_unit, weights=share)
+    weight = _sums(of_unit, share)
     free = np.where(size > 1, 1 - 1 / np.maximum(size, 2), 1)
     spread = np.where(size > 1, means * (1 - means), mean * (1 - mean)) / size / free
     return UnitMean(
         value=mean,
         n=len(value),
         units=names,
-        influence=np.bincount(of_unit, weights=residual),
+        influence=_sums(of_unit, residual),
         share=weight,
-        leverage=np.bincount(of_unit, weights=share * leverage) / weight,
+        leverage=_sums(of_unit, share * leverage) / weight,
         hits_variance=float(spread.sum() / len(size) ** 2),
     )
+
+
+def _sums(place: NDArray[np.int64], values: Numbers) -> Numbers:
+    """The sum of the values at each place, from 0; in the order of the values."""
+    return np.bincount(place, weights=values).astype(np.float64)
 
 
 @dataclass(frozen=True)

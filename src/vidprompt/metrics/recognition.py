@@ -52,9 +52,11 @@ class TableMeans:
     def hits(self, key: Key, metric: str) -> NDArray[np.float64]:
         """0 or 1 of every video of a test (0 where a grouping is unknown)."""
         rows = self.tests[key]
+        column, k = "rank", 5 if metric == "top5" else 1
         if metric in self.groupings:
-            return (rows[f"{RANK}{metric}"] < 1).to_numpy(np.float64)
-        return (rows["rank"] < (5 if metric == "top5" else 1)).to_numpy(np.float64)
+            column = f"{RANK}{metric}"
+        hits: NDArray[np.float64] = (rows[column] < k).to_numpy().astype(np.float64)
+        return hits
 
     def mean(self, key: Key, metric: str) -> UnitMean:
         """The mean of a test by one of the `metrics`."""
