@@ -45,7 +45,13 @@ def test_class_names_become_words(name: str, words: str) -> None:
 def test_the_fields_templates_and_bare_names_are_data() -> None:
     sets = {
         name: prompt_set(yaml.safe_load((PARAMS / f"{name}.yaml").read_text()))
-        for name in ("action_templates", "class_name", "demo", "learned_context")
+        for name in (
+            "action_templates",
+            "action_templates_clean",
+            "class_name",
+            "demo",
+            "learned_context",
+        )
     }
     assert sets["action_templates"].per_class == 16
     released = sets["action_templates"].texts(["HandstandPushups", "brush_hair"])
@@ -53,6 +59,8 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
         "a photo of action HandstandPushups",
         "a photo of action brush hair",
     )
+    words = sets["action_templates_clean"].texts(["HandstandPushups", "brush_hair"])
+    assert words == [text.replace("HandstandPushups", "handstand pushups") for text in released]
     assert sets["class_name"].texts(NAMES) == ["handstand pushups", "brush hair", "yoga"]
     assert context_options(yaml.safe_load((PARAMS / "learned_context.yaml").read_text())) == {
         "context": "shared",
