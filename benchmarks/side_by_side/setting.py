@@ -51,10 +51,10 @@ SHARED = (  # of ours, for both methods
     "trainer.dtype=float32",
 )
 OWN = {  # of ours, by method: what their configuration or command line says
-    "ez_clip": ("prompts=action_templates",),
+    "ez_clip": ("prompts=action_templates", "views=ez_clip"),
     "vita_clip": (
         "prompts=class_name",
-        "views=dense_3x1",
+        "views=vita_clip",
         f"views.stride={STRIDE}",
         "trainer.sampling=dense",
         f"trainer.stride={STRIDE}",
