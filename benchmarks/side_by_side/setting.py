@@ -92,8 +92,8 @@ class Setting:
 
 
 SETTINGS = {
-    "ez_clip": Setting("ez_clip", epochs=6, warmup=1, batch=24, lr=2e-3),
-    "vita_clip": Setting("vita_clip", epochs=6, warmup=0, batch=24, lr=6e-3),
+    "ez_clip": Setting("ez_clip", epochs=5, warmup=1, batch=24, lr=2e-3),
+    "vita_clip": Setting("vita_clip", epochs=5, warmup=0, batch=24, lr=6e-3),
 }
 
 
