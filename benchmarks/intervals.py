@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.machine import provenance
 
 from vidprompt.comparison.compare import ComparisonVerdict, compare
 from vidprompt.comparison.results import LoadedResult
@@ -34,10 +38,13 @@ CAMERAS = 12
 
 
 def _share(name: str, setting: Row, inside: list[bool], few: int = 0) -> Row:
-    share = float(np.mean(inside)) if inside else float("nan")
-    error = (share * (1 - share) / len(inside)) ** 0.5 if inside else float("nan")
-    row = {"what": name, **setting, "share": round(share, 4), "error": round(error, 4)}
-    return row | {"repeats": len(inside) + few, "few": few}
+    counted = {"repeats": len(inside) + few, "few": few}
+    if not inside:
+        return {"what": name, **setting, "share": None, "error": None, **counted}
+    share = float(np.mean(inside))
+    error = (share * (1 - share) / len(inside)) ** 0.5
+    shares = {"share": round(share, 4), "error": round(error, 4)}
+    return {"what": name, **setting, **shares, **counted}
 
 
 def _covered(name: str, setting: Row, entries: list[Row], truth: float) -> Row:
@@ -219,7 +226,7 @@ def main() -> None:
             print(row, flush=True)
             rows.append(row)
         known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        write_json(RESULTS, known | {part: rows})
+        write_json(RESULTS, known | {part: rows} | provenance())
 
 
 if __name__ == "__main__":

@@ -208,8 +208,10 @@ def results(
 def missed(result: dict[str, Any]) -> Iterator[str]:
     """What is not the same."""
     for method, one in result["without chance"].items():
-        if one["largest difference of a loss"] > LIMIT:
-            yield f"{method}: losses without chance differ by {one['largest difference of a loss']}"
+        for name, losses in ((method, one), (f"{method}, float16", one.get("float16 weights"))):
+            if losses and losses["largest difference of a loss"] > LIMIT:
+                apart = losses["largest difference of a loss"]
+                yield f"{name}: losses without chance differ by {apart}"
     for method, one in result["training"].items():
         if one["same"] is False:
             yield f"{method}: trainings differ: {json.dumps(one['ours - published'])}"

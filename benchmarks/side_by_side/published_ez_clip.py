@@ -131,8 +131,14 @@ class PublishedEZCLIP:
             for number, batch in enumerate(loader):
                 yield epoch, number, batch
 
-    def train(self, loader: Any, texts: dict[int, torch.Tensor]) -> list[dict[str, float]]:
-        """Loss, learning rate and seconds of every step. `loader`: batches of an epoch, with a length."""
+    def train(
+        self, loader: Any, texts: dict[int, torch.Tensor], *, half: bool = False
+    ) -> list[dict[str, float]]:
+        """Loss, learning rate and seconds of every step. `loader`: batches of an epoch, with a length.
+
+        `half`: weights are rounded to float16 after each step, as on a GPU; computed is in float32.
+        """
+        from clip.model import convert_weights
         from utils.solver import _lr_scheduler, _optimizer
         from utils.tools import create_logits, gen_label
 
@@ -160,6 +166,9 @@ class PublishedEZCLIP:
             loss = both / 2 + motion
             loss.backward()
             optimizer.step()
+            if half:
+                convert_weights(self.model)
+                self.model.float()
             ended = time.perf_counter()
             lr = optimizer.param_groups[0]["lr"]
             seconds = {"data_s": loaded - began, "step_s": ended - loaded}

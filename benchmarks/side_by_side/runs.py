@@ -36,6 +36,7 @@ from vidprompt.models.text.prompts import PromptSet, prompt_set
 from vidprompt.pipeline.sandbox import make_sandbox
 from vidprompt.pipeline.stages import evaluate, features, train
 from vidprompt.training.engine import BatchSource
+from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import create_objective
 from vidprompt.training.settings import trainer_settings
 from vidprompt.training.step import Batch
@@ -97,16 +98,31 @@ def _figures(steps: list[dict[str, float]], right: list[int]) -> Result:
 
 
 def without_chance(method: str, checkout: Path) -> Result:
-    """Losses of both codes from equal values, batches, texts and rates, all random parts off."""
+    """Losses of both codes from equal values, batches, texts and rates, all random parts off.
+
+    For EZ-CLIP also with weights that are rounded to float16 after each step, as on a GPU.
+    """
+    result = _both_losses(method, checkout, half=False)
+    if method == "ez_clip":
+        result["float16 weights"] = _both_losses(method, checkout, half=True)
+    return result
+
+
+def _both_losses(method: str, checkout: Path, *, half: bool) -> Result:
     setting = replace(SETTINGS[method], epochs=EPOCHS, warmup=min(1, SETTINGS[method].warmup))
     demo = Demo.read(method)
-    off = [] if method == "vita_clip" else ["method.options.stochastic_depth=0"]
-    off += [] if method == "vita_clip" else ["method.options.prompt_dropout=0"]
-    config = compose([*setting.overrides(EPOCH * setting.batch, 1), *off])
+    overrides = setting.overrides(EPOCH * setting.batch, 1)
+    if method == "ez_clip":
+        names = ("stochastic_depth", "prompt_dropout")
+        overrides += [f"method.options.{name}=0" for name in names]
+    if half:
+        overrides.append(f"trainer.precision={FP16_WEIGHTS}")
+    config = compose(overrides)
     torch.manual_seed(1)
     model = our_model(config, demo)
-    values = published_values(model)
-    shape = dimensions(model.backbone)
+    if half:
+        round_to_half(half_parameters(model))
+    values, shape = published_values(model), dimensions(model.backbone)
     batches = _batches(demo, setting)
     ours = _our_losses(config, model, demo, setting, batches)
     mean, std = model.backbone.mean, model.backbone.std
@@ -115,7 +131,7 @@ def without_chance(method: str, checkout: Path) -> Result:
         ez = PublishedEZCLIP(checkout, setting, demo, shape, chance=False)
         ez.load(values, trained=True)
         by_epoch = _Epochs([(clips.flatten(1, 2), k) for clips, k in same])
-        theirs = ez.train(by_epoch, ez.texts(templates=1))
+        theirs = ez.train(by_epoch, ez.texts(templates=1), half=half)
     else:
         vita = PublishedVitaCLIP(checkout, setting, demo, shape, values)
         vita.load(values)
@@ -124,7 +140,7 @@ def without_chance(method: str, checkout: Path) -> Result:
     return {
         "ours": [round(a["loss"], 6) for a, _ in pairs],
         "published": [round(b["loss"], 6) for _, b in pairs],
-        "lr": [b["lr"] for _, b in pairs],
+        "lr": [round(b["lr"], 9) for _, b in pairs],
         "largest difference of a loss": max(abs(a["loss"] - b["loss"]) for a, b in pairs),
         "largest difference of a rate": max(abs(a["lr"] - b["lr"]) for a, b in pairs),
     }

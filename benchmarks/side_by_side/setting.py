@@ -51,10 +51,10 @@ SHARED = (  # of ours, for both methods
     "trainer.dtype=float32",
 )
 OWN = {  # of ours, by method: what their configuration or command line says
-    "ez_clip": ("prompts=action_templates",),
+    "ez_clip": ("prompts=action_templates", "views=ez_clip"),
     "vita_clip": (
         "prompts=class_name",
-        "views=dense_3x1",
+        "views=vita_clip",
         f"views.stride={STRIDE}",
         "trainer.sampling=dense",
         f"trainer.stride={STRIDE}",
@@ -92,8 +92,8 @@ class Setting:
 
 
 SETTINGS = {
-    "ez_clip": Setting("ez_clip", epochs=6, warmup=1, batch=24, lr=2e-3),
-    "vita_clip": Setting("vita_clip", epochs=6, warmup=0, batch=24, lr=6e-3),
+    "ez_clip": Setting("ez_clip", epochs=5, warmup=1, batch=24, lr=2e-3),
+    "vita_clip": Setting("vita_clip", epochs=5, warmup=0, batch=24, lr=6e-3),
 }
 
 

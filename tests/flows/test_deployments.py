@@ -168,7 +168,7 @@ def test_every_deployment_is_of_a_dataset_that_there_is() -> None:
         for one in deployments
         if one["entrypoint"].startswith("flows/train_eval.py")
     }
-    assert sorted(of_training) == ["ccvid", "demo", "hmdb", "k400", "k600", "ssv2", "ucf"]
+    assert sorted(of_training) == ["ccvid", "demo", "hmdb", "k400", "k600", "ssv2", "ucf", "ucf-ds"]
     there = {file.stem for file in (ROOT / "params/dataset").glob("*.yaml")}
     assert set(of_training.values()) == there - {"own"}
 

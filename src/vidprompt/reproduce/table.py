@@ -33,8 +33,8 @@ class Comparison:
     Attributes:
         value: the mean over the splits.
         std: their population standard deviation, where there are several.
-        interval: 95 %: of the mean over trainings of different draws (Student's t, `over` seeds), or of the
-            bootstrap of the tested videos (`over` videos), where there is one training.
+        interval: 95 %: of the mean over trainings of different draws (Student's t, `over` seeds), or
+            evaluation's over the tested videos (`over` videos), where there is one training.
         values: by split, in their order.
     """
 
