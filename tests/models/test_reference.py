@@ -108,5 +108,9 @@ def test_features_and_gradients_are_the_plain_computations(
     for name, gradient in found.items():
         plain = state[name].grad
         assert plain is not None
-        if "k_proj.bias" not in name:  # zero but for rounding
+        # a softmax does not depend on the keys' bias, and of a single frame on nothing: zero but for rounding
+        single = (
+            frames == 1 and "summary_attn_layer" in name and ("q_proj" in name or "k_proj" in name)
+        )
+        if "k_proj.bias" not in name and not single:
             assert_near(gradient, plain.reshape(gradient.shape), name)
