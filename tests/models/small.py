@@ -4,6 +4,8 @@ import open_clip
 import torch
 
 from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.checkpoint import CheckpointMetadata
+from vidprompt.models.methods.video_clip import VideoCLIP
 
 
 def small_backbone(context: int = 24, *, quick_gelu: bool = False, layers: int = 2) -> Backbone:
@@ -22,3 +24,15 @@ def small_backbone(context: int = 24, *, quick_gelu: bool = False, layers: int =
         quick_gelu=quick_gelu,
     )
     return from_clip(clip, "small", "")
+
+
+def metadata_of(model: VideoCLIP) -> CheckpointMetadata:
+    """What a checkpoint of a model without classes says of it."""
+    return CheckpointMetadata(
+        method=model.method,
+        num_frames=model.num_frames,
+        backbone=model.backbone.tag,
+        backbone_checksum=model.backbone.identity(),
+        class_names=[],
+        options=model.options,
+    )

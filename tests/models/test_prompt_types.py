@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.models.small import small_backbone
+from tests.models.small import metadata_of, small_backbone
 
 from vidprompt.models import create_model
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.models.checkpoint_metadata import CheckpointMetadata
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.published import export_published
@@ -80,15 +79,7 @@ def test_explanations_are_shares_without_some_prompts_too(chosen: dict) -> None:
 @pytest.mark.parametrize("off", [{name: value} for name, value in OFF.items()], ids=str)
 def test_a_checkpoint_remembers_what_is_switched_off(off: dict, tmp_path: Path) -> None:
     model = build(**off)
-    metadata = CheckpointMetadata(
-        method=model.method,
-        num_frames=FRAMES,
-        backbone=model.backbone.tag,
-        backbone_checksum=model.backbone.identity(),
-        class_names=[],
-        options=model.options,
-    )
-    save_checkpoint(tmp_path / "model.safetensors", model, metadata, torch.float32)
+    save_checkpoint(tmp_path / "model.safetensors", model, metadata_of(model), torch.float32)
     back = load_checkpoint(tmp_path / "model.safetensors", small_backbone())[0].eval()
     assert back.options.items() >= off.items()
     assert torch.equal(model.encode_video(clips())[1], back.encode_video(clips())[1])

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.models.small import small_backbone
+from tests.models.small import metadata_of, small_backbone
 from tests.models.test_prompt_types import assert_all_trained
 
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
-from vidprompt.models.checkpoint_metadata import CheckpointMetadata
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.pipeline.parameter_table import parameter_table
 from vidprompt.system.errors import UserError
@@ -76,14 +75,7 @@ def test_a_checkpoint_has_the_trained_backbone_and_names_the_one_it_started_from
     path = tmp_path / "model.safetensors"
     model = build(**WHOLE)
     step(model)
-    metadata = CheckpointMetadata(
-        method=model.method,
-        num_frames=FRAMES,
-        backbone=model.backbone.tag,
-        backbone_checksum=model.backbone.identity(),
-        class_names=[],
-        options=model.options,
-    )
+    metadata = metadata_of(model)
     assert metadata.backbone_checksum == small_backbone().identity()
     save_checkpoint(path, model, metadata, torch.float32)
     back = load_checkpoint(path, small_backbone())[0].eval()

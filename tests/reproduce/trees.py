@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -71,7 +71,10 @@ def hmdb51(root: Path) -> None:
             (lists / f"{name}_test_split{split}.txt").write_text(text)
 
 
-def _kinetics(root: Path, classes: Sequence[str], parts: dict[str, tuple[str, int]]) -> None:
+def kinetics_lists(
+    root: Path, classes: Sequence[str], parts: dict[str, tuple[str, int]]
+) -> Iterator[tuple[str, int, str]]:
+    """Write the lists (part → file, clips a class); yields part, class number and file of each clip."""
     (root / "annotations").mkdir(parents=True)
     for part, (file, each) in parts.items():
         with (root / "annotations" / file).open("w", newline="") as out:
@@ -81,7 +84,12 @@ def _kinetics(root: Path, classes: Sequence[str], parts: dict[str, tuple[str, in
                 for clip in range(each):
                     film = f"{part[:2]}{number:04}{clip:05}"
                     rows.writerow((label, film, 5, 15, part))
-                    put_video(root / f"videos/{part}/{label}/{film}_000005_000015.mp4", number)
+                    yield part, number, f"{film}_000005_000015.mp4"
+
+
+def _kinetics(root: Path, classes: Sequence[str], parts: dict[str, tuple[str, int]]) -> None:
+    for part, number, file in kinetics_lists(root, classes, parts):
+        put_video(root / "videos" / part / classes[number] / file, number)
 
 
 def kinetics400(root: Path) -> None:

@@ -30,6 +30,7 @@ from vidprompt.metrics.intervals import (
     mcnemar_exact,
     mean_of_test,
 )
+from vidprompt.metrics.recognition import unit_numbers
 from vidprompt.metrics.result import Measure, ProtocolResult, summary_entry, summary_measures
 from vidprompt.system.errors import UserError
 
@@ -132,8 +133,7 @@ def compare(a: LoadedResult, b: LoadedResult) -> Comparison:
     pairs, coverage = pair(a.videos, b.videos, (a.name, b.name))
     # of two revisions one may be from before groups were kept
     group = pairs["group_b"].where(pairs["group_b"] != "", pairs["group_a"])
-    names = ("video " + pairs["video_id"]).where(group == "", "group " + group)
-    pairs["unit"] = pd.factorize(names)[0]
+    pairs["unit"] = unit_numbers(pairs.assign(group=group))
     if unit == "video" and (group != "").any():
         unit = "group"
     differences = tuple(_difference(pairs, measure) for measure in _measures(protocol, pairs))

@@ -230,14 +230,20 @@ def difference_interval(
     return max(one.value - reach, -1.0), min(one.value + reach, 1.0), min(p, 1.0)
 
 
-def seed_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Student's interval of the mean of numbers in [0, 1] from trainings with S seeds; None of one."""
+def student_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+    """Student's interval of the mean of two numbers or more; it is not cut at 0 and 1."""
     numbers = np.asarray(values, np.float64)
-    if len(numbers) < 2:
-        return None
     mean, reach = numbers.mean(), _t(len(numbers) - 1, level) * numbers.std(ddof=1)
     reach /= len(numbers) ** 0.5
-    return max(0.0, float(mean - reach)), min(1.0, float(mean + reach))
+    return float(mean - reach), float(mean + reach)
+
+
+def seed_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
+    """`student_interval` of numbers in [0, 1] from trainings with S seeds, cut there; None of one seed."""
+    if len(values) < 2:
+        return None
+    low, high = student_interval(values, level)
+    return max(0.0, low), min(1.0, high)
 
 
 def _exact(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from vidprompt.config.compose import protocols_of
 from vidprompt.config.names import FLOOR
 from vidprompt.config.published import PublishedRow
 from vidprompt.config.schema import Config
+from vidprompt.data.splits.split_file import Split
 from vidprompt.files.hashes import digest
 from vidprompt.pipeline.matrix import training_runs
 from vidprompt.sweep.plan import MULTIRUNS, NOT_NAMED, Configurations, EvaluationVariant, Job, slug
@@ -62,6 +63,10 @@ class Chain:
             / paths.results(self.dataset, self.job.method, self.protocol)
             / "metrics.json"
         )
+
+    def includes(self, name: str, split: Split) -> bool:
+        """Whether a split file is one of the row's: of its protocol, and trained on or tested here."""
+        return split.protocol == self.protocol and (self.tested or name in self.runs)
 
     @property
     def all(self) -> tuple[Chain, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vidprompt.config import paths
 from vidprompt.config.names import FLOOR
-from vidprompt.data.splits.split_file import Split, read_splits
+from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.pipeline.doctor import named_lists
 from vidprompt.pipeline.sandbox import make_sandbox, replace_link
@@ -131,11 +131,7 @@ def model_work(chain: Chain, configs: Configurations, again: bool = False) -> Wo
     if chain.borrowed is not None:
         [trained] = [s for s in model_work(chain.borrowed, configs).steps if s.stage == "train"]
         elsewhere = {chain.config.split: trained.identity}
-    chosen: dict[str, Split] = {
-        name: split
-        for name, split in splits.items()
-        if split.protocol == chain.protocol and (chain.tested or name in chain.runs)
-    }
+    chosen = {name: split for name, split in splits.items() if chain.includes(name, split)}
     if not chosen:
         raise DataError(f"{chain.dataset} has no split of {chain.protocol} for {chain.job.name}")
     steps = model_steps(chain.job, (chain.protocol,), chosen, inputs, configs, elsewhere)
@@ -161,8 +157,7 @@ def _keep_protocol(chain: Chain) -> None:
     """Leave the row's own splits: the floor is encoded on all there are."""
     folder = chain.folder / paths.splits(chain.dataset)
     for name, split in read_splits(folder).items():
-        wanted = split.protocol == chain.protocol and (chain.tested or name in chain.runs)
-        if not wanted:
+        if not chain.includes(name, split):
             (folder / f"{name}.json").unlink()
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
-from statistics import fmean, pstdev, stdev
+from statistics import pstdev
 from typing import Any
 
 from vidprompt.config.compose import params_folder, read_yaml
@@ -14,6 +13,7 @@ from vidprompt.config.names import FLOOR
 from vidprompt.config.published import Figure, PublishedRow
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.metrics.classification import harmonic_mean
+from vidprompt.metrics.intervals import student_interval
 from vidprompt.metrics.result import ProtocolResult, read_result, source_tests, summary_measures
 from vidprompt.reporting.markdown import code, table
 from vidprompt.reporting.measures import percent, points
@@ -67,7 +67,7 @@ def compare(row: PublishedRow, result: ProtocolResult) -> list[Comparison]:
         std = pstdev(values) if len(values) > 1 else None
         over, interval = VIDEOS, found[measure].ci95
         if trainings > 1 and result.method != FLOOR:
-            over, interval = SEEDS, _t_interval(values)
+            over, interval = SEEDS, student_interval(values)
         comparisons.append(
             Comparison(measure, figure, found[measure].value, std, interval, over, tuple(values))
         )
@@ -91,14 +91,6 @@ def _by_split(result: ProtocolResult, measure: str) -> tuple[list[float], int]:
     else:
         values = [found[one.measure].value for found in measured.values() if one.measure in found]
     return values or [one.value], len({result.splits[split].run for split in splits})
-
-
-def _t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of a mean by Student's t; it is not cut at 0 and 1."""
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
-    return fmean(values) - half, fmean(values) + half
 
 
 @dataclass(frozen=True)

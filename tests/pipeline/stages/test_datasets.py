@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.reproduce.trees import kinetics_lists
 
 from vidprompt.config.compose import compose, protocols_of
 from vidprompt.pipeline.stages import manifest, splits, validate
@@ -53,18 +53,11 @@ def _ucf101(root: Path, classes: int, groups: int = 25, clips: int = 2) -> None:
 
 
 def _kinetics(root: Path, classes: list[str], known: list[str]) -> None:
-    (root / "annotations").mkdir(parents=True)
+    parts = {"train": ("train.csv", 3), "val": ("val.csv", 2), "test": ("test.csv", 4)}
+    for part, _, file in kinetics_lists(root, classes, parts):
+        (root / "videos" / part).mkdir(parents=True, exist_ok=True)
+        (root / "videos" / part / file).write_bytes(b"0")
     (root / "annotations/kinetics400_classes.txt").write_text("\n".join(known) + "\n")
-    for part, each in (("train", 3), ("val", 2), ("test", 4)):
-        with (root / f"annotations/{part}.csv").open("w", newline="") as out:
-            rows = csv.writer(out)
-            rows.writerow(("label", "youtube_id", "time_start", "time_end", "split"))
-            for number, label in enumerate(classes):
-                for clip in range(each):
-                    film = f"{part[:2]}{number:04d}{clip:05d}"
-                    rows.writerow((label, film, 5, 15, part))
-                    (root / "videos" / part).mkdir(parents=True, exist_ok=True)
-                    (root / "videos" / part / f"{film}_000005_000015.mp4").write_bytes(b"0")
 
 
 def _run(dataset: str) -> dict[str, dict[str, Any]]:

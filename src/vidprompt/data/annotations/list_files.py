@@ -159,20 +159,12 @@ def list_readings(path: Path) -> Iterator[Reading]:
     if table is not None:
         yield Reading(table, headed=True)
         return
-    fits = False
-    for format_ in _FORMATS:  # one at a time: a list may have hundreds of thousands of lines
-        rows = _parse_as(format_, lines)
-        if len(rows) == len(lines):
-            fits = True
-            yield Reading(
-                [
-                    ListedVideo(row.path, row.label, row.n_frames, "", "", where)
-                    for (where, _), row in zip(lines, rows, strict=True)
-                ],
-                headed=False,
-            )
-    if not fits:
-        _raise_no_format(lines)
+    for _, rows in _fitting_formats(lines):
+        listed = [
+            ListedVideo(row.path, row.label, row.n_frames, "", "", where)
+            for (where, _), row in zip(lines, rows, strict=True)
+        ]
+        yield Reading(listed, headed=False)
 
 
 def role_of(text: str, where: str) -> str:
@@ -207,18 +199,26 @@ def _read_headed(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[Lis
     return None
 
 
-def _fitting_formats(lines: Sequence[tuple[str, str]]) -> dict[_LineFormat, list[_Fields]]:
-    """Format → the lines as it reads them, of each that fits all lines. Raises DataError without any."""
-    parsed = {format_: _parse_as(format_, lines) for format_ in _FORMATS}
-    fitting = {format_: rows for format_, rows in parsed.items() if len(rows) == len(lines)}
-    if not fitting:
+def _fitting_formats(
+    lines: Sequence[tuple[str, str]],
+) -> Iterator[tuple[_LineFormat, list[_Fields]]]:
+    """Each format that fits all lines, with the lines as it reads them. Raises DataError without any.
+
+    One at a time: a list may have hundreds of thousands of lines.
+    """
+    fits = False
+    for format_ in _FORMATS:
+        rows = _parse_as(format_, lines)
+        if len(rows) == len(lines):
+            fits = True
+            yield format_, rows
+    if not fits:
         _raise_no_format(lines)
-    return fitting
 
 
 def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fields]:
     """All lines in the one format that fits all of them; of several, the one whose paths are videos."""
-    fitting = _fitting_formats(lines)
+    fitting = dict(_fitting_formats(lines))
     if len(fitting) > 1:
         best = [format_ for format_ in fitting if all(_is_video(r.path) for r in fitting[format_])]
         if len(best) != 1:  # names do not decide: check which files exist

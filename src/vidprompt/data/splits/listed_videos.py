@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
@@ -125,13 +124,8 @@ def _regrouped(groups: Iterable[tuple[str, list[int]]]) -> dict[str, list[int]]:
 
 def repeated(videos: Iterable[int]) -> set[int]:
     """The places of videos that stand in the list before."""
-    seen: Counter[int] = Counter()
-    again = set()
-    for place, video in enumerate(videos):
-        if seen[video]:
-            again.add(place)
-        seen[video] += 1
-    return again
+    first: dict[int, int] = {}
+    return {place for place, video in enumerate(videos) if first.setdefault(video, place) != place}
 
 
 def _parts(path: str) -> list[str]:

@@ -184,12 +184,12 @@ def list_files(given: Sequence[str]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     for entry in given:
-        name, equals, file = entry.partition("=")
-        if not equals or Path(entry).is_file():
-            name, file = "train" if "train" in Path(entry).stem.lower() else "test", entry
-        if not name.isidentifier() or name in files:
+        part, file = _part_and_file(entry)
+        if part is None:
+            part = "train" if "train" in Path(file).stem.lower() else "test"
+        if not part.isidentifier() or part in files:
             raise UserError(f"--from-list {entry!r}: give PART=FILE, each part once")
-        files[name] = Path(file)
+        files[part] = Path(file)
     return files
 
 
@@ -200,13 +200,18 @@ def label_maps(given: Sequence[str]) -> dict[str, Path]:
     """
     maps: dict[str, Path] = {}
     for entry in given:
-        part, equals, file = entry.partition("=")
-        if not equals or Path(entry).is_file():
-            part, file = "", entry
-        if part in maps or (equals and not file):
+        named, file = _part_and_file(entry)
+        part = named or ""
+        if part in maps or (named is not None and not file):
             raise UserError(f"--label-map {entry!r}: give [PART=]FILE, one for each part")
         maps[part] = Path(file)
     return maps
+
+
+def _part_and_file(entry: str) -> tuple[str | None, str]:
+    """`PART=FILE` of the command line; the part is None of a file alone, which may have a = in its name."""
+    part, equals, file = entry.partition("=")
+    return (part, file) if equals and not Path(entry).is_file() else (None, entry)
 
 
 def check_maps(id: str, parts: Iterable[str], maps: Iterable[str]) -> None:
