@@ -157,7 +157,7 @@ def main() -> None:
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
             result[reader] = json.loads(done.stdout)
     OUT.write_text(json.dumps(result | provenance(), indent=1, sort_keys=True) + "\n")
-    print(OUT.read_text())
+    print(OUT.read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -261,7 +261,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     if arguments.store is not None:
-        import vidprompt.inference.feature_blocks
         import vidprompt.inference.feature_store  # noqa: F401
 
         print(json.dumps(store(Path(arguments.store)) if arguments.store else {}))

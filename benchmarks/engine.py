@@ -113,14 +113,14 @@ def memory_of(setting: Setting) -> dict[str, Any]:
     settings, objective = setting.settings(config), setting.objective(config)
     source = in_memory(setting, settings, objective, first=1)  # after that AdamW has its moments
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the maximum begins anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the maximum begins anew
     before = resident_gb("VmRSS")
     trained(objective, source, settings)
     return {"before": round(before, 3), "training": round(resident_gb("VmHWM") - before, 3)}
 
 
 def resident_gb(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024 / 1e9
 
 

@@ -122,7 +122,7 @@ def run_case(case: str, scale: float) -> dict[str, Any]:
             raise SystemExit("\n".join(said))
         predictions = folder / f"cache/predictions/demo/frozen_clip/{protocol}.parquet"
         results = folder / f"results/demo/frozen_clip/{protocol}/metrics.json"
-        metrics = json.loads(results.read_text())
+        metrics = json.loads(results.read_text("utf-8"))
         again, said = measured([*command, "metrics", str(predictions), "--json"], folder)
         if again["exit"]:
             raise SystemExit("\n".join(said))

@@ -225,7 +225,7 @@ def main() -> None:
         for row in PARTS[part](arguments.repeats):
             print(row, flush=True)
             rows.append(row)
-        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
         write_json(RESULTS, known | {part: rows} | provenance())
 
 

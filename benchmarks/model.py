@@ -270,7 +270,7 @@ def peak_gb(variant: str) -> float:
 
 def resident_peak_gb() -> float:
     """This process's maximum resident set. (`ru_maxrss` would begin with its parent's.)"""
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
     kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
     return round(int(kilobytes) * 1024 / 1e9, 3)
 

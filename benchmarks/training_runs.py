@@ -233,5 +233,5 @@ def trained(
                 log_folder=folder,
                 progress=progress,
             )
-        lines = (folder / "steps.jsonl").read_text().splitlines() if main else []
+        lines = (folder / "steps.jsonl").read_text("utf-8").splitlines() if main else []
     return [json.loads(line) for line in lines]

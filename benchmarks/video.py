@@ -204,7 +204,7 @@ def blown_up(source: Path, folder: Path, count: int) -> float:
     folder.mkdir()
     for path in source.glob("shard-*.tar"):
         os.link(path, folder / path.name)
-    shard = json.loads(next(source.glob("shard-*.json")).read_text())
+    shard = json.loads(next(source.glob("shard-*.json")).read_text("utf-8"))
     rows = shard["rows"]
     began = time.perf_counter()
     with index_writer(folder / INDEX) as write:
@@ -212,7 +212,7 @@ def blown_up(source: Path, folder: Path, count: int) -> float:
             numbers = range(start, min(count, start + 500))
             write([rows[n % len(rows)] | {"video_id": f"v{n:09d}"} for n in numbers])
     seconds = time.perf_counter() - began
-    (folder / PARAMETERS).write_text((source / PARAMETERS).read_text())
+    (folder / PARAMETERS).write_text((source / PARAMETERS).read_text("utf-8"))
     return seconds
 
 
@@ -237,7 +237,7 @@ def one_worker(folder: Path, count: int) -> dict[str, Any]:
     clip_ms = (time.perf_counter() - began) / len(order) * 1000
     status = dict(
         line.split(":", 1)
-        for line in Path("/proc/self/status").read_text().splitlines()
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines()
         if ":" in line
     )
     memory = {

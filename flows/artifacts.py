@@ -57,8 +57,8 @@ def check_base(base: str) -> None:
 @task(task_run_name="data health", cache_policy=NO_CACHE)
 def data_health(dataset: str) -> None:
     """How many videos are usable, which are not and why, and which expectations failed."""
-    health = json.loads(paths.health(dataset).read_text())
-    validation = json.loads(paths.validation(dataset).read_text())
+    health = json.loads(paths.health(dataset).read_text("utf-8"))
+    validation = json.loads(paths.validation(dataset).read_text("utf-8"))
     create_markdown_artifact(
         "\n".join(_health_lines(dataset, health, validation)),
         key=artifact_key(f"{dataset} data health"),

@@ -35,7 +35,7 @@ RETRIES: dict[str, Any] = {
 
 def missing_data(dataset: str, root: Path = Path()) -> list[str]:
     """The .dvc files of missing inputs of the dataset's stages (its folder, the weights)."""
-    stages = yaml.safe_load((root / "params/stages.yaml").read_text()) or {}
+    stages = yaml.safe_load((root / "params/stages.yaml").read_text("utf-8")) or {}
     inputs = stages.get("dataset", {}).get(dataset, {}) | stages.get("unpack", {}).get(dataset, {})
     wanted = [Path(inputs[key]) for key in ("archives", "root", "weights") if key in inputs]
     absent = [path for path in wanted if not (root / path).exists()]
@@ -57,7 +57,7 @@ def _tracked(root: Path) -> Iterator[tuple[str, Path]]:
     """Each .dvc file of the data with each of its outputs, relative to the root."""
     for file in [*root.glob("*.dvc"), *root.glob("data/*.dvc")]:
         if file.is_file():
-            for out in (yaml.safe_load(file.read_text()) or {}).get("outs", []):
+            for out in (yaml.safe_load(file.read_text("utf-8")) or {}).get("outs", []):
                 yield (
                     file.relative_to(root).as_posix(),
                     (file.parent / out["path"]).relative_to(root),

@@ -101,7 +101,7 @@ class Children:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             env=_environment() | dict(environment or {}),
             start_new_session=True,
@@ -170,10 +170,10 @@ def _changed(arguments: Sequence[str], children: Children) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment with the interpreter's scripts (dvc, vidprompt) first, unbuffered."""
+    """This process's environment with the interpreter's scripts (dvc, vidprompt) first, unbuffered, UTF-8."""
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
 def _stop(groups: Sequence[int]) -> None:

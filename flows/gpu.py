@@ -45,7 +45,9 @@ def devices() -> list[str]:
         return [name.strip() for name in visible.split(",") if name.strip()]
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.split() if done.returncode == 0 else []
@@ -53,7 +55,7 @@ def devices() -> list[str]:
 
 def slots_per_training(gpus: list[str]) -> int:
     """Slots that one training takes: `processes` in params/config.yaml. Raises UserError."""
-    wanted = yaml.safe_load(Path("params/config.yaml").read_text()).get("processes", 1)
+    wanted = yaml.safe_load(Path("params/config.yaml").read_text("utf-8")).get("processes", 1)
     count = len(gpus) if wanted == "auto" else wanted
     if not isinstance(count, int):
         raise UserError(f"params/config.yaml: processes: {wanted} is neither a number nor auto")

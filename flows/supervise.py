@@ -50,7 +50,7 @@ def others() -> bool:
         return True
     for name in names:
         try:
-            with open(f"/proc/{name}/stat") as file:  # noqa: PTH123
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
                 state, _, process_group = file.read().rpartition(")")[2].split()[:3]
         except (OSError, ValueError):
             continue

@@ -35,7 +35,7 @@ class PublishedEZCLIP:
         from utils.KLLoss import KLLoss, Motion_loss
 
         self.setting, self.demo = setting, demo
-        released = yaml.safe_load((checkout / "configs/K-400/k400_train.yaml").read_text())
+        released = yaml.safe_load((checkout / "configs/K-400/k400_train.yaml").read_text("utf-8"))
         config = Attributes(released)
         config["data"] |= {"input_size": shape["size"], "dataset": "something_demo"}  # no flip
         config["data"] |= {"num_segments": FRAMES, "batch_size": setting.batch, "use_llm": False}

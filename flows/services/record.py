@@ -24,8 +24,10 @@ def started(pid: int) -> str | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         if Path("/proc/self/stat").exists():  # clock ticks since the boot: nobody sets that clock
-            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            after_name = (
+                Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+            )
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
             return f"{boot} {after_name[19]}"
         return f"{process.create_time():.2f}"
     except (psutil.Error, OSError):
@@ -60,7 +62,7 @@ class Record:
         """Read the record of a folder, living processes only; empty if missing or damaged."""
         path = folder / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text("utf-8"))
             processes = {name: Process(**entry) for name, entry in content["processes"].items()}
             deployed = str(content["deployed"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -159,7 +159,8 @@ def _deployments(client: SyncPrefectClient, record: Record, environment: dict[st
     done = subprocess.run(
         [*PREFECT, "--no-prompt", "deploy", "--all"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=DEPLOY_S,
         check=False,
         env={**os.environ, **environment},
@@ -178,7 +179,7 @@ def _deployments(client: SyncPrefectClient, record: Record, environment: dict[st
 def deployments() -> list[tuple[str, str]]:
     """(entrypoint, name) of everything in prefect.yaml. Raises UserError when that is no such file."""
     try:
-        listed: list[dict[str, Any]] = yaml.safe_load(Path("prefect.yaml").read_text())[
+        listed: list[dict[str, Any]] = yaml.safe_load(Path("prefect.yaml").read_text("utf-8"))[
             "deployments"
         ]
         return [(one["entrypoint"], one["name"]) for one in listed]

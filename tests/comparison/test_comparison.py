@@ -90,7 +90,7 @@ def test_the_videos_that_changed(improved: tuple[Path, Path], tmp_path: Path) ->
     first = changed[changed["video_id"] == "v4"].iloc[0]
     assert (first["label"], first["predicted_a"], first["predicted_b"]) == ("wave", "yell", "wave")
     write_changed(compared(*improved), tmp_path / "changed.csv")
-    lines = (tmp_path / "changed.csv").read_text().splitlines()
+    lines = (tmp_path / "changed.csv").read_text("utf-8").splitlines()
     assert len(lines) == 19
     assert "supervised_split1,test,v4,wave,b,yell,wave" in lines
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 
 def test_other_ids_and_data_are_said(improved: tuple[Path, Path]) -> None:
     file = improved[1] / "metrics.json"
-    metrics = json.loads(file.read_text())
+    metrics = json.loads(file.read_text("utf-8"))
     metrics["hashes"]["data"] = "e"
     metrics["splits"][ONE[0]]["id"] = "another"
     file.write_text(json.dumps(metrics))
@@ -250,7 +250,7 @@ def test_json_is_complete_and_the_same_bytes(improved: tuple[Path, Path], tmp_pa
     write_comparison(compared(*improved), tmp_path / "one.json")
     write_comparison(compared(*improved), tmp_path / "two.json")
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
-    value = json.loads((tmp_path / "one.json").read_text())
+    value = json.loads((tmp_path / "one.json").read_text("utf-8"))
     assert len(value["changed"]) == 18
     assert value["differences"][0]["verdict"] == "better"
     assert value["coverage"] == [

@@ -139,7 +139,7 @@ def test_the_command(project: Path) -> None:
     assert "supervised top-1 60 50.0 93.3 +43.3" in " ".join(shown.output.split())
     assert "better" in shown.output
     assert (project / "a.json").is_file()
-    assert len((project / "a.csv").read_text().splitlines()) == 1 + 26
+    assert len((project / "a.csv").read_text("utf-8").splitlines()) == 1 + 26
     alone = CliRunner().invoke(app, ["compare", f"{NAME}@HEAD~1", "--markdown"])
     assert "| supervised top-1 | 60 | 50.0 | 93.3 | +43.3 |" in alone.output
 

@@ -65,7 +65,7 @@ def test_a_split_implies_its_protocol_unless_told() -> None:
 def test_a_recipe_follows_trainer_and_method_and_the_command_line_has_the_last_word() -> None:
     ez, vita = compose(["method=ez_clip"]).trainer, compose(["method=vita_clip"]).trainer
     for method, trainer in (("ez_clip", ez), ("vita_clip", vita)):
-        recipe = yaml.safe_load((ROOT / f"params/recipe/demo/{method}.yaml").read_text())
+        recipe = yaml.safe_load((ROOT / f"params/recipe/demo/{method}.yaml").read_text("utf-8"))
         assert trainer.length == recipe["trainer"]["length"]
     assert (ez.augmentation.jitter, vita.augmentation.jitter) == (0.8, 0.0)
     assert compose(["method=vita_clip", "trainer.lr=0.5"]).trainer.lr == 0.5
@@ -76,7 +76,9 @@ def test_a_recipe_follows_trainer_and_method_and_the_command_line_has_the_last_w
 
 def test_a_protocols_own_numbers_replace_the_trainers_unless_given() -> None:
     own = compose(["split=reid"]).trainer
-    table = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())["by_protocol"]["reid"]
+    table = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text("utf-8"))["by_protocol"][
+        "reid"
+    ]
     assert own.augmentation.flip is table["augmentation"]["flip"] is True
     assert own.augmentation.jitter == table["augmentation"]["jitter"]
     assert own.lr == compose([]).trainer.lr / 2
@@ -180,7 +182,7 @@ def test_a_method_is_tested_with_its_own_views_unless_something_chooses(
         return found
 
     own = {
-        name: yaml.safe_load((ROOT / f"params/views/{name}.yaml").read_text())
+        name: yaml.safe_load((ROOT / f"params/views/{name}.yaml").read_text("utf-8"))
         for name in ("centre", "ez_clip", "frozen_clip", "tracklets", "vita_clip")
     }
     for method in ("ez_clip", "frozen_clip", "vita_clip"):
@@ -234,7 +236,7 @@ def test_descriptions_are_the_datasets_own_and_what_is_in_them_is_in_the_hash(
     own = compose(["dataset=hmdb51", "method=ez_clip", f"prompts.descriptions={texts}/ssv2.csv"])
     assert own.prompts.descriptions == f"{texts}/ssv2.csv"
     file = texts / "hmdb51.csv"
-    file.write_text(file.read_text().replace("A woman or girl", "A woman"))
+    file.write_text(file.read_text("utf-8").replace("A woman or girl", "A woman"))
     after = compose(["dataset=hmdb51", "method=ez_clip"])
     assert len({config_hash(one, "prompts") for one in (before, own, after)}) == 3
     train = _stages("hmdb51", "ez_clip", "vita_clip")["train"]
@@ -250,7 +252,7 @@ def test_descriptions_are_the_datasets_own_and_what_is_in_them_is_in_the_hash(
 
 
 def test_what_reads_descriptions_depends_on_the_file() -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     reading = {name for name, stage in stages.items() if "${item.texts}" in stage["do"]["deps"]}
     assert reading == {"train", "features", "floor"}
 
@@ -288,7 +290,7 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
         "reid": {"backbone", "dataset", "frames", "method", "prompts", "protocol", "views"},
         "report": {"dataset"},
     }
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     assert set(stages) == set(reads)
     for name, groups in reads.items():
         params = [next(iter(entry)) for entry in stages[name]["do"]["params"]]
@@ -299,13 +301,15 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
 
 
 def test_a_training_reads_the_datasets_own_numbers_of_protocols_and_no_counts() -> None:
-    train = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["params"]
+    train = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]["train"]["do"][
+        "params"
+    ]
     [dataset] = [keys for entry in train for file, keys in entry.items() if "/dataset/" in file]
     assert dataset == ["mirror", "protocols"]
 
 
 def test_stages_name_what_they_read_below_a_datasets_root() -> None:
     """Videos and annotations, class lists, partitions, published lists."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     reading = {name for name, stage in stages.items() if "${item.root}" in stage["do"]["deps"]}
     assert reading == {"manifest", "splits", "validate", "frames"}

@@ -29,7 +29,7 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(file: str) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load((PARAMS / file).read_text())
+    content: dict[str, Any] = yaml.safe_load((PARAMS / file).read_text("utf-8"))
     return content
 
 
@@ -226,14 +226,14 @@ def test_todays_recipe_is_the_default() -> None:
 
 
 def test_the_page_on_presets_names_all_of_them_and_no_other() -> None:
-    page = (ROOT / "docs/presets.md").read_text()
+    page = (ROOT / "docs/presets.md").read_text("utf-8")
     named = set(re.findall(r"`((?:ez|vita|frozen)_clip_[a-z0-9_]+(?:@[a-z0-9_]+)?)`", page))
     assert named == set(PRESETS)
     assert set(re.findall(r"experiment=([a-z][\w@]*)", page)) <= set(PRESETS)
 
 
 def test_the_page_of_ccvid_follows_the_configuration() -> None:
-    page = (ROOT / "docs/datasets/ccvid.md").read_text()
+    page = (ROOT / "docs/datasets/ccvid.md").read_text("utf-8")
     protocol = compose(["dataset=ccvid", "method=ez_clip", "split=reid"]).protocol
     for name in protocol.protocols:
         assert f"| `reid/ccvid/{name}@{protocol.tracklet}` |" in page
@@ -252,7 +252,9 @@ def test_the_page_of_ccvid_follows_the_configuration() -> None:
 )
 def test_the_counts_of_trainings_on_a_page_are_those_of_the_configuration(page: Path) -> None:
     pattern = r"^(\w+): (\d+) trainings, (\d+) evaluations$"
-    said = {name: (int(a), int(b)) for name, a, b in re.findall(pattern, page.read_text(), re.M)}
+    said = {
+        name: (int(a), int(b)) for name, a, b in re.findall(pattern, page.read_text("utf-8"), re.M)
+    }
     stages = stages_of(list(said), read("pipeline.yaml"))
 
     def count(dataset: str, *kinds: str) -> int:

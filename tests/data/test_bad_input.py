@@ -295,7 +295,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose dataset `own` is read from the list data/own/all.txt."""
     shutil.copytree(ROOT / "params", tmp_path / "params")
     file = tmp_path / "params/dataset/own.yaml"
-    settings = yaml.safe_load(file.read_text())
+    settings = yaml.safe_load(file.read_text("utf-8"))
     settings["sources"]["own"]["list"] = "all.txt"
     file.write_text(yaml.safe_dump(settings, sort_keys=False))
     (tmp_path / "data/own").mkdir(parents=True)

@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def damaged_shards(folder: Path) -> list[str]:
     """Shards whose SHA-256 is not the one in frames.json, and missing ones."""
-    shards = json.loads((folder / "frames.json").read_text())["shards"]
+    shards = json.loads((folder / "frames.json").read_text("utf-8"))["shards"]
     paths = {shard["name"]: folder / shard["name"] for shard in shards}
     sums = {shard["name"]: shard["sha256"] for shard in shards}
     return [n for n, path in paths.items() if not path.is_file() or sha256(path) != sums[n]]
@@ -375,7 +375,7 @@ def test_a_video_that_fails_is_left_out_and_tried_again(
     cache = FrameCache(tmp_path / "cache")
     assert len(cache) == 5
     assert "actions/1a-late" not in cache
-    recorded = json.loads((tmp_path / "cache" / "frames.json").read_text())
+    recorded = json.loads((tmp_path / "cache" / "frames.json").read_text("utf-8"))
     assert recorded["failed"] == ["actions/1a-late", "actions/1b-overstated"]
     write_video(late, n=20, kind="h264.mp4")
     summary = build_frame_cache([*rows, broken], SMALL, {}, tmp_path / "cache", workers=2)

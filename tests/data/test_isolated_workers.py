@@ -107,14 +107,14 @@ def test_no_process_outlives_a_parent_that_was_killed(tmp_path: Path) -> None:
     script.write_text(code)
     note = tmp_path / "worker"
     parent = subprocess.Popen([sys.executable, script, Path(__file__).parent, note])
-    worker = int(_wait_for(lambda: note.read_text() if note.exists() else ""))
+    worker = int(_wait_for(lambda: note.read_text("utf-8") if note.exists() else ""))
     parent.kill()
     parent.wait()
     _wait_for(lambda: "gone" if not Path(f"/proc/{worker}/cmdline").exists() else "")
 
 
 def hang(note: Path) -> Iterator[None]:
-    note.write_text(str(os.getpid()))
+    note.write_text(str(os.getpid()), encoding="utf-8")
     time.sleep(600)
     yield None
 

@@ -152,7 +152,7 @@ def break_pages(path: Path) -> None:
 
 
 def write_text(path: Path) -> None:
-    path.write_text("not a database, but text" * 100)
+    path.write_text("not a database, but text" * 100, encoding="utf-8")
 
 
 def write_other_table(path: Path) -> None:

@@ -62,7 +62,9 @@ def state_of(server: Server, run: str) -> str:
 
 def training(project: Path) -> int:
     """The process of the training, once it has begun."""
-    text = until(lambda: (project / "process").is_file() and (project / "process").read_text())
+    text = until(
+        lambda: (project / "process").is_file() and (project / "process").read_text("utf-8")
+    )
     return int(text)
 
 
@@ -79,7 +81,7 @@ def test_a_deployment_completes(deployed: tuple[Server, Path]) -> None:
     run = ("deployment", "run", "train-eval/demo", "--watch", "--watch-timeout", "120")
     output = server.prefect(*run, folder=project)
     assert "'Completed'" in output
-    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest", "train"]
     assert all(f"task-run.Completed * {stage}" in output for stage in STAGES)
 
 
@@ -103,7 +105,7 @@ def test_cancelling_ends_every_process_in_time_and_the_next_run_goes_on(
     (project / "go").touch()
     second = start(server, project)
     until(lambda: state_of(server, second) == "Completed", 90)
-    assert (project / "order.log").read_text().split("\n")[:-1] == [
+    assert (project / "order.log").read_text("utf-8").split("\n")[:-1] == [
         *("manifest", "begun", "begun", "goes on")
     ]
 
@@ -116,14 +118,14 @@ def test_a_killed_flow_leaves_nothing_behind_and_loses_nothing(
     run = start(server, project)
     process = training(project)
     supervisor = os.getpgid(process)
-    flow = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+    flow = int(Path(f"/proc/{supervisor}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
     os.kill(flow, signal.SIGKILL)
     until(lambda: not alive(process), 5)
     until(lambda: state_of(server, run) == "Crashed")
     (project / "go").touch()
     second = start(server, project)  # waits until the slot of the killed one is free again
     until(lambda: state_of(server, second) == "Completed", 150)
-    assert (project / "order.log").read_text().count("manifest") == 1
+    assert (project / "order.log").read_text("utf-8").count("manifest") == 1
 
 
 @pytest.mark.slow
@@ -140,7 +142,7 @@ def test_two_runs_take_turns_on_one_gpu(server: Server, tmp_path: Path) -> None:
             run = subprocess.Popen(command, cwd=project, env=server.environment)
             runs.append(stack.enter_context(run))
         assert [run.wait(120) for run in runs] == [0, 0]
-    words = [line.split() for line in log.read_text().splitlines()]
+    words = [line.split() for line in log.read_text("utf-8").splitlines()]
     assert [word for word, _ in words] == ["begin", "end", "begin", "end"]
     assert words[0][1] == words[1][1] != words[2][1] == words[3][1]
 
@@ -158,11 +160,11 @@ def test_two_runs_in_one_folder_take_turns_too(server: Server, tmp_path: Path) -
             for _ in range(2)
         ]
         assert [run.wait(120) for run in runs] == [0, 0]
-    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest", "train"]
 
 
 def test_every_deployment_is_of_a_dataset_that_there_is() -> None:
-    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
     of_training = {
         one["name"]: one["parameters"]["dataset"]
         for one in deployments
@@ -195,4 +197,4 @@ def test_a_restarted_server_stops_no_training(
             until(lambda: conftest._healthy(server.url), 120)
             (project / "go").touch()
             assert run.wait(120) == 0
-    assert (project / "order.log").read_text().split() == ["manifest", "begun"]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest", "begun"]

@@ -54,12 +54,12 @@ def test_stages_run_in_order_once_and_fail_the_flow(here: Server, project: Path)
     order = project / "order.log"
     first = train_eval("demo")
     assert first.is_completed()
-    assert order.read_text().split() == ["manifest", "train"]
+    assert order.read_text("utf-8").split() == ["manifest", "train"]
     assert stages_in(tasks_of(first)) == [(stage, "Completed") for stage in STAGES]
-    assert set(yaml.safe_load((project / "dvc.lock").read_text())["stages"]) == set(STAGES)
+    assert set(yaml.safe_load((project / "dvc.lock").read_text("utf-8"))["stages"]) == set(STAGES)
 
     second = train_eval("demo")
-    assert order.read_text().split() == ["manifest", "train"]
+    assert order.read_text("utf-8").split() == ["manifest", "train"]
     assert stages_in(tasks_of(second)) == [(stage, "Unchanged") for stage in STAGES]
 
     (project / "data.txt").write_text("bad\n")
@@ -99,7 +99,7 @@ def test_a_training_that_takes_more_slots_than_there_are_is_refused(
     here: Server, project: Path
 ) -> None:
     config = project / "params/config.yaml"
-    config.write_text(config.read_text().replace("processes: 1", "processes: 2"))
+    config.write_text(config.read_text("utf-8").replace("processes: 1", "processes: 2"))
     state = train_eval("demo")
     assert state.name == "Refused"
     assert "has 1 slots and a training takes 2" in state.message
@@ -118,21 +118,21 @@ def test_only_transient_failures_are_retried(
         "[ -e two ] || { touch two; kill -9 $$; }; cp manifest.txt model.txt\n"
     )
     assert train_eval("demo").is_completed()
-    assert (project / "order.log").read_text().split() == ["manifest", *["train"] * 3]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest", *["train"] * 3]
 
     (project / "data.txt").write_text("a wrong configuration\n")
     train.write_text('echo train >> order.log; echo "vidprompt: no such key"; exit 2\n')
     (project / "order.log").unlink()
     state = train_eval("demo")
     assert state.message == f"{STAGES[1]}: no such key"
-    assert (project / "order.log").read_text().split() == ["manifest", "train"]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest", "train"]
 
 
 def test_preprocess_runs_the_data_side_alone(here: Server, project: Path) -> None:
     from flows.preprocess import preprocess
 
     assert preprocess("demo", return_state=True).is_completed()
-    assert (project / "order.log").read_text().split() == ["manifest"]
+    assert (project / "order.log").read_text("utf-8").split() == ["manifest"]
 
 
 def test_data_that_is_missing_is_pulled_first(here: Server, project: Path, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_data_that_is_missing_is_pulled_first(here: Server, project: Path, tmp_p
 
     (tmp_path / "elsewhere").rename(tmp_path / "mine")
     assert preprocess("demo", return_state=True).is_completed()
-    assert video.read_text() == "a video"
+    assert video.read_text("utf-8") == "a video"
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def test_children_end_with_a_flow_that_is_killed(tmp_path: Path) -> None:
 
 def _ended(process: int) -> bool:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 

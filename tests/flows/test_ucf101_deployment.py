@@ -65,7 +65,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         validation__expected={"videos.ucf101": len(CLASSES) * GROUPS * CLIPS},
     )
     edit(folder / "params/pipeline.yaml", trained=["ez_clip"])
-    text = (folder / "params/pipeline.yaml").read_text()
+    text = (folder / "params/pipeline.yaml").read_text("utf-8")
     (folder / "params/pipeline.yaml").write_text(text.replace("active:\n- demo", "active: [demo]"))
     run("dvc", "add", "-q", "data/demo", folder=folder)  # the backbone is the demo's
     return folder
@@ -87,11 +87,11 @@ def test_ucf101_runs_the_moment_it_is_activated(worker: Server, project: Path) -
         protocols |= {"zero_shot"} if method == "frozen_clip" else set()  # nobody trains its model
         for protocol in protocols:
             file = project / "results/ucf101" / method / protocol / "metrics.json"
-            result = json.loads(file.read_text())
+            result = json.loads(file.read_text("utf-8"))
             assert result["coverage"] == 1
             assert result["n"] >= len(CLASSES) * 2
     assert (project / "results/ucf101/report.html").is_file()
-    stages = yaml.safe_load((project / "dvc.lock").read_text())["stages"]
+    stages = yaml.safe_load((project / "dvc.lock").read_text("utf-8"))["stages"]
     assert {name.partition("@")[2].partition("-")[0] for name in stages} == {"ucf101"}
     again = worker.prefect(*command, folder=project)
     assert again.count("task-run.Unchanged") == len(stages)

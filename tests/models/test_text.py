@@ -44,7 +44,7 @@ def test_class_names_become_words(name: str, words: str) -> None:
 
 def test_the_fields_templates_and_bare_names_are_data() -> None:
     sets = {
-        name: prompt_set(yaml.safe_load((PARAMS / f"{name}.yaml").read_text()))
+        name: prompt_set(yaml.safe_load((PARAMS / f"{name}.yaml").read_text("utf-8")))
         for name in (
             "action_templates",
             "action_templates_clean",
@@ -62,7 +62,9 @@ def test_the_fields_templates_and_bare_names_are_data() -> None:
     words = sets["action_templates_clean"].texts(["HandstandPushups", "brush_hair"])
     assert words == [text.replace("HandstandPushups", "handstand pushups") for text in released]
     assert sets["class_name"].texts(NAMES) == ["handstand pushups", "brush hair", "yoga"]
-    assert context_options(yaml.safe_load((PARAMS / "learned_context.yaml").read_text())) == {
+    assert context_options(
+        yaml.safe_load((PARAMS / "learned_context.yaml").read_text("utf-8"))
+    ) == {
         "context": "shared",
         "context_length": 16,
         "context_position": "end",

@@ -43,7 +43,7 @@ def run(*command: str, folder: Path, fails: bool = False, forked: bool = False) 
 
 def edit(path: Path, **changes: object) -> None:
     """Set keys of a YAML file; `a__b` is b in a. A first line about the package stays."""
-    text = path.read_text()
+    text = path.read_text("utf-8")
     head = f"{text.splitlines()[0]}\n" if text.startswith("# @package") else ""
     content = yaml.safe_load(text)
     for key, value in changes.items():
@@ -52,7 +52,7 @@ def edit(path: Path, **changes: object) -> None:
         for parent in parents:
             node = node[parent]
         node[last] = value
-    path.write_text(head + yaml.safe_dump(content, sort_keys=False))
+    path.write_text(head + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def changed(config: Config, **changes: object) -> Config:
@@ -92,7 +92,7 @@ def write_backbone(folder: Path) -> None:
 def short_training(folder: Path) -> None:
     """Three steps."""
     for recipe in (folder / "params/recipe/demo").glob("*.yaml"):
-        trainer = yaml.safe_load(recipe.read_text())["trainer"]
+        trainer = yaml.safe_load(recipe.read_text("utf-8"))["trainer"]
         own = {name: numbers | {"length": 3} for name, numbers in trainer["by_protocol"].items()}
         edit(recipe, trainer__length=3, trainer__by_protocol=own)
     edit(folder / "params/trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)

@@ -47,20 +47,22 @@ def project(pushed: Path, tmp_path: Path) -> Path:
 
 def _stored(project: Path) -> list[str]:
     files = (path for path in (project / ".dvcstore").rglob("*") if path.is_file())
-    return sorted(path.read_text() for path in files if path.suffix != ".dir")
+    return sorted(path.read_text("utf-8") for path in files if path.suffix != ".dir")
 
 
 def test_the_demo_alone_is_in_the_remote_in_git(project: Path) -> None:
-    [out] = yaml.safe_load((project / "data.dvc").read_text())["outs"]
+    [out] = yaml.safe_load((project / "data.dvc").read_text("utf-8"))["outs"]
     assert (out["path"], out["remote"], out["nfiles"]) == ("data/demo", "sample", 1)
     run("dvc", "add", "-q", "data/ucf101", folder=project)
-    assert "ucf101" not in (project / "data.dvc").read_text()
+    assert "ucf101" not in (project / "data.dvc").read_text("utf-8")
     assert "no remote specified" in run("dvc", "push", folder=project, fails=True)
     mine = project.parent / "mine"
     run("dvc", "remote", "add", "-q", "--local", "-d", "mine", str(mine), folder=project)
     run("dvc", "push", "-q", folder=project)
     assert _stored(project) == ["demo"]
-    assert [path.read_text() for path in mine.rglob("*") if path.is_file()].count("licensed") == 1
+    assert [path.read_text("utf-8") for path in mine.rglob("*") if path.is_file()].count(
+        "licensed"
+    ) == 1
     listed = run("git", "ls-files", "-co", "--exclude-standard", "data", folder=project).split()
     assert listed == ["data/.gitignore", "data/ucf101.dvc"]
 
@@ -73,8 +75,8 @@ def test_the_demo_is_fetched_beside_a_users_dataset(project: Path, linked: bool)
     shutil.rmtree(project / "data/demo")
     shutil.rmtree(project / ".dvc/cache")
     run("dvc", "pull", "-q", "data.dvc", folder=project)
-    assert (project / "data/demo/a.txt").read_text() == "demo"
-    assert (project / "data/ucf101/v.avi").read_text() == "licensed"
+    assert (project / "data/demo/a.txt").read_text("utf-8") == "demo"
+    assert (project / "data/ucf101/v.avi").read_text("utf-8") == "licensed"
     assert "up to date" in run("dvc", "status", "data.dvc", folder=project)
     listed = run("git", "ls-files", "-o", "--exclude-standard", "data", folder=project)
     assert listed == ""
@@ -83,7 +85,7 @@ def test_the_demo_is_fetched_beside_a_users_dataset(project: Path, linked: bool)
 def test_the_whole_folder_cannot_be_added(project: Path) -> None:
     said = run("dvc", "add", "data", folder=project, fails=True)
     assert "already tracked by SCM" in said
-    assert "path: data/demo" in (project / "data.dvc").read_text()
+    assert "path: data/demo" in (project / "data.dvc").read_text("utf-8")
 
 
 PIPELINE = """stages:
@@ -134,7 +136,7 @@ def test_a_push_of_everything_into_git_is_found_and_undone(pipeline: Path) -> No
     said = run("vidprompt", "check-store", "--remove", folder=pipeline)
     assert "deleted data/ucf101/v.avi as files/md5/" in said
     assert "the demo in 3 files" in said
-    weights = (pipeline / "models/demo/m/run/model.safetensors").read_text()
+    weights = (pipeline / "models/demo/m/run/model.safetensors").read_text("utf-8")
     assert sorted([*_stored(pipeline)]) == sorted(["demo", weights])
     assert set(_objects(pipeline)) > set(before)
     shutil.rmtree(pipeline / ".dvc/cache")

@@ -68,7 +68,7 @@ def test_what_is_missing_is_named_and_the_exit_status_says_so(project: Path) -> 
     )
     assert "data/own/theirs.txt is named in the parameters and is not there" in result.output
     assert "`vidprompt activate own` adds it" in result.output
-    assert "wave/gone.mp4" in (project / "cache/manifest/own/missing.csv").read_text()
+    assert "wave/gone.mp4" in (project / "cache/manifest/own/missing.csv").read_text("utf-8")
 
 
 def test_no_folder_no_annotations_and_no_weights(project: Path) -> None:

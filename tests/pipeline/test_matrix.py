@@ -29,11 +29,11 @@ def _stages(*names: str, trained: tuple[str, ...] = ("ez_clip",)) -> matrix.Stag
 
 def test_two_lines_make_a_dataset_active(project: Path) -> None:
     file = project / "params/pipeline.yaml"
-    before = file.read_text()
+    before = file.read_text("utf-8")
     active, stages = matrix.activate(["ucf101"])
     assert active == ["demo", "ucf101"]
-    assert file.read_text() == before.replace("[demo]", "[demo, ucf101]")
-    assert yaml.safe_load((project / "params/stages.yaml").read_text()) == stages
+    assert file.read_text("utf-8") == before.replace("[demo]", "[demo, ucf101]")
+    assert yaml.safe_load((project / "params/stages.yaml").read_text("utf-8")) == stages
     assert not matrix.stale()
     assert matrix.activate(["ucf101"])[0] == active  # once is enough
     (project / "params/stages.yaml").unlink()
@@ -56,7 +56,7 @@ def test_a_zero_shot_test_waits_for_the_dataset_that_trains() -> None:
 
 def _publish(project: Path, *entries: dict[str, Any], **changes: Any) -> None:
     file = project / "params/dataset/ucf101.yaml"
-    content = yaml.safe_load(file.read_text()) | {"published": list(entries)} | changes
+    content = yaml.safe_load(file.read_text("utf-8")) | {"published": list(entries)} | changes
     file.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -126,12 +126,12 @@ def test_runs_are_those_of_the_datasets_own_numbers() -> None:
 
 
 def test_a_dataset_nobody_knows_is_refused(project: Path) -> None:
-    before = (project / "params/pipeline.yaml").read_text()
+    before = (project / "params/pipeline.yaml").read_text("utf-8")
     with pytest.raises(UserError, match="did you mean ucf101"):
         matrix.activate(["ucf10"])
     with pytest.raises(UserError, match="small letters"):
         matrix.activate(["UCF-101"])
-    assert (project / "params/pipeline.yaml").read_text() == before
+    assert (project / "params/pipeline.yaml").read_text("utf-8") == before
 
 
 def test_stages_name_every_file_that_a_trainings_numbers_come_from(project: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_committed_stages_are_the_committed_parameters() -> None:
 
 def test_what_a_dataset_does_not_choose_is_the_usual(project: Path) -> None:
     file = project / "params/dataset/ucf101.yaml"
-    own = yaml.safe_load(file.read_text())
+    own = yaml.safe_load(file.read_text("utf-8"))
     file.write_text(yaml.safe_dump(own | {"pipeline": {"backbone": "vit_b_16"}}))
     stage = _stages("ucf101")["dataset"]["ucf101"]
     chosen = (stage["backbone"], stage["views"], stage["trainer"])

@@ -36,7 +36,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         protocols={"few_shot": None, "base_to_novel": {"shots": None}},
     )
     edit(folder / "params/pipeline.yaml", active=[], trained=["ez_clip"])
-    text = (folder / "params/pipeline.yaml").read_text().replace("active: []", "active: [] # none")
+    text = (
+        (folder / "params/pipeline.yaml")
+        .read_text("utf-8")
+        .replace("active: []", "active: [] # none")
+    )
     (folder / "params/pipeline.yaml").write_text(text)
     run("vidprompt", "activate", "own", folder=folder, forked=True)
     run("dvc", "add", "-q", "data/own", "data/demo", folder=folder)  # their backbone is the demo's
@@ -48,7 +52,7 @@ def test_every_protocol_it_can_take_part_in_has_metrics(project: Path) -> None:
     for method in ("frozen_clip", "ez_clip"):
         folder = project / "results/own" / method
         assert {p.name for p in folder.iterdir()} - {"runs"} == {"supervised", "base_to_novel"}
-        result = json.loads((folder / "supervised/metrics.json").read_text())
+        result = json.loads((folder / "supervised/metrics.json").read_text("utf-8"))
         assert result["coverage"] <= 1
         assert result["n"] >= len(CLASSES)
     assert (project / "results/own/report.html").is_file()
@@ -58,7 +62,7 @@ def test_the_broken_clip_is_counted_and_drawn_videos_are_apart(project: Path) ->
     manifest = read_manifest(project / "cache/manifest/own/manifest.parquet")
     assert len(manifest) == len(CLASSES) * CLIPS + 1
     assert manifest.loc[manifest["health"] == "empty", "label"].tolist() == ["close_door"]
-    split = json.loads((project / "cache/splits/own/supervised_split1.json").read_text())
+    split = json.loads((project / "cache/splits/own/supervised_split1.json").read_text("utf-8"))
     assert split["train"]["classes"] == sorted(CLASSES)
     train, test = set(split["train"]["videos"]), set(split["tests"]["test"]["videos"])
     assert not train & test
@@ -68,7 +72,7 @@ def test_the_broken_clip_is_counted_and_drawn_videos_are_apart(project: Path) ->
 
 
 def test_the_stages_are_those_of_the_active_dataset_alone(project: Path) -> None:
-    stages = yaml.safe_load((project / "params/stages.yaml").read_text())
+    stages = yaml.safe_load((project / "params/stages.yaml").read_text("utf-8"))
     assert list(stages["dataset"]) == ["own"]
     assert not stages["reid"]
     run("vidprompt", "activate", "--check", folder=project, forked=True)

@@ -54,7 +54,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def metrics(project: Path, method: str, protocol: str) -> dict:
-    return json.loads((project / f"results/demo/{method}/{protocol}/metrics.json").read_text())
+    return json.loads(
+        (project / f"results/demo/{method}/{protocol}/metrics.json").read_text("utf-8")
+    )
 
 
 def test_every_method_has_every_protocol_and_its_coverage(project: Path) -> None:
@@ -73,8 +75,8 @@ def test_every_method_has_every_protocol_and_its_coverage(project: Path) -> None
 
 def test_broken_files_are_named_in_the_report_with_their_reason(project: Path) -> None:
     # long ids carry break opportunities, which a reader does not see
-    page = (project / "results/demo/report.html").read_text().replace("<wbr>", "")
-    validation = json.loads((project / "results/demo/validation.json").read_text())
+    page = (project / "results/demo/report.html").read_text("utf-8").replace("<wbr>", "")
+    validation = json.loads((project / "results/demo/validation.json").read_text("utf-8"))
     assert validation["success"]
     assert len(validation["broken"]) == 5
     for row in validation["broken"]:
@@ -112,7 +114,9 @@ def test_a_step_is_chosen_by_held_out_videos(project: Path) -> None:
     other = "trainer.also_tested_on=[demo/zero_shot_split1]"
     chosen = (f"split={name}", "trainer.evaluate_every=1", "trainer.best_on_test=true", other)
     run("vidprompt", "train", *chosen, "trainer.select=best", folder=project, forked=True)
-    summary = json.loads((project / f"results/demo/ez_clip/runs/{name}/training.json").read_text())
+    summary = json.loads(
+        (project / f"results/demo/ez_clip/runs/{name}/training.json").read_text("utf-8")
+    )
     base = read_split(project / f"cache/splits/demo/{name}.json").tests["base"].classes
     assert summary["held_out"] == len(base)
     assert [look["step"] for look in summary["looks"]] == [1, 2, 3]

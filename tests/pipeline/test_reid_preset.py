@@ -32,11 +32,13 @@ def test_the_preset_runs_from_the_frames_to_the_metrics(tmp_path: Path) -> None:
     for stage in ("manifest", "splits", "frames", "backbone", "train", "features"):
         run("vidprompt", stage, *PRESET, folder=tmp_path, forked=True)
     run("vidprompt", "evaluate", *PRESET, "protocol=reid", folder=tmp_path, forked=True)
-    result = json.loads((tmp_path / "results/demo/ez_clip/reid/metrics.json").read_text())
+    result = json.loads((tmp_path / "results/demo/ez_clip/reid/metrics.json").read_text("utf-8"))
     assert set(result["summary"]) == PROTOCOLS
     for protocol in PROTOCOLS:
         assert result["summary"][protocol]["id"] == f"reid/demo/{protocol}@all-frames-4"
-    training = json.loads((tmp_path / "results/demo/ez_clip/runs/reid/training.json").read_text())
+    training = json.loads(
+        (tmp_path / "results/demo/ez_clip/runs/reid/training.json").read_text("utf-8")
+    )
     assert (training["steps"], training["image_model"]["steps"]) == (3, 2)
     assert set(training["last"]) == {"step", "loss", "cross_entropy", "triplet", "motion", "lr"}
     metadata = read_metadata(tmp_path / "models/demo/ez_clip/reid/model.safetensors")

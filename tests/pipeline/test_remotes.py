@@ -112,7 +112,7 @@ def test_what_is_pushed_to_s3_is_whole_in_a_fresh_clone(
     clone = tmp_path / "clone"
     _connect(clone, address, bucket)
     run("dvc", "pull", folder=clone)
-    assert (clone / "cache/frames/150").read_text() == "150\n"
+    assert (clone / "cache/frames/150").read_text("utf-8") == "150\n"
     assert (clone / "data/demo/a.txt").is_file()  # from the remote in git
     assert "up to date" in run("dvc", "status", folder=clone)
     assert "in sync" in run("dvc", "status", "-c", folder=clone)

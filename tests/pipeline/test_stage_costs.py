@@ -40,7 +40,7 @@ stages:
 
 
 def _costs(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / cost_file("toy")).read_text()))
+    return dict(json.loads((folder / cost_file("toy")).read_text("utf-8")))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_pipeline(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> N
     (folder / "input").write_text("2")
     (folder / "dvc.yaml").write_text(PIPELINE.replace("toy-b, ", ""))
     run("dvc", "repro", "-q", folder=folder)
-    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    lock = yaml.safe_load((folder / "dvc.lock").read_text("utf-8"))
     del lock["stages"]["train@toy-b"]  # DVC leaves it
     (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
     assert stale("toy", folder) == [STAGE, "train@toy-b"]
@@ -143,7 +143,7 @@ def test_only_what_dvc_runs_and_what_went_well(
     assert CliRunner().invoke(app, command).exit_code == 0
     dvc = {"DVC_STAGE": "backbone@demo", "DVC_ROOT": str(tmp_path)}
     assert CliRunner().invoke(app, command, env=dvc).exit_code == 0
-    assert json.loads(note.read_text())["seconds"] < 60
+    assert json.loads(note.read_text("utf-8"))["seconds"] < 60
     note.unlink()
     assert CliRunner().invoke(app, command, env=dvc).exit_code == 1
     assert not note.exists()

@@ -20,7 +20,7 @@ def add_package(root: Path, stage: str, command: str) -> None:
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    content = yaml.safe_load((root / "dvc.yaml").read_text())
+    content = yaml.safe_load((root / "dvc.yaml").read_text("utf-8"))
     entry = content["stages"][stage]
     entry = entry.get("do", entry)
     entry["cmd"] = f"vidprompt {command} dataset=toy"
@@ -31,7 +31,7 @@ def add_package(root: Path, stage: str, command: str) -> None:
 def drop_dependency(root: Path, stage: str, path: str) -> None:
     """From a stage of dvc.yaml and from its entries in dvc.lock."""
     for file in ("dvc.yaml", "dvc.lock"):
-        content = yaml.safe_load((root / file).read_text())
+        content = yaml.safe_load((root / file).read_text("utf-8"))
         for name, entry in content["stages"].items():
             if name.partition("@")[0] == stage:
                 entry = entry.get("do", entry)

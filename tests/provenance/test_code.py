@@ -85,14 +85,14 @@ def test_report_registry_review_and_flows_are_no_code_of_a_training() -> None:
 
 
 def test_dvc_yaml_lists_the_code_of_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (ROOT / "dvc.yaml").read_text()
+    text = (ROOT / "dvc.yaml").read_text("utf-8")
     assert with_code_dependencies(text, TREE) == text
     monkeypatch.chdir(ROOT)
     assert not stale()
 
 
 def test_dvc_yaml_is_written_again_after_a_new_import() -> None:
-    text = (ROOT / "dvc.yaml").read_text()
+    text = (ROOT / "dvc.yaml").read_text("utf-8")
     gone = text.replace("        - src/vidprompt/training\n", "        - src/vidprompt/review\n")
     assert gone != text
     assert with_code_dependencies(gone, TREE) == text
@@ -100,7 +100,7 @@ def test_dvc_yaml_is_written_again_after_a_new_import() -> None:
 
 def test_dependencies_hold_every_file_of_a_stages_code_and_no_other() -> None:
     """For every stage of dvc.yaml and every file of the package: is an edit of it seen?"""
-    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"].items():
         code = TREE.stage_files(stage["do"]["cmd"].split()[1])
         seen = {
             file
@@ -120,7 +120,7 @@ def test_dvc_status_sees_edits_of_a_stages_code_and_no_others(
 
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / SOURCE_FOLDER, tmp_path / SOURCE_FOLDER, ignore=ignore)
-    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     stages = {
         name: {
             "cmd": f"echo {name} > {name}.txt",

@@ -137,7 +137,7 @@ def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
     table = table.append_column("rank", ranks)
     table = table.append_column("confidence", pa.array([0.5] * VIDEOS, pa.float32()))
     pq.write_table(table, root / PREDICTIONS)
-    metrics = json.loads((root / METRICS).read_text())
+    metrics = json.loads((root / METRICS).read_text("utf-8"))
     found = recompute_metrics(root / PREDICTIONS)
     metrics["hashes"]["checkpoints"] = {RUN: digest([sha256(root / WEIGHTS), "abc"])}
     metrics["splits"] = {RUN: metrics["splits"][RUN] | {"run": RUN, "tests": found["tests"][RUN]}}
@@ -149,7 +149,7 @@ def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
 
 def change_metrics(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Edit metrics.json by hand, and commit it to DVC."""
-    metrics = json.loads((root / METRICS).read_text())
+    metrics = json.loads((root / METRICS).read_text("utf-8"))
     change(metrics)
     (root / METRICS).write_text(json.dumps(metrics))
     commit_outputs(root)

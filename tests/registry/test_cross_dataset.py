@@ -29,10 +29,10 @@ VIDEOS = 6
 @pytest.fixture
 def other(two_versions: Path) -> Path:
     """The project, with a dataset `other` as the pipeline leaves it after its frames."""
-    content = yaml.safe_load(Path("params/dataset/demo.yaml").read_text())
+    content = yaml.safe_load(Path("params/dataset/demo.yaml").read_text("utf-8"))
     groups = content["pipeline"] | {"prompts": "class_name"}
     content |= {"name": "other", "root": "data/other", "pipeline": groups, "class_groups": None}
-    Path("params/dataset/other.yaml").write_text(yaml.safe_dump(content))
+    Path("params/dataset/other.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     rng, rows = np.random.default_rng(0), []
     for number in range(VIDEOS):
         pictures = Path(f"data/other/{number}")
@@ -47,7 +47,7 @@ def other(two_versions: Path) -> Path:
     values = {"video_id": videos, "label": [TESTED[i] for i in labels], "health": ["ok"] * VIDEOS}
     columns = [pa.array(values.get(field.name, [None] * VIDEOS), field.type) for field in SCHEMA]
     write_manifest(pa.table(columns, schema=SCHEMA), Path("cache/manifest/other/manifest.parquet"))
-    Path("cache/manifest/other/class_groups.json").write_text("{}")
+    Path("cache/manifest/other/class_groups.json").write_text("{}", encoding="utf-8")
     test = Subset(TESTED, [*videos, "v/broken"], [*labels, 0])
     for protocol in ("zero_shot", "supervised"):
         name = f"{protocol}_split1"
@@ -66,7 +66,7 @@ def test_metrics_of_the_model_that_was_registered(
     assert folder == other / (
         f"cache/registered/{NAME}@v0.2.0/other/zero_shot/results/other/ez_clip/zero_shot"
     )
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     assert metrics["model"] == f"{NAME}@v0.2.0"
     assert metrics["seen_classes"] == {"names": ["run"], "tested": 3}
     assert (metrics["n"], metrics["listed"]) == (VIDEOS, VIDEOS + 1)
@@ -92,7 +92,7 @@ def test_metrics_of_the_model_that_was_registered(
     rollback(NAME, "production")
     before = evaluate_on_dataset(f"{NAME}@production", ["dataset=other", "protocol=supervised"])
     assert f"{NAME}@v0.1.0/other/supervised" in str(before)
-    first = json.loads((before / "metrics.json").read_text())["hashes"]["checkpoints"]
+    first = json.loads((before / "metrics.json").read_text("utf-8"))["hashes"]["checkpoints"]
     assert first != metrics["hashes"]["checkpoints"]
 
 

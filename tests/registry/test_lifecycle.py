@@ -45,7 +45,7 @@ def test_versions_and_stages_are_tags(project: Path) -> None:
     assert again.version.version == "v0.1.0"
     assert register(NAME, "staging").tags == (f"{NAME}#staging#2",)
     card = f"{NAME}@v0.1.0"
-    assert Path(f"cache/cards/{card}.md").read_text() == command("card", card)
+    assert Path(f"cache/cards/{card}.md").read_text("utf-8") == command("card", card)
     message = run("git", "cat-file", "-p", f"{NAME}@v0.1.0", folder=project)
     assert "minimum supervised top1: 90.0 [79.5, 96.2] (lower end ≥ 30.0)" in message
     assert WEIGHTS in message
@@ -166,7 +166,9 @@ def test_what_was_fetched_is_kept_and_checked(two_versions: Path) -> None:
     assert weights.read_bytes() == whole
     weights.write_bytes(whole[:-1] + b"x")
     shutil.rmtree("cache/registry/weights")
-    Path(".dvc/config.local").write_text("['remote \"store\"']\n    url = ../elsewhere\n")
+    Path(".dvc/config.local").write_text(
+        "['remote \"store\"']\n    url = ../elsewhere\n", encoding="utf-8"
+    )
     with pytest.raises(UserError, match=r"is nowhere \(looked in the cache, store\): .*`dvc push"):
         registry.load(f"{NAME}@latest")
 
@@ -191,7 +193,7 @@ def test_what_cannot_be_loaded_says_what_can(two_versions: Path, selector: str, 
 
 def test_a_card_is_a_function_of_commit_and_tags(two_versions: Path) -> None:
     card = command("card", f"{NAME}@v0.2.0")
-    assert Path(f"cache/cards/{NAME}@v0.2.0.md").read_text() == card  # as register wrote it
+    assert Path(f"cache/cards/{NAME}@v0.2.0.md").read_text("utf-8") == card  # as register wrote it
     for part in (
         f"# {NAME} v0.2.0",
         "| Stages | production |",

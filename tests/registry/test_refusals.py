@@ -50,7 +50,7 @@ def test_outside_git(project: Path) -> None:
 def test_a_tree_that_is_not_as_committed_is_the_first_reason(project: Path) -> None:
     for number in range(7):
         (project / f"new {number}.txt").touch()
-    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + "# by hand\n")
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text("utf-8") + "# by hand\n")
     message = refused("the tree is not as committed", name="nobody", stage="nowhere")
     assert "(dvc.yaml, new 0.txt, new 1.txt, new 2.txt, new 3.txt and 3 more)" in message
     assert "commit or remove them" in message
@@ -60,7 +60,7 @@ def test_a_model_that_is_not_declared(project: Path) -> None:
     message = refused("declares no model 'smal-demo'", name="smal-demo", stage="nowhere")
     assert "did you mean small-demo? valid: other-demo, small-demo" in message  # data is no model
     assert "`smal-demo: {path: models/DATASET/METHOD/RUN/model.safetensors, type: model" in message
-    content = (project / "dvc.yaml").read_text()
+    content = (project / "dvc.yaml").read_text("utf-8")
     (project / "dvc.yaml").write_text(content.replace("params/config.yaml, type: data", "x.pt"))
     commit(project, "another artifact")
     refused(r"artifacts\.lists\.path is 'x\.pt'.*which a train stage writes")
@@ -73,7 +73,7 @@ def test_a_stage_that_is_none(project: Path) -> None:
 
 
 def test_a_pipeline_that_is_out_of_date(project: Path) -> None:
-    metrics = (project / METRICS).read_text()
+    metrics = (project / METRICS).read_text("utf-8")
     (project / METRICS).write_text(metrics.replace('"n": 60', '"n": 61'))
     commit(project, "edited by hand")
     shutil.rmtree(project / ".store")  # not in a remote as well, which is the next reason
@@ -101,7 +101,7 @@ def test_what_is_not_checked_out_is_not_out_of_date(project: Path) -> None:
 def test_stages_that_were_run_on_something_else(project: Path) -> None:
     """Weights are not there, and the lock's evaluation is of others than its training."""
     lock = project / "dvc.lock"
-    before = yaml.safe_load(lock.read_text())["stages"]["evaluate"]
+    before = yaml.safe_load(lock.read_text("utf-8"))["stages"]["evaluate"]
     train(project, seed=5)
     evaluate(project, wrong=())
     keep(project, "second")
@@ -137,7 +137,7 @@ def test_remotes_that_cannot_be_asked(project: Path) -> None:
 
 
 def test_results_of_other_weights(project: Path) -> None:
-    metrics = (project / METRICS).read_text()
+    metrics = (project / METRICS).read_text("utf-8")
     train(project, seed=3)
     (project / METRICS).write_text(metrics)
     keep(project, "metrics of the first weights")
@@ -250,4 +250,4 @@ def test_check_shows_everything_and_writes_nothing(project: Path) -> None:
     assert "Validation demo passed passed passed" in lines
     assert not run("git", "tag", folder=project)
     assert not (project / "cache/cards").exists()
-    json.loads((project / METRICS).read_text())
+    json.loads((project / METRICS).read_text("utf-8"))

@@ -82,19 +82,19 @@ def test_predictions_that_are_nowhere_are_said_to_be(project: Path) -> None:
     (line,) = [one for one in shown.output.splitlines() if "Recomputed supervised" in one]
     assert line.endswith("not checked")
     for file in ("dvc.yaml", "dvc.lock"):  # nobody keeps them
-        content = yaml.safe_load(Path(file).read_text())
+        content = yaml.safe_load(Path(file).read_text("utf-8"))
         content["stages"]["evaluate"]["outs"] = [
             out for out in content["stages"]["evaluate"]["outs"] if PREDICTIONS not in str(out)
         ]
-        Path(file).write_text(yaml.safe_dump(content))
+        Path(file).write_text(yaml.safe_dump(content), encoding="utf-8")
     assert "names no cache/predictions" in checks("recomputed")[0].problem
 
 
 def test_a_dependency_that_was_taken_out_of_the_pipeline(project: Path) -> None:
     edit(project / "params/recipe/demo/ez_clip.yaml", trainer__lr=1.0)
-    content = yaml.safe_load(Path("dvc.yaml").read_text())
+    content = yaml.safe_load(Path("dvc.yaml").read_text("utf-8"))
     del content["stages"]["train"]["params"]
-    Path("dvc.yaml").write_text(yaml.safe_dump(content))
+    Path("dvc.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     commit(project, "nobody looks at the parameters")
     with pytest.raises(UserError, match=r"out of date are train \(.*is in dvc.lock and not in"):
         register(NAME, "candidate")
@@ -131,22 +131,22 @@ def register_unchecked(project: Path) -> str:
 
 
 def test_a_file_in_a_folder_that_another_stage_wrote(project: Path) -> None:
-    content = yaml.safe_load(Path("dvc.yaml").read_text())
+    content = yaml.safe_load(Path("dvc.yaml").read_text("utf-8"))
     content["stages"]["train"]["outs"].append("cache/folder")
     content["stages"]["evaluate"]["deps"] += ["cache/folder/inside", "cache/folder/sub"]
-    Path("dvc.yaml").write_text(yaml.safe_dump(content))
+    Path("dvc.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     Path("cache/folder/sub").mkdir(parents=True)
-    Path("cache/folder/inside").write_text("as it was")
-    Path("cache/folder/sub/one").write_text("as it was, too")
+    Path("cache/folder/inside").write_text("as it was", encoding="utf-8")
+    Path("cache/folder/sub/one").write_text("as it was, too", encoding="utf-8")
     commit_outputs(project)
     shutil.rmtree("cache/folder")
     assert not any(one.problem for one in checks("pipeline"))
     assert [(one.value, one.was_done) for one in checks("links")] == [("4 followed", True)]
-    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    lock = yaml.safe_load(Path("dvc.lock").read_text("utf-8"))
     for dep in lock["stages"]["evaluate"]["deps"]:
         if dep["path"] == "cache/folder/inside":
             dep["md5"] = "0" * 32
-    Path("dvc.lock").write_text(yaml.safe_dump(lock))
+    Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
     assert "evaluate (cache/folder/inside)" in checks("pipeline")[0].problem
     shutil.rmtree(".dvc/cache")
     assert [(one.value, one.was_done) for one in checks("links")] == [
@@ -174,14 +174,18 @@ def test_a_backbone_that_nobody_else_gets(project: Path) -> None:
 def test_a_remote_that_this_machine_alone_knows(project: Path, tmp_path: Path) -> None:
     shutil.move(".store", tmp_path / "private")
     commit(project, "not in the repository any more")
-    Path(".dvc/config.local").write_text(f"['remote \"own\"']\n    url = {tmp_path}/private\n")
+    Path(".dvc/config.local").write_text(
+        f"['remote \"own\"']\n    url = {tmp_path}/private\n", encoding="utf-8"
+    )
     first = checks("remote")[0]
     assert first.value == "only on this machine"
     assert "(own: only on this machine, it is not in .dvc/config)" in first.problem
-    Path(".dvc/config.local").write_text(f"['remote \"store\"']\n url = {tmp_path}/private\n")
+    Path(".dvc/config.local").write_text(
+        f"['remote \"store\"']\n url = {tmp_path}/private\n", encoding="utf-8"
+    )
     assert checks("remote")[0].value == "only on this machine"  # others know it elsewhere
-    shared = Path(".dvc/config").read_text().replace("../.store", f"{tmp_path}/private")
-    Path(".dvc/config").write_text(shared)
+    shared = Path(".dvc/config").read_text("utf-8").replace("../.store", f"{tmp_path}/private")
+    Path(".dvc/config").write_text(shared, encoding="utf-8")
     assert checks("remote")[0].value == "store"
 
 
@@ -194,7 +198,7 @@ def test_a_remote_with_other_bytes(project: Path) -> None:
         UserError, match=r"store: damaged there, delete it\) has the weights models/"
     ):
         register(NAME, "candidate")
-    Path(".gitignore").write_text("/cache/\n/models/\n/.store/\n")
+    Path(".gitignore").write_text("/cache/\n/models/\n/.store/\n", encoding="utf-8")
     run("git", "rm", "-rq", "--cached", ".store", folder=project)
     run("dvc", "push", "-q", "-r", "store", WEIGHTS, folder=project)
     commit(project, "in a folder of the repository that git ignores")
@@ -282,9 +286,9 @@ def test_a_measure_of_several_trainings(project: Path) -> None:
 def test_metrics_of_another_form(
     project: Path, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
-    metrics = json.loads(Path(METRICS).read_text())
+    metrics = json.loads(Path(METRICS).read_text("utf-8"))
     change(metrics)
-    Path(METRICS).write_text(json.dumps(metrics))
+    Path(METRICS).write_text(json.dumps(metrics), encoding="utf-8")
     with pytest.raises(DataError, match=f"{METRICS} of the workspace .*{message}"):
         check(NAME, "candidate")
     assert list_models(NAME)[0]["value"] is None
@@ -297,14 +301,16 @@ def test_a_coverage_that_is_no_number_or_not_of_its_counts(project: Path) -> Non
             checks("coverage")
     change_metrics(project, lambda m: m.update(coverage=1.0))
     assert "coverage is not its n" in checks("coverage")[0].problem
-    Path("results/demo/health.json").write_text('{"videos": "many", "usable": NaN}')
+    Path("results/demo/health.json").write_text(
+        '{"videos": "many", "usable": NaN}', encoding="utf-8"
+    )
     assert "100.0% of demo's videos cannot be used" in checks("broken")[0].problem
 
 
 def test_a_name_that_leads_elsewhere(project: Path) -> None:
-    content = yaml.safe_load(Path("dvc.yaml").read_text())
+    content = yaml.safe_load(Path("dvc.yaml").read_text("utf-8"))
     content["artifacts"]["../../../evil"] = content["artifacts"][NAME]
-    Path("dvc.yaml").write_text(yaml.safe_dump(content))
+    Path("dvc.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     commit(project, "evil")
     with pytest.raises(UserError, match=r"artifacts has '\.\./\.\./\.\./evil'"):
         register("../../../evil", "candidate")
@@ -312,8 +318,10 @@ def test_a_name_that_leads_elsewhere(project: Path) -> None:
 
 
 def test_a_lock_with_marks_of_a_merge(project: Path) -> None:
-    lock = Path("dvc.lock").read_text()
-    Path("dvc.lock").write_text(f"<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> other\n")
+    lock = Path("dvc.lock").read_text("utf-8")
+    Path("dvc.lock").write_text(
+        f"<<<<<<< HEAD\n{lock}=======\n{lock}>>>>>>> other\n", encoding="utf-8"
+    )
     shown = CliRunner().invoke(app, ["register", NAME, "--stage", "candidate", "--check"])
     assert shown.exception is None or isinstance(shown.exception, SystemExit | UserError)
     with pytest.raises(UserError, match=r"dvc.lock"):

@@ -91,7 +91,7 @@ def test_values_are_those_of_the_file(results: Path) -> None:
         assert list(row.cells) == ["frozen_clip", "ez_clip", "vita_clip", "another"]
         for method, cell in row.cells.items():
             file = results / "demo" / method / protocol / "metrics.json"
-            found = json.loads(file.read_text())["summary"]
+            found = json.loads(file.read_text("utf-8"))["summary"]
             for part in path:
                 found = found[part]
             assert cell.value == found["value"]
@@ -144,7 +144,7 @@ def test_published_lists_stand_below_the_draws_under_their_names(results: Path) 
     }
     for protocol, summary in added.items():
         file = results / "demo/ez_clip" / protocol / "metrics.json"
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text("utf-8"))
         found["summary"] = summary | found["summary"]
         file.write_text(json.dumps(found))
     rows = [row for row in read_rows("demo", results) if row.protocol != "reid"]
@@ -267,12 +267,12 @@ def test_readme_is_replaced_between_its_markers(results: Path, tmp_path: Path) -
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- results:begin -->\nstale\n<!-- results:end -->\nrest\n")
     update_readme(readme, "demo", results)
-    once = readme.read_text()
+    once = readme.read_text("utf-8")
     assert once.startswith("# A\n<!-- results:begin -->\n\n| Protocol |")
     assert once.endswith("\n<!-- results:end -->\nrest\n")
     assert "stale" not in once
     update_readme(readme, "demo", results)
-    assert readme.read_text() == once
+    assert readme.read_text("utf-8") == once
 
 
 @pytest.mark.parametrize("text", ["no markers", "<!-- results:end --> <!-- results:begin -->"])
@@ -281,7 +281,7 @@ def test_readme_without_markers_is_left_alone(results: Path, tmp_path: Path, tex
     readme.write_text(text)
     with pytest.raises(DataError, match="results:begin"):
         update_readme(readme, "demo", results)
-    assert readme.read_text() == text
+    assert readme.read_text("utf-8") == text
 
 
 def test_the_command_writes_the_readme(
@@ -295,5 +295,5 @@ def test_the_command_writes_the_readme(
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- results:begin -->\nstale\n<!-- results:end -->\n")
     assert CliRunner().invoke(app, ["table", "demo", "--readme"]).exit_code == 0
-    assert markdown_table(read_rows("demo", results)) in readme.read_text()
-    assert "stale" not in readme.read_text()
+    assert markdown_table(read_rows("demo", results)) in readme.read_text("utf-8")
+    assert "stale" not in readme.read_text("utf-8")

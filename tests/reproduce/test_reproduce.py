@@ -55,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "ccvid",
             "kinetics600",
         ):  # splits that no row is of would have to be validated
-            own = yaml.safe_load(file.read_text())["protocols"]
+            own = yaml.safe_load(file.read_text("utf-8"))["protocols"]
             edit(file, protocols=own | {"few_shot": None, "supervised": {"splits": [1]}})
     write_backbone(folder)
     (folder / "vidprompt").write_text(
@@ -83,11 +83,11 @@ def make_data(folder: Path, row: PublishedRow) -> None:
 def run(row: PublishedRow, *overrides: str) -> tuple[Reproduction, list[str]]:
     """What comes out, and the stages that ran for it."""
     calls = Path("calls.txt")
-    calls.write_text("")
+    calls.write_text("", encoding="utf-8")
     own = PEOPLE if row.protocol == "reid" else ()
     command = [str(Path("vidprompt").absolute())]
     found = reproduce.run(row.name, (*SMALL, *own, *overrides), command=command)
-    return found, calls.read_text().splitlines()
+    return found, calls.read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def check_table(row: PublishedRow, found: Reproduction) -> None:
     """Every figure of the row stands beside ours, in the object and in both files."""
     assert [one.measure for one in found.comparisons] == list(row.values)
     assert not [text for text in found.differs if "splits" in text]  # those that the row stands for
-    written = json.loads(found.file.read_text())
+    written = json.loads(found.file.read_text("utf-8"))
     assert written["coverage"] == 1
     for measure, figure in row.values.items():
         ours = written["measures"][measure]
@@ -115,7 +115,7 @@ def check_table(row: PublishedRow, found: Reproduction) -> None:
         assert ours["difference"] == pytest.approx(ours["value"] - figure.value / 100, abs=1e-6)
         trained_by_seed = row.protocol == "base_to_novel" and row.method != "frozen_clip"
         assert ours["over"] == ("seeds" if trained_by_seed else "videos")
-    assert f"| {next(iter(row.values))} |" in found.file.with_suffix(".md").read_text()
+    assert f"| {next(iter(row.values))} |" in found.file.with_suffix(".md").read_text("utf-8")
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_a_preset_without_a_row_runs_like_one(project: Path) -> None:
         None,
         "seeds",
     )
-    assert json.loads(found.file.read_text())["measures"]["2shot/top1"]["difference"] is None
+    assert json.loads(found.file.read_text("utf-8"))["measures"]["2shot/top1"]["difference"] is None
 
 
 def test_a_row_that_failed_goes_on_where_it_was(

@@ -88,8 +88,8 @@ def test_a_mistake_in_a_row_is_named_with_its_file(
 ) -> None:
     shutil.copytree(ROOT / "params", tmp_path / "params")
     file = tmp_path / "params/published/ez_clip.yaml"
-    assert old in file.read_text()
-    file.write_text(file.read_text().replace(old, new))
+    assert old in file.read_text("utf-8")
+    file.write_text(file.read_text("utf-8").replace(old, new))
     with pytest.raises(UserError) as caught:
         published_rows(tmp_path / "params")
     assert says in str(caught.value)

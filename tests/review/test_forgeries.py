@@ -52,15 +52,15 @@ def folder(template: Path, tmp_path: Path) -> Path:
 
 
 def _edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def _json(path: Path, change: Callable[[Any], None]) -> None:
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _found(folder: Path) -> Review:
@@ -80,7 +80,7 @@ def test_a_dependency_is_dropped(folder: Path) -> None:
         in _said(folder)
     )
     lock = folder / "dvc.lock"  # and from the lock too: then the diff with the base shows it
-    before, evaluate, rest = lock.read_text().partition("  evaluate@ez_clip:")
+    before, evaluate, rest = lock.read_text("utf-8").partition("  evaluate@ez_clip:")
     rest = re.sub(r"    - path: src/model.py\n(      .*\n)+", "", rest, count=1)
     lock.write_text(before + evaluate + rest)
     found = _found(folder)
@@ -129,7 +129,7 @@ def test_undeclared(folder: Path, old: str, new: str, said: str) -> None:
     import yaml
 
     def all_of_it() -> list[str]:
-        entries = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+        entries = yaml.safe_load((folder / "dvc.lock").read_text("utf-8"))["stages"]
         with chdir(folder), Repo() as repo:
             stages = list(repo.index.stages)
             return [text for s in stages for text in undeclared(s, entries[s.addressing])]
@@ -142,7 +142,7 @@ def test_undeclared(folder: Path, old: str, new: str, said: str) -> None:
 @pytest.mark.parametrize("where", ["cache", "remote"])
 def test_other_bytes_under_the_same_md5(folder: Path, where: str) -> None:
     """Predictions and metrics are made up; dvc.lock and the name in a store stay those of the real ones."""
-    lock = (folder / "dvc.lock").read_text()
+    lock = (folder / "dvc.lock").read_text("utf-8")
     match = re.search(rf"path: {PREDICTIONS}\n +hash: md5\n +md5: (\w+)", lock)
     assert match
     md5 = match[1]
@@ -215,7 +215,7 @@ def test_forged_with_the_lock(
 def test_forged_tables(folder: Path) -> None:
     forged = {"confusion.csv": "sit", "per_class.csv": "1.0", "reliability.csv": "0.99"}
     paths = {folder / RESULT / name: last for name, last in forged.items()}
-    before = {path: path.read_text().splitlines(keepends=True) for path in paths}
+    before = {path: path.read_text("utf-8").splitlines(keepends=True) for path in paths}
     for path, lines in before.items():  # another order is the same table
         path.write_text("".join([lines[0], *reversed(lines[1:])]))
     project.record(folder)
@@ -269,12 +269,12 @@ def test_text_of_a_pull_request_stays_text(folder: Path, tmp_path: Path) -> None
     assert any("<script>" in finding.sentence for finding in found.findings)
     assert all(len(f.sentence) <= 600 and f.sentence.isprintable() for f in found.findings)
     write_review(found, tmp_path / "out")
-    page = (tmp_path / "out/review.html").read_text()
+    page = (tmp_path / "out/review.html").read_text("utf-8")
     assert "<script" not in page
     assert "<img" not in page
     assert "default-src 'none'" in page
     for name in ("review.md", "summary.md"):
-        text = (tmp_path / "out" / name).read_text()
+        text = (tmp_path / "out" / name).read_text("utf-8")
         assert len(text) < 20_000
         outside = re.sub(r"`[^`]*`", "", text)
         assert "<script" not in outside
@@ -341,7 +341,7 @@ def test_numbers_that_are_none(folder: Path) -> None:
     said = _said(folder)
     assert "results/toy/cost.json: it cannot be read (seconds is no number)" in said
     assert METRICS in said
-    lock = (folder / "dvc.lock").read_text()
+    lock = (folder / "dvc.lock").read_text("utf-8")
     for broken in (f"<<<<<<< a\n{lock}", "stages: {a: 1}", "stages: {a: {cmd: x, outs: [1]}}"):
         (folder / "dvc.lock").write_text(broken)
         assert "DVC cannot read them" in _said(folder)

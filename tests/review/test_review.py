@@ -62,15 +62,15 @@ def _reviewed(folder: Path, base: str = "HEAD~1", draw: bool = False) -> tuple[R
 
 
 def _edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text("utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 def _forge(folder: Path) -> str:
     """A better number, by hand; what it was."""
     value = str(
-        json.loads((folder / METRICS).read_text())["summary"]["supervised"]["top1"]["value"]
+        json.loads((folder / METRICS).read_text("utf-8"))["summary"]["supervised"]["top1"]["value"]
     )
     _edit(folder / METRICS, value, "0.987654")
     return value
@@ -141,7 +141,7 @@ def test_metrics_edited_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     named = [line for line in done.stdout.splitlines() if line.startswith(METRICS)]
     assert len(named) == 2  # by its hash, and by its predictions
     assert re.search(r"`evaluate@ez_clip` wrote: MD5 \w{32} here, \w{32} recorded", named[1])
-    text = (folder / "out/review.md").read_text()
+    text = (folder / "out/review.md").read_text("utf-8")
     assert text.splitlines()[5].startswith("**✘ The results do not follow from code and params: 2")
     assert named[0].partition(": ")[2] in text
 
@@ -173,7 +173,7 @@ def _other_command(folder: Path) -> None:
 
 def _never_run(folder: Path) -> None:
     path = folder / "dvc.yaml"
-    data, rest = path.read_text().split("  train:", 1)
+    data, rest = path.read_text("utf-8").split("  train:", 1)
     data = data.replace("[toy]", "[toy, other]").replace("toy", "${item}")
     data = data.replace("[${item}, other]", "[toy, other]")
     data = re.sub(r"(\w+/\w+/\$\{item\}|\w+/\$\{item\}/health.json)", r'"\1"', data)
@@ -190,7 +190,7 @@ def _no_metrics(folder: Path) -> None:
 
 def _lock_of_other_data(folder: Path) -> None:
     path = folder / "dvc.lock"
-    head, evaluate = path.read_text().split("  evaluate@ez_clip:", 1)
+    head, evaluate = path.read_text("utf-8").split("  evaluate@ez_clip:", 1)
     path.write_text(
         head
         + "  evaluate@ez_clip:"
@@ -293,7 +293,7 @@ def test_data(folder: Path) -> None:
 
 
 def test_the_same_predictions_are_not_compared(folder: Path) -> None:
-    metrics = json.loads((folder / METRICS).read_text())
+    metrics = json.loads((folder / METRICS).read_text("utf-8"))
     metrics["splits"]["supervised_split1"]["id"] = "supervised/toy@other"
     (folder / METRICS).write_text(json.dumps(metrics))
     project.record(folder)

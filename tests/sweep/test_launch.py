@@ -34,7 +34,9 @@ class Project:
         works = work_of(plan, self.made, again=again)
         self.plan = plan
         failed = Launcher(jobs, again=again, command=self.command).run(plan, works, self.made)
-        return failed, [" ".join(call.split()[:2]) for call in self.calls.read_text().splitlines()]
+        return failed, [
+            " ".join(call.split()[:2]) for call in self.calls.read_text("utf-8").splitlines()
+        ]
 
 
 @pytest.fixture
@@ -59,8 +61,10 @@ def test_another_multirun_takes_a_training_that_is_done(project: Project) -> Non
     project.run("seed=1,2")
     assert project.run("seed=1,2,3", jobs=1)[1] == ONE[1:] * 2 + ONE
     model = project.plan.folder / "seed=2/models/demo/ez_clip/supervised_split1/model.safetensors"
-    assert model.read_text() == "1 2"
-    assert "taken from multirun/seed=1,2/seed=2" in (model.parents[4] / "log.txt").read_text()
+    assert model.read_text("utf-8") == "1 2"
+    assert "taken from multirun/seed=1,2/seed=2" in (model.parents[4] / "log.txt").read_text(
+        "utf-8"
+    )
 
 
 def test_a_training_that_was_replaced_since_is_not_taken(project: Project) -> None:
@@ -73,7 +77,10 @@ def test_a_training_that_was_replaced_since_is_not_taken(project: Project) -> No
     settings(a=2, b=1)
     assert project.run("experiment=small", jobs=1) == ({}, ONE * 2)
     model = "models/demo/ez_clip/supervised_split1/model.safetensors"
-    assert [(project.plan.folder / name / model).read_text() for name in "ab"] == ["2 1", "1 1"]
+    assert [(project.plan.folder / name / model).read_text("utf-8") for name in "ab"] == [
+        "2 1",
+        "1 1",
+    ]
 
 
 def test_features_without_their_index_are_not_done(project: Project) -> None:
@@ -109,12 +116,14 @@ def test_a_change_of_the_parameters_is_done_again_and_the_job_keeps_those_it_beg
 ) -> None:
     project.run("seed=1,2", jobs=1)
     trainer = project.folder / "params/trainer/demo.yaml"
-    trainer.write_text(trainer.read_text().replace("weight_decay: 0.05", "weight_decay: 0.06"))
+    trainer.write_text(
+        trainer.read_text("utf-8").replace("weight_decay: 0.05", "weight_decay: 0.06")
+    )
     project.made = Configurations()
     kept = project.plan.folder / "seed=1/params/trainer/demo.yaml"
-    assert "weight_decay: 0.05" in kept.read_text()
+    assert "weight_decay: 0.05" in kept.read_text("utf-8")
     assert project.run("seed=1,2", jobs=1) == ({}, ONE * 2)
-    assert "weight_decay: 0.06" in kept.read_text()
+    assert "weight_decay: 0.06" in kept.read_text("utf-8")
 
 
 def test_a_failing_job_is_named_and_the_others_go_on(
@@ -141,7 +150,7 @@ def test_looks_share_the_models_and_see_only_the_chosen_splits(project: Project)
         assert (job / variant / "cache/frames/demo/frames.json").samefile(
             "cache/frames/demo/frames.json"
         )
-    called = project.calls.read_text().splitlines()
+    called = project.calls.read_text("utf-8").splitlines()
     folders = [Path(line.split()[2]).name for line in called]
     assert folders == ["single", *["views=centre"] * 2, *["views=reversed"] * 2]
     assert not list(Path("cache").glob("features")) + list(Path().glob("models"))
@@ -149,7 +158,7 @@ def test_looks_share_the_models_and_see_only_the_chosen_splits(project: Project)
 
 def test_asked_to_stop_it_ends_its_stages_and_goes_on_when_run_again(project: Project) -> None:
     def stop() -> None:
-        while not project.calls.read_text():
+        while not project.calls.read_text("utf-8"):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -162,8 +171,8 @@ def test_asked_to_stop_it_ends_its_stages_and_goes_on_when_run_again(project: Pr
     thread.join()
     assert time.monotonic() - began < 30
     assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert project.calls.read_text().split()[:2] == ["train", "supervised_split1"]
-    assert len(project.calls.read_text().splitlines()) == 1
+    assert project.calls.read_text("utf-8").split()[:2] == ["train", "supervised_split1"]
+    assert len(project.calls.read_text("utf-8").splitlines()) == 1
     assert project.run("trainer.lr=1")[0] == {}
 
 
@@ -194,14 +203,16 @@ def test_the_command_says_what_there_is_to_do_and_whether_all_went_well(
     assert there["trainer.lr=13"][:2] == ["train supervised_split1", "features supervised_split1"]
     assert not Path("multirun").exists()
     page = Path("page.md")
-    page.write_text("no marks")
+    page.write_text("no marks", encoding="utf-8")
     with pytest.raises(DataError, match="page.md needs the lines"):
         multirun.run(["trainer.lr=1,13"], into=page)
     assert not Path("multirun").exists()
-    page.write_text("<!-- trainer.lr=1,13:begin -->\n<!-- trainer.lr=1,13:end -->\n")
+    page.write_text(
+        "<!-- trainer.lr=1,13:begin -->\n<!-- trainer.lr=1,13:end -->\n", encoding="utf-8"
+    )
     assert list(multirun.run(["trainer.lr=1,13"], into=page).failed) == ["trainer.lr=13"]
     assert "failed: trainer.lr=13: train supervised_split1: lr is unlucky" in caplog.text
-    assert "| top-1 | 10.0 |" in page.read_text()
+    assert "| top-1 | 10.0 |" in page.read_text("utf-8")
     assert not multirun.run(["trainer.lr=1,2"]).failed
 
 

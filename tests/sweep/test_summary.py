@@ -125,6 +125,6 @@ def test_equal_results_are_equal_bytes_and_go_between_the_marks_of_a_page(tmp_pa
     page = tmp_path / "page.md"
     page.write_text("one\n<!-- x:begin -->\nold\n<!-- x:end -->\ntwo\n")
     write_between_marks(page, "x", text)
-    assert page.read_text() == f"one\n<!-- x:begin -->\n\n{text}\n\n<!-- x:end -->\ntwo\n"
+    assert page.read_text("utf-8") == f"one\n<!-- x:begin -->\n\n{text}\n\n<!-- x:end -->\ntwo\n"
     with pytest.raises(DataError, match="needs the lines <!-- y:begin --> and"):
         write_between_marks(page, "y", text)

@@ -115,7 +115,7 @@ def record(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
     """Train; the lines of the step log, and the sum of each parameter."""
     chosen = objective(name)
     run(folder, chosen, **changes)
-    lines = (folder / "steps.jsonl").read_text().splitlines()
+    lines = (folder / "steps.jsonl").read_text("utf-8").splitlines()
     sums = {n: float(p.double().sum()) for n, p in values(chosen).items()}
     return {"steps": [json.loads(line) for line in lines], "sums": sums}
 

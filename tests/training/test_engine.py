@@ -17,7 +17,7 @@ from vidprompt.training.processes import Processes
 
 
 def steps_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "steps.jsonl").read_text("utf-8").splitlines()]
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -133,7 +133,7 @@ def test_a_snapshot_of_an_older_release_is_set_aside(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
         run(tmp_path, objective(), dies_at=3)
     header = tmp_path / "step-000000002.json"
-    content = json.loads(header.read_text())
+    content = json.loads(header.read_text("utf-8"))
     older = {"about": {"run": 0}, "sha256": content["sha256"], "standing": content["state"]}
     header.write_text(json.dumps(older))
     messages: list[str] = []

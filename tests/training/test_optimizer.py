@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def trainer(**changes: Any) -> dict[str, Any]:
-    content = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text())
+    content = yaml.safe_load((ROOT / "params/trainer/demo.yaml").read_text("utf-8"))
     del content["by_protocol"]
     return content | {"length": 40, "lr": 1e-3, "batch_size": 8} | changes
 

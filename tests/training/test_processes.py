@@ -40,7 +40,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_and_two_processes_have_the_same_losses(
     together: Path, tmp_path: Path, name: str
 ) -> None:
-    one, two = record(tmp_path, name), json.loads((together / f"{name}.json").read_text())
+    one, two = record(tmp_path, name), json.loads((together / f"{name}.json").read_text("utf-8"))
     assert [step["step"] for step in two["steps"]] == [1, 2, 3, 4, 5, 6]
     for a, b in zip(one["steps"], two["steps"], strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
@@ -89,12 +89,12 @@ def test_processes_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     launcher = subprocess.Popen([sys.executable, "-c", code, str(worker), "x"])
     pids = tmp_path / "pids"
     end = time.monotonic() + 30
-    while not pids.is_file() or len(pids.read_text().split()) < 2:
+    while not pids.is_file() or len(pids.read_text("utf-8").split()) < 2:
         assert time.monotonic() < end
         time.sleep(0.05)
     launcher.kill()
     launcher.wait()
-    left = [int(pid) for pid in pids.read_text().split()]
+    left = [int(pid) for pid in pids.read_text("utf-8").split()]
     while any(Path(f"/proc/{pid}").exists() for pid in left):
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -11,10 +11,10 @@ def test_steps_behind_the_snapshot_and_half_lines_are_dropped(tmp_path: Path) ->
         for step in (1, 2, 3):
             log.write({"step": step, "loss": 1.0 / step})
     path = tmp_path / "steps.jsonl"
-    path.write_text(path.read_text() + '{"step": 4, "lo')
+    path.write_text(path.read_text("utf-8") + '{"step": 4, "lo')
     with StepLog(tmp_path, 2, tensorboard=False) as log:
         log.write({"step": 3, "loss": float("nan")})
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert rows[1]["loss"] == 0.5
     assert rows[2]["loss"] is None

@@ -131,7 +131,9 @@ def _break(path: Path, how: str, frames: np.ndarray) -> None:
     if how == "zero bytes":
         path.write_bytes(b"")
     elif how == "not a video":
-        path.write_text("This is a text file that somebody gave a video's name.\n" * 8)
+        path.write_text(
+            "This is a text file that somebody gave a video's name.\n" * 8, encoding="utf-8"
+        )
     elif how == "one frame":
         encode(frames[:1], path)
     else:
@@ -183,9 +185,9 @@ def write_actions(
                 else:
                     lists[f"trainlist0{split}"].append(f"{file} {len(names)}")
     for stem, lines in lists.items():
-        (base / "annotations" / f"{stem}.txt").write_text("\n".join(lines) + "\n")
+        (base / "annotations" / f"{stem}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     (base / "annotations" / "classInd.txt").write_text(
-        "".join(f"{i} {name}\n" for i, (name, _, _) in enumerate(names, 1))
+        "".join(f"{i} {name}\n" for i, (name, _, _) in enumerate(names, 1)), "utf-8"
     )
     rows = "".join(f"{name},{shape},{pair}\n" for name, shape, pair in names)
-    (base / "annotations" / "class_groups.csv").write_text("class,object,pair\n" + rows)
+    (base / "annotations" / "class_groups.csv").write_text("class,object,pair\n" + rows, "utf-8")

@@ -317,7 +317,7 @@ def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -
     if steps:
         train_both_towers(model, tokenizer, out, steps, batch, lr, seed)
     else:
-        runs = json.loads((out / "training.json").read_text())["runs"]
+        runs = json.loads((out / "training.json").read_text("utf-8"))["runs"]
         state = load_file(out / "demo_clip.safetensors")
         model.load_state_dict({name: value.float() for name, value in state.items()})
     model.eval()
@@ -332,7 +332,7 @@ def train(out: Path, steps: int, words: int, batch: int, lr: float, seed: int) -
             model, tokenizer, 3600, 20_001, range(len(SHAPES)), range(len(COLOURS))
         ),
     }
-    (out / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+    (out / "training.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", "utf-8")
     print(report)
 
 
@@ -340,7 +340,7 @@ def save(model: torch.nn.Module, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(torch.float16).contiguous() for k, v in model.state_dict().items()}
     save_file(state, out / "demo_clip.safetensors")
-    (out / "demo_clip.json").write_text(json.dumps(CONFIG, indent=1) + "\n")
+    (out / "demo_clip.json").write_text(json.dumps(CONFIG, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Modules of this folder import what is heavy inside the commands: `vidprompt --he
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -57,6 +58,7 @@ def message_options_first(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit 2."""
+    _use_utf8()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     # other packages give the root logger handlers, which would repeat every message
@@ -69,6 +71,20 @@ def main() -> None:
         if message:
             logger.error(message)
         raise SystemExit(code) from None
+
+
+def _use_utf8() -> None:
+    """Read and name files in UTF-8 whatever the locale, and print what the terminal cannot show as escapes.
+
+    Python's UTF-8 mode can only be chosen when it starts: in a locale of another encoding, start it anew.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+        os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:backslashreplace")
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _message_and_exit_code(error: UserError | OSError) -> tuple[str, int]:

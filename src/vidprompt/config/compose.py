@@ -226,7 +226,7 @@ def _defaults(content: Mapping[str, Any]) -> dict[str, str]:
 def read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
-    content = yaml.safe_load(file.read_text()) or {}
+    content = yaml.safe_load(file.read_text("utf-8")) or {}
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a mapping")
     return content

@@ -40,7 +40,9 @@ def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
     active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
     stages = stages_of(active, pipeline)
     if active != pipeline["active"]:
-        text, count = _ACTIVE.subn(f"active: [{', '.join(active)}]", file.read_text(), count=1)
+        text, count = _ACTIVE.subn(
+            f"active: [{', '.join(active)}]", file.read_text("utf-8"), count=1
+        )
         if not count:
             raise UserError(f"{file}: write the active datasets as `active: [{', '.join(active)}]`")
         write_text(file, text)
@@ -55,7 +57,7 @@ def stale() -> list[str]:
     file = params_folder() / "stages.yaml"
     pipeline = read_pipeline()
     wanted = stages_yaml(stages_of(pipeline["active"], pipeline))
-    stages = [] if file.is_file() and file.read_text() == wanted else ["params/stages.yaml"]
+    stages = [] if file.is_file() and file.read_text("utf-8") == wanted else ["params/stages.yaml"]
     return stages + [file.name for file, _ in _code_dependencies()]
 
 
@@ -65,7 +67,7 @@ def _code_dependencies() -> Iterator[tuple[Path, str]]:
     root = params_folder().parent
     sources, file = root / SOURCE_FOLDER, root / "dvc.yaml"
     if (sources / "__init__.py").is_file() and file.is_file():
-        text = file.read_text()
+        text = file.read_text("utf-8")
         wanted = with_code_dependencies(text, SourceTree.of_folder(sources))
         if text != wanted:
             yield file, wanted
@@ -178,7 +180,7 @@ def _number_files(trainer: str, method: str) -> dict[str, str]:
 
 def _base_file(file: Path) -> Path:
     """The file of params/ that a file's `defaults` name, itself without one. UserError for several."""
-    defaults = (yaml.safe_load(file.read_text()) or {}).get("defaults", [])
+    defaults = (yaml.safe_load(file.read_text("utf-8")) or {}).get("defaults", [])
     named = [str(one) for one in defaults if one != "_self_"]
     if not named:
         return file
@@ -231,7 +233,7 @@ def _tested_protocols(protocols: Protocols, roles: set[str]) -> list[str]:
 def read_pipeline(params: Path | None = None) -> dict[str, Any]:
     """params/pipeline.yaml: the `active` datasets and the `trained` methods. Raises UserError."""
     file = (params or params_folder()) / "pipeline.yaml"
-    content = yaml.safe_load(file.read_text())
+    content = yaml.safe_load(file.read_text("utf-8"))
     lists = ("active", "trained")
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):
         raise UserError(f"{file} must list {', '.join(lists)}")

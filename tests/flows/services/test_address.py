@@ -70,8 +70,8 @@ def test_later_commands_find_another_port(project: Path) -> None:
 
 def test_a_settings_file_of_the_user_is_left_alone(project: Path) -> None:
     other = Address(Path(".prefect"), "http://127.0.0.1:4300/api", 4300, 4301)
-    Path("prefect.toml").write_text("[api]\n")
+    Path("prefect.toml").write_text("[api]\n", encoding="utf-8")
     assert remember(other) == "export PREFECT_API_URL=http://127.0.0.1:4300/api"
     forget()
-    assert Path("prefect.toml").read_text() == "[api]\n"
-    assert MARK not in Path("prefect.toml").read_text()
+    assert Path("prefect.toml").read_text(encoding="utf-8") == "[api]\n"
+    assert MARK not in Path("prefect.toml").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ KINDS = ("docker", "kubernetes")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pool_asks_for_what_it_uses(kind: str) -> None:
-    pool = json.loads((ROOT / f"deploy/{kind}-pool.json").read_text())
+    pool = json.loads((ROOT / f"deploy/{kind}-pool.json").read_text("utf-8"))
     used = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(pool["job_configuration"])))
     variables = pool["variables"]
     assert used == set(variables["properties"])
@@ -25,10 +25,10 @@ def test_a_pool_asks_for_what_it_uses(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_deployment_says_what_its_pool_requires(kind: str) -> None:
-    pool = json.loads((ROOT / f"deploy/{kind}-pool.json").read_text())
-    content = yaml.safe_load((ROOT / f"deploy/{kind}.yaml").read_text())
+    pool = json.loads((ROOT / f"deploy/{kind}-pool.json").read_text("utf-8"))
+    content = yaml.safe_load((ROOT / f"deploy/{kind}.yaml").read_text("utf-8"))
     assert content["deployments"]
-    ours = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    ours = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
     for one in content["deployments"]:
         variables = one["work_pool"]["job_variables"]
         assert set(pool["variables"]["required"]) <= set(variables)
@@ -40,13 +40,13 @@ def test_a_deployment_says_what_its_pool_requires(kind: str) -> None:
 
 def test_the_tree_is_where_the_deployments_look_for_it() -> None:
     for kind in KINDS:
-        (pull,) = yaml.safe_load((ROOT / f"deploy/{kind}.yaml").read_text())["pull"]
+        (pull,) = yaml.safe_load((ROOT / f"deploy/{kind}.yaml").read_text("utf-8"))["pull"]
         (step,) = pull.values()
         assert step == {"directory": "/project"}
-    job = json.loads((ROOT / "deploy/kubernetes-pool.json").read_text())
+    job = json.loads((ROOT / "deploy/kubernetes-pool.json").read_text("utf-8"))
     pod = job["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    claim, clone = yaml.safe_load_all((ROOT / "deploy/kubernetes-tree.yaml").read_text())
+    claim, clone = yaml.safe_load_all((ROOT / "deploy/kubernetes-tree.yaml").read_text("utf-8"))
     assert claim["metadata"]["name"] == job["variables"]["properties"]["claim"]["default"]
     (cloning,) = clone["spec"]["template"]["spec"]["containers"]
     assert container["volumeMounts"][0] == cloning["volumeMounts"][0]

@@ -175,8 +175,8 @@ def test_down_cancels_a_run_and_stops_exactly_what_up_started(
     worker = psutil.Process(processes["worker"].pid)
     end = time.monotonic() + 60
     log = running.folder / ".prefect/logs/worker.log"
-    while "Beginning flow run" not in log.read_text():
-        assert time.monotonic() < end, log.read_text()
+    while "Beginning flow run" not in log.read_text("utf-8"):
+        assert time.monotonic() < end, log.read_text("utf-8")
         time.sleep(0.2)
     runs = worker.children(recursive=True)
     assert runs
@@ -185,7 +185,7 @@ def test_down_cancels_a_run_and_stops_exactly_what_up_started(
     assert not any(process.alive for process in processes.values())
     assert not any(run.is_running() for run in runs)
     assert bystander.poll() is None
-    assert "Traceback" not in log.read_text()
+    assert "Traceback" not in log.read_text("utf-8")
     assert running.services("down") == "nothing is running that `make up` started here\n"
     assert running.services("status").count("not running") == 3
     assert running.record().deployed  # the next `up` need not deploy again

@@ -27,7 +27,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _edit(project: Path, dataset: str, **changes: Any) -> None:
     file = project / f"params/dataset/{dataset}.yaml"
-    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes, sort_keys=False))
+    file.write_text(
+        yaml.safe_dump(yaml.safe_load(file.read_text("utf-8")) | changes, sort_keys=False)
+    )
 
 
 def _ucf101(root: Path, classes: int, groups: int = 25, clips: int = 2) -> None:
@@ -65,7 +67,7 @@ def _run(dataset: str) -> dict[str, dict[str, Any]]:
     for stage in (manifest, splits, validate):
         stage.run(config)
     files = sorted(Path("cache/splits", dataset).glob("*.json"))
-    return {file.stem: json.loads(file.read_text()) for file in files}
+    return {file.stem: json.loads(file.read_text("utf-8")) for file in files}
 
 
 def test_ucf101_has_every_protocol_with_the_fields_numbers(
@@ -164,7 +166,9 @@ def test_a_wrong_number_of_held_out_videos_is_a_sentence_and_writes_nothing(
 
 def test_a_split_left_out_takes_its_expected_counts_with_it(project: Path) -> None:
     _ucf101(project / "data/ucf101", classes=2, groups=21)
-    official = yaml.safe_load((ROOT / "params/dataset/ucf101.yaml").read_text())["validation"]
+    official = yaml.safe_load((ROOT / "params/dataset/ucf101.yaml").read_text("utf-8"))[
+        "validation"
+    ]
     counts = {"videos": 105, "classes": 2, "groups": 42}
     expected = official["expected"] | {f"{name}.ucf101": n for name, n in counts.items()}
     expected |= {"train.supervised_split1": 70, "tests.supervised_split1.test": 35}
@@ -185,7 +189,9 @@ def test_kinetics600_is_tested_on_classes_that_are_not_in_kinetics400(project: P
     _kinetics(root, classes, known)
     (root / "partition.txt").write_text("doing k\ndoing f\n")
     zero_shot = {
-        **yaml.safe_load((ROOT / "params/dataset/kinetics600.yaml").read_text())["protocols"],
+        **yaml.safe_load((ROOT / "params/dataset/kinetics600.yaml").read_text("utf-8"))[
+            "protocols"
+        ],
     }["zero_shot"]
     zero_shot |= {"test_classes": 5, "partitions": ["partition.txt"]}
     validation = {"max_broken_share": 0, "ranges": {}, "severity": {}, "expected": {}}
@@ -278,17 +284,17 @@ def test_a_published_list_alone_is_enough(project: Path) -> None:
     _ucf101(project / "data/ucf101", classes=2, groups=21)
     config = compose(["dataset=ucf101", "dataset.probe=stat"])
     manifest.run(config)
-    Path("novel_val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
-    Path("My Train.txt").write_text("ActionA/v_ActionA_g09_c02.avi 0\n")
+    Path("novel_val.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n", encoding="utf-8")
+    Path("My Train.txt").write_text("ActionA/v_ActionA_g09_c02.avi 0\n", encoding="utf-8")
     splits.take_lists(config, ["novel_val.txt"], "", None, "")
-    taken = json.loads(Path("cache/splits/ucf101/zero_shot_novel_val.json").read_text())
+    taken = json.loads(Path("cache/splits/ucf101/zero_shot_novel_val.json").read_text("utf-8"))
     assert (taken["id"], taken["run"]) == (
         "zero_shot/ucf101@novel_val",
         "kinetics400/supervised_split1",
     )
     assert taken["tests"]["test"]["videos"] == ["ucf101/ActionB/v_ActionB_g01_c01.avi"]
     splits.take_lists(config, ["My Train.txt", "novel_val.txt"], "", None, "")
-    taken = json.loads(Path("cache/splits/ucf101/supervised_my_train.json").read_text())
+    taken = json.loads(Path("cache/splits/ucf101/supervised_my_train.json").read_text("utf-8"))
     assert (taken["id"], taken["run"]) == ("supervised/ucf101@My Train", "supervised_my_train")
     assert (list(taken["tests"]), taken["train"]["videos"]) == (
         ["test"],
@@ -322,7 +328,7 @@ def test_lists_that_evaluation_would_not_take_are_refused(
     _ucf101(project / "data/ucf101", classes=2, groups=21)
     config = compose(["dataset=ucf101", "dataset.probe=stat"])
     manifest.run(config)
-    Path("l.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n")
+    Path("l.txt").write_text("ActionB/v_ActionB_g01_c01.avi 0\n", encoding="utf-8")
     with pytest.raises(UserError) as caught:
         splits.take_lists(config, lists, id, None, "supervised_split1")
     assert says in str(caught.value)
@@ -360,7 +366,7 @@ def test_a_published_list_of_the_parameters_is_written_with_the_others(project: 
     manifest.run(config)
     splits.run(config)
     found = {
-        path.stem: json.loads(path.read_text())["run"]
+        path.stem: json.loads(path.read_text("utf-8"))["run"]
         for path in Path("cache/splits/ucf101").glob("*_theirs.json")
     }
     # the dataset's own trainings go without its name, as every other split file's do
@@ -369,7 +375,9 @@ def test_a_published_list_of_the_parameters_is_written_with_the_others(project: 
         "supervised_theirs": "supervised_split2",
         "base_to_novel_theirs": "supervised_split1",
     }
-    tests = json.loads(Path("cache/splits/ucf101/base_to_novel_theirs.json").read_text())["tests"]
+    tests = json.loads(Path("cache/splits/ucf101/base_to_novel_theirs.json").read_text("utf-8"))[
+        "tests"
+    ]
     assert (tests["base"]["classes"], tests["novel"]["classes"]) == (
         ["ActionA"],
         ["ActionB", "Other"],

@@ -72,7 +72,7 @@ def test_several_processes_find_the_same_bytes(
 
 def _log(folder: Path, rank: int) -> list[str]:
     """The log of a process without lines of progress, which differ in their rates."""
-    lines = (folder / f"log-{rank}.txt").read_text().splitlines()
+    lines = (folder / f"log-{rank}.txt").read_text("utf-8").splitlines()
     return [line for line in lines if "clips/s" not in line]
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_encoded_is_a_sentence(
     with pytest.raises(UserError, match="no split of d1 is tested with a model trained on zero_sh"):
         stage.run(wrong)
     for file in (folder / "cache/splits/d1").glob("*.json"):
-        file.write_text(file.read_text().replace("v/00", "v/gone"))
+        file.write_text(file.read_text("utf-8").replace("v/00", "v/gone"))
     with pytest.raises(
         DataError, match="none of the 3 test videos of frozen is in cache/frames/d1"
     ):

@@ -67,7 +67,7 @@ def test_clips_are_mirrored_only_where_the_dataset_lets_them(
     stage.run(small)
     assert used == [mirror]
     summary = json.loads(
-        (project / "results/d4/ez_clip/runs/supervised_split1/training.json").read_text()
+        (project / "results/d4/ez_clip/runs/supervised_split1/training.json").read_text("utf-8")
     )
     assert (summary["videos"], summary["listed"], summary["steps"]) == (4, 5, 2)
     assert summary["epochs"] == 1.0
@@ -164,9 +164,9 @@ def test_the_image_model_starts_the_video_model_and_is_recorded(
     assert not torch.equal(started[f"clip.{weight}"], backbone[weight].half())
     assert started["temporal_prompts"].shape[1] == 4
     runs = people / "results/d4/ez_clip/runs/reid"
-    image = json.loads((runs / "training.json").read_text())["image_model"]
+    image = json.loads((runs / "training.json").read_text("utf-8"))["image_model"]
     assert (image["steps"], image["last"]["lr"]) == (3, pytest.approx(0.1, abs=0.08))
-    header = (runs / "image_loss.csv").read_text().splitlines()[0]
+    header = (runs / "image_loss.csv").read_text("utf-8").splitlines()[0]
     assert header == "step,loss,cross_entropy,triplet,lr"  # and no motion of one frame
     first = read_metadata(checkpoint)
     assert first.image_model
@@ -175,7 +175,7 @@ def test_the_image_model_starts_the_video_model_and_is_recorded(
     assert other.image_model not in ("", first.image_model)
     stage.run(config(people, monkeypatch, *PEOPLE, "protocol.image_model=null"))
     assert read_metadata(checkpoint).image_model == ""
-    assert json.loads((runs / "training.json").read_text())["image_model"] is None
+    assert json.loads((runs / "training.json").read_text("utf-8"))["image_model"] is None
     assert not (runs / "image_loss.csv").exists()  # of the run before
 
 

@@ -61,7 +61,7 @@ def read_classes(path: Path | str) -> dict[str, list[str]]:
 
     Raises DataError when it is missing.
     """
-    classes = json.loads(Path(path).read_text()) if Path(path).is_file() else None
+    classes = json.loads(Path(path).read_text("utf-8")) if Path(path).is_file() else None
     if not isinstance(classes, dict):
         raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
     return {str(source): [str(name) for name in names] for source, names in classes.items()}

@@ -75,7 +75,7 @@ def read_split(path: Path) -> Split:
     if not path.is_file():
         raise DataError(f"split file {path} is missing: run `dvc repro splits` first")
     try:
-        return Split.from_json(json.loads(path.read_text()))
+        return Split.from_json(json.loads(path.read_text("utf-8")))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} is not a split file: {error!r}") from error
 

@@ -124,7 +124,7 @@ def _limit_memory(memory_mb: int) -> None:
 
     pages = 0
     with suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        pages = int(Path("/proc/self/statm").read_text("utf-8").split()[5])
     limit = pages * resource.getpagesize() + memory_mb * 2**20
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:

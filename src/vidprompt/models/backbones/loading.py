@@ -168,7 +168,7 @@ def _model_config(name: str, file: Any) -> dict[str, Any]:
     if file:
         path = _existing(file)
         try:
-            config = json.loads(path.read_text())
+            config = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise UserError(f"{path} is not JSON: {error}") from error
         if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
