@@ -13,7 +13,8 @@ tests     the tests of models, training and inference on the GPU machine
 
 Every figure is a line of JSON as soon as it is there. All of them with the card's name are in
 `$OUT/gpu.json` (default: benchmarks/results/gpu.json); parts that were not run keep what the file has.
-LIMIT_S (default 540) ends the run: a part that has not begun by then is left out.
+LIMIT_S (default 540) ends the run: a part that has not begun by then is left out. ONLY chooses settings of
+the parts train and compiled: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ PEAK = 800e12  # FLOP/s that a share is of: what a large bf16 product reaches on
 # FLOPs of a clip, and of a step's texts (400 classes; EZ-CLIP's texts count with its clips)
 FLOPS = {"ez_clip": (0.565e12, 0.0), "vita_clip": (0.5427e12, 0.93e12)}
 TOLERANCE = {"float32": 1e-3, "bf16": 5e-2}
+CHOSEN = tuple(os.environ.get("METHOD", ",".join(METHODS)).split(","))
+ONLY = tuple(filter(None, os.environ.get("ONLY", "").split(",")))
 CHANCE = ("prompt_dropout", "stochastic_depth", "text_stochastic_depth")
 ROWS: dict[str, list[dict[str, Any]]] = {}
 
@@ -162,7 +165,9 @@ def train() -> None:
         "float32": {"precision": "no"},
     }
     for name, options in changes.items():
-        for method in METHODS:
+        if ONLY and name not in ONLY:
+            continue
+        for method in CHOSEN:
             if left() < 20:
                 return
             base = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
@@ -491,7 +496,7 @@ def tests() -> None:
     processes = min(12, max(1, (os.cpu_count() or 2) - 2))
     folders = ["tests/models", "tests/training", "tests/inference"]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-n", str(processes)]
-    command += ["--dist", "loadfile", "-p", "no:cacheprovider", "-x", "--maxfail=60", *folders]
+    command += ["--dist", "loadfile", "-p", "no:cacheprovider", "--maxfail=60", *folders]
     began = time.perf_counter()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pty
@@ -73,7 +74,7 @@ class Setting:
     def objective(self, config: Config) -> Objective:
         """The model with its loss, from a fixed seed."""
         torch.manual_seed(0)
-        names = class_names(self.classes)
+        names = class_names(self.classes) if self.backbone == "demo" else kinetics(self.classes)
         model = configured_model(config, names)
         model.recompute = self.recompute
         options = dict(config.method.objective_options)
@@ -87,6 +88,13 @@ def class_names(count: int) -> list[str]:
     things = ("bike", "violin", "a door", "the ball", "dishes", "clubs")
     pairs = [f"{verb} {thing}" for verb in verbs for thing in things]
     return [f"{pairs[i % len(pairs)]}{f' {i}' * (i >= len(pairs))}" for i in range(count)]
+
+
+def kinetics(count: int) -> list[str]:
+    """The first classes of Kinetics-400, which the released recipes have descriptions of."""
+    path = Path("params/prompts/descriptions/kinetics400.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["class"] for row in csv.DictReader(file)][:count]
 
 
 class Clock:
