@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from vidprompt.models.foreign_checkpoint import load_foreign
 from vidprompt.system.errors import UserError
 
 State = dict[str, torch.Tensor]
@@ -29,8 +29,8 @@ IGNORED = ("input_resolution", "context_length", "vocab_size", "attn_mask", "tex
 def read_published(path: Path | str) -> tuple[str, State]:
     """Method and tensors (published names without `module.`) of a published checkpoint.
 
-    Only tensors and plain containers are unpickled (`weights_only`). Raises UserError for another file,
-    with a description of its content.
+    Only tensors and plain containers are unpickled; of harmless objects beside them (`args`, NumPy's scalars)
+    nothing is kept. Raises UserError for another file, with a description of its content.
     """
     path = Path(path)
     content = _load(path)
@@ -55,22 +55,7 @@ def _load(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise UserError(f"{path} is not a whole safetensors file: {error}") from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # for other content the unpickler raises any exception
-        with path.open("rb") as file:
-            start = file.read(8)
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        if start[:2] != b"PK" and start[:1] != b"\x80":
-            message = f"{path} is no PyTorch file: it begins with {start!r}"
-        elif isinstance(error, pickle.UnpicklingError):
-            message = (
-                f"{path} holds Python objects other than tensors, which are not loaded from "
-                f"other people's files: {reason}"
-            )
-        else:
-            message = f"{path} cannot be read as a PyTorch file: {reason}"
-        raise UserError(message) from error
+    return load_foreign(path)
 
 
 def _tensors(value: Any) -> State:

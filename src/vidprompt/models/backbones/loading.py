@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
@@ -17,6 +18,7 @@ from open_clip.factory import get_model_config, load_checkpoint
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
 from vidprompt.files.hashes import sha256
+from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -232,7 +234,10 @@ def local_weights(spec: Mapping[str, Any]) -> Path | None:
 def _load_weights(clip: open_clip.CLIP, file: Path, name: str) -> None:
     """Load weights as float32; open_clip interpolates positions of another image size."""
     try:
-        load_checkpoint(clip, str(file), strict=True, weights_only=True)
+        with harmless_objects():
+            load_checkpoint(clip, str(file), strict=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(why_not_loaded(file, error)) from error
     except Exception as error:  # torch, safetensors and open_clip each raise their own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise UserError(f"{file} does not fit {name}: {' '.join(lines[:2])[:300]}") from error
