@@ -17,6 +17,8 @@ import typer
 
 from vidprompt.cli import models, project, registry, reproduce, results, stages
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, is_transient
+from vidprompt.system.interruption import signal_number, sigterm_raises
+from vidprompt.system.machine_errors import machine_error
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +66,20 @@ def main() -> None:
     # other packages give the root logger handlers, which would repeat every message
     logging.getLogger("vidprompt").propagate = False
     try:
-        app(message_options_first(sys.argv[1:]))
-    except (UserError, OSError) as error:
+        with sigterm_raises():
+            app(message_options_first(sys.argv[1:]))
+    except Exception as error:
         message, code = _message_and_exit_code(error)
         logger.debug("traceback", exc_info=True)
         if message:
             logger.error(message)
         raise SystemExit(code) from None
+    except (SystemExit, KeyboardInterrupt) as stop:  # typer's, or before typer
+        if (number := signal_number(stop)) is None:
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            logger.error(f"stopped by signal {number}: what is finished is kept")
+        raise SystemExit(128 + number) from None
 
 
 def _use_utf8() -> None:
@@ -87,18 +96,24 @@ def _use_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _message_and_exit_code(error: UserError | OSError) -> tuple[str, int]:
+def _message_and_exit_code(error: Exception) -> tuple[str, int]:
     """The message (empty: another process has it) and the exit status; raises an unexpected error again."""
+    error = machine_error(error) or error
     if isinstance(error, UserError):
         silent = error.in_all_processes and os.environ.get("RANK", "0") != "0"
         transient = error.exit_code == UserError.exit_code and is_transient(error)
         return "" if silent else str(error), TRANSIENT_EXIT if transient else error.exit_code
+    if not isinstance(error, OSError):
+        raise error
     if is_transient(error):
         return f"{error} (it may pass: run it again)", TRANSIENT_EXIT
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+    if error.errno not in (errno.EROFS, errno.EACCES):
         raise error
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}: make room or allow it", UserError.exit_code
+    return (
+        f"{where}{error.strerror}: make it writable, or choose another place",
+        UserError.exit_code,
+    )
 
 
 if __name__ == "__main__":

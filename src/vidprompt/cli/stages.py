@@ -32,6 +32,7 @@ def _stage(name: str) -> Callable[..., None]:
     def command(overrides: Overrides = None) -> None:
         from vidprompt.config.compose import compose
         from vidprompt.pipeline.stage_costs import StageTimer
+        from vidprompt.pipeline.stage_lock import stage_lock
         from vidprompt.system.launch import launch, process_count
 
         timer = StageTimer.start()
@@ -40,7 +41,8 @@ def _stage(name: str) -> Callable[..., None]:
             if code := launch(count, [name, *(overrides or [])]):
                 raise typer.Exit(code)
         else:
-            import_module(f"vidprompt.pipeline.stages.{name}").run(config)
+            with stage_lock(name, config):
+                import_module(f"vidprompt.pipeline.stages.{name}").run(config)
         timer.record(config.dataset.name)
 
     return command
@@ -77,15 +79,17 @@ def splits(
     from vidprompt.config.compose import compose
     from vidprompt.data.splits.published_lists import label_maps
     from vidprompt.pipeline.stage_costs import StageTimer
+    from vidprompt.pipeline.stage_lock import stage_lock
     from vidprompt.pipeline.stages import splits as stage
 
     timer = StageTimer.start()
     config = compose(overrides or [])
-    if from_list:
-        stage.take_lists(config, from_list, split_id, label_maps(label_map or ()), trained_on)
-    else:
-        stage.run(config)
-        timer.record(config.dataset.name)
+    with stage_lock("splits", config):
+        if from_list:
+            stage.take_lists(config, from_list, split_id, label_maps(label_map or ()), trained_on)
+        else:
+            stage.run(config)
+            timer.record(config.dataset.name)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
+from vidprompt.data.clips.loading import load_batches
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.models.methods.video_clip import VideoCLIP
@@ -53,7 +53,7 @@ def encode_blocks(
     device: torch.device,
     progress: Progress,
     workers: int = 0,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Features of the first `sizes[0]` videos, then of the next `sizes[1]`, and so on.
 
     Each is float32 (n, views, E), in the order of the videos, not normalised. Views are clips × crops.
@@ -67,22 +67,24 @@ def encode_blocks(
         for begin, end in pairwise(edges)
         for start in range(begin, end, batch_size)
     ]
-    loader = DataLoader(
+    loader = load_batches(
         clips,
-        batch_sampler=batches,
-        num_workers=workers,
+        batches,
+        workers,
         pin_memory=device.type == "cuda",
-        multiprocessing_context="spawn" if workers else None,
+        batch_bytes=clips.item_bytes * batch_size,
     )
     model.eval().to(device)
-    with single_threaded(device) as threads:
+    with single_threaded(device) as threads, closing(loader):
         encoded = _map_ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
-        for begin, end in pairwise(edges):
-            parts = list[torch.Tensor]()
-            for _ in range(begin, end, batch_size):
-                parts.append(next(encoded))
-                progress.advance(len(parts[-1]) // clips.crops)
-            yield _by_video(torch.cat(parts), torch.from_numpy(clips.owner[begin:end]), clips.whole)
+        with closing(encoded):
+            for begin, end in pairwise(edges):
+                parts = list[torch.Tensor]()
+                for _ in range(begin, end, batch_size):
+                    parts.append(next(encoded))
+                    progress.advance(len(parts[-1]) // clips.crops)
+                owner = torch.from_numpy(clips.owner[begin:end])
+                yield _by_video(torch.cat(parts), owner, clips.whole)
 
 
 def _by_video(features: torch.Tensor, owner: torch.Tensor, whole: bool) -> np.ndarray:
@@ -127,13 +129,17 @@ def single_threaded(device: torch.device) -> Iterator[int]:
 
 def _map_ahead(
     function: Callable[[torch.Tensor], torch.Tensor], items: Iterable[torch.Tensor], threads: int
-) -> Iterator[torch.Tensor]:
+) -> Generator[torch.Tensor, None, None]:
     """`map` with threads, in order; the next item is loaded while they compute."""
     waiting: deque[Future[torch.Tensor]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # after an error
+                future.cancel()

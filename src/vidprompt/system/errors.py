@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 
 TRANSIENT_EXIT = 75  # EX_TEMPFAIL of sysexits.h: a retry may succeed with nothing changed
 _TRANSIENT = frozenset(
@@ -40,10 +41,7 @@ def is_transient(error: BaseException) -> bool:
 
     Errors of DataLoader workers carry their cause in their text alone, which is searched, too.
     """
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause in causes(error):
         if isinstance(cause, BrokenPipeError):  # the reader of our output has ended
             return False
         if isinstance(cause, ConnectionError | TimeoutError):
@@ -52,8 +50,17 @@ def is_transient(error: BaseException) -> bool:
             return True
         if any(int(number) in _TRANSIENT for number in _ERRNO.findall(str(cause))):
             return True
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return False
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, and so on."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
 def is_transient_message(message: str) -> bool:

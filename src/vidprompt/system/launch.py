@@ -19,7 +19,7 @@ from typing import Any
 
 from vidprompt.system.errors import UserError
 
-GRACE_S = 60.0  # how long the other processes may take to end after one has failed
+GRACE_S = 5.0  # how long the other processes may take to end after one has failed
 _PR_SET_PDEATHSIG = 1
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -25,7 +25,7 @@ from accelerate.utils import (
 )
 
 from vidprompt.system.errors import UserError
-from vidprompt.system.interruption import Interrupted, Interruption
+from vidprompt.system.interruption import Interrupted, Interruption, SignalReceived
 from vidprompt.system.progress import Progress
 from vidprompt.training.averaging import load_values, temporary_values
 from vidprompt.training.half_weights import FP16_WEIGHTS
@@ -71,11 +71,12 @@ class Validation:
 class BatchSource:
     """The data of a run.
 
-    `batches(start)` iterates over this process's part of every batch from number `start` on: clips uint8
-    (b, T, 3, H, W) and labels (b,). `videos(step)` returns the ids of a whole batch, for messages.
+    `batches(start)` generates this process's part of every batch from number `start` on: clips uint8
+    (b, T, 3, H, W) and labels (b,). It is closed when the training ends, however it ends.
+    `videos(step)` returns the ids of a whole batch, for messages.
     """
 
-    batches: Callable[[int], Iterator[Batch]]
+    batches: Callable[[int], Generator[Batch, None, None]]
     videos: Callable[[int], Sequence[str]]
 
 
@@ -215,15 +216,15 @@ class _Run:
         if first == total:
             return
         progress.begin_at(first)
-        batches = self.source.batches(first)
         with ExitStack() as stack:
+            batches = stack.enter_context(closing(self.source.batches(first)))
             log: StepLog | None = None
             if self.processes.is_main:
                 tensorboard = self.settings.tensorboard
                 log = stack.enter_context(StepLog(log_folder, first, tensorboard=tensorboard))
             for step in range(first, total):
                 start = time.monotonic()
-                batch = next(batches)
+                batch = self._next_batch(batches, interruption)
                 loaded = time.monotonic()
                 result = self.stepper.step(step, batch, interruption.requested)
                 self._check(step, result)
@@ -234,6 +235,18 @@ class _Run:
                     log.write({"step": self.state.step, **result.numbers, **seconds, **measures})
                 progress.advance(1, self._progress_text(result, sum(seconds.values())))
                 self._save_or_stop(result.stop, interruption)
+
+    def _next_batch(
+        self, batches: Generator[Batch, None, None], interruption: Interruption
+    ) -> Batch:
+        """The next batch. If it does not come after a signal, the run stops without it."""
+        try:
+            with interruption.waiting(limited=self.processes.world_size == 1):
+                return next(batches)
+        except SignalReceived:
+            if self.state.step > self.first_step:
+                self.save()
+            self._stop(interruption)
 
     def _check(self, step: int, result: StepResult) -> None:
         """Raise UserError if too many steps had a loss or gradient that is not finite."""
@@ -295,14 +308,20 @@ class _Run:
         if stop and not done:
             self.save()
             self.processes.barrier()  # a process that ends stops the others, and the first may be saving
-            number = interruption.number or 15
-            raise Interrupted(
-                f"stopped by signal {number} after step {self.state.step} of "
-                f"{self.settings.steps}, which is saved: run the same again to resume",
-                number,
-            )
+            self._stop(interruption)
         if self.keep_last if done else not self.state.step % self.settings.save_every:
             self.save()
+
+    def _stop(self, interruption: Interruption) -> NoReturn:
+        number, step = interruption.number or 15, self.state.step
+        where = (
+            f"after step {step} of {self.settings.steps}, which is saved"
+            if step
+            else "at the start"
+        )
+        raise Interrupted(
+            f"stopped by signal {number} {where}: run the same again to resume", number
+        )
 
     def finish(self) -> TrainingLog:
         """Load the values that are kept into the model, and return the log."""

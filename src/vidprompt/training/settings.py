@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vidprompt.config.schema import Length, TrainerConfig
 from vidprompt.system.errors import UserError
 
+MAX_LR = 1e6  # far above any use; an optimiser's step of 1e37 overflows float32
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?) *(steps?|epochs?)?")
 
 
@@ -53,7 +54,8 @@ def trainer_settings(
 ) -> TrainerSettings:
     """The settings of a run over `videos` videos, `batch_size` of them a step.
 
-    Raises UserError for a length without a number, or a run without a step.
+    Raises UserError for a length without a number, a run without a step, or a learning rate that float32
+    cannot take.
     """
 
     def steps(value: Length, name: str) -> int:
@@ -62,6 +64,8 @@ def trainer_settings(
     total = steps(trainer.length, "length")
     if total < 1:
         raise UserError(f"trainer.length={trainer.length}: a run has at least one step")
+    if max(trainer.lr, *(trainer.lr * scale for scale in trainer.lr_scale.values()), 0.0) > MAX_LR:
+        raise UserError(f"trainer.lr={trainer.lr:g} is too large: at most {MAX_LR:g}")
     return TrainerSettings(
         steps=total,
         warmup=steps(trainer.warmup, "warmup"),

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.system.errors import UserError
+from vidprompt.system.machine_errors import DiskFullError
 
 MAX_SNAPSHOTS = 2  # older ones are removed
 SET_ASIDE = "other"  # subfolder for the snapshots of a run with another fingerprint
@@ -65,10 +66,11 @@ class Snapshots:
                 "state": asdict(state),
             }
             write_json(weights.with_suffix(".json"), header)
+        except DiskFullError as error:
+            raise DiskFullError(f"{error}. Last good snapshot: {self.newest_path()}") from error
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"{weights} cannot be written ({error}). Last good snapshot: {self.newest_path()}: make "
-                "room and run the same again"
+                f"{weights} cannot be written ({error}). Last good snapshot: {self.newest_path()}"
             ) from error
         for old in _headers(self.folder)[MAX_SNAPSHOTS:]:
             old.unlink()

@@ -6,11 +6,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vidprompt.files.atomic import write_text
+from vidprompt.files.atomic import naming_full_disk, write_text
 from vidprompt.system.errors import UserError
 
 
@@ -18,7 +19,7 @@ class StepLog:
     """`steps.jsonl` in a folder: one JSON object a step, written at once.
 
     A run that resumes after step `start` first removes the lines of later steps. `tensorboard` writes event
-    files to `tensorboard/` too. Raises UserError if the package is missing.
+    files to `tensorboard/` too. Raises UserError if the package is missing, and when the disk is full.
     """
 
     def __init__(self, folder: Path, start: int, *, tensorboard: bool) -> None:
@@ -42,12 +43,14 @@ class StepLog:
     def write(self, values: Mapping[str, float]) -> None:
         """Write one step: `step` and any numbers; a number that is not finite becomes null."""
         row = {key: _number(value) for key, value in values.items()}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        with naming_full_disk(self.path):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
         if self._writer is not None:
-            for key, value in values.items():
-                if key != "step":
-                    self._writer.add_scalar(key, value, int(values["step"]))
+            with naming_full_disk(self.path.with_name("tensorboard")):
+                for key, value in values.items():
+                    if key != "step":
+                        self._writer.add_scalar(key, value, int(values["step"]))
 
     def __exit__(
         self,
@@ -55,11 +58,18 @@ class StepLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        """After an error, what cannot be written any more is left out: the next run drops half a line."""
+        try:
+            with naming_full_disk(self.path):
+                self._close()
+        except (OSError, UserError):
+            if error is None:
+                raise
+
+    def _close(self) -> None:
+        with closing(self._file), closing(self._writer) if self._writer else nullcontext():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
 
 def _number(value: float) -> float | int | None:

@@ -16,6 +16,7 @@ import pandas as pd
 from vidprompt.data.checks import tables
 from vidprompt.data.checks.rules import Rule, dataset_rules
 from vidprompt.data.splits.split_file import Split
+from vidprompt.files.atomic import replacing_folder
 from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import suggestion
 
@@ -84,16 +85,17 @@ def _run(
 
 def _write_docs(context: Any, docs: Path) -> None:
     """Write Great Expectations' pages to a folder."""
-    site = {
-        "class_name": "SiteBuilder",
-        "store_backend": {
-            "class_name": "TupleFilesystemStoreBackend",
-            "base_directory": str(docs.resolve()),  # must be absolute
-        },
-        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-    }
-    context.add_data_docs_site("vidprompt", site)
-    context.build_data_docs(site_names=["vidprompt"])
+    with replacing_folder(docs) as folder:
+        site = {
+            "class_name": "SiteBuilder",
+            "store_backend": {
+                "class_name": "TupleFilesystemStoreBackend",
+                "base_directory": str(folder.resolve()),  # must be absolute
+            },
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        }
+        context.add_data_docs_site("vidprompt", site)
+        context.build_data_docs(site_names=["vidprompt"])
 
 
 def _entry(rule: Rule, severity: str, frame: pd.DataFrame, result: Any | None) -> dict[str, Any]:

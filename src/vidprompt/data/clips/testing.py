@@ -115,6 +115,11 @@ class TestClips(Dataset):
             self._last = row, self.cache.positions(row, clips)
         return self._last[1]
 
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of an item."""
+        return self.crops * self.num_frames * 3 * self.size**2 * (1 if self.views.antialias else 4)
+
     def __len__(self) -> int:
         return len(self.owner)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_plan import BatchPlan
+from vidprompt.data.clips.loading import load_batches
 from vidprompt.data.clips.reading import (
     cached_rows,
     decode_jpegs,
@@ -125,33 +126,26 @@ def decode_batch(
     return torch.stack(clips), torch.tensor([item.label for item in batch])
 
 
-def _ignore_signals(_worker: int) -> None:
-    """Let the training process end its workers: signals often go to a whole process group."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def batches(
     clips: TrainingClips, plan: BatchPlan, workers: int, device: torch.device | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """Load the planned batches in order: clips uint8 (B, T, 3, size, size), labels (B,).
 
-    `workers`: loading processes. Encoded clips are decoded on `device`. Raises DataError as the clips do.
+    `workers`: loading processes, which end when the generator is closed. Encoded clips are decoded on
+    `device`. Raises DataError as the clips do.
     """
-    loader = DataLoader(
+    item_bytes = 0 if clips.encoded else clips.num_frames * 3 * clips.size**2
+    loaded = load_batches(
         clips,
-        batch_sampler=plan,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        worker_init_fn=_ignore_signals,
+        plan,
+        workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=list if clips.encoded else None,
+        collate=list if clips.encoded else None,
+        batch_bytes=item_bytes * len(plan.batch(0)) if workers else 0,
     )
-    try:
-        for batch in loader:
+    with closing(loaded):
+        for batch in loaded:
             if clips.encoded:
                 where = device or torch.device("cpu")
                 batch = decode_batch(batch, clips.size, clips.augmentation, where)
             yield batch
-    except DataError as error:  # of a worker: its message follows its traceback
-        raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error

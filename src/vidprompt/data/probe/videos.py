@@ -7,6 +7,7 @@ worker processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from vidprompt.data.manifest.health import Health
@@ -81,12 +82,13 @@ def probe_many(
         memory_mb=limits.memory_mb,
     )
     results: dict[int, ProbeResult] = {}
-    for done, (index, outcome) in enumerate(outcomes, start=1):
-        results[index] = _probe_result(outcome, work[index][1])
-        if on_result is not None and not outcome.killed:
-            on_result(index, results[index])
-        if progress is not None:
-            progress(done, len(work))
+    with closing(outcomes):
+        for done, (index, outcome) in enumerate(outcomes, start=1):
+            results[index] = _probe_result(outcome, work[index][1])
+            if on_result is not None and not outcome.killed:
+                on_result(index, results[index])
+            if progress is not None:
+                progress(done, len(work))
     return [results[index].for_frames(min_frames) for index in range(len(work))]
 
 

@@ -6,14 +6,13 @@ and agree.
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +21,8 @@ from vidprompt.data.shards.plan import Job, ShardPlan
 from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Advance = Callable[[int], None]  # called with the number of videos done
 
 
@@ -94,42 +92,33 @@ def write_shard(
 ) -> dict[str, Any]:
     """Write tar and sidecar from the results of the plan's videos, in their order; returns the sidecar.
 
-    Raises UserError when the disk is full; no half-written file is left.
+    Raises DiskFullError when the disk is full; no half-written file is left.
     """
     path, sidecar = out / plan.tar, out / plan.sidecar
     sidecar.unlink(missing_ok=True)  # an old one must not vouch for the new shard
     rows: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    with _disk_full_as_user_error(out):
-        with replacing(path) as temporary:
-            with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
-                for job in plan.jobs:
-                    result = next(results)
-                    if result.failure is not None or result.value is None:
-                        reason = result.detail.replace(str(job.row.path), Path(job.row.path).name)
-                        failed.append({"video_id": job.row.video_id, "reason": reason})
-                    else:
-                        offset = _add_member(tar, _member_name(job), result.value.frames)
-                        rows.append(_index_row(job, plan.tar, offset, result.value))
-                    if advance is not None:
-                        advance(1)
-            checksum, size = sha256(temporary), temporary.stat().st_size
-        shard = {"name": plan.tar, "sha256": checksum, "bytes": size, "rows": rows}
-        shard |= {"inputs": [job.fingerprint() for job in plan.jobs], "failed": failed}
-        write_json(sidecar, shard)
-    return shard
-
-
-@contextmanager
-def _disk_full_as_user_error(out: Path) -> Iterator[None]:
+    with replacing(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as tar:
+            for job in plan.jobs:
+                result = next(results)
+                if result.failure is not None or result.value is None:
+                    reason = result.detail.replace(str(job.row.path), Path(job.row.path).name)
+                    failed.append({"video_id": job.row.video_id, "reason": reason})
+                else:
+                    offset = _add_member(tar, _member_name(job), result.value.frames)
+                    rows.append(_index_row(job, plan.tar, offset, result.value))
+                if advance is not None:
+                    advance(1)
+        checksum, size = sha256(temporary), temporary.stat().st_size
+    shard = {"name": plan.tar, "sha256": checksum, "bytes": size, "rows": rows}
+    shard |= {"inputs": [job.fingerprint() for job in plan.jobs], "failed": failed}
     try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise UserError(
-            f"{out}: {error.strerror}; finished shards are kept: free some space and run it again"
-        ) from error
+        write_json(sidecar, shard)
+    except BaseException:
+        path.unlink(missing_ok=True)  # without a sidecar it is nothing
+        raise
+    return shard
 
 
 def _add_member(tar: tarfile.TarFile, name: str, frames: list[bytes]) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Generic, Literal, TypeVar
@@ -58,11 +59,12 @@ def isolated_map(
     waiting: dict[int, TaskResult[Value]] = {}
     next_index = 0
     results = isolated_map_unordered(function, items, workers, timeout_s, ahead, memory_mb)
-    for index, result in results:
-        waiting[index] = result
-        while next_index in waiting:
-            yield waiting.pop(next_index)
-            next_index += 1
+    with closing(results):
+        for index, result in results:
+            waiting[index] = result
+            while next_index in waiting:
+                yield waiting.pop(next_index)
+                next_index += 1
 
 
 def isolated_map_unordered(
@@ -209,5 +211,7 @@ class _Pool:
         return task.index, TaskResult(task.value, loss, detail, killed)
 
     def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()  # all, before the first is waited for
         for worker in self._workers:
             worker.end()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.workers import end_with_parent
 
 _START_LIMIT_S = 180.0  # imports in a new process, on a busy machine
 _JOIN_S = 10.0  # a process that waits for a dead disk cannot be killed: it is left behind
@@ -68,6 +67,10 @@ class Worker:
         self.ready = True
         return kind, content
 
+    def kill(self) -> None:
+        """Kill the process without waiting for its end."""
+        self._process.kill()
+
     def end(self) -> ProcessEnd:
         """Kill the process if it runs; returns how it ended."""
         self._process.kill()
@@ -83,7 +86,7 @@ class Worker:
 def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]], memory_mb: int | None) -> None:
     """The main function of a worker: send `ready`, then answer every item until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if memory_mb is not None:
         _limit_memory(memory_mb)
     with suppress(BrokenPipeError, ConnectionResetError, EOFError):
@@ -104,14 +107,6 @@ def _serve(pipe: Any, function: Callable[[Any], Iterator[Any]], memory_mb: int |
             except Exception as error:
                 answer = ("raised", f"{type(error).__name__}: {error}")
             pipe.send(answer)
-
-
-def _end_with_parent() -> None:
-    """Exit when the parent process is gone: a decoder that hangs would outlive it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _limit_memory(memory_mb: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -78,8 +79,9 @@ def run(config: Config) -> None:
     if not blocks:
         raise DataError(f"none of the {count} test videos of {run_name} is in {cache.path}")
     store = BlockStore(paths.encoding(dataset, method, run_name), blocks, _identity(encoding))
-    for block, features in _encoded(encoding, _own_blocks(store, state)):
-        store.write(block, features)
+    with closing(_encoded(encoding, _own_blocks(store, state))) as encoded:
+        for block, features in encoded:
+            store.write(block, features)
     state.wait_for_everyone()
     if state.is_main_process:
         text = _text(encoding, splits, prompt_set(vars(config.prompts)))
@@ -163,7 +165,9 @@ def _own_blocks(store: BlockStore, state: PartialState) -> list[Block]:
     return [store.blocks[i] for i in numbers[state.process_index :: state.num_processes]]
 
 
-def _encoded(encoding: _Encoding, own: Sequence[Block]) -> Iterator[tuple[Block, np.ndarray]]:
+def _encoded(
+    encoding: _Encoding, own: Sequence[Block]
+) -> Generator[tuple[Block, np.ndarray], None, None]:
     """Blocks with their features, in order."""
     for whole, group in groupby(own, key=lambda block: block.whole):
         blocks = list(group)
@@ -186,7 +190,8 @@ def _encoded(encoding: _Encoding, own: Sequence[Block]) -> Iterator[tuple[Block,
                 progress=progress,
                 workers=encoding.config.workers if len(clips) >= MIN_CLIPS_FOR_WORKERS else 0,
             )
-            yield from zip(blocks, features, strict=True)
+            with closing(features):
+                yield from zip(blocks, features, strict=True)
 
 
 def _model(config: Config, backbone: Backbone) -> VideoCLIP:

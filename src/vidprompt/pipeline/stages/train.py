@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,6 @@ from vidprompt.pipeline.validation import (
 )
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import UserError
-from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
 from vidprompt.training.engine import TEST, TrainingLog, new_accelerator, train
 from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
@@ -73,19 +71,16 @@ def run(config: Config) -> None:
     lists = training_lists(config)
     processes = Processes(new_accelerator(config.trainer.precision))
     folder = paths.training(config.dataset.name, config.method.name, config.split)
-    with ExitStack() as stack:
-        if processes.is_main:
-            stack.enter_context(exclusive_lock(folder))
-        image, of_image = None, image_model_config(config)
-        if of_image is not None:
-            image = _train(of_image, lists, folder / IMAGE_MODEL, images=True)
-            image.objective.to("cpu")
-        trained = _train(config, lists, folder, start=image)
-        if processes.is_main:
-            _write(config, lists, trained, image)
-            for finished in (trained, image):
-                if finished:
-                    finished.snapshots.clear()
+    image, of_image = None, image_model_config(config)
+    if of_image is not None:
+        image = _train(of_image, lists, folder / IMAGE_MODEL, images=True)
+        image.objective.to("cpu")
+    trained = _train(config, lists, folder, start=image)
+    if processes.is_main:
+        _write(config, lists, trained, image)
+        for finished in (trained, image):
+            if finished:
+                finished.snapshots.clear()
     processes.barrier()
 
 

@@ -10,7 +10,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
 from vidprompt.config.schema import Config
-from vidprompt.files.atomic import replacing
+from vidprompt.files.atomic import naming_full_disk, replacing
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.progress import Progress
@@ -85,5 +85,9 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
         raise tarfile.TarError(f"{member.name} is no file below its folder")
     place = folder / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    with content, place.open("wb") as file:
-        shutil.copyfileobj(content, file)
+    try:
+        with naming_full_disk(place), content, place.open("wb") as file:
+            shutil.copyfileobj(content, file)
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
