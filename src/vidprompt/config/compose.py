@@ -15,6 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vidprompt.config.file_names import (
+    NAMED_GROUPS,
+    check_distinct,
+    check_name,
+    check_unpacked_root,
+)
 from vidprompt.config.names import FLOOR, PROTOCOLS
 from vidprompt.config.schema import (
     Config,
@@ -262,6 +268,7 @@ def _merge(
     from omegaconf.errors import OmegaConfBaseException
 
     layers = _Layers()
+    files: dict[str, str] = {}  # group → the file chosen
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             loader = GlobalHydra.instance().config_loader()
@@ -270,6 +277,10 @@ def _merge(
                 path = str(one.config_path)
                 if not path.startswith("hydra/"):
                     layers.add_file(folder / f"{path}.yaml", f"{PARAMS}/{path}.yaml", one.package)
+                    group, _, stem = path.partition("/")
+                    files |= {group: stem} if stem else {}
+        if "dataset" in files:
+            layers.name_by_file("dataset", files["dataset"])
         layers.remove("method.pipeline")  # followed already
         for key, _ in assigned:
             if key.rpartition(".")[0] not in OPEN:
@@ -287,7 +298,25 @@ def _merge(
     own = f"trainer.by_protocol.{protocol}"
     layers.merge_own("trainer", own, f"by_protocol.{protocol}", kept)
     layers.remove("trainer.by_protocol")
-    return _with_content(layers.composition())
+    composition = layers.composition()
+    _check_paths(folder, files, composition)
+    return _with_content(composition)
+
+
+def _check_paths(folder: Path, files: Mapping[str, str], composition: Composition) -> None:
+    """Refuse a configuration that would write to the folders of another. Raises UserError."""
+    for group in NAMED_GROUPS:
+        if group in files:
+            check_distinct(group, files[group], [file.stem for file in folder.glob(f"{group}/*.yaml")])
+            name = composition.values[group].get("name")
+            check_name(group, files[group], name, composition.sources.get(f"{group}.name", ""))
+    if composition.values.get("dataset", {}).get("archives"):
+        others = {
+            file.stem: read_yaml(file)
+            for file in folder.glob("dataset/*.yaml")
+            if file.stem != files["dataset"]
+        }
+        check_unpacked_root(files["dataset"], composition.values["dataset"], others)
 
 
 def _with_content(composition: Composition) -> Composition:
@@ -320,6 +349,14 @@ class _Layers:
         content.pop("defaults", None)
         self.tree.merge_with(OmegaConf.create({package: content}) if package else content)
         self._note(OmegaConf.to_container(content), package or "", name)
+
+    def name_by_file(self, group: str, stem: str) -> None:
+        """Set a group's `name` to its file's, where the file leaves it out."""
+        from omegaconf import OmegaConf
+
+        if OmegaConf.select(self.tree, f"{group}.name") is None:
+            OmegaConf.update(self.tree, f"{group}.name", stem, force_add=True)
+            self._note_leaf(f"{group}.name", f"{PARAMS}/{group}/{stem}.yaml")
 
     def assign(self, key: str, value: str) -> None:
         """Set a key as the command line does, in Hydra's grammar of values."""
