@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from vidprompt.data.decode.decoder_log import DecoderLog
 from vidprompt.data.decode.upright import Frames, UprightRGB
+from vidprompt.files.natural_order import natural_key
 from vidprompt.system.errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".tga", ".jp2", ".avif"),
+)
 
 
 def read_frames(
@@ -27,8 +31,8 @@ def read_frames(
 ) -> Frames:
     """Frames by number, uint8 RGB (n, H, W, 3): exactly those of a decode in order.
 
-    Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, sorted
-    by name and resized to the first one's size). `exact` is the probe's result: True reads by random
+    Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in the
+    order of their numbers and resized to the first one's size). `exact` is the probe's result: True reads by random
     access, False decodes from the start. Rotation is applied; non-square pixels stay as they are
     stored, and so do both fields of interlaced video, in one frame. Raises DataError, naming the file,
     for an index out of range and for a file that cannot be read.
@@ -188,7 +192,8 @@ def decoded(container: Any, stream: Any, log: DecoderLog | None = None) -> Itera
 
 
 def image_names(path: Path) -> list[str]:
-    """Names of the images in a folder of frames, sorted; hidden files are left out."""
+    """Names of the images in a folder of frames, 2.jpg before 10.jpg; hidden files are left out."""
     with os.scandir(path) as entries:
         names = [entry.name for entry in entries]
-    return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")
+    images = (n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n[0] != ".")
+    return sorted(images, key=natural_key)

@@ -13,10 +13,11 @@ from vidprompt.data.decode.reader import image_names
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.probe.file_state import check_openable, missing_or_unreadable
 from vidprompt.data.probe.result import ProbeResult
+from vidprompt.files.natural_order import numbering_faults
 
 
 def probe_folder(path: Path, max_pixels: int) -> ProbeResult:
-    """Decode every image once, in the order of their names. Never raises for a bad folder.
+    """Decode every image once, in the order of their numbers. Never raises for a bad folder.
 
     The first image gives `width`, `height` and `codec`; there is no time base, so `fps` and
     `duration` are 0, and no container. `size` is the sum in bytes. `hash` is the SHA-256 of what
@@ -44,6 +45,8 @@ def probe_folder(path: Path, max_pixels: int) -> ProbeResult:
         result = replace(result, size=result.size + len(data))
         if result.health is Health.OK:  # images after a bad one are only hashed
             result = _with_image(result, number, name, data, max_pixels)
+    if result.health is Health.OK:
+        result = replace(result, detail=numbering_faults(names))
     return replace(result, hash=listing.hexdigest())
 
 

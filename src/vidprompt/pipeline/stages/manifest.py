@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -54,11 +54,26 @@ def run(config: Config) -> None:
     paths.missing(dataset.name).unlink(missing_ok=True)
     for sentence in write_listing_report(annotations, missing, paths.missing(dataset.name)):
         logger.info(sentence)
-    flawed = sum(probe.health is Health.OK and bool(probe.detail) for probe in probes)
-    if flawed:
-        logger.info(f"ok, though FFmpeg complained: {flawed:,} (see `detail` in the manifest)")
+    for sentence in _flaws(annotations, probes):
+        logger.info(sentence)
     counts = Counter(probe.health.value for probe in probes)
     logger.info(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
+
+
+def _flaws(annotations: Sequence[Annotation], probes: Sequence[ProbeResult]) -> Iterator[str]:
+    """A sentence a kind of video about those that are usable and not faultless, with the first of them."""
+    for kind, fault in (("video", "FFmpeg complained"), ("frames", "its numbers have gaps")):
+        flawed = [
+            row
+            for row, probe in enumerate(probes)
+            if annotations[row].kind == kind and probe.health is Health.OK and probe.detail
+        ]
+        if flawed:
+            first = min(flawed, key=lambda row: annotations[row].video_id)
+            yield (
+                f"ok, though {fault}: {len(flawed):,} (see `detail` in the manifest), first "
+                f"{annotations[first].video_id}: {probes[first].detail}"
+            )
 
 
 def class_groups(dataset: DatasetConfig) -> dict[str, dict[str, str]]:
