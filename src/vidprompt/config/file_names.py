@@ -31,7 +31,7 @@ def check_name(group: str, stem: str, given: Any, source: str) -> None:
 
 
 def check_distinct(group: str, stem: str, stems: Sequence[str]) -> None:
-    """Raise UserError where another file of a group differs in capitals only: on some systems they are one."""
+    """Raise UserError where another file of a group differs in capitals only, as many systems ignore them."""
     others = [name for name in stems if name != stem and name.casefold() == stem.casefold()]
     if others and group in NAMED_GROUPS:
         raise UserError(

@@ -32,8 +32,8 @@ def read_frames(
     """Frames by number, uint8 RGB (n, H, W, 3): exactly those of a decode in order.
 
     Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in the
-    order of their numbers and resized to the first one's size). `exact` is the probe's result: True reads by random
-    access, False decodes from the start. Rotation is applied; non-square pixels stay as they are
+    order of their numbers and resized to the first one's size). `exact` is the probe's result: True
+    reads by random access, False decodes from the start. Rotation is applied; non-square pixels stay as they are
     stored, and so do both fields of interlaced video, in one frame. Raises DataError, naming the file,
     for an index out of range and for a file that cannot be read.
     """

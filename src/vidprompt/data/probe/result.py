@@ -34,8 +34,8 @@ class ProbeResult:
     `codec` are FFmpeg's names. The numbers are 0 and the names may be empty when the video is
     broken; one that is intact but too short keeps them. `hash` is the SHA-256 of the file (of a
     folder: see `probe_folder`), empty where it could not be read to its end. `detail` explains
-    `health`; when that is ok it is empty, or lists the decoder's errors and gaps in the numbers of images. `exact`: decord's random
-    access gives the frames of a decode in order.
+    `health`; when that is ok it is empty, or lists the decoder's errors or gaps in the numbers of
+    images. `exact`: decord's random access gives the frames of a decode in order.
     """
 
     health: Health
