@@ -33,9 +33,9 @@ def read_frames(
 
     Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in the
     order of their numbers and resized to the first one's size). `exact` is the probe's result: True
-    reads by random access, False decodes from the start. Rotation is applied; non-square pixels stay as they are
-    stored, and so do both fields of interlaced video, in one frame. Raises DataError, naming the file,
-    for an index out of range and for a file that cannot be read.
+    reads by random access, False decodes from the start. Rotation is applied; non-square pixels stay
+    as they are stored, and so do both fields of interlaced video, in one frame. Raises DataError,
+    naming the file, for an index out of range and for a file that cannot be read.
     """
     path = Path(path)
     wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
