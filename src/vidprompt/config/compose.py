@@ -307,7 +307,9 @@ def _check_paths(folder: Path, files: Mapping[str, str], composition: Compositio
     """Refuse a configuration that would write to the folders of another. Raises UserError."""
     for group in NAMED_GROUPS:
         if group in files:
-            check_distinct(group, files[group], [file.stem for file in folder.glob(f"{group}/*.yaml")])
+            check_distinct(
+                group, files[group], [file.stem for file in folder.glob(f"{group}/*.yaml")]
+            )
             name = composition.values[group].get("name")
             check_name(group, files[group], name, composition.sources.get(f"{group}.name", ""))
     if composition.values.get("dataset", {}).get("archives"):
