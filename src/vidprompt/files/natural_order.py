@@ -19,7 +19,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     """
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 (called for every image of a dataset)
     parts = _NUMBER.split(stem.casefold())
-    parts[1::2] = [int(number) for number in parts[1::2]]  # type: ignore[list-item]
+    parts[1::2] = [int(number) for number in parts[1::2]]
     return [*parts, suffix.casefold()], name
 
 
