@@ -109,12 +109,20 @@ def test_a_class_described_twice_by_the_same_words_is_no_error(tmp_path: Path) -
     assert read_descriptions(table) == {"yoga": ("on a mat",)}
 
 
-@pytest.mark.parametrize(("encoding", "says"), [("cp1252", "byte 35"), ("utf-16", "byte 0")])
-def test_another_encoding_is_named(tmp_path: Path, encoding: str, says: str) -> None:
-    """As spreadsheets save a CSV."""
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.filterwarnings("ignore:.*is read as Windows-1252, as Excel saves it; it has '“high”'")
+def test_what_spreadsheets_save_is_read(tmp_path: Path, encoding: str, separator: str) -> None:
     table = tmp_path / "d.csv"
-    table.write_text("class,description\na,somebody jumps “high”\n", encoding=encoding)
-    with pytest.raises(UserError, match=f"d.csv is not UTF-8 text .{says}.: save it as UTF-8"):
+    lines = ["class,description,", "café,somebody jumps “high”,", ",,", ""]
+    table.write_text("\r\n".join(lines).replace(",", separator), encoding=encoding)
+    assert read_descriptions(table) == {"café": ("somebody jumps “high”",)}
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "d.csv"
+    table.write_text("class,description\nбег,человек бежит\n", encoding="cp1251")
+    with pytest.raises(UserError, match=r"d.csv is not UTF-8 text .byte 18.: save it as UTF-8"):
         read_descriptions(table)
     with pytest.raises(UserError, match="no file of descriptions .*set prompts.descriptions=FILE"):
         read_descriptions(tmp_path / "none.csv")

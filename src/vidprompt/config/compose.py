@@ -30,6 +30,7 @@ from vidprompt.config.schema import (
     protocol_config,
 )
 from vidprompt.files.hashes import digest, sha256
+from vidprompt.files.text import read_text
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
 
@@ -230,9 +231,17 @@ def _defaults(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
+    """A file of params/. Raises UserError, naming the line, for one that is not YAML, or no mapping."""
     import yaml
 
-    content = yaml.safe_load(file.read_text("utf-8")) or {}
+    try:
+        content = yaml.safe_load(read_text(file, only_utf8=True)) or {}
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{file}{line} is not YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise UserError(f"{file} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a mapping")
     return content
@@ -266,6 +275,7 @@ def _merge(
     from hydra.types import RunMode
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     layers = _Layers()
     files: dict[str, str] = {}  # group → the file chosen
@@ -288,6 +298,10 @@ def _merge(
         OmegaConf.set_struct(layers.tree, True)
         for key, value in assigned:
             layers.assign(key, value)
+    except (UnicodeDecodeError, YAMLError):
+        for file in sorted(folder.rglob("*.yaml")):
+            read_yaml(file)  # the one that cannot be read, by name and line
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"configuration: {first}") from error

@@ -180,7 +180,7 @@ def _number_files(trainer: str, method: str) -> dict[str, str]:
 
 def _base_file(file: Path) -> Path:
     """The file of params/ that a file's `defaults` name, itself without one. UserError for several."""
-    defaults = (yaml.safe_load(file.read_text("utf-8")) or {}).get("defaults", [])
+    defaults = read_yaml(file).get("defaults", [])
     named = [str(one) for one in defaults if one != "_self_"]
     if not named:
         return file
@@ -233,8 +233,8 @@ def _tested_protocols(protocols: Protocols, roles: set[str]) -> list[str]:
 def read_pipeline(params: Path | None = None) -> dict[str, Any]:
     """params/pipeline.yaml: the `active` datasets and the `trained` methods. Raises UserError."""
     file = (params or params_folder()) / "pipeline.yaml"
-    content = yaml.safe_load(file.read_text("utf-8"))
+    content = read_yaml(file)
     lists = ("active", "trained")
-    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in lists):
+    if any(not isinstance(content.get(k), list) for k in lists):
         raise UserError(f"{file} must list {', '.join(lists)}")
     return content

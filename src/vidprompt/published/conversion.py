@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidprompt.config.compose import PARAMS, compose
-from vidprompt.data.annotations.base import numbered_lines
+from vidprompt.data.annotations.label_maps import read_label_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.loading import Backbone, load_backbone
@@ -23,10 +23,10 @@ from vidprompt.published.files import read_published
 def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None) -> list[str]:
     """Import `file` to `out/model.safetensors`, and its CLIP to `out/` too if there is no `backbone`.
 
-    `classes` is a file with a class name a line. Returns lines to print. Raises DataError
+    `classes` is a file of class names, in any form of a label map. Returns lines to print. Raises DataError
     when it cannot be read, UserError as `import_published` does.
     """
-    names = None if classes is None else [line for _, line in numbered_lines(classes)]
+    names = None if classes is None else list(read_label_map(classes).values())
     model = import_published(file, find_backbone(backbone) if backbone else None, class_names=names)
     lines = []
     if not backbone:

@@ -1,14 +1,13 @@
-"""What the readers of official annotations share: their input, their output, and reading of text files."""
+"""What the readers of official annotations share: their input, their output, and listed paths."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, has_videos
-from vidprompt.files.text import read_text
 from vidprompt.system.errors import DataError
 
 # The folder of annotations in a source's folder, unless the source's option `annotations` names another.
@@ -95,11 +94,6 @@ def relative_path(path: str, where: str) -> PurePosixPath:
     return posix
 
 
-def numbered_lines(path: Path, strip: str | None = None) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not blank, as (`<file>:<n>`, stripped line).
-
-    `strip`: the characters to strip, any white space if None. Raises DataError as `read_text` does.
-    """
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", line.strip(strip)
+def is_id(text: str) -> bool:
+    """Whether the text is a class id or a count: up to 18 decimal digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18

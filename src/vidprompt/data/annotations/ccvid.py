@@ -15,14 +15,14 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    numbered_lines,
     relative_path,
 )
+from vidprompt.files.text import numbered_lines
 from vidprompt.system.errors import DataError
 
 ROLES: tuple[str, ...] = ("train", "query", "gallery")
 SHIFTED_SESSION, CAMERA_SHIFT = "session3", 12
-_FOLDER = re.compile(r"[^_]+_([0-9]+)")
+_FOLDER = re.compile(r"[^_]+_([0-9]{1,6})")
 
 
 def read_ccvid(source: Source) -> DatasetAnnotations:

@@ -48,7 +48,8 @@ def read_folder(source: Source) -> DatasetAnnotations:
     rows = _listed(source, given, source.folder / videos) if given else _in_folders(source, videos)
     label_map = source.options.get("label_map")
     if given or label_map:
-        names = label_maps.read_label_map(_file(source, label_map)) if label_map else None
+        used = {row.label for row in rows}
+        names = label_maps.read_label_map(_file(source, label_map), used) if label_map else None
         rows, classes = label_maps.resolve_labels(rows, names)
     else:  # folders' names are names, also where they are numbers
         classes = sorted({row.label for row in rows})

@@ -21,10 +21,10 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    numbered_lines,
     relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles, stem_of
+from vidprompt.files.text import numbered_lines
 from vidprompt.system.errors import DataError
 
 SPLITS = (1, 2, 3)

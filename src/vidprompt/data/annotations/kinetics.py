@@ -14,12 +14,10 @@ tests of Kinetics-600 are on its test list: `lists: [val, test]` leaves the trai
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vidprompt.data.annotations.base import (
@@ -29,7 +27,7 @@ from vidprompt.data.annotations.base import (
     relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
-from vidprompt.files.text import read_text
+from vidprompt.files.text import read_table
 from vidprompt.system.errors import DataError, UserError
 
 LISTS = ("train", "val", "test")
@@ -140,22 +138,15 @@ def _add_list(clips: _Clips, name: str, lists: dict[str, Path]) -> int:
 
 def _read_list(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
     """(line number, stem of the video's file, label) of each row."""
-    reader = csv.reader(io.StringIO(read_text(path)))
     labels: dict[str, str] = {}  # one string a class, not one a row
-    last = 1
-    try:
-        header = [column.strip().lower() for column in next(reader, [])]
-        places = _places(header, f"{path}:1", name)
-        for row in reader:
-            line, last = last + 1, reader.line_num
-            if row:
-                label, stem = _read_row(row, places, f"{path}:{line}", labels)
-                yield line, stem, label
-    except csv.Error as error:
-        raise DataError(f"{path}:{last + 1}: {error}; download the list again") from error
+    table = read_table(path, lambda header: "youtube_id" in map(str.lower, header), strict=False)
+    places = _places([column.lower() for column in table.header], f"{path}:1", name)
+    for line, row in table.rows:
+        label, stem = _read_row(row, places, f"{path}:{line}", labels)
+        yield line, stem, label
 
 
-def _places(header: list[str], where: str, name: str) -> list[int]:
+def _places(header: Sequence[str], where: str, name: str) -> list[int]:
     """The places of `COLUMNS` in the header."""
     if name == "test" and "label" not in header:
         raise DataError(f"{where}: this release of the list has no labels: take the one that has")

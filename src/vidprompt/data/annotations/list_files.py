@@ -5,15 +5,16 @@ The format is recognised by a list's content, not by its name. One video a line,
     walk/my clip.mp4 3            path label: split from the right, as paths hold blanks; label an id
     walk/my clip.mp4 16 3         path n_frames label
     walk/my clip.mp4,walking      path,label or path,n_frames,label; commas in a field need double quotes
-    walk/my clip.mp4<TAB>walking  the same with tabs
+    walk/my clip.mp4<TAB>walking  the same with tabs, or with semicolons
 
-or columns named by a header (`path,label,split,group` in any order, the last two optional), or Parquet
-with such columns. A list that can be read in two ways is an error that names both.
+or columns named by a header (`path,label,split,group` in any order, the last two optional; with blanks: the
+first two forms' columns in their order), or Parquet with such columns. A list that can be read in two ways is
+an error that names both. What was recognised is a log message.
 """
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,9 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
-from vidprompt.data.annotations.base import numbered_lines, relative_path
+from vidprompt.data.annotations.base import is_id, relative_path
 from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES
+from vidprompt.files.text import form, numbered_lines, split_line
 from vidprompt.system.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # Names of each column, the preferred one first.
 _COLUMNS = {
@@ -31,7 +35,7 @@ _COLUMNS = {
     for meaning, names in {
         "path": "path video_path video filename file_name filepath file_path file",
         "label": "label class class_name label_name category action label_id class_id",
-        "n_frames": "n_frames num_frames total_frames",
+        "n_frames": "n_frames num_frames total_frames frames",
         "role": "split role subset",
         "group": "group group_id",
     }.items()
@@ -82,7 +86,7 @@ class _Fields(NamedTuple):
         return f"path {self.path!r}, {frames}label {self.label!r}"
 
 
-_FORMATS = [_LineFormat(separator, fields) for separator in ("\t", ",", " ") for fields in (2, 3)]
+_FORMATS = [_LineFormat(separator, fields) for separator in "\t;, " for fields in (2, 3)]
 
 
 class _VideoRoot:
@@ -130,10 +134,11 @@ def read_list(path: Path, root: Path | None = None) -> list[ListedVideo]:
     Raises DataError, naming file and line, for a list that cannot be read, or can be read in two ways.
     """
     read = _read_parquet if _is_parquet(path) else _read_text_list
-    rows = read(path, _VideoRoot(root))
-    if not rows:
+    found = read(path, _VideoRoot(root))
+    if not found.rows:
         raise DataError(f"{path} lists no videos")
-    return rows
+    found.log(path)
+    return found.rows
 
 
 class Reading(NamedTuple):
@@ -141,6 +146,11 @@ class Reading(NamedTuple):
 
     rows: list[ListedVideo]
     headed: bool
+    form: str  # `3 columns, tab, header`
+
+    def log(self, path: Path) -> None:
+        """Say what was recognised."""
+        logger.info(f"{path}: {self.form}: {len(self.rows):,} rows")
 
 
 def list_readings(path: Path) -> Iterator[Reading]:
@@ -154,17 +164,13 @@ def list_readings(path: Path) -> Iterator[Reading]:
     is_parquet = _is_parquet(path)
     lines = [] if is_parquet else list(numbered_lines(path, strip=" "))
     table = _read_parquet(path, anywhere) if is_parquet else _read_headed(lines, anywhere)
-    if not (table or lines) or table == []:
+    if not (table or lines) or (table and not table.rows):
         raise DataError(f"{path} lists no videos")
     if table is not None:
-        yield Reading(table, headed=True)
+        yield table
         return
-    for _, rows in _fitting_formats(lines):
-        listed = [
-            ListedVideo(row.path, row.label, row.n_frames, "", "", where)
-            for (where, _), row in zip(lines, rows, strict=True)
-        ]
-        yield Reading(listed, headed=False)
+    for format_, rows in _fitting_formats(lines):
+        yield _reading(lines, format_, rows, anywhere, headed=False)
 
 
 def role_of(text: str, where: str) -> str:
@@ -175,28 +181,61 @@ def role_of(text: str, where: str) -> str:
     return role
 
 
-def _read_text_list(path: Path, root: _VideoRoot) -> list[ListedVideo]:
+def _read_text_list(path: Path, root: _VideoRoot) -> Reading:
     lines = list(numbered_lines(path, strip=" "))  # tabs stand for empty last columns
     if not lines:
-        return []
+        return Reading([], False, "")
     table = _read_headed(lines, root)
     if table is not None:
         return table
-    return [
+    format_, rows = _parse_lines(lines, root)
+    return _reading(lines, format_, rows, root, headed=False)
+
+
+def _reading(
+    lines: Iterable[tuple[str, str]],
+    format_: _LineFormat,
+    rows: Iterable[_Fields],
+    root: _VideoRoot,
+    headed: bool,
+) -> Reading:
+    """Lines as a format reads them."""
+    listed = [
         ListedVideo(root.relative(row.path, where), row.label, row.n_frames, "", "", where)
-        for (where, _), row in zip(lines, _parse_lines(lines, root), strict=True)
+        for (where, _), row in zip(lines, rows, strict=True)
     ]
+    return Reading(listed, headed, form(format_.fields, format_.separator, headed))
 
 
-def _read_headed(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[ListedVideo] | None:
+def _read_headed(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> Reading | None:
     """The rows below a header, None where there is none."""
-    for separator in "\t,":
-        header = split_line(lines[0][1], separator) if lines else []
-        columns = _header_columns(header, lines[0][0]) if len(header) > 1 else None
+    if not lines:
+        return None
+    where, first = lines[0]
+    for separator in "\t;,":
+        header = split_line(first, separator)
+        columns = _header_columns(header, where) if len(header) > 1 else None
         if columns is not None:
-            rows = ((where, split_line(line, separator)) for where, line in lines[1:])
-            return _read_table(header, columns, rows, root)
+            below = ((where, split_line(line, separator)) for where, line in lines[1:])
+            rows = _read_table(header, columns, below, root)
+            return Reading(rows, True, form(len(header), separator, True))
+    order = ["path", "n_frames", "label"]
+    words = first.split()
+    meanings = [_meaning(word) for word in words]
+    if meanings in (order, order[::2]):
+        format_ = _LineFormat(" ", len(words))
+        fields = _parse_as(format_, lines[1:])
+        if len(fields) < len(lines) - 1:
+            odd, line = lines[len(fields) + 1]
+            raise DataError(f"{odd}: {line!r} has not the columns of the header, {first!r}")
+        return _reading(lines[1:], format_, fields, root, headed=True)
     return None
+
+
+def _meaning(name: str) -> str:
+    """What a column of this name holds (a key of `_COLUMNS`), "" for any other."""
+    folded = name.casefold()
+    return next((meaning for meaning, names in _COLUMNS.items() if folded in names), "")
 
 
 def _fitting_formats(
@@ -216,7 +255,9 @@ def _fitting_formats(
         _raise_no_format(lines)
 
 
-def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fields]:
+def _parse_lines(
+    lines: Sequence[tuple[str, str]], root: _VideoRoot
+) -> tuple[_LineFormat, list[_Fields]]:
     """All lines in the one format that fits all of them; of several, the one whose paths are videos."""
     fitting = dict(_fitting_formats(lines))
     if len(fitting) > 1:
@@ -232,7 +273,12 @@ def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fi
                 " and the paths do not tell: separate the fields with tabs instead"
             )
         fitting = {best[0]: fitting[best[0]]}
-    rows = next(iter(fitting.values()))
+    format_, rows = next(iter(fitting.items()))
+    if format_.separator != " " and _may_be_header(rows, root):
+        raise DataError(
+            f"{lines[0][0]}: {rows[0].path!r} is no video, as those below are: if the line is a header, call"
+            " the columns path and label"
+        )
     # `a.mp4 16 3` fits `path label` too, if some other line has no number of frames.
     trailing = [_BLANK_SEPARATED[2].fullmatch(row.path) for row in rows]
     counted = [match is not None and _is_video(match[1]) for match in trailing]
@@ -242,7 +288,18 @@ def _parse_lines(lines: Sequence[tuple[str, str]], root: _VideoRoot) -> list[_Fi
             f"{lines[odd][0]}: {lines[odd][1]!r} and the lines before are of two forms (a number follows"
             " some videos' names): write n_frames on every line or on none, with one separator"
         )
-    return rows
+    return format_, rows
+
+
+def _may_be_header(rows: Sequence[_Fields], root: _VideoRoot) -> bool:
+    """Whether only the first row names no video, and has a label of its own."""
+    first, *others = rows
+    return (
+        bool(others)
+        and "/" not in first.path
+        and not root.has_video(first.path)
+        and all(row.label != first.label and root.has_video(row.path) for row in others)
+    )
 
 
 def _parse_as(format_: _LineFormat, lines: Sequence[tuple[str, str]]) -> list[_Fields]:
@@ -256,6 +313,8 @@ def _parse_as(format_: _LineFormat, lines: Sequence[tuple[str, str]]) -> list[_F
             cells = []
         else:
             cells = split_line(line, format_.separator)
+            while len(cells) > format_.fields and not cells[-1]:
+                cells.pop()  # empty last columns of a spreadsheet
         if (
             len(cells) != format_.fields
             or not all(cells)
@@ -273,23 +332,13 @@ def _raise_no_format(lines: Sequence[tuple[str, str]]) -> NoReturn:
     where, line = lines[len(parsed[format_])]
     if parsed[format_]:
         before = f"is not {str(format_)!r} as the lines before: write all lines in one form"
-        quotes = ", and double quotes around a field that holds a comma"
-        raise DataError(f"{where}: {line!r} {before}{quotes * (format_.separator == ',')}")
+        quotes = ", and double quotes around a field that holds the separator"
+        raise DataError(f"{where}: {line!r} {before}{quotes * (format_.separator in ',;')}")
     raise DataError(
         f"{where}: expected 'path label' or 'path n_frames label' (the label an integer), or path and"
-        f" label separated by a comma or a tab (a field that holds one in double quotes), found {line!r}"
+        f" label separated by a comma, a semicolon or a tab (a field that holds one in double quotes),"
+        f" found {line!r}"
     )
-
-
-def split_line(line: str, separator: str) -> list[str]:
-    """A line's fields, which may be in double quotes; empty when quotes do not close."""
-    if separator not in line:
-        return [line]
-    try:
-        row = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
-    except csv.Error:
-        return []
-    return [cell.strip() for cell in row]
 
 
 def _header_columns(cells: Sequence[str], where: str) -> dict[str, int] | None:
@@ -323,6 +372,9 @@ def _read_table(
     """Rows below a header, as (where, cells)."""
     listed = []
     for where, cells in rows:
+        cells = list(cells)
+        while len(cells) > len(header) and not cells[-1]:
+            cells.pop()  # empty last columns of a spreadsheet
         if len(cells) != len(header):
             raise DataError(
                 f"{where}: {len(cells)} fields where the header has {len(header)};"
@@ -348,7 +400,7 @@ def _is_parquet(path: Path) -> bool:
         return False
 
 
-def _read_parquet(path: Path, root: _VideoRoot) -> list[ListedVideo]:
+def _read_parquet(path: Path, root: _VideoRoot) -> Reading:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -370,13 +422,9 @@ def _read_parquet(path: Path, root: _VideoRoot) -> list[ListedVideo]:
         (f"{path}:row {n}", [value or "" for value in row])
         for n, row in enumerate(zip(*cells, strict=True), 1)
     )
-    return _read_table(names, {meaning: i for i, meaning in enumerate(columns)}, rows, root)
+    listed = _read_table(names, {meaning: i for i, meaning in enumerate(columns)}, rows, root)
+    return Reading(listed, True, f"{len(header)} columns, Parquet")
 
 
 def _is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 (pathlib is slow)
-
-
-def is_id(text: str) -> bool:
-    """Whether the text is a class id or a count: up to 18 decimal digits."""
-    return text.isascii() and text.isdecimal() and len(text) <= 18

@@ -9,7 +9,6 @@ is the test set; the official test list has no labels and is not read. No groups
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
+    is_id,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
-from vidprompt.files.text import read_text
+from vidprompt.files.text import read_json
 from vidprompt.system.errors import DataError
 
 _ROLES = {"train": "train", "validation": "test"}
@@ -64,7 +64,7 @@ def read_labels(path: Path) -> list[str]:
 
     Raises DataError unless the ids are 0, 1, 2, …, each once.
     """
-    raw = _json(path)
+    raw = read_json(path)
     if not isinstance(raw, dict) or not all(_is_id(number) for number in raw.values()):
         raise DataError(f'{path}: expected {{"class": "0", …}}: fetch the official list of labels')
     by_id = {int(number): str(name) for name, number in raw.items()}
@@ -86,7 +86,7 @@ def _annotation_file(source: Source, name: str) -> Path:
 
 def _entries(path: Path) -> Iterator[tuple[str, str, str]]:
     """(where, id, template) of each entry. JSON has no lines to name, so where names entry and id."""
-    raw = _json(path)
+    raw = read_json(path)
     if not isinstance(raw, list):
         raise DataError(f"{path}: expected a list of videos, found {type(raw).__name__}")
     for number, entry in enumerate(raw, 1):
@@ -105,12 +105,4 @@ def _entries(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_id(value: Any) -> bool:
-    text = str(value) if isinstance(value, str | int) else ""
-    return text.isascii() and text.isdecimal()
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno} is not JSON ({error.msg}): fetch it anew") from None
+    return isinstance(value, str | int) and is_id(str(value))

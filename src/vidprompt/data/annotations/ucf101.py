@@ -17,10 +17,11 @@ from vidprompt.data.annotations.base import (
     Annotation,
     DatasetAnnotations,
     Source,
-    numbered_lines,
+    is_id,
     relative_path,
 )
 from vidprompt.data.annotations.video_files import VideoFiles
+from vidprompt.files.text import numbered_lines
 from vidprompt.system.errors import DataError
 
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
@@ -29,13 +30,17 @@ _GROUP = re.compile(r"_g(\d+)_c\d+$")
 def read_class_list(path: Path) -> list[str]:
     """`1 ApplyEyeMakeup` a line → names in the order of their ids.
 
-    Raises DataError when the file is missing or a line is not of that form.
+    Raises DataError when the file is missing, a line is not of that form, or a class is named twice.
     """
     names: list[str] = []
+    folded: set[str] = set()
     for where, line in numbered_lines(path):
         words = line.split()
         if len(words) != 2 or words[0] != str(len(names) + 1):
             raise DataError(f"{where}: expected '{len(names) + 1} ClassName', found {line!r}")
+        if words[1].casefold() in folded:
+            raise DataError(f"{where}: class {words[1]} stands there before; remove one")
+        folded.add(words[1].casefold())
         names.append(words[1])
     return names
 
@@ -73,7 +78,7 @@ def _read_line(
 ) -> Annotation:
     """The annotation of a line `Class/v_Class_g01_c01.avi [id]`, without roles."""
     path, blank, label = line.rpartition(" ")
-    if not blank or not label.isdigit():
+    if not blank or not is_id(label):
         path, label = line, ""
     file = relative_path(path, where)
     if len(file.parts) != 2:

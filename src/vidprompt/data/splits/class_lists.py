@@ -6,7 +6,7 @@ another name counts as new unless it is listed as renamed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,13 @@ from vidprompt.data.annotations.label_maps import read_label_map
 from vidprompt.system.errors import DataError
 
 
-def read_classes_file(path: Path) -> list[str]:
+def read_classes_file(path: Path, classes: Collection[str] = ()) -> list[str]:
     """Class names of a file: one name a line, an official class list (`1 ApplyEyeMakeup`), or `id,name`.
 
-    Raises DataError for a file that is missing or names a class twice.
+    `classes`: the dataset's, which tell a header `name` from a class. Raises DataError for a file that is
+    missing, names a class twice, or can be read in two ways.
     """
-    return list(read_label_map(path).values())
+    return list(read_label_map(path, classes).values())
 
 
 def new_classes(

@@ -105,14 +105,14 @@ def _zero_shot(
         yield test(f"half{seed}", rows, class_lists.half_classes(classes, seed))
     new = classes
     if p.known_classes:
-        known = class_lists.read_classes_file(root / p.known_classes)
+        known = class_lists.read_classes_file(root / p.known_classes, classes)
         new = class_lists.new_classes(classes, known)
         yield among(f"{name.replace('kinetics', 'k')}-minus-{p.known_name}", new)
         if p.renamed_classes:
-            renamed = class_lists.read_classes_file(root / p.renamed_classes)
+            renamed = class_lists.read_classes_file(root / p.renamed_classes, classes)
             new = class_lists.new_classes(new, (), renamed)
     for number, file in enumerate(p.partitions, 1):
-        tested = class_lists.read_classes_file(root / file)
+        tested = class_lists.read_classes_file(root / file, classes)
         class_lists.check_known(tested, classes, str(root / file))
         yield among(f"partition{number}", tested)
     for seed in p.partition_seeds:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from vidprompt.data.annotations.list_files import ListedVideo, is_id
+from vidprompt.data.annotations.base import is_id
+from vidprompt.data.annotations.list_files import ListedVideo
 from vidprompt.system.errors import DataError
 
 NAMED = 5  # classes named in a message

@@ -54,7 +54,8 @@ def split_from_lists(
     subsets = {}
     for part, file in files.items():
         chosen = maps.get(part) or (base if part in PARTS else None) or maps.get("")
-        subsets[part] = _subset(index, file, read_label_map(chosen) if chosen else None)
+        names = read_label_map(chosen, set(index.labels)) if chosen else None
+        subsets[part] = _subset(index, file, names)
     return Split(
         id=id,
         protocol=id.partition("/")[0],
@@ -68,6 +69,7 @@ def split_from_lists(
 def _subset(index: ManifestIndex, file: Path, names: Mapping[str, str] | None) -> Subset:
     """A list file as a list of a split; `names`: a label map."""
     reading, videos = _read(index, file)
+    reading.log(file)
     rows = reading.rows
     again = repeated(videos)
     if again:

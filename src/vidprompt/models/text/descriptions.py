@@ -1,4 +1,4 @@
-"""Read descriptions of classes: our CSV files, EZ-CLIP's as released, and JSON.
+"""Read descriptions of classes: our CSV files, EZ-CLIP's as released, both as Excel saves them, and JSON.
 
 Ours have the columns `class` and `description`. EZ-CLIP's (`GPT_discription/*.csv` of its repository) have
 `SNo`, `Class Name` and `GPT3 discription`, with line breaks in quoted fields. JSON is an object of class →
@@ -7,17 +7,17 @@ text, or → list of texts. Runs of blanks and line breaks become one blank, whi
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.files.text import read_text
+from vidprompt.files.text import SEPARATORS, form, read_json, read_table
 from vidprompt.models.text.class_names import class_key
 from vidprompt.system.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = (("class", "description"), ("class name", "gpt3 discription"))  # ours, EZ-CLIP's
 
@@ -58,44 +58,36 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _read_csv(path: Path) -> Iterator[Description]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    header: list[str] = []
-    line = 1
-    try:
-        for row in reader:
-            where, line = f"{path}:{line}", reader.line_num + 1
-            if not header:
-                header = [name.strip().lower() for name in row]
-                name_column, text_column = _columns(header, where)
-            elif row and len(row) != len(header):
-                raise UserError(
-                    f"{where}: {len(row)} fields, and the header has {len(header)}: "
-                    "put a text with commas in quotes"
-                )
-            elif row:
-                name = row[name_column].strip()
-                if not name:
-                    raise UserError(f"{where}: a description without a class")
-                yield Description(where, name, (_one_line(row[text_column]),))
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: {error}; is a quote missing, or not doubled?") from error
-    if not header:
-        raise UserError(f"{path}:1: the header must have the columns class and description")
+    table = read_table(path, lambda header: _columns(header) is not None)
+    columns = _columns(table.header)
+    if columns is None:
+        named = f", not {table.header}" if table.header else ""
+        raise UserError(f"{path}:1: the header must have the columns class and description{named}")
+    logger.info(f"{path}: {form(len(table.header), table.separator, True)}")
+    name_column, text_column = columns
+    for line, row in table.rows:
+        where = f"{path}:{line}"
+        if len(row) != len(table.header):
+            raise UserError(
+                f"{where}: {len(row)} fields, and the header has {len(table.header)}: "
+                f"put a text with {SEPARATORS[table.separator]}s in quotes"
+            )
+        if not row[name_column]:
+            raise UserError(f"{where}: a description without a class")
+        yield Description(where, row[name_column], (_one_line(row[text_column]),))
 
 
-def _columns(header: list[str], where: str) -> tuple[int, int]:
-    """The numbers of the columns of class and description."""
+def _columns(header: Sequence[str]) -> tuple[int, int] | None:
+    """The numbers of the columns of class and description, None where the header lacks one."""
+    names = [name.lower() for name in header]
     for name, text in COLUMNS:
-        if name in header and text in header:
-            return header.index(name), header.index(text)
-    raise UserError(f"{where}: the header must have the columns class and description")
+        if name in names and text in names:
+            return names.index(name), names.index(text)
+    return None
 
 
 def _read_json(path: Path) -> Iterator[Description]:
-    try:
-        content = json.loads(read_text(path), object_pairs_hook=list)  # so that no class is lost
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
+    content = read_json(path, list)  # so that no class is lost
     if not isinstance(content, list) or not all(isinstance(pair, tuple) for pair in content):
         raise UserError(f"{path}: an object of class → description is needed")
     for name, value in content:

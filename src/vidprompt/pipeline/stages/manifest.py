@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from vidprompt.config import paths
 from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.data.annotations import Annotation, Source, read_annotations
@@ -21,6 +19,7 @@ from vidprompt.data.probe.listing_report import write_listing_report
 from vidprompt.data.probe.result import Limits, ProbeResult
 from vidprompt.data.probe.videos import probe_by_stat
 from vidprompt.files.atomic import write_json
+from vidprompt.files.text import read_table
 from vidprompt.system.errors import DataError
 from vidprompt.system.progress import Progress
 
@@ -85,12 +84,31 @@ def class_groups(dataset: DatasetConfig) -> dict[str, dict[str, str]]:
     for source in dataset.sources.values() if dataset.class_groups else ():
         path = Path(dataset.root, source.folder, dataset.class_groups or "")
         if path.is_file():
-            table = pd.read_csv(path, index_col="class", dtype=str, keep_default_na=False)
-            if (table == "").to_numpy().any():
-                raise DataError(f"{path}: every class needs a group in every column, one is empty")
-            for column in table.columns:
-                named = {str(name): group for name, group in table[column].items()}
-                groups.setdefault(str(column), {}).update(named)
+            for column, named in _groups_in(path).items():
+                groups.setdefault(column, {}).update(named)
+    return groups
+
+
+def _groups_in(path: Path) -> dict[str, dict[str, str]]:
+    """Column → class → group, of a CSV file."""
+    table = read_table(path, lambda header: "class" in header)
+    columns = table.header
+    if "class" not in columns or "" in columns or len(set(columns)) < len(columns):
+        raise DataError(f"{path}:1: needs a column class, and names of the others, not {columns}")
+    place = columns.index("class")
+    groups: dict[str, dict[str, str]] = {name: {} for name in columns if name != "class"}
+    seen: set[str] = set()
+    for line, row in table.rows:
+        if len(row) != len(columns) or not all(row):
+            raise DataError(
+                f"{path}:{line}: every class needs a group in every column; found {row}"
+            )
+        if row[place] in seen:
+            raise DataError(f"{path}:{line}: class {row[place]!r} stands there before; remove one")
+        seen.add(row[place])
+        for name, cell in zip(columns, row, strict=True):
+            if name != "class":
+                groups[name][row[place]] = cell
     return groups
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -23,18 +24,19 @@ def run(config: Config) -> None:
     """Write health.json and validation.json; raise DataError when an expectation of severity error fails."""
     dataset = config.dataset
     manifest = read_manifest(paths.manifest(dataset.name))
+    classes = read_classes(paths.classes(dataset.name))
     splits = read_splits(paths.splits(dataset.name))
     write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
         manifest,
         splits,
-        classes=read_classes(paths.classes(dataset.name)),
+        classes=classes,
         min_frames=dataset.min_frames,
         expected=dict(dataset.validation.expected),
         severity=dict(dataset.validation.severity),
         max_broken_share=dataset.validation.max_broken_share,
         ranges=dataset.validation.ranges,
-        known_classes=_known_classes(config),
+        known_classes=_known_classes(config, classes),
         docs=Path("cache/data_docs") / dataset.name,
     )
     write_json(paths.validation(dataset.name), report)
@@ -47,8 +49,9 @@ def run(config: Config) -> None:
     logger.info(f"{len(report['expectations'])} expectations met; videos: {health}")
 
 
-def _known_classes(config: Config) -> list[str]:
+def _known_classes(config: Config, classes: Mapping[str, list[str]]) -> list[str]:
     zero_shot = protocols_of(config).zero_shot
     if zero_shot is None or not zero_shot.known_classes:
         return []
-    return read_classes_file(Path(config.dataset.root) / zero_shot.known_classes)
+    tested = classes[config.dataset.roles["zero_shot"]]
+    return read_classes_file(Path(config.dataset.root) / zero_shot.known_classes, tested)
