@@ -113,7 +113,7 @@ def _message_and_exit_code(error: Exception) -> tuple[str, int]:
         raise error
     where = f"{error.filename}: " if error.filename else ""
     return (
-        f"{where}{error.strerror}: make it writable, or choose another place",
+        f"{where}{error.strerror}: allow it, or choose another place",
         UserError.exit_code,
     )
 

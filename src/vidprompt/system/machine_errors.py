@@ -15,7 +15,6 @@ from pathlib import Path
 from vidprompt.system.errors import TransientError, UserError, causes
 
 SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps shared memory, of semaphores too # noqa: S108
-NO_WORKERS = "trainer.workers=0 (training) or workers=0 (features) needs none"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXT = re.compile(
@@ -138,9 +137,9 @@ def _shared_memory(error: BaseException) -> UserError | None:
                 "" if free is None else f" has {_size(shutil.disk_usage(SHARED_MEMORY).total)} and"
             )
             return UserError(
-                f"{SHARED_MEMORY}{size} is too small for the loading processes: set fewer workers "
-                f"({NO_WORKERS}), or in Docker start the container with --shm-size=1g. What is saved is "
-                "kept: run the same again"
+                f"{SHARED_MEMORY}{size} is too small for the loading processes: in Docker, start the "
+                "container with --shm-size=1g; else set fewer trainer.workers (0 needs none). What is saved "
+                "is kept: run the same again"
             )
     return None
 
