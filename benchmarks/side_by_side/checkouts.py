@@ -129,7 +129,7 @@ def prepare_imports(method: str, folder: Path) -> None:
 
 
 def _stand_in(name: str, **content: Any) -> None:
-    if importlib.util.find_spec(name) is None:
+    if name not in sys.modules and importlib.util.find_spec(name) is None:
         module = types.ModuleType(name)
         vars(module).update(content)
         sys.modules[name] = module
