@@ -269,14 +269,14 @@ def benchmark(given: argparse.Namespace) -> None:
 
 def main() -> None:
     given = arguments()
-    if given.child:
+    try:
+        if not given.child:
+            benchmark(given)
+            return
         run = given.child["run"]
         setting = Setting(**run.pop("setting"))
         result = child(Run(**run, setting=setting), given.work, Path(given.child["checkout"]))
         print("\n" + json.dumps(result))
-        return
-    try:
-        benchmark(given)
     except UserError as error:
         raise SystemExit(f"published_code: {error}") from None
 

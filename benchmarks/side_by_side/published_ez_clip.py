@@ -125,6 +125,10 @@ class PublishedEZCLIP:
         _, count, by_template = text_prompt(Attributes(classes=pairs), "", False)
         return {i: by_template[i] for i in range(templates or count)}
 
+    def tokens(self, templates: int | None = None) -> torch.Tensor:
+        """The same as one tensor (C, P, 77)."""
+        return torch.stack(list(self.texts(templates).values()), dim=1)
+
     def batches(self, loader: Any) -> Iterator[tuple[int, int, Batch]]:
         """Epoch, number in the epoch and batch of every step."""
         for epoch in range(self.setting.epochs):

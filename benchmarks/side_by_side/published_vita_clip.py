@@ -76,6 +76,12 @@ class PublishedVitaCLIP:
         assert not unknown, unknown
         assert {name.split(".")[-1] for name in missing} == {"token_prefix", "token_suffix"}
 
+    def tokens(self) -> torch.Tensor:
+        """Their tokens (C, 1, 77), 0 where a vector is learned."""
+        tokens = self.model.tokenized_prompts.clone()
+        tokens[:, 1 : 1 + self.model.prompt_learner.n_ctx] = 0
+        return tokens[:, None]
+
     # -- training -----------------------------------------------------------------------------
 
     def _loader(self, part: str, steps: int = 0) -> Any:

@@ -22,6 +22,7 @@ from benchmarks.side_by_side.setting import (
     Setting,
     dimensions,
     our_model,
+    our_tokens,
     published_values,
 )
 from benchmarks.training_runs import trained
@@ -31,39 +32,65 @@ from vidprompt.config.compose import compose
 from vidprompt.config.schema import Config
 from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.reading import normalise
-from vidprompt.models.methods.ez_clip import EZCLIP
+from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet, prompt_set
 from vidprompt.pipeline.sandbox import make_sandbox
 from vidprompt.pipeline.stages import evaluate, features, train
+from vidprompt.system.errors import UserError
 from vidprompt.training.engine import BatchSource
 from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
-from vidprompt.training.objectives import create_objective
+from vidprompt.training.objectives import Objective, create_objective
 from vidprompt.training.settings import trainer_settings
 from vidprompt.training.step import Batch
 
 INPUTS = ("data", "cache/manifest", "cache/frames", "cache/splits", "cache/unpacked")
 EPOCH, EPOCHS = 10, 5  # steps an epoch, epochs of a run without chance
+WITHOUT_CHANCE = {  # switches off what ours draws in training; clips, texts and order are given to it
+    "ez_clip": (
+        "method.options.prompt_dropout=0",
+        "method.options.stochastic_depth=0",
+        "method.options.text_stochastic_depth=0",
+    ),
+    "vita_clip": (),
+}
 Result = dict[str, Any]
 
 
 def published_run(method: str, seed: int, checkout: Path, setting: Setting) -> Result:
     """Their training and test."""
     demo = Demo.read(method)
-    model = our_model(compose(setting.overrides(demo.videos, seed)), demo)
+    config = compose(setting.overrides(demo.videos, seed))
+    model = our_model(config, demo)
+    ours = our_tokens(model, prompt_set(vars(config.prompts)), demo.lists.train.classes)
     shape, values = dimensions(model.backbone), published_values(model)
     seed_all(seed)
     if method == "ez_clip":
         ez = PublishedEZCLIP(checkout, setting, demo, shape, chance=True)
         ez.load(values, trained=False)
+        check_texts(demo, ours, ez.tokens())
         steps = ez.train(ez.loader(), ez.texts())
         predicted = ez.predict()
     else:
         vita = PublishedVitaCLIP(checkout, setting, demo, shape, values)
+        check_texts(demo, ours, vita.tokens())
         steps = vita.train(vita.loader(), setting.steps(demo.videos))
         predicted = vita.predict()
     labels = [label for _, _, label in demo.rows("test")]
     right = [int(a == b) for a, b in zip(predicted, labels, strict=True)]
     return _figures(steps, right)
+
+
+def check_texts(demo: Demo, ours: torch.Tensor, published: torch.Tensor) -> None:
+    """Raises UserError where the texts of both codes, token ids (C, P, CONTEXT), are not the same."""
+    if ours.shape != published.shape:
+        shapes = f"{tuple(ours.shape)}, {tuple(published.shape)}"
+        raise UserError(f"classes, texts and tokens of ours and of the published code: {shapes}")
+    if len(apart := (ours != published).nonzero()):
+        row, text, _ = apart[0].tolist()
+        raise UserError(
+            f"text {text} of class {demo.lists.train.classes[row]!r}: ours has the tokens "
+            f"{ours[row, text].tolist()}, the published code {published[row, text].tolist()}"
+        )
 
 
 def our_run(method: str, seed: int, folder: Path, setting: Setting) -> Result:
@@ -112,9 +139,7 @@ def _both_losses(method: str, checkout: Path, *, half: bool) -> Result:
     setting = replace(SETTINGS[method], epochs=EPOCHS, warmup=min(1, SETTINGS[method].warmup))
     demo = Demo.read(method)
     overrides = setting.overrides(EPOCH * setting.batch, 1)
-    if method == "ez_clip":
-        names = ("stochastic_depth", "prompt_dropout")
-        overrides += [f"method.options.{name}=0" for name in names]
+    overrides += WITHOUT_CHANCE[method]
     if half:
         overrides.append(f"trainer.precision={FP16_WEIGHTS}")
     config = compose(overrides)
@@ -123,18 +148,24 @@ def _both_losses(method: str, checkout: Path, *, half: bool) -> Result:
     if half:
         round_to_half(half_parameters(model))
     values, shape = published_values(model), dimensions(model.backbone)
+    prompts = prompt_set(vars(config.prompts))
+    if prompts.descriptions is None:  # one text is nothing to draw from
+        prompts = replace(prompts, templates=prompts.templates[:1])
+    tokens = our_tokens(model, prompts, demo.lists.train.classes)
     batches = _batches(demo, setting)
-    ours = _our_losses(config, model, demo, setting, batches)
+    ours = _our_losses(config, model, demo, setting, prompts, batches)
     mean, std = model.backbone.mean, model.backbone.std
     same = [(normalise(clips, mean, std, torch.device("cpu")), k) for clips, k in batches]
     if method == "ez_clip":
         ez = PublishedEZCLIP(checkout, setting, demo, shape, chance=False)
         ez.load(values, trained=True)
+        check_texts(demo, tokens, ez.tokens(templates=1))
         by_epoch = _Epochs([(clips.flatten(1, 2), k) for clips, k in same])
         theirs = ez.train(by_epoch, ez.texts(templates=1), half=half)
     else:
         vita = PublishedVitaCLIP(checkout, setting, demo, shape, values)
         vita.load(values)
+        check_texts(demo, tokens, vita.tokens())
         theirs = vita.train([(clips.transpose(1, 2), k) for clips, k in same], len(same))
     pairs = list(zip(ours, theirs, strict=True))
     return {
@@ -170,18 +201,33 @@ def _batches(demo: Demo, setting: Setting) -> list[Batch]:
 
 
 def _our_losses(
-    config: Config, model: Any, demo: Demo, setting: Setting, batches: list[Batch]
+    config: Config,
+    model: Any,
+    demo: Demo,
+    setting: Setting,
+    prompts: PromptSet,
+    batches: list[Batch],
 ) -> list[dict[str, float]]:
-    """Our engine on these batches, with the first of the texts' templates."""
-    prompts = prompt_set(vars(config.prompts))
-    prompts = PromptSet(prompts.templates[:1], clean_names=prompts.clean_names)
+    """Our engine on these batches. Raises UserError where something is still drawn at random."""
     options = dict(config.method.objective_options)
     names = demo.lists.train.classes
     assert config.method.objective is not None
     objective = create_objective(config.method.objective, model, names, prompts, options)
-    if isinstance(model, EZCLIP):
-        assert not any(model.drop_rates)
+    _check_without_chance(objective, model, batches[0])
     videos = EPOCH * setting.batch
     settings = trainer_settings(config.trainer, videos=videos, batch_size=setting.batch, seed=1)
     source = BatchSource(lambda start: iter(batches[start:]), lambda step: [f"batch {step}"])
     return trained(objective, source, settings)
+
+
+@torch.no_grad()
+def _check_without_chance(objective: Objective, model: VideoCLIP, batch: Batch) -> None:
+    mean, std = model.backbone.mean, model.backbone.std
+    clips = normalise(batch[0], mean, std, torch.device("cpu"))
+    objective.train()
+    first, second = (objective(clips, batch[1])["loss"].item() for _ in range(2))
+    if first != second:
+        raise UserError(
+            f"the same batch has the losses {first} and {second}: ours draws something at random that "
+            "WITHOUT_CHANCE does not switch off"
+        )

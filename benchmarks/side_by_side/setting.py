@@ -21,6 +21,7 @@ from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.factory import configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.class_names import clean_class_name
+from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.pipeline.training_data import TrainingLists, training_lists, usable
 from vidprompt.published.naming import to_published
 
@@ -51,9 +52,10 @@ SHARED = (  # of ours, for both methods
     "trainer.dtype=float32",
 )
 OWN = {  # of ours, by method: what their configuration or command line says
-    "ez_clip": ("prompts=action_templates", "views=ez_clip"),
+    "ez_clip": ("prompts=action_templates_clean", "views=ez_clip"),
     "vita_clip": (
         "prompts=class_name",
+        "method.options.clean_names=true",
         "views=vita_clip",
         f"views.stride={STRIDE}",
         "trainer.sampling=dense",
@@ -114,7 +116,7 @@ class Demo:
 
     @property
     def classes(self) -> list[str]:
-        """Class names in words."""
+        """Class names in words, as the published code gets them; OWN says that ours writes them so."""
         return [clean_class_name(name) for name in self.lists.train.classes]
 
     @cached_property
@@ -142,6 +144,17 @@ class Demo:
 
 def our_model(config: Config, demo: Demo) -> VideoCLIP:
     return configured_model(config, demo.lists.train.classes, load_backbone(vars(config.backbone)))
+
+
+def our_tokens(model: VideoCLIP, prompts: PromptSet, names: Sequence[str]) -> torch.Tensor:
+    """Token ids of the texts that ours is trained with, (C, P, CONTEXT); 0 where a vector is learned."""
+    if model.context is not None:
+        tokens, positions, _ = model.context.layout(names, pad=True)
+        tokens = tokens.scatter(1, positions, 0)[:, None]
+    else:
+        tokens = tokenize(model.backbone.tokenizer, prompts.texts(names))
+        tokens = tokens.view(len(names), prompts.per_class, -1)
+    return torch.nn.functional.pad(tokens, (0, CONTEXT - tokens.shape[-1]))
 
 
 def published_values(model: VideoCLIP) -> dict[str, torch.Tensor]:

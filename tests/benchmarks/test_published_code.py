@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from benchmarks.published_code import main, planned, results, stored_result
+from benchmarks.side_by_side import runs
 from benchmarks.side_by_side.checkouts import (
     REPOSITORIES,
     STAND_INS,
@@ -16,11 +19,22 @@ from benchmarks.side_by_side.checkouts import (
     check_checkout,
     checkout_version,
 )
-from benchmarks.side_by_side.setting import CONTEXT, SETTINGS, dimensions, published_values
+from benchmarks.side_by_side.setting import (
+    CONTEXT,
+    OWN,
+    SETTINGS,
+    Demo,
+    dimensions,
+    published_values,
+)
 from benchmarks.side_by_side.summary import compare, difference, picture, table
 from tests.models.small import small_backbone
+from tests.reference import published_models as published
 
+from vidprompt.data.splits.split_file import Subset
 from vidprompt.models import create_model
+from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.factory import configured_model
 from vidprompt.models.text.tower import eot_positions
 from vidprompt.system.errors import UserError
 
@@ -84,6 +98,139 @@ def test_texts_padded_to_the_published_length_keep_their_features(method: str) -
     longer = torch.nn.functional.pad(tokens, (0, CONTEXT - length))
     assert torch.equal(eot_positions(longer), eot_positions(tokens))
     assert dimensions(model.backbone)["heads"] == model.vision_blocks[0].attn.num_heads
+
+
+CLASSES = ["CrescentGrowing", "HeartMovingLeft", "StarShrinking"]
+WORDS = ("crescent growing", "heart moving left", "star shrinking")  # what the published code gets
+
+
+def plain_backbone() -> Backbone:
+    """Heads of width 64 and QuickGELU, as fixed in the published code."""
+    torch.manual_seed(0)
+    vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
+    text = {"context_length": 32, "width": 64, "heads": 1, "layers": 2}
+    return from_clip(open_clip.CLIP(32, vision, text, quick_gelu=True), "small", "")
+
+
+class SmallDemo(Demo):
+    """30 clips of noise of the three classes."""
+
+    def centre_clips(self) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.randint(256, (30, 8, 3, 32, 32), generator=generator, dtype=torch.uint8)
+
+
+class Plain:
+    """In place of a checkout: the tests' second computation of its model and loss, without training."""
+
+    def __init__(self, *given: Any, chance: bool = False) -> None:
+        self.demo, self.values = given[2], given[4] if len(given) > 4 else {}
+
+    def load(self, values: dict[str, torch.Tensor], *, trained: bool = True) -> None:
+        self.values = values
+
+    def texts(self, templates: int | None = None) -> list[str]:
+        return [f"a photo of action {name}" for name in WORDS]
+
+    def tokens(self, templates: int | None = None) -> torch.Tensor:
+        return open_clip.get_tokenizer("ViT-B-32")(self.texts(), CONTEXT)[:, None]
+
+
+class PlainEZCLIP(Plain):
+    def train(self, loader: Any, texts: Any, *, half: bool = False) -> list[dict[str, float]]:
+        clips, labels = next(iter(loader))
+        tokens = self.tokens()[:, 0][labels]
+        frames = published.ez_clip_video(self.values, clips.unflatten(1, (8, 3)))
+        embedded = self.values["token_embedding.weight"][tokens]
+        text = published.encode_text(self.values, "", embedded, eot_positions(tokens))
+        video, text = (
+            features / features.norm(dim=-1, keepdim=True) for features in (frames.mean(1), text)
+        )
+        logits = self.values["logit_scale"].exp() * video @ text.T
+        target = (10.0 * (labels[:, None] == labels[None])).softmax(1)
+        both = [
+            (target * (target.log() - one.log_softmax(1))).sum(1).mean() for one in (logits, logits.T)
+        ]
+        after, before = (
+            torch.cat(part, 1)
+            for part in ((frames[:, 1:], frames[:, -1:]), (frames[:, :1], frames[:, :-1]))
+        )
+        motion = 1 / (((after - before) / 2).abs().mean() + frames.var(1).mean() + 1)
+        return [{"loss": float(sum(both) / 2 + motion), "lr": 0.0}]
+
+
+class PlainVitaCLIP(Plain):
+    def texts(self, templates: int | None = None) -> list[str]:
+        return [f"{'X ' * 8}{name}." for name in WORDS]
+
+    def tokens(self, templates: int | None = None) -> torch.Tensor:
+        tokens = super().tokens()
+        tokens[..., 1:9] = 0
+        return tokens
+
+    def train(self, loader: Any, steps: int) -> list[dict[str, float]]:
+        tokens = super().tokens()[:, 0]
+        embedded = self.values["textual.token_embedding.weight"][tokens]
+        own = {
+            "prompt_learner.token_prefix": embedded[:, :1],
+            "prompt_learner.token_suffix": embedded[:, 9:],
+        }
+        text = published.vita_clip_text(self.values | own, eot_positions(tokens))
+        clips, labels = loader[0]
+        video = published.vita_clip_video(self.values, clips.transpose(1, 2))
+        video, text = (one / one.norm(dim=-1, keepdim=True) for one in (video, text))
+        logits = self.values["logit_scale"].exp() * video @ text.T
+        loss = torch.nn.functional.cross_entropy(logits, labels)
+        return [{"loss": float(loss), "lr": SETTINGS["vita_clip"].lr}]
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch) -> SmallDemo:
+    """The benchmark's run without chance, of one step, on noise and beside the plain computation."""
+    train = Subset(CLASSES, [f"{i}.mp4" for i in range(30)], [i % 3 for i in range(30)])
+    demo = SmallDemo(SimpleNamespace(train=train))  # type: ignore[arg-type]
+    backbone = plain_backbone()
+    monkeypatch.setattr(runs, "EPOCH", 1)
+    monkeypatch.setattr(runs, "EPOCHS", 1)
+    monkeypatch.setattr(Demo, "read", lambda method: demo)
+    monkeypatch.setattr(runs, "PublishedEZCLIP", PlainEZCLIP)
+    monkeypatch.setattr(runs, "PublishedVitaCLIP", PlainVitaCLIP)
+    monkeypatch.setattr(
+        runs, "our_model", lambda config, demo: configured_model(config, CLASSES, backbone)
+    )
+    return demo
+
+
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_without_chance_ours_has_the_loss_of_a_plain_computation(
+    method: str, small_demo: SmallDemo, tmp_path: Path
+) -> None:
+    found = runs.without_chance(method, tmp_path)
+    assert found["largest difference of a loss"] < 1e-4
+    assert found["largest difference of a rate"] < 1e-9
+    assert found["ours"][0] > 0.1  # of three classes: something is to be learnt
+
+
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_other_texts_in_the_two_codes_are_refused(
+    method: str, small_demo: SmallDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = "prompts" if method == "ez_clip" else "method.options"
+    own = (*OWN[method], f"{option}.clean_names=false")
+    monkeypatch.setitem(OWN, method, own)
+    with pytest.raises(UserError, match="'CrescentGrowing': ours has the tokens .* the published"):
+        runs.without_chance(method, tmp_path)
+
+
+def test_chance_that_is_left_in_ours_is_refused(
+    small_demo: SmallDemo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(runs.WITHOUT_CHANCE, "ez_clip", runs.WITHOUT_CHANCE["ez_clip"][:2])
+    assert "text_stochastic_depth" not in str(runs.WITHOUT_CHANCE["ez_clip"])
+    runs.without_chance("ez_clip", tmp_path)  # null: as in the vision tower, 0
+    monkeypatch.setitem(runs.WITHOUT_CHANCE, "ez_clip", runs.WITHOUT_CHANCE["ez_clip"][1:])
+    with pytest.raises(UserError, match="the same batch has the losses .* WITHOUT_CHANCE"):
+        runs.without_chance("ez_clip", tmp_path)
 
 
 def test_both_codes_get_the_same_numbers() -> None:
