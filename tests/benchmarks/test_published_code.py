@@ -149,7 +149,8 @@ class PlainEZCLIP(Plain):
         logits = self.values["logit_scale"].exp() * video @ text.T
         target = (10.0 * (labels[:, None] == labels[None])).softmax(1)
         both = [
-            (target * (target.log() - one.log_softmax(1))).sum(1).mean() for one in (logits, logits.T)
+            (target * (target.log() - one.log_softmax(1))).sum(1).mean()
+            for one in (logits, logits.T)
         ]
         after, before = (
             torch.cat(part, 1)
