@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from vidprompt.cli.stages import Overrides
+from vidprompt.cli.overrides import Overrides, with_paths
 
 PANEL = "Models and published checkpoints"
 
 
+@with_paths
 def parameters(
     overrides: Overrides = None,
     classes: Annotated[int, typer.Option(help="Classes of class-specific contexts.")] = 400,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from vidprompt.cli.stages import Overrides
+from vidprompt.cli.overrides import Overrides, with_paths
 from vidprompt.system.errors import UserError
 
 PANEL = "Project"
 
 
+@with_paths
 def config(
     overrides: Overrides = None,
     sources: Annotated[
@@ -29,6 +30,7 @@ def config(
     print(as_yaml(composition, sources))
 
 
+@with_paths
 def doctor(
     overrides: Overrides = None,
     measure: Annotated[

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vidprompt.cli.overrides import with_paths
 from vidprompt.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ def card(
         print(text, end="")
 
 
+@with_paths
 def evaluate_registered(
     model: Annotated[str, typer.Argument(help="NAME@VERSION, NAME@STAGE or NAME@latest.")],
     overrides: Annotated[

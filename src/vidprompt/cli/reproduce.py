@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidprompt.cli.overrides import with_paths
+
 if TYPE_CHECKING:
     from vidprompt.config.published import PublishedRow
     from vidprompt.reproduce.table import Reproduction
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 PANEL = "Results"
 
 
+@with_paths
 def reproduce(
     row: Annotated[str, typer.Argument(help="A published row, as --list names it.")] = "",
     overrides: Annotated[

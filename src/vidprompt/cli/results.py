@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vidprompt.cli.overrides import with_paths
+
 PANEL = "Results"
 
 
@@ -61,6 +63,7 @@ def compare(
         comparison_table.print_comparison(result, show)
 
 
+@with_paths
 def multirun(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value or key=1,2 …", show_default=False)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vidprompt.cli.overrides import Overrides, with_paths
+
 PANEL = "Stages, in the pipeline's order"
 STAGES: dict[str, str] = {
     "unpack": "Unpack a dataset that is kept as tar files, for the other stages to read.",
@@ -22,10 +24,6 @@ STAGES: dict[str, str] = {
     "report": "Write the HTML page of a dataset.",
 }
 DISTRIBUTED = ("train", "features")  # stages that `processes: N` runs in several processes
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value …, of params/", show_default=False)
-]
 
 
 def _stage(name: str) -> Callable[..., None]:
@@ -96,4 +94,4 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
     for name, text in STAGES.items():
         function = splits if name == "splits" else _stage(name)
-        app.command(name, help=text, rich_help_panel=PANEL)(function)
+        app.command(name, help=text, rich_help_panel=PANEL)(with_paths(function))

@@ -22,6 +22,7 @@ from vidprompt.config.file_names import (
     check_unpacked_root,
 )
 from vidprompt.config.names import FLOOR, PROTOCOLS
+from vidprompt.config.overrides import override_of, parse_value, split_override, with_home
 from vidprompt.config.schema import (
     Config,
     DatasetConfig,
@@ -76,7 +77,7 @@ def compose_values(overrides: Sequence[str] = ()) -> Composition:
         for path in sorted(folder.iterdir())
         if path.is_dir() and path.name not in NO_GROUPS
     }
-    given = [_split(override) for override in overrides]
+    given = [split_override(override) for override in overrides]
     _check_choices(given, groups)
     experiment = _Experiment.read(folder, dict(given).get("experiment"))
     chosen = _chosen_files(folder, groups, given, experiment)
@@ -253,13 +254,6 @@ def _check_choices(pairs: Sequence[Override], groups: Mapping[str, Sequence[str]
             check_choice(key, value, groups[key])
 
 
-def _split(override: str) -> Override:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"{override!r} is not of the form key=value")
-    return key, value
-
-
 # -- merging --------------------------------------------------------------------------------------
 
 
@@ -282,7 +276,7 @@ def _merge(
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             loader = GlobalHydra.instance().config_loader()
-            choices = [f"{key}={value}" for key, value in chosen if value != "null"]
+            choices = [override_of(key, value) for key, value in chosen if value != "null"]
             for one in loader.compute_defaults_list("config", choices, RunMode.RUN).defaults:
                 path = str(one.config_path)
                 if not path.startswith("hydra/"):
@@ -313,6 +307,7 @@ def _merge(
     layers.merge_own("trainer", own, f"by_protocol.{protocol}", kept)
     layers.remove("trainer.by_protocol")
     composition = layers.composition()
+    composition = Composition(with_home(composition.values), composition.sources)
     _check_paths(folder, files, composition)
     return _with_content(composition)
 
@@ -376,17 +371,10 @@ class _Layers:
 
     def assign(self, key: str, value: str) -> None:
         """Set a key as the command line does, in Hydra's grammar of values."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
-        override = OverridesParser.create().parse_override(f"{key}={value}")
-        if override.is_sweep_override():
-            raise UserError(
-                f"{key}={value}: one value is needed. A list is written {key}=[1,2]; "
-                "`vidprompt multirun` runs several values"
-            )
-        parsed = override.value()
+        parsed = parse_value(key, value)
         force = key.rpartition(".")[0] in OPEN
         try:
             OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)

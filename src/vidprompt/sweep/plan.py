@@ -16,6 +16,7 @@ from typing import Any
 
 from vidprompt.config.compose import compose, params_folder
 from vidprompt.config.names import FLOOR
+from vidprompt.config.overrides import is_text, split_override
 from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
@@ -24,7 +25,7 @@ SEED = "seed"  # what the summary is a mean over
 OWN = ("protocol", "split")  # set by each step of a job
 NOT_NAMED = ("experiment", "multirun.", "workers", "processes", "runner")  # change no number
 MULTIRUNS = Path("multirun")
-LONGEST = 100  # characters of a folder's name
+LONGEST = 100  # bytes of a folder's name
 
 Override = tuple[str, str]  # key, value
 
@@ -166,7 +167,7 @@ def _job(
     variant = [pair for pair in pairs if _changes_tests_only(pair[0])]
     untrained = [o for o in (*base, *_joined(trained)) if not _changes_training_only(o)]
     config = configurations.get(*untrained, f"protocol={protocols[0]}")
-    given = dict([*(_split(override) for override in base), *trained])
+    given = dict([*(split_override(override) for override in base), *trained])
     seed = _seed(given.get(SEED, config.seed))
     if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
         base = [override for override in base if not _changes_training_only(override)]
@@ -206,11 +207,6 @@ def _changes_tests_only(key: str) -> bool:
 def _changes_training_only(override: str) -> bool:
     """True for an override that changes the training and not the tests."""
     return override.startswith((SEED, "trainer"))
-
-
-def _split(override: str) -> Override:
-    key, _, value = override.partition("=")
-    return key, value
 
 
 def _seed(value: Any) -> int:
@@ -256,8 +252,12 @@ def _parse(arguments: Iterable[str]) -> tuple[list[Override], dict[str, list[str
                         raise UserError(f"{argument}: nothing to choose from")
                     swept[key] = values
                 else:
-                    fixed.append((key, _split(argument)[1]))
+                    fixed.append((key, split_override(argument)[1]))
             except HydraException as error:
+                key, value = split_override(argument)
+                if is_text(key, value):
+                    fixed.append((key, value))
+                    continue
                 first = str(error).strip().splitlines()[0]
                 raise UserError(f"{argument!r} is no key=value nor a sweep: {first}") from error
     return fixed, swept
@@ -276,7 +276,10 @@ def _joined(pairs: Iterable[Override]) -> tuple[str, ...]:
 def slug(text: str) -> str:
     """A folder's name from overrides: what is no letter, digit or one of `.,=@+-` becomes `_`."""
     name = re.sub(r"[^\w.,=@+-]+", "_", text)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 13]}-{digest(text)}"
+    whole = name.encode()
+    if len(whole) <= LONGEST:
+        return name
+    return f"{whole[: LONGEST - 13].decode(errors='ignore')}-{digest(text)}"
 
 
 def rows_of(plan: Plan) -> Mapping[str, list[tuple[Job, EvaluationVariant]]]:
