@@ -15,12 +15,12 @@ from PIL import Image
 from vidprompt.config import paths
 from vidprompt.config.compose import compose
 from vidprompt.config.schema import Config
+from vidprompt.data.annotations.class_names import clean_class_name
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.factory import configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
-from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.models.text.prompts import PromptSet, tokenize
 from vidprompt.pipeline.training_data import TrainingLists, training_lists, usable
 from vidprompt.published.naming import to_published

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from open_clip import get_tokenizer
 
-from vidprompt.models.text.class_names import class_key, clean_class_name
+from vidprompt.data.annotations.class_names import class_key, clean_class_name
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.system.errors import UserError

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tests.models.small import small_backbone
 
+from vidprompt.data.annotations.class_names import clean_class_name
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.layers.dropout_attention import _DropoutAttention, dropout_attention
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
-from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy

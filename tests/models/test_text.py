@@ -8,8 +8,8 @@ import torch
 import yaml
 from tests.models.small import small_backbone
 
+from vidprompt.data.annotations.class_names import clean_class_name
 from vidprompt.models import create_model
-from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import (
     PromptSet,

@@ -16,6 +16,7 @@ from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
+from vidprompt.data.annotations.class_names import check_class_names
 from vidprompt.data.probe.listing_report import write_listing_report
 from vidprompt.system.errors import UserError
 
@@ -67,6 +68,8 @@ def examine(
             yield Finding("annotations", State.MISSING, str(error))
             continue
         annotations += listing.annotations
+        if name in (config.dataset.roles.get(role) for role in ("recognition", "zero_shot")):
+            yield from _class_names(name, listing.classes)
         message = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
         yield Finding("annotations", State.OK, message)
     yield from _files(config)
@@ -121,6 +124,14 @@ def _texts(config: Config) -> Iterator[Finding]:
         yield Finding("texts", State.MISSING, str(error))
     else:
         yield Finding("texts", State.OK, f"{config.prompts.descriptions}: {count} classes")
+
+
+def _class_names(source: str, classes: Sequence[str]) -> Iterator[Finding]:
+    """Two classes that become one text in a prompt, or one that becomes none."""
+    try:
+        check_class_names(classes, source)
+    except UserError as error:
+        yield Finding("classes", State.MISSING, str(error))
 
 
 def _pipeline(config: Config) -> Iterator[Finding]:

@@ -10,13 +10,13 @@ import open_clip
 import torch
 from open_clip.transformer import QuickGELU
 
+from vidprompt.data.annotations.class_names import class_words
 from vidprompt.files.atomic import replacing
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
-from vidprompt.models.text.class_names import class_words
 from vidprompt.published.architecture import HEAD_WIDTH, Architecture, read_architecture
 from vidprompt.published.files import KEYS, PREFIX, State, read_published
 from vidprompt.published.naming import from_published, to_published

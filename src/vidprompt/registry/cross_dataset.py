@@ -18,13 +18,13 @@ import yaml
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, compose
 from vidprompt.config.schema import Config
+from vidprompt.data.annotations.class_names import clean_class_name
 from vidprompt.data.splits.split_file import Split, read_splits, write_split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
-from vidprompt.models.text.class_names import clean_class_name
 from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.provenance.revision import Revision

@@ -14,7 +14,7 @@ from torch import nn
 
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
-from vidprompt.models.text.prompts import PromptSet, tokenize
+from vidprompt.models.text.prompts import PromptSet, tokenize_classes
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -248,8 +248,8 @@ class ContrastiveMotion(ClassificationObjective):
         if fixed is not None:
             return fixed[labels, drawn]
         if self._tokens is None:
-            texts = self.prompts.texts(self.class_names)
-            self._tokens = tokenize(self.model.backbone.tokenizer, texts)
+            tokenizer = self.model.backbone.tokenizer
+            self._tokens = tokenize_classes(tokenizer, self.prompts, self.class_names)
         rows = labels * prompts + drawn
         if self.training and self.model.drops_text:
             return self.model.encode_text(self._tokens[rows.cpu()])

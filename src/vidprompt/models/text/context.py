@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vidprompt.data.annotations.class_names import check_texts, class_words
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.text.class_names import class_words
 from vidprompt.models.text.prompts import tokenize, warn_truncated
 from vidprompt.models.text.tower import eot_positions, text_width
 from vidprompt.system.errors import UserError
@@ -70,6 +70,11 @@ class LearnedContext(nn.Module):
         """Those of `names` that are not training classes (for a shared context too)."""
         own = {self._key(name) for name in self.names}
         return [name for name in names if self._key(name) not in own]
+
+    def check_distinct(self, names: Sequence[str]) -> None:
+        """Raise UserError when two of the classes would have the same prompt."""
+        texts = [class_words(name, clean=self.clean_names) for name in names]
+        check_texts(names, texts, list(map(self._key, names)), "the learned context")
 
     def _key(self, name: str) -> str:
         """A class name without case and blanks, which tokens do not distinguish."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidprompt.data.annotations.class_names import class_key
 from vidprompt.files.text import SEPARATORS, form, read_json, read_table
-from vidprompt.models.text.class_names import class_key
 from vidprompt.system.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.text.context import EmbedRows, LearnedContext
-from vidprompt.models.text.prompts import PromptSet, tokenize
+from vidprompt.models.text.prompts import PromptSet, tokenize, tokenize_classes
 from vidprompt.models.text.tower import encode_embedded, eot_positions, group_by_length
 
 PLAIN_NAMES = PromptSet(("{}",))
@@ -105,10 +105,12 @@ class TextEncoder(nn.Module):
         """Text features of C classes with P prompts each, (C, P, E), not normalised.
 
         A learned context that covers all of these classes replaces the prompts (P = 1). If a
-        class-specific one does not cover them all, all get plain class names.
+        class-specific one does not cover them all, all get plain class names. Raises UserError for two
+        classes with the same texts.
         """
         if self.context is not None:
             if self.context.covers(class_names):
+                self.context.check_distinct(class_names)
                 return self.encode_in_chunks(*self.context.prompts(class_names), chunk)[:, None]
             missing = self.context.missing(class_names)
             if len(missing) < len(class_names):
@@ -118,7 +120,8 @@ class TextEncoder(nn.Module):
                     stacklevel=2,
                 )
             prompts = PromptSet(("{}",), clean_names=self.context.clean_names)
-        features = self.encode_texts(prompts.texts(class_names), chunk)
+        tokens = tokenize_classes(self.backbone.tokenizer, prompts, class_names)
+        features = self.encode_text(tokens, chunk)
         return features.reshape(len(class_names), prompts.per_class, -1)
 
     @property

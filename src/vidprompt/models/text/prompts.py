@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vidprompt.models.text.class_names import class_key, class_words
+from vidprompt.data.annotations.class_names import check_texts, class_key, class_words
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -59,9 +59,10 @@ class PromptSet:
         return len(self.templates)
 
     def texts(self, class_names: Sequence[str]) -> list[str]:
-        """The C·P texts, class by class. Raises UserError for a class without a description."""
+        """The C·P texts, class by class. Raises UserError for a class without a name or a description."""
         if self.descriptions is None:
             names = [class_words(name, clean=self.clean_names) for name in class_names]
+            check_texts(class_names, names, class_names, self.source)
             return [template.replace("{}", name) for name in names for template in self.templates]
         keys = [class_key(name) for name in class_names]
         missing = [
@@ -107,6 +108,21 @@ def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {names[key]: value for key, value in context.items()} | {
         "clean_names": bool(config.get("clean_names", True))
     }
+
+
+def tokenize_classes(
+    tokenizer: Any, prompts: PromptSet, class_names: Sequence[str]
+) -> torch.Tensor:
+    """Token ids (C·P, context) of the texts of classes, class by class.
+
+    Raises UserError for a class without a text, and for two classes with the same texts to the tokenizer.
+    """
+    texts = prompts.texts(class_names)
+    tokens = tokenize(tokenizer, texts)
+    keys = map(tuple, tokens.reshape(len(class_names), -1).tolist())
+    rule = f"as the text tower reads it: {tokens.shape[1]} tokens, without capitals"
+    check_texts(class_names, texts[:: prompts.per_class], list(keys), prompts.source, rule)
+    return tokens
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:

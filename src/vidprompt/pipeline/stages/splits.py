@@ -9,6 +9,7 @@ from pathlib import Path
 from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
+from vidprompt.data.annotations.class_names import check_class_names
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.dataset_splits import dataset_splits
 from vidprompt.data.splits.held_out import shortfall
@@ -77,6 +78,9 @@ def take_lists(
 
 
 def _write(split: Split, dataset: str, stem: str) -> None:
+    if split.protocol != "reid":  # which has no texts of persons
+        for name, subset in split.lists():
+            check_class_names(subset.classes, f"{split.id} {name}")
     write_split(split, paths.splits(dataset) / f"{stem}.json")
     trained = len(split.train.videos) if split.train else 0
     tested = ", ".join(

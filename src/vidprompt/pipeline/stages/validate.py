@@ -9,6 +9,7 @@ from pathlib import Path
 from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
+from vidprompt.data.annotations.class_names import check_class_names
 from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.manifest.table import read_classes, read_manifest
@@ -26,6 +27,10 @@ def run(config: Config) -> None:
     manifest = read_manifest(paths.manifest(dataset.name))
     classes = read_classes(paths.classes(dataset.name))
     splits = read_splits(paths.splits(dataset.name))
+    for split in splits.values():
+        if split.protocol != "reid":  # which has no texts of persons
+            for name, subset in split.lists():
+                check_class_names(subset.classes, f"{split.id} {name}")
     write_json(paths.health(dataset.name), health_report(manifest, splits))
     report = validate_dataset(
         manifest,
