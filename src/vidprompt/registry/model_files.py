@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vidprompt.files.atomic import write_json
+from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.provenance.dvc_project import DvcProject, has_md5
@@ -121,8 +121,8 @@ def _is_complete(folder: Path, version: Version) -> bool:
 
 def _fetch(model: DeclaredModel, project: DvcProject, folder: Path) -> None:
     weights = find_weights(model, project)
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(weights.file, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as temporary:
+        shutil.copyfile(weights.file, temporary)
     hashes = {"model.safetensors": weights.sha256}
     backbone = find_backbone(model, project.revision)
     for key in BACKBONE_FILES:

@@ -28,7 +28,7 @@ _FULL_TEXT = re.compile(
     )
 )
 _SHARED_TEXT = re.compile(
-    r"shared memory|</?torch_\d|torch_shm_manager|out of shm|killed by signal: Bus error"
+    r"shared memory(\(shm\)| object)|</?torch_\d|torch_shm_manager|killed by signal: Bus error"
 )
 _MEMORY_TEXT = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|out of memory|bad_alloc|\[Errno 12\]"

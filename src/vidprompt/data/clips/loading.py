@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vidprompt.system.errors import UserError
 from vidprompt.system.machine_errors import SHARED_MEMORY, free_shared_memory
-from vidprompt.system.workers import Workers, end_with_parent
+from vidprompt.system.workers import Workers, deferred_signals, end_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def load_batches(
         return
     with Workers() as own:
         try:
-            iterator: Any = iter(loader)
+            with deferred_signals():  # a worker that starts inherits it: see _start_worker
+                iterator: Any = iter(loader)
             # in order first: PyTorch has threads and queues to end, too, but would wait for a hanging worker
             own.before_kill = iterator._shutdown_workers
             for batch in iterator:
