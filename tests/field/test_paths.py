@@ -101,7 +101,7 @@ def test_a_configuration_has_it() -> None:
 def test_hydras_ways_to_write_a_path_stay() -> None:
     assert compose(["dataset.root='a b'"]).dataset.root == "a b"
     assert compose(['dataset.root="a\'b"']).dataset.root == "a'b"
-    assert compose(["dataset.root=data/${dataset.name}"]).dataset.root == "data/demo"
+    assert compose(["dataset.root=cache/${dataset.name}"]).dataset.root == "cache/demo"
     assert compose(["dataset.archives=null"]).dataset.archives is None
 
 

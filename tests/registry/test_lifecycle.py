@@ -129,7 +129,7 @@ def test_what_others_get(two_versions: Path, tmp_path: Path) -> None:
     assert tags(tmp_path / "origin") == tags(two_versions)
     shutil.rmtree(tmp_path / "origin")
     with pytest.raises(
-        UserError, match="origin did not take them: `git push --atomic origin small-demo#"
+        UserError, match="origin did not take them: `git push --atomic origin 'small-demo#"
     ):
         register(NAME, "staging", push=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +14,8 @@ from vidprompt.comparison.per_video import measured, read_per_video
 from vidprompt.config import paths
 from vidprompt.metrics.result import ProtocolResult, load_result, measures
 from vidprompt.provenance.dvc_project import DvcProject, first_line
-from vidprompt.provenance.revision import Revision, find_commit, try_git
+from vidprompt.provenance.git import find_commit, is_repository, shallow_note
+from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -103,7 +105,7 @@ def _of_workspace(text: str, address: ResultAddress) -> LoadedResult:
         raise UserError(f"{path} is not there: run `dvc repro` ({_nearest(address)})")
     result = load_result(path.read_bytes(), str(path))
     if not predictions.is_file():
-        command = f"`dvc pull {address.predictions}` or `dvc repro`"
+        command = f"`dvc pull {quote(str(address.predictions))}` or `dvc repro`"
         return LoadedResult(text, result, None, f"{predictions} is not there: run {command}")
     videos = read_per_video(str(predictions), address.protocol, str(predictions))
     return LoadedResult(text, result, videos)
@@ -121,12 +123,14 @@ def _of_revision(text: str, address: ResultAddress) -> LoadedResult:
     root, name = address.root, address.revision
     commit = find_commit(root, name)
     if commit is None:
-        if try_git(root, "rev-parse", "--git-dir") is None:
+        if not is_repository(root):
             raise UserError(
                 f"{text}: {root.absolute()} is no git repository, so it has no revisions: leave "
                 f"@{name} out, or run this in a clone"
             )
-        raise UserError(f"{text}: git knows no revision {name!r} in {root.absolute()}")
+        raise UserError(
+            f"{text}: git knows no revision {name!r} in {root.absolute()}{shallow_note(root)}"
+        )
     revision = Revision(root, commit)
     content = revision.read(address.metrics.as_posix())
     if content is None:
@@ -137,7 +141,7 @@ def _of_revision(text: str, address: ResultAddress) -> LoadedResult:
         missing = (
             f"The predictions of {text} are neither in DVC's cache nor in a remote that is configured "
             f"here{errors}: check {name} out where they were made and `dvc push`, or `git worktree add "
-            f"FOLDER {name}`, `dvc repro` there and compare with FOLDER/{address.metrics.parent}"
+            f"FOLDER {quote(name)}`, `dvc repro` there and compare with FOLDER/{address.metrics.parent}"
         )
         return LoadedResult(text, result, None, missing, commit)
     source = pa.BufferReader(predictions)

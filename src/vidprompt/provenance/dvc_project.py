@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from vidprompt.files.atomic import replacing
-from vidprompt.provenance.revision import Revision, try_git
+from vidprompt.provenance.git import try_git
+from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import UserError
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")

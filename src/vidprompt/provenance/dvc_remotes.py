@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.provenance.dvc_project import DvcProject, first_line, path_in_git
-from vidprompt.provenance.revision import Revision, find_commit
+from vidprompt.provenance.git import find_commit
+from vidprompt.provenance.revision import Revision
 
 
 @dataclass(frozen=True)

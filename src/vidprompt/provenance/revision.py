@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import yaml
 
 from vidprompt.config.names import METHODS, PROTOCOLS
 from vidprompt.metrics.result import ProtocolResult, load_result
+from vidprompt.provenance.git import try_git
 from vidprompt.system.errors import DataError, UserError
 
 Result = tuple[str, str, str]  # dataset, method, protocol
@@ -78,15 +78,23 @@ class Revision:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """All files that git tracks or, on disk, does not ignore; sorted. Outside git: all files."""
-        tree = ("ls-tree", "-z", "-r", "--name-only", self.commit)
-        disk = ("ls-files", "-z", "-co", "--exclude-standard")
-        listed = try_git(self.root, *(tree if self.commit else disk))
+        """All files that git tracks or, on disk, does not ignore; sorted. On disk without git: all files."""
+        listed = self._listed_by_git()
         if listed is None:
             paths = [p for p in self.root.rglob("*") if p.is_file()]
             return tuple(sorted(path.relative_to(self.root).as_posix() for path in paths))
         names = {name.decode("utf-8", "surrogateescape") for name in listed.split(b"\0")} - {""}
         return tuple(sorted(n for n in names if self.commit or (self.root / n).is_file()))
+
+    def _listed_by_git(self) -> bytes | None:
+        if self.commit:
+            return try_git(self.root, "ls-tree", "-z", "-r", "--name-only", self.commit)
+        try:
+            return try_git(self.root, "ls-files", "-z", "-co", "--exclude-standard")
+        except (
+            UserError
+        ):  # git is not installed, or does not read the repository: the disk has the files
+            return None
 
     @cached_property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -166,50 +174,3 @@ def parents(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
-
-
-# -- git --------------------------------------------------------------------------------------------
-
-
-def find_commit(root: Path, name: str) -> str | None:
-    """The full name of the commit that `name` (branch, tag, hash) is; None for an unknown name."""
-    options = ("--verify", "--quiet", "--end-of-options")
-    commit = try_git(root, "rev-parse", *options, f"{name}^{{commit}}")
-    return commit.decode().strip() if commit else None
-
-
-def check_repository(root: Path) -> None:
-    """UserError where there is no git repository: versions are its tags."""
-    if try_git(root, "rev-parse", "--git-dir") is None:
-        raise UserError(
-            f"{root.absolute()} is no git repository, and models are registered as tags of one: "
-            "run this in a clone"
-        )
-
-
-def changed_files(root: Path) -> list[str]:
-    """Files that differ from HEAD or are not committed, relative to the repository; sorted."""
-    status = git(root, "status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=all")
-    return sorted(entry[3:] for entry in status.split("\0") if entry)
-
-
-def git(root: Path, *arguments: str) -> str:
-    """What a git command prints. UserError with the last line of its error when it fails."""
-    done = _run_git(root, *arguments)
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {' '.join(arguments[:2])} failed in {root.absolute()}: {lines[-1]}")
-    return done.stdout.decode()
-
-
-def try_git(root: Path, *arguments: str) -> bytes | None:
-    """What a git command prints; None when it fails. UserError where git is not installed."""
-    done = _run_git(root, *arguments)
-    return done.stdout if done.returncode == 0 else None
-
-
-def _run_git(root: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True)
-    except FileNotFoundError as error:
-        raise UserError("git is not installed: revisions and tags are read with it") from error

@@ -11,7 +11,8 @@ import yaml
 
 from vidprompt.config.names import FLOOR
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.revision import Revision, git
+from vidprompt.provenance.git import git
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import (
     DeclaredModel,
     ModelResult,

@@ -8,7 +8,8 @@ from typing import Any
 
 from vidprompt.metrics.result import Measure, summary_measures
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.revision import Revision, find_commit
+from vidprompt.provenance.git import find_commit
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.checks import Check, GateReport
 from vidprompt.registry.declared import (
     DeclaredModel,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidprompt.provenance.revision import git, try_git
+from vidprompt.provenance.git import git, read_remote, try_git
 from vidprompt.registry.checks import Check
 from vidprompt.system.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 REMOTE = "origin"
 SECONDS = 30  # for an answer
@@ -24,8 +26,10 @@ def check_tags(root: Path, name: str) -> Check:
     if try_git(root, "remote", "get-url", REMOTE) is None:
         return Check("tags", subject, f"there is no {REMOTE}", required, was_done=False)
     patterns = (f"refs/tags/{name}@*", f"refs/tags/{name}#*")
-    listed = _list_remote(root, patterns)
-    if listed is None:
+    try:
+        listed = read_remote(root, "ls-remote", "--tags", REMOTE, *patterns, timeout_s=SECONDS)
+    except UserError as error:  # in the log alone: a check's text becomes the tag's message
+        logger.warning(f"{REMOTE} cannot be read: {error}")
         return Check("tags", subject, f"{REMOTE} does not answer", required, was_done=False)
     there = _tags(listed, patterns)
     here = _tags(git(root, "for-each-ref", "--format=%(objectname)%09%(refname)"), patterns)
@@ -38,23 +42,6 @@ def check_tags(root: Path, name: str) -> Check:
         "a stage: `git fetch --tags`, with `--force` where one was moved"
     )
     return Check("tags", subject, f"{len(there) - len(missing)} of {len(there)}", required, problem)
-
-
-def _list_remote(root: Path, patterns: Sequence[str]) -> str | None:
-    """What `git ls-remote` prints, without asking for a password; None when it fails."""
-    command = ["git", "-C", str(root), "ls-remote", "--tags", REMOTE, *patterns]
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=SECONDS,
-            env=os.environ | quiet,
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
 def _tags(lines: str, patterns: Sequence[str]) -> dict[str, str]:
@@ -73,9 +60,13 @@ def push(root: Path, tags: Sequence[str]) -> None:
         git(root, "push", "--quiet", "--atomic", REMOTE, *(f"refs/tags/{tag}" for tag in tags))
     except UserError as error:
         raise UserError(
-            f"the tags are made, but {REMOTE} did not take them: `git push --atomic {REMOTE} "
-            f"{' '.join(tags)}` ({error})"
+            f"the tags are made, but {REMOTE} did not take them: `{push_command(tags)}` ({error})"
         ) from error
+
+
+def push_command(tags: Sequence[str]) -> str:
+    """The command that pushes tags, all or none, for a shell."""
+    return shlex.join(["git", "push", "--atomic", REMOTE, *tags])
 
 
 def check_remote(root: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.metrics.result import Measure, summary_measures
-from vidprompt.provenance.revision import Revision, check_repository
+from vidprompt.provenance.git import check_repository
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry.declared import declared_models, find_model, model_results
 from vidprompt.registry.policy import read_policy
 from vidprompt.registry.versions import Version, histories

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.revision import Revision, check_repository, find_commit
+from vidprompt.provenance.git import check_repository, find_commit
+from vidprompt.provenance.revision import Revision
 from vidprompt.registry import git_tags, versions
 from vidprompt.registry.checks import GateReport
 from vidprompt.registry.declared import find_model
@@ -104,7 +105,7 @@ def register(
         git_tags.push(root, tags)
         logger.info(f"pushed to origin: {', '.join(tags)}")
     elif tags:
-        logger.info(f"others see it after `git push --atomic origin {' '.join(tags)}`")
+        logger.info(f"others see it after `{git_tags.push_command(tags)}`")
     logger.info(f"its card: {card}")
     return Registered(chosen, tuple(tags), card)
 
@@ -153,5 +154,5 @@ def rollback(
         git_tags.push(root, [tag])
         logger.info(f"pushed to origin: {tag}")
     else:
-        logger.info(f"others see it after `git push origin {tag}`")
+        logger.info(f"others see it after `{git_tags.push_command([tag])}`")
     return now, before

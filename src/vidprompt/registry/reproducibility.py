@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from vidprompt.config import paths
 from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.dvc_remotes import Remotes, remotes_with
+from vidprompt.provenance.git import changed_files, try_git
 from vidprompt.provenance.lock_check import check_upstream
-from vidprompt.provenance.revision import Revision, changed_files, try_git
+from vidprompt.provenance.revision import Revision
 from vidprompt.recompute.results import metrics_differences
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import DeclaredModel, ModelResult

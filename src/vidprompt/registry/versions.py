@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vidprompt.provenance.revision import Revision, check_repository, git
+from vidprompt.provenance.git import check_repository, git
+from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 

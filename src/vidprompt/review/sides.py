@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.provenance.revision import Revision, find_commit, try_git
+from vidprompt.provenance.git import find_commit, is_repository, shallow_note, try_git
+from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import UserError
 
 
@@ -35,18 +36,28 @@ def find_sides(root: Path, base: str = "", out: Path | None = None) -> tuple[Sid
         raise UserError("There is no dvc.yaml here: run this in the project's folder")
     head = find_commit(root, "HEAD")
     if head is None:
+        if not is_repository(root):
+            raise UserError(
+                f"{root.absolute()} is no git repository: a review compares with a commit"
+            )
         raise UserError("git has no commit here: a review compares with one")
     if base:
         other = find_commit(root, base)
         if other is None:
-            raise UserError(f"git knows no revision {base!r} here: `git fetch`, or name another")
+            raise UserError(
+                f"git knows no revision {base!r} here: `git fetch`, or name another{shallow_note(root)}"
+            )
     else:
         other = find_commit(root, "origin/main") or find_commit(root, "main")
         if other is None:
             raise UserError(
                 "There is neither origin/main nor main: name the revision to compare with"
+                f"{shallow_note(root)}"
             )
-    left = (try_git(root, "merge-base", other, head) or b"").decode().strip() or other
+    left = (try_git(root, "merge-base", other, head) or b"").decode().strip()
+    if not left and (note := shallow_note(root)):
+        raise UserError(f"It is not known where HEAD left {base or 'main'}{note}")
+    left = left or other  # two histories: the base as it is
     pathspecs = ["."]
     if out is not None and out.resolve().is_relative_to(root.resolve()):
         pathspecs.append(f":(exclude,top,literal){_from_top(root, out)}")
