@@ -75,9 +75,7 @@ def published_run(method: str, seed: int, checkout: Path, setting: Setting) -> R
         check_texts(demo, ours, vita.tokens())
         steps = vita.train(vita.loader(), setting.steps(demo.videos))
         predicted = vita.predict()
-    labels = [label for _, _, label in demo.rows("test")]
-    right = [int(a == b) for a, b in zip(predicted, labels, strict=True)]
-    return _figures(steps, right)
+    return _figures(steps, predicted, [label for _, _, label in demo.rows("test")], demo.classes)
 
 
 def check_texts(demo: Demo, ours: torch.Tensor, published: torch.Tensor) -> None:
@@ -95,7 +93,8 @@ def check_texts(demo: Demo, ours: torch.Tensor, published: torch.Tensor) -> None
 
 def our_run(method: str, seed: int, folder: Path, setting: Setting) -> Result:
     """Our training and test, by the stages of the pipeline in a folder of their own."""
-    overrides = setting.overrides(Demo.read(method).videos, seed)
+    demo = Demo.read(method)
+    overrides = setting.overrides(demo.videos, seed)
     make_sandbox(folder, INPUTS)
     os.chdir(folder)
     config = compose(overrides)
@@ -105,16 +104,26 @@ def our_run(method: str, seed: int, folder: Path, setting: Setting) -> Result:
     features.run(config)
     evaluate.run(config)
     table = pd.read_parquet(paths.predictions("demo", method, "supervised"))
-    return _figures(steps, (table["predicted"] == table["label"]).astype(int).tolist())
+    number = {name: i for i, name in enumerate(demo.lists.train.classes)}
+    predicted, labels = (table[name].map(number).tolist() for name in ("predicted", "label"))
+    return _figures(steps, predicted, labels, demo.classes)
 
 
-def _figures(steps: list[dict[str, float]], right: list[int]) -> Result:
-    """Losses and rates by step, the test's hits by video, milliseconds a step and the process's memory."""
+def _figures(
+    steps: list[dict[str, float]], predicted: list[int], labels: list[int], classes: list[str]
+) -> Result:
+    """Losses and rates by step, hits by test video, milliseconds a step and the process's memory.
+
+    `object`: the share of videos whose predicted class has the true one's first word, what is shown moving.
+    """
+    objects = np.array([name.split()[0] for name in classes])
+    right = [int(a == b) for a, b in zip(predicted, labels, strict=True)]
     return {
         "loss": [round(one["loss"], 6) for one in steps],
         "lr": [round(one["lr"], 9) for one in steps],
         "right": right,
         "top1": float(np.mean(right)),
+        "object": float(np.mean(objects[predicted] == objects[labels])),
         "step_ms": 1000 * float(np.median([one["step_s"] for one in steps])),
         "data_ms": 1000 * float(np.median([one["data_s"] for one in steps])),
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
@@ -216,7 +225,9 @@ def _our_losses(
     _check_without_chance(objective, model, batches[0])
     videos = EPOCH * setting.batch
     settings = trainer_settings(config.trainer, videos=videos, batch_size=setting.batch, seed=1)
-    source = BatchSource(lambda start: iter(batches[start:]), lambda step: [f"batch {step}"])
+    source = BatchSource(
+        lambda start: (batch for batch in batches[start:]), lambda step: [f"batch {step}"]
+    )
     return trained(objective, source, settings)
 
 

@@ -257,10 +257,10 @@ def test_a_stored_run_is_used_for_the_same_fingerprint_only(tmp_path: Path) -> N
 def run_result(top1: float, loss: float) -> dict[str, Any]:
     right = [1] * round(top1 * 100) + [0] * round((1 - top1) * 100)
     times = {"step_ms": 10.0, "data_ms": 1.0, "peak_gb": 1.0}
-    return {"loss": [4.0] * 50 + [loss] * 50, "right": right, "top1": top1, **times}
+    return {"loss": [4.0] * 50 + [loss] * 50, "right": right, "top1": top1, "object": 0.9, **times}
 
 
-def test_trainings_are_the_same_only_where_zero_is_in_both_intervals() -> None:
+def test_trainings_are_the_same_only_where_zero_is_in_all_intervals() -> None:
     near = {1: run_result(0.50, 2.0), 2: run_result(0.54, 2.1), 3: run_result(0.52, 2.2)}
     same = compare({"published": near, "ours": {k + 1: v for k, v in near.items()}})
     assert same["same"] is True
