@@ -149,6 +149,8 @@ def test_clean_set_passes_and_one_broken_video_is_reported(
     assert checked == {
         "base_novel_apart": 2,
         "broken_share": 34,
+        "contents_one_label": 34,
+        "contents_unique": 34,
         "duration_in_range": 33,
         "expected_counts": 3,
         "frames_enough": 33,
@@ -157,11 +159,14 @@ def test_clean_set_passes_and_one_broken_video_is_reported(
         "groups_apart_split3": 0,
         "height_in_range": 33,
         "label_known": 34,
+        "lists_classes": 6,
+        "lists_not_empty": 9,
         "path_unique": 34,
         "roles_known": 34,
         "shots_exact": 2,
         "shots_usable": 44,
         "size_in_range": 33,
+        "split_contents_apart": 44,
         "split_groups_apart": 44,
         "split_labels_match": 44,
         "split_runs_known": 1,
@@ -219,8 +224,8 @@ def _leaking_official_group(manifest: pd.DataFrame, splits: Splits) -> None:
 
 
 def _too_many_broken(manifest: pd.DataFrame, splits: Splits) -> None:
-    for number in (0, 1):
-        _set(manifest, f"people/p2_{number}", "health", "empty")
+    for person in ("p2", "p3"):
+        _set(manifest, f"people/{person}_0", "health", "empty")
 
 
 def _unknown_video(manifest: pd.DataFrame, splits: Splits) -> None:

@@ -33,7 +33,7 @@ def make_project(folder: Path) -> None:
         for clip in range(3):
             path = folder / f"data/own/{name}/{name}{clip}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, n=12, height=48, width=64, kind="h264.mp4", seed=5 * number + clip)
+            write_video(path, n=12, height=48, width=64 + 16 * number, kind="h264.mp4", seed=clip)
     (folder / "clip.json").write_text(json.dumps(BACKBONE))
     save_file(small_backbone().clip.state_dict(), folder / "clip.safetensors")
     spec = {"name": "small", "pretrained": None, "image_size": None, "quick_gelu": None}

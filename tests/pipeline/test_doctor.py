@@ -21,10 +21,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three clips of one's own and one that is no video, on the demo's small settings."""
+    """Three own clips in each of two classes and one that is no video, on the demo's small settings."""
     shutil.copytree(ROOT / "params", tmp_path / "params")
-    for number in range(3):
-        path = tmp_path / f"data/own/wave/{number}.mp4"
+    for number, name in enumerate(
+        f"{label}/{take}" for label in ("wave", "jump") for take in range(3)
+    ):
+        path = tmp_path / f"data/own/{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, n=16, height=48, width=64, kind="h264.mp4", seed=number)
     (tmp_path / "data/own/wave/notes.mp4").write_text("not a video")
@@ -44,7 +46,7 @@ def test_disk_and_time_are_estimated_from_what_this_machine_does(project: Path) 
     assert {f.state for f in findings} == {State.OK, State.NOTE}
     assert "random" not in _by_subject(findings, "backbone")[0].message
     [disk] = _by_subject(findings, "disk")
-    assert "measured on 3 of 4" in disk.message
+    assert "measured on 6 of 7" in disk.message
     times = [f.message for f in _by_subject(findings, "time")]
     assert [t.split(":")[0] for t in times[:2]] == ["probing every video", "caching frames"]
     # supervised, base-to-novel with all videos, and 2 shots by 3 seeds
@@ -89,8 +91,8 @@ def test_no_folder_no_annotations_and_no_weights(project: Path) -> None:
 
 
 def test_videos_that_cannot_be_decoded_are_no_estimate(project: Path) -> None:
-    for path in (project / "data/own/wave").glob("?.mp4"):
-        path.unlink()
+    for path in (project / "data/own").glob("*/?.mp4"):
+        path.write_text("not a video")
     [disk] = _by_subject(list(examine(compose(["dataset=own"]))), "disk")
     assert disk.state is State.MISSING
     assert "none of the videos tried could be decoded" in disk.message

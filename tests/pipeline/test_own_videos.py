@@ -24,7 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for clip in range(CLIPS):
             path = folder / f"data/own/{name}/take {clip}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, n=16, height=48, width=64, kind="h264.mp4", seed=number)
+            write_video(path, n=16, height=48, width=64 + 2 * clip, kind="h264.mp4", seed=number)
     (folder / "data/own/close_door/take 9.mp4").write_bytes(b"")
     write_backbone(folder)
     short_training(folder)

@@ -43,19 +43,13 @@ def check_distinct(group: str, stem: str, stems: Sequence[str]) -> None:
 def check_unpacked_root(
     stem: str, dataset: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Raise UserError where unpacking a dataset would replace its own archives, or another's unpacked files.
+    """Raise UserError where unpacking a dataset would replace what another dataset unpacks.
 
     `others`: file's name → content, of the other datasets.
     """
-    archives = dataset.get("archives")
-    if not archives:
+    if not dataset.get("archives"):
         return
     root = _absolute(dataset["root"])
-    if _absolute(archives).is_relative_to(root):
-        raise UserError(
-            f"dataset {stem}: root {dataset['root']} holds the archives ({archives}), and unpacking replaces "
-            "it: choose another root"
-        )
     for name, other in sorted(others.items()):
         if not other.get("archives") or not other.get("root"):
             continue

@@ -132,6 +132,20 @@ class PromptsConfig:
     clean_names: bool = True
     ensemble: Literal["softmax_sum", "mean_feature"] = "softmax_sum"
 
+    def __post_init__(self) -> None:
+        if self.descriptions:
+            return
+        if not self.templates:
+            raise UserError(
+                "prompts.templates=[]: no text for a class; write ['{}'] for its name alone, or choose "
+                "prompts.descriptions"
+            )
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise UserError(
+                    f"prompts.templates: {template!r} needs exactly one {{}}, for the class's name"
+                )
+
 
 @dataclass(frozen=True)
 class ViewsConfig:

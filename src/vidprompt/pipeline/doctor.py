@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.annotations.class_names import check_class_names
-from vidprompt.data.probe.listing_report import write_listing_report
+from vidprompt.data.probe.listing_report import ROLES, write_listing_report
 from vidprompt.system.errors import UserError
 
 
@@ -59,6 +59,7 @@ def examine(
         yield Finding("videos", State.MISSING, message)
         return
     annotations: list[Annotation] = []
+    classes: dict[str, list[str]] = {}
     for name, source in config.dataset.sources.items():
         try:
             listing = read_annotations(
@@ -70,10 +71,14 @@ def examine(
         annotations += listing.annotations
         if name in (config.dataset.roles.get(role) for role in ("recognition", "zero_shot")):
             yield from _class_names(name, listing.classes)
+        classes[name] = listing.classes
         message = f"{name}: {len(listing.annotations):,} videos of {len(listing.classes)} classes"
         yield Finding("annotations", State.OK, message)
+        for note in listing.notes:
+            yield Finding("annotations", State.NOTE, note)
     yield from _files(config)
     if annotations:
+        yield from _splits(config, annotations, classes)
         yield from _videos(config.dataset.name, annotations)
         yield from _estimates(config, root, annotations, measure, runs)
 
@@ -164,6 +169,30 @@ def _files(config: Config) -> Iterator[Finding]:
         if not file.is_file():
             message = f"{file} is named in the parameters and is not there: you supply it"
             yield Finding("lists", State.MISSING, message)
+
+
+def _splits(
+    config: Config, annotations: Sequence[Annotation], classes: Mapping[str, list[str]]
+) -> Iterator[Finding]:
+    """What the stage splits would say: lists that cannot be drawn, or are too small to be of use."""
+    import pandas as pd
+
+    from vidprompt.data.manifest.health import Health
+    from vidprompt.data.splits.dataset_splits import dataset_splits
+    from vidprompt.data.splits.list_sizes import check_lists
+    from vidprompt.pipeline.stages.splits import training_notes
+
+    names = ("video_id", "source", "label", "group", *ROLES)
+    rows = [[getattr(one, name) for name in names] for one in annotations]
+    manifest = pd.DataFrame(rows, columns=list(names)).assign(health=Health.UNOPENED.value)
+    health = dict.fromkeys(manifest["video_id"], Health.UNOPENED.value)
+    try:
+        for _, split in dataset_splits(manifest, config.dataset, protocols_of(config), classes):
+            check_lists(split)
+            for note in training_notes(config, split, health):
+                yield Finding("splits", State.NOTE, note)
+    except UserError as error:
+        yield Finding("splits", State.MISSING, str(error))
 
 
 def _videos(name: str, annotations: Sequence[Annotation]) -> Iterator[Finding]:

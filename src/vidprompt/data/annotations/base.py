@@ -77,10 +77,12 @@ class Source:
 
 @dataclass(frozen=True)
 class DatasetAnnotations:
-    """The annotated videos of a source, and its classes in their official order."""
+    """The annotated videos of a source, its classes in their official order, and sentences on what was
+    left out."""
 
     annotations: list[Annotation]
     classes: list[str]
+    notes: tuple[str, ...] = ()
 
 
 Reader = Callable[[Source], DatasetAnnotations]

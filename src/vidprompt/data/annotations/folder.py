@@ -5,6 +5,9 @@ Layout without lists, below `videos/` (option `videos`; the source's folder wher
     walking/a.mp4, walking/day 2/b.mp4, …     any depth; or with roles above all classes:
     train/walking/a.mp4, test/walking/b.mp4   (train, val, test)
 
+A file is a video if its name says so (`VIDEO_SUFFIXES`), or else if FFmpeg opens it as one. Files that are no
+videos, and folders without any, are left out and named in `DatasetAnnotations.notes`.
+
 Option `list` names one file, or one a role (`{train: train.txt, test: val.txt}`), relative to the source's
 folder or its `annotations/`; listed paths are relative to the videos' folder (or the source's), and may
 be folders of images. Option `label_map` names the classes. Where no video has a role, `test_share` (0.25) of
@@ -32,7 +35,9 @@ from vidprompt.data.annotations.base import (
     Source,
     relative_path,
 )
-from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, VideoFiles
+from vidprompt.data.annotations.left_out import LeftOut, empty_classes
+from vidprompt.data.annotations.opening import opened_videos
+from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES, Entry, Kind, walk
 from vidprompt.data.decode.reader import IMAGE_SUFFIXES
 from vidprompt.system.errors import DataError
 
@@ -45,7 +50,11 @@ def read_folder(source: Source) -> DatasetAnnotations:
     folder = source.video_folder(".", suffixes=VIDEO_SUFFIXES.union(IMAGE_SUFFIXES))
     videos = str(relative_path(folder, f"{source.name}: option videos"))
     given = source.options.get("list")
-    rows = _listed(source, given, source.folder / videos) if given else _in_folders(source, videos)
+    notes: list[str] = []
+    if given:
+        rows = _listed(source, given, source.folder / videos)
+    else:
+        rows = _in_folders(source, videos, notes)
     label_map = source.options.get("label_map")
     if given or label_map:
         used = {row.label for row in rows}
@@ -62,7 +71,8 @@ def read_folder(source: Source) -> DatasetAnnotations:
         if annotation.video_id in annotations:
             raise DataError(f"{row.where}: {row.path} is listed twice; the first time at {first}")
         annotations[annotation.video_id] = annotation
-    return DatasetAnnotations(_with_roles(list(annotations.values()), source), classes)
+    rows_with_roles = _with_roles(list(annotations.values()), source)
+    return DatasetAnnotations(rows_with_roles, classes, tuple(notes))
 
 
 def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set[str]:
@@ -78,16 +88,15 @@ def draw_test(groups: Sequence[str], label: str, share: float, seed: int) -> set
     return {names[i] for i in rng.choice(len(names), count, replace=False)}
 
 
-def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
-    """The videos of class folders, below folders of roles if there are any."""
+def _in_folders(source: Source, videos: str, notes: list[str]) -> list[list_files.ListedVideo]:
+    """The videos of class folders, below folders of roles if there are any; adds to `notes`."""
     folder = source.folder / videos
-    paths = [
-        PurePosixPath(path).relative_to(videos)
-        for path in sorted(VideoFiles(source.folder, videos))
-    ]
+    left_out = LeftOut()
+    paths = [PurePosixPath(path) for path in _video_paths(folder, left_out)]
+    notes += [f"{source.name}: {sentence}" for sentence in left_out.sentences()]
     if not paths:
-        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise DataError(f"{folder} has no videos ({suffixes}): {_EXPECTED}")
+        there = "; ".join(left_out.sentences()) or "no files at all"
+        raise DataError(f"{folder} has no videos ({there}): {_EXPECTED}")
     heads = {path.parts[0] for path in paths if len(path.parts) > 1}
     roles = {head for head in heads if head.casefold() in list_files.ROLES}
     # `train` may well be a class among others, but then its videos do not lie in classes' folders.
@@ -99,6 +108,10 @@ def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
             " put all classes below train/ and test/ (train/walking/clip 1.mp4), or move the other away"
         )
     above = int(roles == heads)  # folders above the class's
+    parents = [folder / head for head in roles] if above else [folder]
+    named = {path.parts[above] for path in paths if len(path.parts) > above + 1}
+    if sentence := empty_classes(_folders(parents), named):
+        notes.append(f"{source.name}: {sentence}")
     rows = []
     for path in paths:
         if not _is_text(str(path)):
@@ -110,6 +123,36 @@ def _in_folders(source: Source, videos: str) -> list[list_files.ListedVideo]:
             list_files.ListedVideo(str(path), path.parts[above], None, role, "", str(folder / path))
         )
     return rows
+
+
+def _video_paths(folder: Path, left_out: LeftOut) -> list[str]:
+    """The videos below a folder, sorted; other files are added to `left_out`."""
+    paths: list[str] = []
+    undecided: list[str] = []
+    for entry in walk(folder, "."):
+        if entry.kind is Kind.VIDEO:
+            paths.append(entry.path)
+        elif entry.kind is Kind.OPEN:
+            undecided.append(entry.path)
+        else:
+            left_out.add(entry)
+    answers = opened_videos([folder / path for path in undecided])
+    for path, is_video in zip(undecided, answers, strict=True):
+        if is_video:
+            paths.append(path)
+        else:
+            left_out.add(Entry(path, Kind.OPEN))
+    return sorted(paths)
+
+
+def _folders(parents: Sequence[Path]) -> set[str]:
+    """Names of the folders in these, without hidden ones and those of annotations."""
+    return {
+        path.name
+        for parent in parents
+        for path in parent.iterdir()
+        if path.is_dir() and path.name[0] != "." and path.name not in ANNOTATION_FOLDERS
+    }
 
 
 def _is_text(name: str) -> bool:

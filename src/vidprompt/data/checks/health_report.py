@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from vidprompt.data.checks.duplicates import duplicates_report
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
 from vidprompt.data.splits.split_file import Split
@@ -19,7 +20,8 @@ def health_report(manifest: pd.DataFrame, splits: Mapping[str, Split]) -> dict[s
 
     Returns `videos`, `usable`, `coverage`; `reasons` (reason → its sentence and number of videos);
     `splits` (split → list → listed, usable, coverage); `classes` (source → class → the same);
-    `broken` (the first videos that cannot be used, with their reasons) and `unlisted` (how many more).
+    `broken` (the first videos that cannot be used, with their reasons) and `unlisted` (how many more);
+    `duplicates` (see `duplicates_report`).
     Coverage is a share in [0, 1], None where nothing is listed.
     """
     good = usable(manifest)
@@ -50,6 +52,7 @@ def health_report(manifest: pd.DataFrame, splits: Mapping[str, Split]) -> dict[s
         "classes": by_class,
         "broken": broken[:LISTED],
         "unlisted": max(0, len(broken) - LISTED),
+        "duplicates": duplicates_report(manifest),
     }
 
 

@@ -35,6 +35,7 @@ class Rule(NamedTuple):
     arguments: dict[str, Any]
     subject: str
     message: str
+    severity: str = "error"  # unless the dataset's file sets another
 
 
 def dataset_rules(
@@ -104,6 +105,11 @@ def _video_rules(
         rule("frames_enough", BETWEEN, "healthy_n_frames", short, min_value=min_frames),
         rule("broken_share", MEAN_BETWEEN, "broken", "{health}", max_value=max_broken_share),
     ]
+    copies = [
+        rule("contents_unique", NULL, "copy_of", "the same file as {copy_of}"),
+        rule("contents_one_label", NULL, "other_label", "{label}, the same file as {other_label}"),
+    ]
+    rules += [one._replace(severity="warn") for one in copies]
     for split in OFFICIAL_SPLITS:
         both = f"group {{group}} of {{source}} is on both sides of {split}"
         rules.append(rule(f"groups_apart_{split}", IN_SET, f"{split}_sides", both, value_set=[1]))
@@ -130,8 +136,14 @@ def _split_rules() -> list[Rule]:
     def one_side(column: str) -> dict[str, Any]:
         return {"column": column, "value_set": [1]}
 
+    def at_least(number: int, column: str) -> dict[str, Any]:
+        return {"column": column, "min_value": number}
+
+    few_videos = "{part}: none of its {listed} videos is usable"
+    one_class = "{part}: its videos are of one class, which no result can be wrong about"
     label = "labelled {class!r}, annotated {manifest_label!r}"
     group = "group {group} is also in {shared_group}"
+    copy = "the same file as {shared_content}"
     shots = "has {shots:.0f} videos, not {wanted:.0f}"
     run = "no training split is called {run!r}"
     count = "{counted}, not {expected}"
@@ -141,6 +153,7 @@ def _split_rules() -> list[Rule]:
         listed("split_labels_match", EQUAL, either("class", "manifest_label"), label),
         listed("split_videos_apart", NULL, {"column": "shared_video"}, "also in {shared_video}"),
         listed("split_groups_apart", NULL, {"column": "shared_group"}, group),
+        listed("split_contents_apart", NULL, {"column": "shared_content"}, copy),
         listed("shots_usable", NULL, {"column": "unusable_shot"}, "{unusable_shot}, yet drawn"),
         classed("base_novel_apart", IN_SET, one_side("novel_sides"), "is both base and novel"),
         classed(
@@ -150,6 +163,8 @@ def _split_rules() -> list[Rule]:
             "was trained on in {training_split}",
         ),
         classed("shots_exact", EQUAL, either("shots", "wanted"), shots),
+        Rule("lists_not_empty", "sizes", BETWEEN, at_least(1, "usable"), "split", few_videos),
+        Rule("lists_classes", "sizes", BETWEEN, at_least(2, "classes"), "split", one_class, "warn"),
         Rule("split_runs_known", "runs", NOT_NULL, {"column": "trained_on"}, "split", run),
         Rule("expected_counts", "counts", EQUAL, pair("counted", "expected"), "name", count),
     ]

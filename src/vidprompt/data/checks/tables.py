@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from vidprompt.data.manifest.copies import contents
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.manifest.table import usable
 from vidprompt.data.splits.names import measure_of
@@ -67,7 +68,28 @@ def videos_table(manifest: pd.DataFrame) -> pd.DataFrame:
         sides = side[group.notna()].groupby(group[group.notna()]).nunique()
         table[f"{name}_sides"] = group.map(sides).astype(float).where(side.notna())
     table["odd_role"] = odd.where(odd != "", None)
+    _add_copies(table, manifest)
     return table
+
+
+def _add_copies(table: pd.DataFrame, manifest: pd.DataFrame) -> None:
+    """Add `content`: the hash of a usable video that another one has too; `copy_of`: the first of these, for
+    the others; `other_label`: one of them that has another label in the same source, with this label."""
+    by_id = manifest.assign(content=contents(manifest)).drop_duplicates("video_id")
+    table["content"] = table["video_id"].map(by_id.set_index("video_id")["content"].to_dict())
+    table["copy_of"] = pd.Series([None] * len(table), dtype=object)
+    table["other_label"] = table["copy_of"].copy()
+    for _, rows in table.groupby("content"):
+        table.loc[rows.index[1:], "copy_of"] = rows["video_id"].iloc[0]
+        for _, same in rows.groupby("source"):
+            if same["label"].nunique() > 1:
+                names = {row: _of_another_label(same, row) for row in same.index}
+                table.loc[same.index, "other_label"] = pd.Series(names)
+
+
+def _of_another_label(rows: pd.DataFrame, row: int) -> str:
+    other = rows[rows["label"] != rows.at[row, "label"]].iloc[0]
+    return f"{other['video_id']}, {other['label']}"
 
 
 def training_of(key: str, splits: Mapping[str, Split]) -> Training | None:
@@ -88,11 +110,15 @@ def lists_table(videos: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFra
     by_id = videos.drop_duplicates("video_id").set_index("video_id")
     group = by_id["source"] + "/" + by_id["group"]
     groups = {str(video): str(name) for video, name in group[by_id["group"] != ""].items()}
+    copied = by_id["content"].dropna()
+    contents_of = {str(video): str(content) for video, content in copied.items()}
     frames = []
     for key in sorted(splits):
         training = training_of(key, splits)
         for part, listed in splits[key].lists():
-            frames.append(_list_rows(key, part, listed, training, groups))
+            rows = _list_rows(key, part, listed, training, groups)
+            rows["shared_content"] = _shared_contents(key, part, listed, training, contents_of)
+            frames.append(rows)
     if not frames:
         return pd.DataFrame()
     table = pd.concat(frames, ignore_index=True)
@@ -139,6 +165,23 @@ def _list_rows(
         },
         dtype=object,
     )
+
+
+def _shared_contents(
+    key: str, part: str, listed: Subset, training: Training | None, contents_of: Mapping[str, str]
+) -> pd.Series:
+    """For each video of a list, another video of the training lists that is the same file, and its list."""
+    shared: list[str | None] = [None] * len(listed.videos)
+    for name, other in _other_side(key, part, training) if contents_of else ():
+        copies: dict[str, list[str]] = {}
+        for video in other.videos:
+            if video in contents_of:
+                copies.setdefault(contents_of[video], []).append(video)
+        for row, video in enumerate(listed.videos):
+            others = [one for one in copies.get(contents_of.get(video, ""), ()) if one != video]
+            if others:
+                shared[row] = shared[row] or f"{others[0]} ({name})"
+    return pd.Series(shared, dtype=object)
 
 
 def _other_side(key: str, part: str, training: Training | None) -> list[tuple[str, Subset]]:
@@ -219,6 +262,24 @@ def _shot_rows(key: str, split: Split) -> list[dict[str, Any]]:
         {"split": key, "class": name, "shots": shots[index], "wanted": int(wanted.group(1))}
         for index, name in enumerate(split.train.classes)
     ]
+
+
+def sizes_table(videos: pd.DataFrame, splits: Mapping[str, Split]) -> pd.DataFrame:
+    """One row a list for training or testing: its videos, the usable ones, and the classes of these.
+
+    Classes are null where it has no usable video, and of persons, who are ranked.
+    """
+    good = set(videos.loc[videos["broken"] == 0, "video_id"])
+    rows = []
+    for key in sorted(splits):
+        for part, listed in splits[key].lists():
+            if part != "val":
+                kept = listed.keep(good)
+                ranked = splits[key].protocol == "reid" or not kept.videos
+                classes = None if ranked else float(len(set(kept.labels)))
+                rows.append((key, part, len(listed.videos), len(kept.videos), classes))
+    columns = ["split", "part", "listed", "usable", "classes"]
+    return pd.DataFrame(rows, columns=columns).astype({"classes": float})
 
 
 def runs_table(splits: Mapping[str, Split]) -> pd.DataFrame:

@@ -26,14 +26,14 @@ LISTED = 200  # broken videos named in the report: it is kept in git
 
 
 def _severities(severity: Mapping[str, str], rules: Sequence[Rule]) -> dict[str, str]:
-    """Each rule's severity, `error` unless given. Raises DataError for an unknown rule or severity."""
+    """Each rule's severity, its usual one unless given. Raises DataError for an unknown rule or severity."""
     names = sorted(rule.name for rule in rules)
     for name, level in severity.items():
         if name not in names:
             raise DataError(f"No expectation is called {name!r}: {suggestion(name, names)}")
         if level not in SEVERITIES:
             raise DataError(f"Severity of {name}: {level!r}; use {' or '.join(SEVERITIES)}.")
-    return {name: severity.get(name, "error") for name in names}
+    return {rule.name: severity.get(rule.name, rule.severity) for rule in rules}
 
 
 def _run(
@@ -138,7 +138,7 @@ def validate_dataset(
 
     `classes`: source -> class names. `expected`: `videos`, `splits`, `videos.<source>`,
     `classes.<source>`, `groups.<source>`, `train.<split>`, `val.<split>` or
-    `tests.<split>.<test>` -> count. `severity`: expectation -> `warn` or `error` (the default).
+    `tests.<split>.<test>` -> count. `severity`: expectation -> `warn` or `error`, instead of the usual one.
     `ranges`: `duration_s`, `size_bytes`, `width_px`, `height_px` -> [least, most], either may be null.
     `known_classes`: classes trained on elsewhere, which a zero-shot test among chosen classes must not have.
     `docs`: where Great Expectations writes its pages (their names hold times: never track them).
@@ -155,6 +155,7 @@ def validate_dataset(
         "lists": tables.lists_table(videos, splits),
         "classes": tables.classes_table(splits, known_classes),
         "runs": tables.runs_table(splits),
+        "sizes": tables.sizes_table(videos, splits),
         "counts": tables.counts_table(videos, splits, expected),
     }
     results = _run(data, rules, severities, docs)

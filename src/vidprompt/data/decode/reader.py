@@ -24,6 +24,8 @@ IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pnm", ".tga", ".jp2", ".avif"),
 )
+# FFmpeg's formats of texts, single images and playlists
+_NO_VIDEO_FORMATS = ("tty", "image2", "hls", "dash", "concat", "sdp", "imf")
 
 
 def read_frames(
@@ -136,6 +138,11 @@ def open_container(path: Path, max_pixels: int | None = None) -> Any:
     if int(av.__version__.split(".")[0]) < 19:
         settings["metadata_errors"] = "ignore"  # titles need not be UTF-8
     return av.open(native_name(path), **settings)
+
+
+def is_video_format(name: str) -> bool:
+    """Whether FFmpeg's format of that name holds moving pictures: no text, no single image, no playlist."""
+    return name not in _NO_VIDEO_FORMATS and not name.endswith("_pipe")
 
 
 def native_name(path: Path) -> str:

@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         ("health", pa.string()),
         ("detail", pa.string()),
         ("exact", pa.bool_()),
+        ("fingerprint", pa.string()),
     ]
 )
 
@@ -68,7 +69,16 @@ def read_classes(path: Path | str) -> dict[str, list[str]]:
 
 
 def read_manifest(path: Path | str) -> pd.DataFrame:
-    """The manifest as a data frame, sorted by id. Raises DataError when it is missing."""
+    """The manifest as a data frame, sorted by id.
+
+    Raises DataError when it is missing, or was written by another version.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path} is missing: run `dvc repro manifest` (or `make repro`) first")
+    absent = sorted(set(SCHEMA.names) - set(pq.read_schema(path).names))
+    if absent:
+        raise DataError(
+            f"{path} was written by another version (it has no {', '.join(absent)}): build it again, "
+            f"`dvc repro manifest` or `vidprompt manifest dataset={Path(path).parent.name}`"
+        )
     return pq.read_table(path, schema=SCHEMA).to_pandas()

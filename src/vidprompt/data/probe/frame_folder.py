@@ -9,9 +9,17 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from vidprompt.data.decode.reader import image_names
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.probe.file_state import check_openable, missing_or_unreadable
+from vidprompt.data.probe.picture_fingerprint import (
+    Thumbnail,
+    fingerprint,
+    frame_numbers,
+    thumbnail,
+)
 from vidprompt.data.probe.result import ProbeResult
 from vidprompt.files.natural_order import numbering_faults
 
@@ -34,6 +42,8 @@ def probe_folder(path: Path, max_pixels: int) -> ProbeResult:
         return ProbeResult(Health.EMPTY, "The folder has no images.")
     result = ProbeResult(Health.OK, n_frames=len(names), exact=True)
     listing = hashlib.sha256()
+    thumbnails: dict[int, Thumbnail] = {}
+    compared = set(frame_numbers(len(names)))
     for number, name in enumerate(names):
         try:
             if not stat.S_ISREG((path / name).stat().st_mode):
@@ -44,16 +54,26 @@ def probe_folder(path: Path, max_pixels: int) -> ProbeResult:
         listing.update(f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode(errors="replace"))
         result = replace(result, size=result.size + len(data))
         if result.health is Health.OK:  # images after a bad one are only hashed
-            result = _with_image(result, number, name, data, max_pixels)
+            seen = thumbnails if number in compared else None
+            result = _with_image(result, number, name, data, max_pixels, seen)
     if result.health is Health.OK:
-        result = replace(result, detail=numbering_faults(names))
+        result = replace(
+            result,
+            detail=numbering_faults(names),
+            fingerprint=fingerprint(thumbnails, len(names)),
+        )
     return replace(result, hash=listing.hexdigest())
 
 
 def _with_image(
-    result: ProbeResult, number: int, name: str, data: bytes, max_pixels: int
+    result: ProbeResult,
+    number: int,
+    name: str,
+    data: bytes,
+    max_pixels: int,
+    thumbnails: dict[int, Thumbnail] | None,
 ) -> ProbeResult:
-    """The result after one more image is decoded."""
+    """The result after one more image is decoded; its thumbnail is added to `thumbnails`, if given."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -66,6 +86,8 @@ def _with_image(
                 result = replace(result, codec=codec, width=width, height=height)
             image.draft("RGB", (1, 1))  # all of a JPEG is read, but little is computed
             image.load()
+            if thumbnails is not None:
+                thumbnails[number] = thumbnail(np.asarray(image.convert("RGB")))
         return result
     except MemoryError:
         raise

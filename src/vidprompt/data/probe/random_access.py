@@ -9,6 +9,7 @@ from typing import Any
 
 from vidprompt.data.decode.reader import Frames, native_name
 from vidprompt.data.decode.upright import UprightRGB
+from vidprompt.data.probe.picture_fingerprint import Thumbnail, fingerprint, thumbnail
 
 # decord's last frames of an AVI or MPEG-4 stream with B-frames depend on how its threads were
 # scheduled: right in one reading, two frames early in the next. A comparison proves nothing there.
@@ -30,6 +31,7 @@ class References:
     def __init__(self) -> None:
         self._stride = 1
         self._spread: dict[int, bytes] = {}
+        self._thumbnails: dict[int, Thumbnail] = {}
         self._keys: dict[int, bytes] = {}
         self._key_count = 0
         self._after = 0
@@ -41,10 +43,13 @@ class References:
         """Hash frame number `index` if it is a reference; call it for every frame in order."""
         self._reordered = self._reordered or int(frame.pict_type) == _B_PICTURE
         if index % self._stride == 0:
-            self._spread[index] = self._hash(frame)
+            image = self._convert(frame)
+            self._spread[index] = _digest(image)
+            self._thumbnails[index] = thumbnail(image)
             if len(self._spread) > 2 * _SAMPLES:
                 self._stride *= 2
                 self._spread = {i: h for i, h in self._spread.items() if i % self._stride == 0}
+                self._thumbnails = {i: self._thumbnails[i] for i in self._spread}
         if frame.key_frame and index and self._key_count < _KEY_SAMPLES:
             self._key_count += 1
             self._keys.update((i, self._hash(f)) for i, f in self._last)
@@ -63,6 +68,10 @@ class References:
             return {}
         last = {i: self._hash(f) for i, f in list(self._last)[-1:]}
         return dict(sorted({**self._spread, **self._keys, **last}.items()))
+
+    def fingerprint(self, count: int) -> str:
+        """The fingerprint of the pictures of a video of `count` frames."""
+        return fingerprint(self._thumbnails, count)
 
     def _hash(self, frame: Any) -> bytes:
         return _digest(self._convert(frame))

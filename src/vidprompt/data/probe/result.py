@@ -36,6 +36,7 @@ class ProbeResult:
     folder: see `probe_folder`), empty where it could not be read to its end. `detail` explains
     `health`; when that is ok it is empty, or lists the decoder's errors or gaps in the numbers of
     images. `exact`: decord's random access gives the frames of a decode in order.
+    `fingerprint`: of the pictures of a usable video, see `picture_fingerprint`.
     """
 
     health: Health
@@ -52,6 +53,7 @@ class ProbeResult:
     size: int = 0
     hash: str = ""
     exact: bool = False
+    fingerprint: str = ""
 
     def for_frames(self, min_frames: int) -> ProbeResult:
         """This result; `too_few_frames` if it is ok and has fewer than `min_frames`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.data.decode.decoder_log import DecoderLog
-from vidprompt.data.decode.reader import decoded, open_container, picture_stream
+from vidprompt.data.decode.reader import decoded, is_video_format, open_container, picture_stream
 from vidprompt.data.decode.upright import UPRIGHT, orientation
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.probe.container import ContainerCheck, check_container
@@ -23,7 +23,6 @@ from vidprompt.files.hashes import sha256
 
 # Containers whose header declares the length (FFmpeg guesses others, sometimes wildly)
 _DECLARING = ("avi", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")
-_NO_VIDEOS = ("tty", "image2", "hls", "dash", "concat", "sdp", "imf")  # text, images, playlists
 _LOST_SHARE, _LOST_FRAMES = 0.2, 5  # a shortfall below both is a header's usual error
 _REFUSED_SHARE = 0.05  # more packets than this refused by the decoder: undecodable
 _DROPPED_SHARE = (
@@ -87,7 +86,7 @@ def _decode_stream(
 ) -> tuple[ProbeResult, Samples]:
     """Decode an open container's pictures; `missing`: bytes that the file lacks at its end."""
     name = container.format.name
-    if name in _NO_VIDEOS or name.endswith("_pipe"):
+    if not is_video_format(name):
         return ProbeResult(Health.NOT_A_VIDEO, f"Its content is {name}."), {}
     stream = picture_stream(container, max_pixels)
     if stream is None:
@@ -114,6 +113,7 @@ def _decode_stream(
     result = _judge(header, pictures, log, missing, rate, declared_s)
     if result.health is not Health.OK:
         return result, {}
+    result = replace(result, fingerprint=pictures.references.fingerprint(pictures.count))
     return result, pictures.references.hashes(name, header.codec)
 
 

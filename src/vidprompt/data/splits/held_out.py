@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vidprompt.data.manifest.copies import connected, contents
 from vidprompt.data.manifest.table import usable
 from vidprompt.system.errors import DataError, UserError
 
@@ -49,12 +50,13 @@ def draw_share(train: pd.DataFrame, share: float, seed: int) -> set[str]:
     `train`: rows of the manifest. A class's groups (a video without one is its own group) are visited in
     random order; a group is taken if it brings no class of its videos further from the share. If none is
     taken, the smallest is, so that every class has some; but never the last usable videos of a class, so a
-    class of a single group has none. Where no group spans classes, a class has its share to within one
+    class of a single group has none. Copies of one file are of one group.
+    Where no group spans classes, a class has its share to within one
     group. A group is taken whole, with its unusable videos.
     """
     if not share:
         return set()
-    group = train["group"].where(train["group"] != "", "video " + train["video_id"])
+    group = _groups_with_copies(train)
     good = usable(train)
     sizes = Counter(zip(group[good], train.loc[good, "label"], strict=True))
     counts: dict[str, dict[str, int]] = {}  # group → class → usable videos
@@ -95,7 +97,7 @@ def draw_share(train: pd.DataFrame, share: float, seed: int) -> set[str]:
 def draw_beside_shots(
     train: pd.DataFrame, shots: Collection[str], count: int, seed: int
 ) -> set[str]:
-    """Ids of `count` random videos of each class, outside the shots and their groups.
+    """Ids of `count` random videos of each class, outside the shots, their groups and copies of them.
 
     `train`: rows of the manifest, the shots among them. A class with fewer such videos gives all of them.
     """
@@ -103,13 +105,29 @@ def draw_beside_shots(
         return set()
     taken = train["video_id"].isin(set(shots))
     same_group = train["group"].isin(set(train.loc[taken, "group"]) - {""})
-    left = train[usable(train) & ~taken & ~same_group]
+    left = train[usable(train) & ~taken & ~same_group & ~_is_copy(train, taken)]
     drawn: set[str] = set()
     for label, videos in left.groupby("label")["video_id"]:
         ids = sorted(videos)
         order = _rng(seed, str(label)).permutation(len(ids))
         drawn |= {ids[i] for i in order[:count]}
     return drawn
+
+
+def _groups_with_copies(train: pd.DataFrame) -> pd.Series:
+    """The group of each video, itself where it has none; groups that share a file are one."""
+    group = train["group"].where(train["group"] != "", "video " + train["video_id"])
+    copied = contents(train)
+    shared = group.groupby(copied).unique()
+    merged = connected((names[0], other) for names in shared for other in names[1:])
+    first = {name: names[0] for names in merged for name in names}
+    return group.map(lambda name: first.get(name, name)) if first else group
+
+
+def _is_copy(train: pd.DataFrame, taken: pd.Series) -> pd.Series:
+    """Whether each video is the same file as one of the taken ones."""
+    copied = contents(train)
+    return copied.notna() & copied.isin(set(copied[taken].dropna()))
 
 
 def draw_persons(train: pd.DataFrame, share: float, seed: int) -> list[str]:

@@ -19,7 +19,9 @@ from vidprompt.data.annotations.video_files import VIDEO_SUFFIXES
 from vidprompt.system.errors import DataError
 
 SPLITS = ("split1", "split2", "split3")
-_SUFFIX = re.compile("(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + ")$", re.IGNORECASE)
+_SUFFIX = re.compile(
+    "(?:" + "|".join(map(re.escape, sorted(VIDEO_SUFFIXES))) + ")+$", re.IGNORECASE
+)
 _CLIP_TIMES = re.compile(r"_[0-9]{6}_[0-9]{6}$")  # of Kinetics' file names
 
 

@@ -51,6 +51,8 @@ def run(config: Config) -> None:
     write_json(paths.class_groups(dataset.name), class_groups(dataset))
     missing = [probe.health is Health.MISSING for probe in probes]
     paths.missing(dataset.name).unlink(missing_ok=True)
+    for sentence in (note for listing in listings.values() for note in listing.notes):
+        logger.info(f"note: {sentence}")
     for sentence in write_listing_report(annotations, missing, paths.missing(dataset.name)):
         logger.info(sentence)
     for sentence in _flaws(annotations, probes):

@@ -32,6 +32,11 @@ def run(config: Config) -> None:
     source = Path(config.dataset.archives)
     if not source.is_dir():
         raise DataError(f"{source} is missing: `dvc pull data.dvc` fetches the demo's")
+    if source.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"{name}: dataset.root={root} holds the archives in {source}, and unpacking replaces it: "
+            "choose another root"
+        )
     folders = {options.folder for options in config.dataset.sources.values()}
     files = sorted({file for folder in folders for file in _files(source / folder)})
     if not files:

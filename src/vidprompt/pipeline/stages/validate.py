@@ -10,6 +10,7 @@ from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations.class_names import check_class_names
+from vidprompt.data.checks.duplicates import near_duplicates_note
 from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.manifest.table import read_classes, read_manifest
@@ -31,7 +32,8 @@ def run(config: Config) -> None:
         if split.protocol != "reid":  # which has no texts of persons
             for name, subset in split.lists():
                 check_class_names(subset.classes, f"{split.id} {name}")
-    write_json(paths.health(dataset.name), health_report(manifest, splits))
+    health = health_report(manifest, splits)
+    write_json(paths.health(dataset.name), health)
     report = validate_dataset(
         manifest,
         splits,
@@ -47,11 +49,13 @@ def run(config: Config) -> None:
     write_json(paths.validation(dataset.name), report)
     for sentence in first_failures(report, "warn"):
         logger.warning(sentence)
+    if near := near_duplicates_note(health["duplicates"]["near"]):
+        logger.info(f"note: {near} ({paths.health(dataset.name)})")
     failures = first_failures(report)
     if failures:
         raise DataError(f"{dataset.name} does not validate: " + "; ".join(failures))
-    health = ", ".join(f"{reason} {count}" for reason, count in report["health"].items())
-    logger.info(f"{len(report['expectations'])} expectations met; videos: {health}")
+    counts = ", ".join(f"{reason} {count}" for reason, count in report["health"].items())
+    logger.info(f"{len(report['expectations'])} expectations met; videos: {counts}")
 
 
 def _known_classes(config: Config, classes: Mapping[str, list[str]]) -> list[str]:
