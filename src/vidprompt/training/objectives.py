@@ -15,6 +15,7 @@ from torch import nn
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize_classes
+from vidprompt.models.text.tower import eot_positions
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -236,25 +237,28 @@ class ContrastiveMotion(ClassificationObjective):
         """One text feature a sample: labels (B,) → (B, E).
 
         Samples of one text share its encoding, unless something is dropped in the text tower: each is then
-        encoded with a dropout of its own, as released.
+        encoded with a dropout of its own, as released. On a GPU too each is encoded, and all texts are
+        padded to the longest: to find out would make the processor wait for the device.
         """
         if self.model.context is not None and self.model.context.covers(self.class_names):
             classes, inverse = torch.unique(labels, return_inverse=True)
             names = [self.class_names[i] for i in classes.tolist()]
             return self.model.encode_classes(names)[:, 0][inverse]
         prompts = self.prompts.per_class
-        drawn = torch.randint(prompts, labels.shape, generator=self.generator).to(labels.device)
+        drawn = torch.randint(prompts, labels.shape, generator=self.generator)
+        drawn = drawn.to(labels.device, non_blocking=True)
         fixed = self.fixed_text()
         if fixed is not None:
             return fixed[labels, drawn]
         if self._tokens is None:
             tokenizer = self.model.backbone.tokenizer
-            self._tokens = tokenize_classes(tokenizer, self.prompts, self.class_names)
+            tokens = tokenize_classes(tokenizer, self.prompts, self.class_names)
+            self._tokens = tokens[:, : int(eot_positions(tokens).max()) + 1].to(labels.device)
         rows = labels * prompts + drawn
-        if self.training and self.model.drops_text:
-            return self.model.encode_text(self._tokens[rows.cpu()])
+        if labels.device.type != "cpu" or (self.training and self.model.drops_text):
+            return self.model.encode_text(self._tokens[rows])
         rows, inverse = torch.unique(rows, return_inverse=True)
-        return self.model.encode_text(self._tokens[rows.cpu()])[inverse]
+        return self.model.encode_text(self._tokens[rows])[inverse]
 
 
 class CrossEntropy(ClassificationObjective):

@@ -60,7 +60,10 @@ def normalise(
     clips: torch.Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> torch.Tensor:
     """(B, T, 3, H, W) in [0, 255] → float32 on the device: to [0, 1], minus `mean`, divided by `std`."""
-    shape = (1, 1, 3, 1, 1)
     scaled = clips.to(device, non_blocking=True).to(torch.float32).div_(255)
-    centre = torch.tensor(mean, device=device).reshape(shape)
-    return scaled.sub_(centre).div_(torch.tensor(std, device=device).reshape(shape))
+    return scaled.sub_(_channels(mean, device)).div_(_channels(std, device))
+
+
+def _channels(values: Sequence[float], device: torch.device) -> torch.Tensor:
+    """A number for each colour, (3, 1, 1); the processor does not wait for the device."""
+    return torch.tensor(values).to(device, non_blocking=True)[:, None, None]

@@ -13,30 +13,49 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vidprompt.models.layers.dropout_attention import dropout_attention
+from vidprompt.models.layers.frozen_weights import linear, weight_of
 
 # Attention weights of one layer by name ("space", "time"), each (n, heads, queries, keys).
 AttentionMaps = dict[str, torch.Tensor]
 
+# Attention to fewer tokens than this is not cuDNN's, which builds a plan for every length and dropout rate:
+# on an H100 the first steps of EZ-CLIP took 13 s each, and so would each with a text length of its own.
+SHORT = 128
+_WITHOUT_PLANS = [
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+]
+
+
+def on_cpu(x: torch.Tensor) -> bool:
+    """True on a CPU, where the fewest operations count; on a GPU the fewest passes over memory do."""
+    return x.device.type == "cpu"
+
 
 def project_queries(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (n, length, D) → queries (n, length, D)."""
-    width = attn.embed_dim
-    return F.linear(x, attn.in_proj_weight[:width], attn.in_proj_bias[:width])
+    weight, bias = weight_of(attn.in_proj_weight), weight_of(attn.in_proj_bias)
+    return F.linear(x, weight[: attn.embed_dim], bias[: attn.embed_dim])
 
 
 def project_kv(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (…, length, D) → keys and values concatenated, (…, length, 2·D)."""
-    width = attn.embed_dim
-    return F.linear(x, attn.in_proj_weight[width:], attn.in_proj_bias[width:])
+    weight, bias = weight_of(attn.in_proj_weight), weight_of(attn.in_proj_bias)
+    return F.linear(x, weight[attn.embed_dim :], bias[attn.embed_dim :])
 
 
 def project_qkv(
     attn: nn.MultiheadAttention, x: torch.Tensor, num_queries: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries (n, num_queries, D) of the first tokens (default: all), and `project_kv` of all tokens."""
-    if num_queries is None:
+    """Queries (n, num_queries, D) of the first tokens (default: all), and `project_kv` of all tokens.
+
+    One product on a CPU. On a GPU two: parts of one would keep the whole alive, and pad their gradients.
+    """
+    if num_queries is None and on_cpu(x):
         width = attn.embed_dim
         qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)
         return qkv[..., :width], qkv[..., width:]
@@ -67,9 +86,12 @@ def attend(
     joint = kv if isinstance(kv, torch.Tensor) else torch.cat(tuple(kv), 1)
     heads = attn.num_heads
     q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
-    k, v = joint.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)
+    k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in joint.chunk(2, -1))
     if maps is None:
-        if not dropout or q.device.type != "cpu" or torch.compiler.is_compiling():
+        if q.is_cuda and k.shape[-2] < SHORT and not torch.compiler.is_compiling():
+            with sdpa_kernel(_WITHOUT_PLANS):
+                attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
+        elif not dropout or q.device.type != "cpu" or torch.compiler.is_compiling():
             attended = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal)
         else:
             mask = _causal_mask(q, k) if causal else mask
@@ -81,7 +103,8 @@ def attend(
             scores = scores.masked_fill(~mask, float("-inf"))
         maps[name] = scores.softmax(-1)
         attended = F.dropout(maps[name], dropout) @ v
-    return attn.out_proj(attended.transpose(1, 2).flatten(2))
+    joined = attended.transpose(1, 2).flatten(2)
+    return linear(joined, attn.out_proj.weight, attn.out_proj.bias)
 
 
 def _causal_mask(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
@@ -100,6 +123,15 @@ def mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
     if not isinstance(layers.gelu, QuickGELU):
         return layers(x)
     scale, flat = 1.702, x.reshape(-1, x.shape[-1])
+    if not on_cpu(x):  # a bias of factor 1 is part of the product
+        hidden = F.linear(
+            x, weight_of(layers.c_fc.weight, scale), weight_of(layers.c_fc.bias, scale)
+        )
+        out = F.silu(hidden)
+        return F.linear(
+            out, weight_of(layers.c_proj.weight, 1 / scale), weight_of(layers.c_proj.bias)
+        )
     hidden = torch.addmm(layers.c_fc.bias, flat, layers.c_fc.weight.T, beta=scale, alpha=scale)
     out = F.silu(hidden) @ layers.c_proj.weight.T
-    return torch.add(layers.c_proj.bias, out, alpha=1 / scale).reshape(x.shape)
+    # under autocast the bias is cast: a sum with float32 would be float32, and so all later layers
+    return torch.add(layers.c_proj.bias.to(out.dtype), out, alpha=1 / scale).reshape(x.shape)

@@ -28,9 +28,12 @@ class LayerDraws(NamedTuple):
     prompt: torch.Tensor | None = None  # dropout of the temporal prompts (T, D)
 
     def of_texts(self, rows: torch.Tensor, n: int, positions: int) -> LayerDraws:
-        """The draws of some of n texts, with factors (len(rows), positions, 1)."""
+        """The draws of some of n texts, with factors (len(rows), positions, 1).
+
+        Factors that are alike for all texts stay (1, positions, 1).
+        """
         attention, mlp = (
-            None if factor is None else factor.expand(n, positions, 1)[rows.to(factor.device)]
+            factor if factor is None or len(factor) == 1 else factor.expand(n, positions, 1)[rows]
             for factor in (self.attention, self.mlp)
         )
         return LayerDraws(self.rate, attention, mlp)

@@ -15,6 +15,7 @@ from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
+from vidprompt.models.layers.frozen_weights import layer_norm
 from vidprompt.models.layers.stochastic_depth import (
     AXES,
     LayerDraws,
@@ -215,10 +216,10 @@ class EZCLIP(VideoCLIP):
         if prompts.prompt is None:
             return []
         prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, t))  # (B, T, D)
-        queries, kv = project_qkv(block.attn, block.ln_1(prompt))
+        queries, kv = project_qkv(block.attn, layer_norm(block.ln_1, prompt))
         attended = attend(block.attn, queries, kv, dropout=drawn.rate, maps=maps, name="time")
         prompt = scale_branch(block.ls_1(attended), drawn.time)  # without a residual, as released
-        return [project_kv(block.attn, block.ln_1(prompt.flatten(0, 1)[:, None]))]
+        return [project_kv(block.attn, layer_norm(block.ln_1, prompt.flatten(0, 1)[:, None]))]
 
     def prompt_relevance(
         self, relevance: torch.Tensor, time: torch.Tensor | None, n: int

@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
-from vidprompt.models.layers.attention import AttentionMaps, attend, mlp, project_qkv
+from vidprompt.models.layers.attention import AttentionMaps, attend, mlp, on_cpu, project_qkv
+from vidprompt.models.layers.frozen_weights import layer_norm, weight_of
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.encoder import TextEncoder
@@ -41,6 +42,22 @@ def logits(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float)
         if text.ndim == 3:
             text = F.normalize(text, dim=-1).mean(1)
         return scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
+
+
+def embed_patches(conv: torch.nn.Conv2d, frames: torch.Tensor) -> torch.Tensor:
+    """The patch embedding: frames (n, 3, H, W) → (n, patches, D).
+
+    On a GPU as a matrix product: cuDNN's convolution of patches took ten times as long in half precision.
+    """
+    if on_cpu(frames) or conv.stride != conv.kernel_size or any(conv.padding):
+        return conv(frames).flatten(2).transpose(1, 2)
+    weight = weight_of(conv.weight)
+    height, width = conv.kernel_size
+    rows, columns = frames.shape[-2] // height, frames.shape[-1] // width
+    pixels = frames[..., : rows * height, : columns * width].to(weight.dtype)
+    pixels = pixels.unflatten(-1, (columns, width)).unflatten(-3, (rows, height))
+    pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return F.linear(pixels, weight.flatten(1), conv.bias)
 
 
 class VideoCLIP(TextEncoder):
@@ -179,7 +196,7 @@ class VideoCLIP(TextEncoder):
             else:
                 tokens = self.vision_layer(*arguments)
         visual = self.clip.visual
-        return (visual.ln_post(tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
+        return (layer_norm(visual.ln_post, tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
 
     def video_draws(self, b: int, t: int, batch_seed: int | None) -> list[LayerDraws]:
         """What is dropped in training in each vision layer, of B videos of T frames; [] = nothing."""
@@ -200,7 +217,7 @@ class VideoCLIP(TextEncoder):
                 f"{visual.image_size[0]}×{visual.image_size[1]}: set backbone.image_size"
             )
         b, t = video.shape[:2]
-        patches = visual.conv1(video.flatten(0, 1)).flatten(2).transpose(1, 2)
+        patches = embed_patches(visual.conv1, video.flatten(0, 1))
         positions = visual.positional_embedding
         first = (visual.class_embedding + positions[0]).to(patches.dtype)
         tokens = torch.cat(
@@ -208,7 +225,7 @@ class VideoCLIP(TextEncoder):
         )
         if time is not None:
             tokens = tokens + time.to(tokens.dtype).repeat(b, 1)[:, None]
-        return visual.ln_pre(tokens)
+        return layer_norm(visual.ln_pre, tokens)
 
     def patch_positions(self) -> torch.Tensor:
         """Position embeddings of the patches, (N - 1, D)."""
@@ -234,7 +251,7 @@ class VideoCLIP(TextEncoder):
         `prompts` are those of `layer_prompts`; only the first `num_queries` tokens (default: all) are
         computed.
         """
-        queries, kv = project_qkv(block.attn, block.ln_1(tokens), num_queries)
+        queries, kv = project_qkv(block.attn, layer_norm(block.ln_1, tokens), num_queries)
         prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
         attended = attend(
             block.attn, queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space"
@@ -252,7 +269,7 @@ class VideoCLIP(TextEncoder):
 
     @staticmethod
     def _mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
-        return block.ls_2(mlp(block, block.ln_2(x)))
+        return block.ls_2(mlp(block, layer_norm(block.ln_2, x)))
 
     def prompt_kv(
         self,

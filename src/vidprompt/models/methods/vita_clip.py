@@ -12,6 +12,7 @@ from torch import nn
 
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
+from vidprompt.models.layers.frozen_weights import layer_norm
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.layers.temporal_prompts import ramp, resample, uniform
 from vidprompt.models.methods.video_clip import VideoCLIP
@@ -191,13 +192,15 @@ class VitaCLIP(VideoCLIP):
             c = prompts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
             if prompts.summary is not None:
                 token = prompts.summary(c, maps).flatten(0, 1)[:, None]
-                summary = [project_kv(block.attn, block.ln_1(token))]
+                summary = [project_kv(block.attn, layer_norm(block.ln_1, token))]
             if prompts.local_prompts is not None:
-                by_video = project_kv(block.attn, block.ln_1(prompts.local_prompts + c))
+                by_video = project_kv(block.attn, layer_norm(block.ln_1, prompts.local_prompts + c))
                 local = [by_video.repeat_interleave(t, 0)]
         if prompts.global_prompts is not None:
-            kv = project_kv(block.attn, block.ln_1(prompts.global_prompts))
-            shared = [kv.expand(len(tokens), -1, -1)]
+            kv = project_kv(block.attn, layer_norm(block.ln_1, prompts.global_prompts))
+            shared = [
+                kv.expand(len(tokens), -1, -1).contiguous()
+            ]  # to join those that are is faster
         return [*local, *shared, *summary]
 
     def prompt_relevance(

@@ -94,12 +94,14 @@ class LearnedContext(nn.Module):
             tokens, positions, eot = self.layout(listed)
             self._layouts = {key: (tokens.to(device), positions.to(device), eot)}
         tokens, positions, eot = self._layouts[key]
-        chosen = torch.arange(len(listed))
+        owner = torch.arange(len(listed), device=device)
         if names != listed:
             row = {self._key(name): i for i, name in enumerate(listed)}
             chosen = torch.tensor([row[self._key(name)] for name in names])
-            tokens, positions, eot = tokens[chosen], positions[chosen], eot[chosen]
-        owner = torch.zeros_like(chosen) if self.shared else chosen
+            eot, owner = eot[chosen], chosen.to(device, non_blocking=True)
+            tokens, positions = tokens[owner], positions[owner]
+        if self.shared:
+            owner = torch.zeros_like(owner)
 
         def embed(rows: torch.Tensor) -> torch.Tensor:
             embedded = self.backbone.clip.token_embedding(tokens[rows])

@@ -17,6 +17,8 @@ from vidprompt.models.text.prompts import PromptSet, tokenize, tokenize_classes
 from vidprompt.models.text.tower import encode_embedded, eot_positions, group_by_length
 
 PLAIN_NAMES = PromptSet(("{}",))
+# Texts encoded at once. Few on a CPU, whose caches they fit; on a GPU each chunk is some hundred launches.
+CPU_CHUNK, GPU_CHUNK = 64, 1024
 
 
 class TextEncoder(nn.Module):
@@ -30,10 +32,14 @@ class TextEncoder(nn.Module):
     context: LearnedContext | None
     recompute: str  # "nothing", or what of the activations is recomputed
 
-    def encode_text(self, tokens: torch.Tensor, chunk: int = 64) -> torch.Tensor:
-        """Token ids (n, context) → text features (n, E), not normalised."""
-        eot = eot_positions(tokens).cpu()
-        tokens = tokens[:, : int(eot.max()) + 1].to(self.clip.positional_embedding.device)
+    def encode_text(self, tokens: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+        """Token ids (n, up to context) → text features (n, E), not normalised.
+
+        Of tokens on the CPU those after the last end of a text are cut off.
+        """
+        eot, device = eot_positions(tokens), self.clip.positional_embedding.device
+        if tokens.device.type == "cpu":
+            tokens = tokens[:, : int(eot.max()) + 1].to(device, non_blocking=True)
         return self.encode_in_chunks(
             lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
         )
@@ -63,26 +69,35 @@ class TextEncoder(nn.Module):
         return x
 
     def encode_in_chunks(
-        self, embed: EmbedRows, eot: torch.Tensor, chunk: int = 64
+        self, embed: EmbedRows, eot: torch.Tensor, chunk: int | None = None
     ) -> torch.Tensor:
-        """Features (n, E) of n texts, at most `chunk` at once, those of like length together.
+        """Features (n, E) of n texts, at most `chunk` at once (default: CPU_CHUNK or GPU_CHUNK).
 
-        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,), on the
-        CPU, is where each text is read. With `recompute` the activations of a chunk are recomputed. What is
-        dropped in training is drawn once for all chunks.
+        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,) is where each
+        text is read. If it is on the CPU, texts of like length are encoded together, unless a GPU takes all
+        at once: to sort few would cost more than it saves. With `recompute` the activations of a chunk are
+        recomputed. What is dropped in training is drawn once for all chunks.
         """
         recompute = self.recompute != "nothing" and torch.is_grad_enabled()
-        groups = group_by_length(eot.tolist(), chunk)
+        device = self.clip.positional_embedding.device
+        chunk = chunk or (CPU_CHUNK if device.type == "cpu" else GPU_CHUNK)
+        groups = self._groups(eot, chunk, device)
+        lengths: list[int | None] = [None] * len(groups)
+        if eot.device.type == "cpu":
+            lengths = [int(eot[group].max()) + 1 for group in groups]
+            eot = eot.to(device, non_blocking=True)
         draws = self.text_draws(len(eot)) if self.training else []
         positions, features = len(self.clip.positional_embedding), []
-        for group in groups:
-            rows = torch.tensor(group)
+        for group, length in zip(groups, lengths, strict=True):
+            rows = torch.tensor(group).to(device, non_blocking=True)
             drawn = [layer.of_texts(rows, len(eot), positions) for layer in draws]
 
             def encode(
-                rows: torch.Tensor = rows, drawn: Sequence[LayerDraws] = drawn
+                rows: torch.Tensor = rows,
+                drawn: Sequence[LayerDraws] = drawn,
+                length: int | None = length,
             ) -> torch.Tensor:
-                return self.encode_embedded(embed(rows), eot[rows], drawn)
+                return self.encode_embedded(embed(rows)[:, :length], eot[rows], drawn)
 
             if recompute:
                 features.append(
@@ -92,15 +107,26 @@ class TextEncoder(nn.Module):
                 features.append(encode())
         if len(features) == 1 and groups[0] == sorted(groups[0]):
             return features[0]
-        order = torch.tensor([row for group in groups for row in group])
-        return torch.cat(features)[order.argsort()]
+        order = torch.tensor([row for group in groups for row in group]).argsort()
+        return torch.cat(features)[order.to(device, non_blocking=True)]
 
-    def encode_texts(self, texts: Sequence[str], chunk: int = 64) -> torch.Tensor:
+    @staticmethod
+    def _groups(eot: torch.Tensor, chunk: int, device: torch.device) -> list[list[int]]:
+        """The rows that are encoded together."""
+        if eot.device.type == "cpu" and (device.type == "cpu" or len(eot) > chunk):
+            return group_by_length(eot.tolist(), chunk)
+        rows = range(len(eot))
+        return [list(rows[start : start + chunk]) for start in range(0, len(eot), chunk)]
+
+    def encode_texts(self, texts: Sequence[str], chunk: int | None = None) -> torch.Tensor:
         """Features (n, E) of texts, not normalised. A text that is too long is cut, with a warning."""
         return self.encode_text(tokenize(self.backbone.tokenizer, texts), chunk)
 
     def encode_classes(
-        self, class_names: Sequence[str], prompts: PromptSet = PLAIN_NAMES, chunk: int = 64
+        self,
+        class_names: Sequence[str],
+        prompts: PromptSet = PLAIN_NAMES,
+        chunk: int | None = None,
     ) -> torch.Tensor:
         """Text features of C classes with P prompts each, (C, P, E), not normalised.
 

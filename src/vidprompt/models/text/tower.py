@@ -15,6 +15,7 @@ from vidprompt.models.layers.attention import (
     project_qkv,
     project_queries,
 )
+from vidprompt.models.layers.frozen_weights import autocast_dtype, layer_norm
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 
 # A method's change to the tokens after the attention of a layer: (layer, x) → x.
@@ -52,23 +53,25 @@ def encode_embedded(
 ) -> torch.Tensor:
     """Token embeddings (n, length, W) → text features (n, E), not normalised.
 
-    `eot` (n,) is the position at which each text is read; keep it on the CPU, its maximum decides how much
-    is computed. Positions after the maximum are cut off and the last layer is computed at `eot` only: the
-    mask is causal, so the numbers are those of the whole tower. `draws` of each layer (default: nothing is
-    dropped) have factors (n, positions, 1), of at least `length` positions.
+    `eot` (n,) is the position at which each text is read. If it is on the CPU, positions after its maximum
+    are cut off; to look at it on another device would make the processor wait. The last layer is computed at
+    `eot` only: the mask is causal, so the numbers are those of the whole tower. `draws` of each layer
+    (default: nothing is dropped) have factors (n or 1, positions, 1), of at least `length` positions.
     """
-    length, eot = int(eot.max()) + 1, eot.to(embedded.device)
+    length = int(eot.max()) + 1 if eot.device.type == "cpu" else embedded.shape[1]
+    eot = eot.to(embedded.device)
     x = embedded[:, :length] + clip.positional_embedding[:length].to(embedded.dtype)
+    x = x.to(autocast_dtype(x.device) or x.dtype)
     blocks = list(clip.transformer.resblocks)
     draws = draws or [LayerDraws()] * len(blocks)
     for layer, (block, drawn) in enumerate(zip(blocks[:-1], draws, strict=False)):
-        queries, kv = project_qkv(block.attn, block.ln_1(x))
+        queries, kv = project_qkv(block.attn, layer_norm(block.ln_1, x))
         attended = block.ls_1(attend(block.attn, queries, kv, causal=True, dropout=drawn.rate))
         x = after_attention(layer, x + scale_branch(attended, _cut(drawn.attention, length)))
-        out = block.ls_2(mlp(block, block.ln_2(x)))
+        out = block.ls_2(mlp(block, layer_norm(block.ln_2, x)))
         x = x + scale_branch(out, _cut(drawn.mlp, length))
     x = _last_block(blocks[-1], x, eot, lambda x: after_attention(len(blocks) - 1, x), draws[-1])
-    features = clip.ln_final(x)
+    features = layer_norm(clip.ln_final, x)
     projection = clip.text_projection
     if isinstance(projection, torch.nn.Linear):
         return projection(features)
@@ -89,7 +92,7 @@ def _last_block(
 ) -> torch.Tensor:
     """The last block at position `eot` of each text: (n, length, W) → (n, W)."""
     rows = torch.arange(len(x), device=x.device)
-    normed = block.ln_1(x)
+    normed = layer_norm(block.ln_1, x)
     mask = torch.arange(x.shape[1], device=x.device) <= eot[:, None]
     attended = attend(
         block.attn,
@@ -99,7 +102,8 @@ def _last_block(
         dropout=drawn.rate,
     )[:, 0]
     first, second = (
-        None if factor is None else factor[rows, eot] for factor in (drawn.attention, drawn.mlp)
+        None if factor is None else factor.expand(len(x), -1, -1)[rows, eot]
+        for factor in (drawn.attention, drawn.mlp)
     )
     out = after_attention(x[rows, eot] + scale_branch(block.ls_1(attended), first))
-    return out + scale_branch(block.ls_2(mlp(block, block.ln_2(out))), second)
+    return out + scale_branch(block.ls_2(mlp(block, layer_norm(block.ln_2, out))), second)

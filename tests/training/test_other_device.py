@@ -1,0 +1,132 @@
+"""A training step on a device that is not the CPU: nothing stays behind, and the CPU waits for it once.
+
+The device is `meta`: shapes without content, so no GPU is needed; what is read back is made up.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from accelerate import Accelerator
+from benchmarks.training_runs import Setting
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vidprompt.training.engine import new_accelerator
+from vidprompt.training.step import Stepper
+
+META = torch.device("meta")
+# Operations of a step that write memory of the device, so kernels at least; a change that adds to them
+# without a reason is one to think about. With the demo's backbone, 6 clips and 48 classes.
+NO_KERNELS = ("aten._unsafe_view.default", "aten.detach.default", "aten.empty_like.default")
+MOST = {"ez_clip": 1220, "vita_clip": 1140}
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = torch.Tensor.tolist
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    # there is no generator of this device
+    monkeypatch.setattr("vidprompt.models.methods.ez_clip.torch.Generator", NoGenerator)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda x: [1.0] * len(x) if x.is_meta else read(x))
+
+
+class NoGenerator(torch.Generator):
+    def __new__(cls, *_: object) -> Any:
+        return super().__new__(cls)
+
+    def manual_seed(self, seed: int) -> Any:
+        super().manual_seed(seed)
+
+
+class Watch(TorchDispatchMode):
+    """Counts operations on the device, and what of them a CPU would wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches, self.waits = 0, Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = [x for x in torch.utils._pytree.tree_leaves((args, kwargs)) if _tensor(x)]
+        made = [x for x in torch.utils._pytree.tree_leaves(out) if _tensor(x)]
+        name = str(func)
+        if any(x.is_meta for x in made) and not func.is_view and name not in NO_KERNELS:
+            self.launches += 1
+        copied = name.startswith(("aten._to_copy", "aten.copy_"))
+        mixed = {x.is_meta for x in [*given, *made] if x.ndim} == {True, False}
+        if mixed and not (copied and (kwargs.get("non_blocking") or args[-1] is True)):
+            self.waits[name] += 1
+        return out
+
+
+def _tensor(x: Any) -> bool:
+    return isinstance(x, torch.Tensor)
+
+
+@pytest.fixture
+def stepper(request: pytest.FixtureRequest, elsewhere: None) -> Iterator[tuple[Stepper, str]]:
+    del elsewhere
+    method, recompute, parts = request.param
+    setting = Setting("demo", method, 6, steps=2, recompute=recompute, micro_batches=parts)
+    config = setting.config()
+    if method == "ez_clip":
+        rates = {"stochastic_depth": 0.1, "text_stochastic_depth": 0.1, "prompt_dropout": 0.1}
+        config.method.options.update(rates)
+    objective = setting.objective(config)
+    with patch.object(Accelerator, "device", META):
+        yield Stepper(objective, setting.settings(config), new_accelerator("no")), method
+
+
+def step(stepper: Stepper, number: int = 0) -> None:
+    clips = torch.zeros(6, 8, 3, 48, 48, dtype=torch.uint8)
+    stepper.step(number, (clips, torch.arange(6)), False)
+
+
+@pytest.mark.parametrize(
+    "stepper",
+    [
+        ("ez_clip", "nothing", 1),
+        ("ez_clip", "layer", 3),
+        ("vita_clip", "mlp", 1),
+        ("vita_clip", "nothing", 3),
+    ],
+    indirect=True,
+)
+def test_a_step_leaves_nothing_on_the_cpu(stepper: tuple[Stepper, str]) -> None:
+    made, _ = stepper
+    step(made)
+    assert all(p.is_meta and p.grad is None for p in made.parameters)
+    objective = made.objective
+    with torch.inference_mode():
+        objective.eval()
+        video = torch.empty(2, 8, 3, 48, 48, device=META)
+        assert objective.model.encode_video(video)[1].is_meta
+        assert objective.model.encode_classes(["a", "b"]).is_meta
+
+
+@pytest.mark.parametrize(
+    "stepper", [("ez_clip", "nothing", 1), ("vita_clip", "nothing", 1)], indirect=True
+)
+def test_the_cpu_waits_for_no_operation_of_a_step(stepper: tuple[Stepper, str]) -> None:
+    made, method = stepper
+    step(made)  # tokens and layouts are made in the first
+    with Watch() as seen:
+        step(made, 1)
+    assert not seen.waits
+    assert MOST[method] / 2 < seen.launches <= MOST[method]
+
+
+def test_what_the_cpu_waits_for_is_seen() -> None:
+    there, here = torch.zeros(3, device=META), torch.tensor([0, 1])
+    with Watch() as seen:
+        there[here]
+        here.to(META)
+        here.to(META, non_blocking=True)
+        there.add_(1)
+    assert seen.waits == {"aten.index.Tensor": 1, "aten._to_copy.default": 1}
+    assert seen.launches == 4
