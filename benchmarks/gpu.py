@@ -32,13 +32,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-import torch._dynamo
 from accelerate import Accelerator
 from benchmarks.machine import ROOT, provenance
 from benchmarks.training_runs import METHODS, Setting
@@ -51,7 +51,6 @@ from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
-from vidprompt.models.text.encoder import TextEncoder
 from vidprompt.training.engine import new_accelerator
 from vidprompt.training.step import Batch, Stepper
 
@@ -59,6 +58,7 @@ BEGAN = time.monotonic()
 LIMIT = float(os.environ.get("LIMIT_S", 540))
 BATCH = int(os.environ.get("BATCH", 64))
 VIT = os.environ.get("VIT", "vit")  # "demo" to try this file on a processor
+CARD = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 OUT = Path(os.environ.get("OUT", ROOT / "benchmarks/results")) / "gpu.json"
 PEAK = 800e12  # FLOP/s that a share is of: what a large bf16 product reaches on an H100
@@ -74,9 +74,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {}
 def say(part: str, **figures: Any) -> None:
     """Print a figure, and keep it for the file."""
     ROWS.setdefault(part, []).append(figures)
-    print(
-        json.dumps({"part": part, "at_s": round(time.monotonic() - BEGAN), **figures}), flush=True
-    )
+    at = round(time.monotonic() - BEGAN)
+    print(json.dumps({"part": part, "at_s": at, **figures}), flush=True)
+    stored = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
+    content = {**stored, **provenance(), "gpu": CARD, **ROWS}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def left() -> float:
@@ -155,7 +158,6 @@ def train() -> None:
         ceilings()
     changes: dict[str, Mapping[str, Any]] = {
         "as it is": {},
-        "texts at once": {},
         "no cuDNN attention": {},
         "batch x 2": {"batch": 2 * BATCH},
         "recompute mlp": {"recompute": "mlp"},
@@ -188,15 +190,6 @@ def measured(setting: Setting, name: str, counted: int) -> None:
 @contextmanager
 def changed(name: str) -> Iterator[None]:
     """Within, what a setting of that name changes that no key does."""
-    chunked = TextEncoder.encode_in_chunks
-
-    def at_once(self: Any, embed: Any, eot: Any, _chunk: int = 64) -> torch.Tensor:
-        return chunked(self, embed, eot, 4096)
-
-    if name == "texts at once":
-        with patch.object(TextEncoder, "encode_in_chunks", at_once):
-            yield
-        return
     torch.backends.cuda.enable_cudnn_sdp(name != "no cuDNN attention")
     try:
         yield
@@ -324,13 +317,14 @@ def compiled() -> None:
 
 def compiled_step(method: str, chance: bool, name: str) -> None:
     """Time a compiled step, and count its graphs."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
+    dynamo = import_module("torch._dynamo")  # seconds, which each loading process would spend too
+    dynamo.reset()
+    dynamo.utils.counters.clear()
     setting = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
     made, data = stepper(setting, chance=chance)
     made.objective.model.compile()
     timed(name, made, data, method, warm=2, counted=6, part="compiled")
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
     say("graphs", method=method, what=name, graphs=graphs)
 
 
@@ -409,7 +403,7 @@ def loading(cache: Path, ids: list[str], method: str, what: str) -> None:
         augmentation=Augmentation(**(crops if what == "crops" else recipe)),
         encoded=encoded,
     )
-    workers = 1 if encoded else max(1, (os.cpu_count() or 2) - 1)
+    workers = 1 if encoded else min(8, max(1, (os.cpu_count() or 2) - 1))  # 8: as released
     steps = workers + (24 if what == "crops" else 8)
     plan = ShuffledBatches(len(ids), BATCH, steps + 2, 1, 0)
     loader = batches(clips, plan, workers, torch.device(DEVICE))
@@ -522,8 +516,7 @@ def main(names: list[str]) -> None:
     parts = {part.__name__: part for part in PARTS}
     if unknown := [name for name in names if name not in parts]:
         raise SystemExit(f"no part {unknown[0]}: there are {', '.join(parts)}")
-    card = torch.cuda.get_device_name() if DEVICE == "cuda" else "no GPU"
-    say("machine", gpu=card, torch=torch.__version__, cores=os.cpu_count())
+    say("card", gpu=CARD, torch=torch.__version__, cores=os.cpu_count())
     for name in names or parts:
         if left() < 20:
             say("left out", what=name)
@@ -534,10 +527,6 @@ def main(names: list[str]) -> None:
             traceback.print_exc()
             say(name, error=f"{type(error).__name__}: {str(error)[:300]}")
         clean()
-        stored = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
-        content = {**stored, **provenance(), "gpu": card, **ROWS}
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
     print(f"{(time.monotonic() - BEGAN) / 60:.1f} minutes", flush=True)
 
 
