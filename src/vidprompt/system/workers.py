@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,7 @@ def end_with_parent() -> None:
 @contextmanager
 def deferred_signals() -> Iterator[None]:
     """SIGTERM and SIGINT wait until the context is left; for a process that is started inside, for ever."""
+    resource_tracker.ensure_running()  # its start, which comes with the first process, unblocks both
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     try:
         yield
