@@ -111,6 +111,23 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_killed_run_left_half_written_goes_with_the_next(project: Path) -> None:
+    folder = project / "cache/manifest/own"
+    report = project / "results/own"
+    for place in (folder, report, project / "data/own"):
+        place.mkdir(parents=True)
+    half = [folder / ".manifest.parquet.x1.part", report / ".report.html.x1.part"]
+    others = [report / ".health.json.x1.part", folder / "classes.json", report / "report.html"]
+    others += [project / "data/own/.download.part"]
+    for file in [*half, *others]:
+        file.touch()
+    for stage in ("unpack", "manifest", "report"):
+        with stage_lock(stage, compose(OVERRIDES)):
+            pass
+    assert not any(file.exists() for file in half)
+    assert all(file.exists() for file in others)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"process": 1}'])
 def test_a_lock_without_a_readable_note_is_a_lock(tmp_path: Path, content: str) -> None:
     with exclusive_lock(tmp_path):

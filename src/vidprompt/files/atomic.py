@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; on success it takes the place of `path`.
 
-    On an exception it is removed and `path` is unchanged. Raises DiskFullError as `replacing` does.
+    On an exception it is removed and `path` is unchanged. Raises DiskFullError as `replacing` does. The
+    caller holds a lock: one process at a time.
     """
     with naming_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{escape(path.name)}.*.part"):  # by a killed process
+            shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         try:
             yield temporary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -28,7 +29,17 @@ def stage_lock(stage: str, config: Config) -> Iterator[None]:
     output = stage_output(stage, config)
     name = f"{stage}-{output.name}-{digest(output.absolute().as_posix())}.lock"
     with exclusive_lock(output, LOCKS / name):
+        if stage != "unpack":  # what is there is the user's
+            _remove_half_written(output)
         yield
+
+
+def _remove_half_written(output: Path) -> None:
+    """Remove the temporary files that a killed run left: DVC would take those in a folder for outputs."""
+    inside = output.is_dir()
+    pattern = ".*.part" if inside else f".{escape(output.name)}.*.part"
+    for path in (output if inside else output.parent).glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 def stage_output(stage: str, config: Config) -> Path:

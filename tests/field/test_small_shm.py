@@ -1,0 +1,128 @@
+"""A small /dev/shm, as Docker gives: batches pass through pipes, or the sentence says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from tests.field.small_project import OVERRIDES, make_project, run_stage
+from tests.pipeline.project import environment
+
+from vidprompt.data.clips import loading
+from vidprompt.data.clips.loading import load_batches
+from vidprompt.system import machine_errors
+from vidprompt.system.errors import DataError, TransientError
+from vidprompt.system.machine_errors import machine_error
+
+
+class Numbered(torch.utils.data.Dataset):
+    """Items (tensor, int); item 9 is a mistake in the data."""
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, int]:
+        if item == 9:
+            raise DataError("v.mp4: frame 3 is\nDataError: damaged")
+        return torch.full((2, 3), item, dtype=torch.uint8), item
+
+
+def test_batches_through_pipes_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "free_shared_memory", lambda: 1000)
+    plan = [[0, 1], [2, 3], [4], [9]]
+    loaded = load_batches(Numbered(), plan, 1, pin_memory=False, batch_bytes=600)
+    for numbers in plan[:3]:
+        clips, labels = next(loaded)
+        assert clips.tolist() == [[[n] * 3] * 2 for n in numbers]
+        assert (clips.dtype, labels.tolist()) == (torch.uint8, numbers)
+        assert not clips.is_shared()
+        clips += 1  # it is its own memory
+    assert "batches pass through pipes" in caplog.text
+    with pytest.raises(DataError) as caught:
+        next(loaded)
+    assert "damaged" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("free", "workers", "processes", "fits"),
+    [
+        (None, 8, 1, True),  # no /dev/shm: another system
+        (64 << 20, 8, 1, False),  # Docker's, and 18 batches of 4 MB
+        (64 << 20, 2, 1, True),
+        (64 << 20, 2, 4, False),  # of four processes
+        (1 << 30, 8, 4, True),
+    ],
+)
+def test_what_fits(
+    monkeypatch: pytest.MonkeyPatch, free: int | None, workers: int, processes: int, fits: bool
+) -> None:
+    monkeypatch.setattr(loading, "free_shared_memory", lambda: free)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert loading._fits_shared_memory(workers, 4 << 20) == fits
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),  # a semaphore
+        RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_0>: No space left on device (28)"
+        ),
+        RuntimeError("unable to open shared memory object </torch_1_2_0> in read-write mode"),
+        RuntimeError(
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
+            "workers are out of shared memory. Please try to raise your shared memory limit."
+        ),
+    ],
+)
+def test_what_says_that_it_is_small(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(machine_errors, "free_shared_memory", lambda: 0)
+    message = str(machine_error(error))
+    assert message.startswith("/dev/shm ")
+    assert "--shm-size=1g" in message
+    assert "trainer.workers" in message
+
+
+def test_other_errors_of_memory_and_workers_say_what_they_are() -> None:
+    text = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"
+    for error in (
+        MemoryError(),
+        RuntimeError(text),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ):
+        assert "smaller trainer.batch_size" in str(machine_error(error))
+    killed = machine_error(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
+    assert isinstance(killed, TransientError)
+    assert "a loading process (7) was ended by a signal (Killed)" in str(killed)
+    gpu = RuntimeError("out of resource: shared memory, Required: 164096, Hardware limit: 101376")
+    assert machine_error(gpu) is None
+    full = OSError(errno.ENOSPC, "No space left on device", "models/x")
+    assert "models/x cannot be written" in str(machine_error(full))
+
+
+@pytest.mark.slow  # half a minute; where a user may mount a file system
+@pytest.mark.parametrize(("size", "code"), [("64k", 2), ("1m", 0)])
+def test_a_training_in_a_container(tmp_path: Path, size: str, code: int) -> None:
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    make_project(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for stage in ("manifest", "splits", "frames"):
+            run_stage(stage)
+    mounted = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec vidprompt train "$@"'
+    done = subprocess.run(
+        [*("unshare", "-m", "bash", "-c", mounted, "bash", *OVERRIDES), "trainer.workers=2"],
+        cwd=tmp_path,
+        env=environment() | {"TMPDIR": os.environ.get("TMPDIR", str(tmp_path))},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("--shm-size=1g" in done.stderr) == (code == 2)
