@@ -60,7 +60,7 @@ def test_one_class_and_a_large_batch_are_noted(project: Path) -> None:
     assert notes == [
         "supervised/own@split1 (train): all videos are of one class, so there is nothing to tell apart",
         "supervised/own@split1 (tests.test): all videos are of one class, so top-1 is always 1",
-        "supervised/own@split1: trainer.batch_size=256 is more than its 6 training videos, so every batch"
+        "trainer.batch_size=256 is more than the training videos of supervised/own@split1 (6): a batch there"
         " is all of them",
     ]
 
@@ -76,7 +76,8 @@ def test_lists_without_a_usable_video_say_why() -> None:
         "supervised/x (tests.test): all videos are of one class, so top-1 is always 1",
         "supervised/x (tests.test): 1 of 2 classes have no video to test: b",
     ]
-    assert batch_note(split, 2) == ""
+    assert batch_note([split], 2) == batch_note([split], "???") == ""
+    assert "of 2 splits, the fewest of supervised/x (2)" in batch_note([split, split], 3)
     manifest = pd.DataFrame({"health": ["ok", "truncated"], "n_frames": [12, 90]})
     assert "num_frames=16 is more than any video has (the longest: 12)" in frames_note(manifest, 16)
     assert frames_note(manifest, 12) == frames_note(manifest.iloc[1:], 12) == ""

@@ -20,13 +20,10 @@ def check_name(group: str, stem: str, given: Any, source: str) -> None:
     if str(given) == stem:
         return
     file = f"params/{group}/{stem}.yaml"
-    hint = f"write name: {stem}"
-    if group == "dataset":
-        hint += f", or copy the file to params/{group}/{given}.yaml"
     where = "" if source == file else f" (set by {source})"
     raise UserError(
         f"{file}: name: {given}{where}, but a {group}'s name is its file's, and what is computed lies in "
-        f"folders of that name: {hint}"
+        f"folders of that name: write name: {stem}"
     )
 
 

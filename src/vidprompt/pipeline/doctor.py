@@ -179,18 +179,21 @@ def _splits(
 
     from vidprompt.data.manifest.health import Health
     from vidprompt.data.splits.dataset_splits import dataset_splits
-    from vidprompt.data.splits.list_sizes import check_lists
-    from vidprompt.pipeline.stages.splits import training_notes
+    from vidprompt.data.splits.list_sizes import batch_note, check_lists, list_notes
 
     names = ("video_id", "source", "label", "group", *ROLES)
     rows = [[getattr(one, name) for name in names] for one in annotations]
     manifest = pd.DataFrame(rows, columns=list(names)).assign(health=Health.UNOPENED.value)
     health = dict.fromkeys(manifest["video_id"], Health.UNOPENED.value)
+    drawn = []
     try:
         for _, split in dataset_splits(manifest, config.dataset, protocols_of(config), classes):
             check_lists(split)
-            for note in training_notes(config, split, health):
+            for note in list_notes(split, health):
                 yield Finding("splits", State.NOTE, note)
+            drawn.append(split)
+        if note := batch_note(drawn, config.values["trainer"].get("batch_size")):
+            yield Finding("splits", State.NOTE, note)
     except UserError as error:
         yield Finding("splits", State.MISSING, str(error))
 

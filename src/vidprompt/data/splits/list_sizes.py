@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
@@ -63,14 +63,23 @@ def _advice(reasons: set[str]) -> str:
     return ": the column `detail` of the manifest says why"
 
 
-def batch_note(split: Split, batch_size: int) -> str:
-    """A sentence where a batch is more than the training list; "" elsewhere."""
-    count = len(split.train.videos) if split.train else 0
-    if split.protocol == "reid" or not 0 < count < batch_size:
+def batch_note(splits: Iterable[Split], batch_size: object) -> str:
+    """A sentence where a batch is more than the training lists of some splits; "" elsewhere, and where
+    `batch_size` is no number because the recipe leaves it open."""
+    if not isinstance(batch_size, int):
         return ""
+    counts = [
+        (len(split.train.videos), split.id)
+        for split in splits
+        if split.train and split.protocol != "reid" and len(split.train.videos) < batch_size
+    ]
+    if not counts:
+        return ""
+    fewest, name = min(counts)
+    where = name if len(counts) == 1 else f"{len(counts)} splits, the fewest of {name}"
     return (
-        f"{split.id}: trainer.batch_size={batch_size} is more than its {count:,} training videos, so every "
-        f"batch is all of them"
+        f"trainer.batch_size={batch_size} is more than the training videos of {where} ({fewest:,}): a batch "
+        "there is all of them"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vidprompt.config import paths
@@ -35,6 +35,7 @@ def run(config: Config) -> None:
     protocols = protocols_of(config)
     held_out = {name: getattr(one, "held_out", 0) for name, one in protocols.present().items()}
     health = dict(zip(manifest["video_id"], manifest["health"], strict=True))
+    drawn: list[Split] = []
     for stem, split in dataset_splits(manifest, config.dataset, protocols, classes):
         check_lists(split)
         _write(split, dataset, stem)
@@ -42,9 +43,14 @@ def run(config: Config) -> None:
             wanted = max(1, int(held_out[split.protocol]))  # a share: one at least
             if short := shortfall(split.val.classes, split.val.labels, wanted):
                 logger.info(f"note: {split.id}: {short}")
-        for note in training_notes(config, split, health):
+        for note in list_notes(split, health):
             logger.info(f"note: {note}")
-    if note := frames_note(manifest, config.method.num_frames):
+        drawn.append(split)
+    small = (
+        batch_note(drawn, config.values["trainer"].get("batch_size")),
+        frames_note(manifest, config.method.num_frames),
+    )
+    for note in filter(None, small):
         logger.info(f"note: {note}")
     root = Path(config.dataset.root)
     for entry in config.dataset.published:
@@ -53,16 +59,6 @@ def run(config: Config) -> None:
         named = {"": given} if isinstance(given, str) else given
         maps = {part: root / file for part, file in named.items()}
         take_lists(config, parts, entry.id, maps, entry.trained_on or "")
-
-
-def training_notes(config: Config, split: Split, health: Mapping[str, str]) -> Iterator[str]:
-    """What should be known of a split before it is trained on, and is no error."""
-    yield from list_notes(split, health)
-    size = config.values["trainer"].get("batch_size")
-    if isinstance(size, int) and (
-        note := batch_note(split, size)
-    ):  # else the recipe leaves it open
-        yield note
 
 
 def take_lists(

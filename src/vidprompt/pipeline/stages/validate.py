@@ -15,6 +15,7 @@ from vidprompt.data.checks.health_report import health_report
 from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.manifest.table import read_classes, read_manifest
 from vidprompt.data.splits.class_lists import read_classes_file
+from vidprompt.data.splits.list_sizes import batch_note, frames_note
 from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import DataError
@@ -28,6 +29,10 @@ def run(config: Config) -> None:
     manifest = read_manifest(paths.manifest(dataset.name))
     classes = read_classes(paths.classes(dataset.name))
     splits = read_splits(paths.splits(dataset.name))
+    if dataset.roles and not splits:
+        raise DataError(
+            f"{paths.splits(dataset.name)} has no split files: run `vidprompt splits dataset={dataset.name}`"
+        )
     for split in splits.values():
         if split.protocol != "reid":  # which has no texts of persons
             for name, subset in split.lists():
@@ -51,6 +56,12 @@ def run(config: Config) -> None:
         logger.warning(sentence)
     if near := near_duplicates_note(health["duplicates"]["near"]):
         logger.info(f"note: {near} ({paths.health(dataset.name)})")
+    small = (
+        batch_note(splits.values(), config.values["trainer"].get("batch_size")),
+        frames_note(manifest, config.method.num_frames),
+    )
+    for note in filter(None, small):
+        logger.info(f"note: {note}")
     failures = first_failures(report)
     if failures:
         raise DataError(f"{dataset.name} does not validate: " + "; ".join(failures))
