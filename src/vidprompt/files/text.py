@@ -105,12 +105,16 @@ def _decode_western(data: bytes, path: Path, place: int) -> str:
     return text
 
 
-def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
-    """The value of a JSON file; `pairs` makes something else of objects than dicts.
+def read_json(
+    path: Path,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    text: str | None = None,
+) -> Any:
+    """The value of a JSON file; `pairs` makes something else of objects than dicts. `text`: as read already.
 
     Raises DataError, naming the line, as `read_text` does and for what is not JSON.
     """
-    text = read_text(path)
+    text = read_text(path) if text is None else text
     try:
         value = json.loads(text, object_pairs_hook=pairs)
         if "\\u" in text:
@@ -127,15 +131,18 @@ def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
     return value
 
 
-def numbered_lines(path: Path, strip: str | None = None) -> Iterator[tuple[str, str]]:
+def numbered_lines(
+    path: Path, strip: str | None = None, text: str | None = None
+) -> Iterator[tuple[str, str]]:
     """The lines of a text file that are not blank, as (`<file>:<n>`, stripped line).
 
     `strip`: the characters to strip, any white space if None. A spreadsheet's empty rows (`;;`) and its first
-    line `sep=;` are left out. Raises DataError as `read_text` does.
+    line `sep=;` are left out. `text`: as read already. Raises DataError as `read_text` does.
     """
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        text = line.strip()
-        if text.strip(_BETWEEN) and not (number == 1 and _EXCEL_HINT.fullmatch(text)):
+    text = read_text(path) if text is None else text
+    for number, line in enumerate(text.split("\n"), 1):
+        content = line.strip()
+        if content.strip(_BETWEEN) and not (number == 1 and _EXCEL_HINT.fullmatch(content)):
             yield f"{path}:{number}", line.strip(strip)
 
 

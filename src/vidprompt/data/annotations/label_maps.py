@@ -65,8 +65,9 @@ def read_label_map(path: Path, used: Collection[str] = ()) -> dict[str, str]:
     Raises DataError, naming the line, for an id or a name that occurs twice, for mixed formats, and for a
     file that can be read in two ways.
     """
-    as_json = path.suffix.lower() == ".json" or re.match(r'\s*(\{|\[\s*["\]])', read_text(path))
-    found = _json_map(path) if as_json else _line_map(path)
+    text = read_text(path)
+    as_json = path.suffix.lower() == ".json" or re.match(r'\s*(\{|\[\s*["\]])', text)
+    found = _json_map(path, text) if as_json else _line_map(path, text)
     if found.maybe_header and _is_header(found.classes, used):
         classes = [(where, str(n), name) for n, (where, _, name) in enumerate(found.classes[1:])]
         found = _Map(classes, form(1, "", True))
@@ -154,9 +155,9 @@ class _Pairs(list[tuple[str, Any]]):
     """A JSON object as pairs, so that repeated keys are kept."""
 
 
-def _json_map(path: Path) -> _Map:
+def _json_map(path: Path, text: str) -> _Map:
     """The classes of a JSON label map."""
-    raw = read_json(path, _Pairs)
+    raw = read_json(path, _Pairs, text)
     if isinstance(raw, list) and not isinstance(raw, _Pairs):
         raw = _Pairs((str(number), name) for number, name in enumerate(raw))
         ids, reverse, what = True, False, "JSON list of names"
@@ -176,12 +177,12 @@ def _json_map(path: Path) -> _Map:
         if not (ids or reverse) or not isinstance(name, str) or not name.strip():
             raise DataError(f"{path}: expected ids and names, found {key!r}: {value!r}")
     pairs = [(str(value), key) if reverse else (key, value) for key, value in raw]
-    return _Map([(str(path), key, name) for key, name in pairs], what)
+    return _Map([(str(path), key, name.strip()) for key, name in pairs], what)
 
 
-def _line_map(path: Path) -> _Map:
+def _line_map(path: Path, text: str) -> _Map:
     """The classes of a label map in lines."""
-    lines = list(numbered_lines(path, strip=" "))  # tabs stand for empty last columns
+    lines = list(numbered_lines(path, " ", text))  # tabs stand for empty last columns
     if not lines:
         return _Map([], "")
     tables = {separator: _split(lines, separator) for separator in "\t;,"}
@@ -248,6 +249,8 @@ def _header(rows: Sequence[Sequence[str]]) -> tuple[int | None, int] | None:
     names = [i for i in names if i != column]
     if not names and column in named and len(words) == 2:
         names = [1 - column]
+    if column is None and names[:1] != [0]:  # a table of something else
+        return None
     return (column, names[0]) if names else None
 
 
