@@ -3,8 +3,8 @@
     python benchmarks/engine.py                         # about 6 minutes on two cores
     python benchmarks/engine.py --parts overhead        # one part alone; writes no file
     python benchmarks/engine.py --quick                 # a try; writes no file
-    python benchmarks/engine.py --device cuda           # on a GPU, from shards: benchmarks/engine_gpu.py
-    python benchmarks/engine.py --device cuda --quick   # that one's code path, on a CPU too; writes no file
+
+On a GPU: benchmarks/gpu.py.
 
 The real `vidprompt.training.engine.train` in processes of its own, on batches of noise in memory: the
 demo's backbone with the demo's recipe (24 clips of 8 frames at 48), ViT-B/16 with random weights as
@@ -24,7 +24,7 @@ processes   clips/s of 1 process with 1 and 2 threads and of 2 processes (gloo) 
             batch of 24, turns taken; the ratios are to the first. Each process encodes the texts of the
             whole batch, so that part is not shared. Losses are compared as logged, with 7 digits.
 
-Writes `benchmarks/results/engine.json` (`engine_gpu.json`).
+Writes `benchmarks/results/engine.json`.
 """
 
 from __future__ import annotations
@@ -256,7 +256,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     parser.add_argument("--setting", type=json.loads, help=argparse.SUPPRESS)
@@ -264,11 +263,6 @@ def main() -> None:
     os.chdir(ROOT)  # where params/ is
     if arguments.child:
         print(json.dumps(CHILDREN[arguments.child](Setting(**arguments.setting))))
-        return
-    if arguments.device == "cuda":
-        from benchmarks.engine_gpu import main as on_gpu
-
-        on_gpu(arguments.quick)
         return
     load = round(os.getloadavg()[0], 1)  # shares mean little beside other work
     found: dict[str, Any] = {}

@@ -140,6 +140,13 @@ def without_attention_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
         return F.scaled_dot_product_attention(q, k, v, mask)
 
     monkeypatch.setattr(attention, "dropout_attention", plain)
+    if torch.cuda.is_available():  # where PyTorch's own attention drops
+        fused = F.scaled_dot_product_attention
+
+        def undropped(q: Any, k: Any, v: Any, mask: Any, _: float, causal: bool) -> torch.Tensor:
+            return fused(q, k, v, mask, 0.0, causal)
+
+        monkeypatch.setattr(attention.F, "scaled_dot_product_attention", undropped)
 
 
 def test_rates_rise_alike_in_both_towers() -> None:

@@ -108,7 +108,8 @@ def run(
 
 
 def values(chosen: Objective) -> dict[str, torch.Tensor]:
-    return {n: p.detach().clone() for n, p in chosen.named_parameters() if p.requires_grad}
+    """Copies on the CPU of what is trained."""
+    return {n: p.detach().cpu().clone() for n, p in chosen.named_parameters() if p.requires_grad}
 
 
 def record(folder: Path, name: str, **changes: Any) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_dropout_draws_alike_in_both_passes_of_a_micro_batch_whatever_is_recompu
         run(tmp_path / recompute, chosen, micro_batches=2, steps=1)
         gradients[recompute] = steps_of(tmp_path / recompute)[0]["gradient"]
         monkeypatch.setattr(chosen.model, "_videos_per_chunk", lambda video: 1)
-        chosen.train()
+        chosen.cpu().train()
         torch.manual_seed(5)
         with torch.no_grad():
             first = chosen.model.encode_video(torch.ones(3, 2, 3, 32, 32))[1]

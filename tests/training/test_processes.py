@@ -16,6 +16,8 @@ from vidprompt.system.launch import _environments, _wait, launch, process_count
 ROOT = Path(__file__).parents[2]
 
 
+# two processes cannot share a GPU
+ON_THE_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 RUNS: dict[str, dict] = {
     "contrastive_motion": {"micro_batches": 2},
     "cross_entropy": {},
@@ -29,7 +31,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "tests.training.small_run", str(folder), json.dumps(RUNS)]
     children = [
-        subprocess.Popen(command, cwd=ROOT, env=environment | {"OMP_NUM_THREADS": "1"})
+        subprocess.Popen(command, cwd=ROOT, env=environment | ON_THE_CPU)
         for environment in _environments(2)
     ]
     assert [child.wait(300) for child in children] == [0, 0]
@@ -51,7 +53,13 @@ def test_one_and_two_processes_have_the_same_losses(
 
 def test_how_many_processes_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert process_count(3) == 3
+    for gpus in (0, 3, 8):
+        monkeypatch.setattr("torch.cuda.device_count", lambda gpus=gpus: gpus)
+        assert process_count(3) == 3
+        assert process_count("auto") == max(1, gpus)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match="processes=3, and there is 1 GPU: each process takes one"):
+        process_count(3)
     for wrong in (0, "two", None):
         with pytest.raises(UserError, match="a number of processes, or auto"):
             process_count(wrong)

@@ -24,15 +24,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 def process_count(processes: Any) -> int:
-    """The number of processes to launch for the setting `processes`; 1 in a launched process."""
+    """The number of processes to launch for the setting `processes`; 1 in a launched process.
+
+    Raises UserError for more processes than GPUs, where there are any: two cannot share one.
+    """
     if "LOCAL_RANK" in os.environ:
         return 1
-    if processes == "auto":
-        import torch
-
-        return max(1, torch.cuda.device_count())
-    if not isinstance(processes, int) or processes < 1:
+    if processes != "auto" and (not isinstance(processes, int) or processes < 1):
         raise UserError(f"processes={processes}: a number of processes, or auto (a GPU each)")
+    if processes == 1:
+        return 1
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if processes == "auto":
+        return max(1, gpus)
+    if 0 < gpus < processes:
+        raise UserError(
+            f"processes={processes}, and there {'is 1 GPU' if gpus == 1 else f'are {gpus} GPUs'}: each "
+            "process takes one; set processes=auto, or CUDA_VISIBLE_DEVICES= for processes on the CPU"
+        )
     return processes
 
 
