@@ -31,9 +31,9 @@ class TrainingClips(Dataset):
     """Random clips of training videos, indexed by (epoch, index of the video), as batch plans do.
 
     An item is (clip uint8 (T, 3, size, size), label), or an `EncodedClip` with `encoded`: stored frames for
-    `decode_batch` to decode on another device. A GPU's decoder gives other pixels, by 3 of 255 in the mean. The dataset keeps rows instead of
-    names, so that a worker's memory stays small. `sampling`, `stride` and `indices`: see
-    `training_frames`.
+    `decode_batch` to decode on another device. A GPU's decoder gives other pixels, by 3 of 255 in the mean.
+    The dataset keeps rows instead of names, so that a worker's memory stays small. `sampling`, `stride` and
+    `indices`: see `training_frames`.
 
     Raises DataError for a video that is not in the frame cache, or too few of whose frames are, UserError
     for an unknown sampling.
