@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidprompt.data.decode.decoder_log import DecoderLog
-from vidprompt.data.decode.upright import Frames, UprightRGB
+from vidprompt.data.decode.upright import ColourError, Frames, UprightRGB, upright_image
 from vidprompt.files.natural_order import natural_key
 from vidprompt.system.errors import DataError
 
@@ -36,8 +36,9 @@ def read_frames(
     Indices may repeat and come in any order. `kind` is `video` or `frames` (a folder of images, in the
     order of their numbers and resized to the first one's size). `exact` is the probe's result: True
     reads by random access, False decodes from the start. Rotation is applied; non-square pixels stay
-    as they are stored, and so do both fields of interlaced video, in one frame. Raises DataError,
-    naming the file, for an index out of range and for a file that cannot be read.
+    as they are stored, and so do both fields of interlaced video, in one frame; alpha is dropped, and
+    HDR is not tone-mapped. Raises DataError, naming the file, for an index out of range and for a file
+    that cannot be read.
     """
     path = Path(path)
     wanted, inverse = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
@@ -70,18 +71,18 @@ def _read_folder(path: Path, wanted: NDArray[np.int64]) -> Frames:
     names = image_names(path)
     if wanted[-1] >= len(names):
         raise _out_of_range(path, int(wanted[-1]), len(names))
-    frames = []
-    size: tuple[int, int] | None = None
+    frames: list[Frames] = []
     for index in [0, *wanted] if wanted[0] else wanted:  # image 0 gives the size
         try:
-            with Image.open(path / names[index]) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
+            with Image.open(path / names[index]) as image:
+                frame = upright_image(image)
+        except (OSError, ColourError) as error:
             raise DataError(f"{path / names[index]}: cannot be read: {error}") from error
-        size = size or image.size
-        if image.size != size:
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        frames.append(np.asarray(image))
+        if frames and frame.shape != frames[0].shape:
+            height, width, _ = frames[0].shape
+            resized = Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC)
+            frame = np.asarray(resized)
+        frames.append(frame)
     return np.stack(frames[-len(wanted) :])
 
 
@@ -120,6 +121,8 @@ def _read_in_order(path: Path, wanted: NDArray[np.int64]) -> Frames:
                 count += 1
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot be decoded: {error.strerror}") from error
+    except ColourError as error:
+        raise DataError(f"{path}: {error}") from error
     raise _out_of_range(path, int(wanted[-1]), count)
 
 

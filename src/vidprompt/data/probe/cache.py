@@ -93,7 +93,8 @@ class ProbeCache:
             return None
         try:
             fields = json.loads(row[5])
-            result = ProbeResult(**fields | {"health": Health(fields["health"])})
+            fields |= {"health": Health(fields["health"]), "notes": tuple(fields["notes"])}
+            result = ProbeResult(**fields)
         except (ValueError, TypeError, KeyError):
             return None
         if result.health in _LIMITED:

@@ -9,9 +9,8 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from vidprompt.data.decode.reader import image_names
+from vidprompt.data.decode.upright import check_colours, image_orientation, upright_image
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.probe.file_state import check_openable, missing_or_unreadable
 from vidprompt.data.probe.picture_fingerprint import (
@@ -81,13 +80,16 @@ def _with_image(
             width, height = image.size
             if width * height > max_pixels:
                 return result.too_large(width, height, max_pixels)
-            if number == 0:
-                codec = (image.format or "").lower()
-                result = replace(result, codec=codec, width=width, height=height)
+            result = replace(result, codec=result.codec or (image.format or "").lower())
+            check_colours(image)
             image.draft("RGB", (1, 1))  # all of a JPEG is read, but little is computed
             image.load()
             if thumbnails is not None:
-                thumbnails[number] = thumbnail(np.asarray(image.convert("RGB")))
+                thumbnails[number] = thumbnail(upright_image(image))
+            if number == 0:
+                upright = image_orientation(image)
+                width, height = (height, width) if upright.sideways else (width, height)
+                result = replace(result, width=width, height=height, rotation=upright.rotation)
         return result
     except MemoryError:
         raise

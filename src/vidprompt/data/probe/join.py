@@ -31,6 +31,9 @@ def build_manifest(
         if field.name == "path":
             rows = (annotations[row] for row in order)
             values = [prefixes[a.source] + a.path for a in rows]
+        elif field.name == "detail":
+            found = (probes[row] for row in order)
+            values = [" ".join(filter(None, (probe.detail, *probe.notes))) for probe in found]
         else:
             table = annotations if field.name in Annotation.__slots__ else probes
             values = [getattr(table[row], field.name) for row in order]

@@ -8,7 +8,7 @@ from vidprompt.data.manifest.health import Health
 
 # Raise it with every change that may judge a file differently: results of earlier versions in the probe
 # cache (`vidprompt.data.probe.cache`) are then discarded.
-PROBE_VERSION = 2
+PROBE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class ProbeResult:
     broken; one that is intact but too short keeps them. `hash` is the SHA-256 of the file (of a
     folder: see `probe_folder`), empty where it could not be read to its end. `detail` explains
     `health`; when that is ok it is empty, or lists the decoder's errors or gaps in the numbers of
-    images. `exact`: decord's random access gives the frames of a decode in order.
+    images. `notes` are sentences on the pixels of a video that is ok (`vidprompt.data.probe.pixel_notes`).
+    `exact`: decord's random access gives the frames of a decode in order.
     `fingerprint`: of the pictures of a usable video, see `picture_fingerprint`.
     """
 
@@ -54,6 +55,7 @@ class ProbeResult:
     hash: str = ""
     exact: bool = False
     fingerprint: str = ""
+    notes: tuple[str, ...] = ()
 
     def for_frames(self, min_frames: int) -> ProbeResult:
         """This result; `too_few_frames` if it is ok and has fewer than `min_frames`."""

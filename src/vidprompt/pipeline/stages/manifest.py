@@ -57,6 +57,10 @@ def run(config: Config) -> None:
         logger.info(sentence)
     for sentence in _flaws(annotations, probes):
         logger.info(sentence)
+    noted = Counter(note.split(":")[0] for probe in probes for note in probe.notes)
+    if noted:
+        kinds = ", ".join(f"{kind}: {count:,}" for kind, count in sorted(noted.items()))
+        logger.info(f"ok, with pixels to know of (see `detail` in the manifest): {kinds}")
     counts = Counter(probe.health.value for probe in probes)
     logger.info(", ".join(f"{reason}: {count:,}" for reason, count in sorted(counts.items())))
 
