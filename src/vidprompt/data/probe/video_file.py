@@ -127,8 +127,8 @@ def _decode_stream(
         return result, {}
     fingerprint = pictures.references.fingerprint(pictures.count)
     result = replace(result, fingerprint=fingerprint, notes=pictures.notes.sentences(stream))
-    if stream.frames >= _NO_COUNT:  # decord takes memory for as many, and dies
-        return result, {}
+    if max(stream.frames, (container.duration or 0) / 1e6 * rate) >= _NO_COUNT:
+        return result, {}  # decord takes memory for as many, and dies
     return result, pictures.references.hashes(name, header.codec)
 
 
