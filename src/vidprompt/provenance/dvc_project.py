@@ -8,6 +8,7 @@ import re
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
@@ -218,7 +219,7 @@ class DvcProject:
         label = self.revision.label
         return UserError(
             f"{path} of {label} is nowhere (looked in {self.searched(md5)}): where it was made, "
-            f"`dvc push -r REMOTE {path}` with {label} checked out"
+            f"`dvc push -r REMOTE {quote(path)}` with {label} checked out"
         )
 
 

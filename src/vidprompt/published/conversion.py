@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
@@ -37,10 +38,9 @@ def import_to_folder(file: Path, out: Path, backbone: str, classes: Path | None)
         method, tensors = read_published(file)
         write_json(out / "backbone.json", read_architecture(tensors, method).clip)
         model.backbone.tag, model.backbone.checksum = "published", sha256(weights)
-        lines.append(
-            f"its CLIP: backbone.name=published backbone.pretrained=null backbone.config={out}/backbone.json "
-            f"backbone.weights={weights}"
-        )
+        own = ["backbone.name=published", "backbone.pretrained=null"]
+        files = ["--backbone-config", str(out / "backbone.json"), "--weights", str(weights)]
+        lines.append(f"its CLIP: {shlex.join([*own, *files])}")
     context = model.context
     metadata = CheckpointMetadata(
         method=model.method,

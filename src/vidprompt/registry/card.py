@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -190,7 +191,8 @@ def _configuration(model: DeclaredModel, revision: Revision) -> str:
         return f"## Configuration\n\nToday's code does not read it: {error}"
     shown = {part: whole[part] for part in SHOWN if part in whole} | {"seed": whole.get("seed")}
     text = yaml.safe_dump(shown, sort_keys=True, width=110, allow_unicode=True)
-    return f"## Configuration\n\n`vidprompt train {' '.join(overrides)}`\n\n```yaml\n{text}```"
+    command = shlex.join(["vidprompt", "train", *overrides])
+    return f"## Configuration\n\n`{command}`\n\n```yaml\n{text}```"
 
 
 @contextlib.contextmanager

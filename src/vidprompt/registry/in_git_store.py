@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Set
 from pathlib import Path
+from shlex import quote
 
 from vidprompt.provenance.dvc_project import has_md5
 from vidprompt.provenance.revision import Revision
@@ -45,7 +46,7 @@ def check_store(root: Path = Path(), limit: int = LIMIT) -> str:
     if damaged := [what for name, what in ours.items() if not _is_undamaged(store / name)]:
         problems.append(
             f"{store} has other bytes than its names say for {first_of(damaged, SHOWN)}: "
-            f"`git checkout -- {store}`"
+            f"`git checkout -- {quote(str(store))}`"
         )
     if size > limit:
         problems.append(_too_much(store, ours, size, limit))
@@ -82,7 +83,9 @@ def _folder(root: Path) -> Path:
         )
     store = Path(os.path.normpath(root / ".dvc" / url))
     if not store.is_dir():
-        raise UserError(f"{store}, the remote {REMOTE!r}, is not there: `git checkout -- {store}`")
+        raise UserError(
+            f"{store}, the remote {REMOTE!r}, is not there: `git checkout -- {quote(str(store))}`"
+        )
     return store
 
 
@@ -105,7 +108,7 @@ def _allowed(root: Path, store: Path) -> dict[str, str]:
     if not _is_undamaged(listing):
         raise DataError(
             f"{listing}, the listing of {DATA}, is not in the store or damaged: `dvc push data.dvc` "
-            f"where the demo is, or `git checkout -- {store}`"
+            f"where the demo is, or `git checkout -- {quote(str(store))}`"
         )
     return _contents(store, DATA, demo[0]["md5"]) | {
         _object_path(md5): f"{path} ({name})" for name, path, md5 in _weights(root)

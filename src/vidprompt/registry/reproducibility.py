@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from shlex import quote
 
 from vidprompt.config import paths
 from vidprompt.provenance.dvc_project import DvcProject
@@ -145,7 +146,7 @@ def _check_remote(
 ) -> Check:
     if remotes.complete:
         return Check("remote", path, ", ".join(remotes.complete), "in a remote")
-    push = f"`dvc push -r {names[0] if names else 'REMOTE'} {path}`"
+    push = f"`dvc push -r {names[0] if names else 'REMOTE'} {quote(path)}`"
     if revision.commit:
         push += f" with {revision.label} checked out"
     if not names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -137,7 +138,8 @@ class Launcher:
     def _step(self, work: Work, step: Step, lock: int) -> int:
         """Run a step; returns its exit status. It inherits the lock, as it may outlive a killed parent."""
         with (work.folder / LOG).open("ab") as log:
-            log.write(f"$ vidprompt {step.stage} {' '.join(step.overrides)}\n".encode())
+            command = shlex.join(["vidprompt", step.stage, *step.overrides])
+            log.write(f"$ {command}\n".encode())
             home = self._trained.get(step.identity)
             if home is not None and take(step, home, work.folder):
                 log.write(f"taken from {home}\n".encode())
