@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from vidprompt.cli.main import app
 from vidprompt.config.names import FLOOR
 from vidprompt.config.published import find_row, published_rows
+from vidprompt.reproduce.expected_cost import _work_of_a_clip, expected_cost
 from vidprompt.reproduce.plan import plan_row
 from vidprompt.sweep.plan import Configurations
 from vidprompt.system.errors import UserError
@@ -131,7 +133,32 @@ def test_the_check_names_what_is_missing_of_both_datasets_and_exits_with_1(
     for dataset in ("kinetics400", "hmdb51"):
         assert f"data/{dataset} is missing" in shown.output
     assert "to train: supervised_split1" in shown.output
+    lines = [line for line in shown.output.splitlines() if "GPU time" in line or " disk " in line]
+    assert len(lines) == 4  # of both datasets, though neither is here
+    assert "6,766 videos" in lines[2]
+    assert "about 6 GB" in lines[2]
+    assert "no training, 1,530 videos encoded" in lines[3]
     assert list(tmp_path.iterdir()) == [tmp_path / "params"]  # looking leaves nothing behind
+
+
+def test_the_expected_gpu_time_follows_lists_lengths_and_backbones() -> None:
+    """16 shots of 51 base classes of UCF-101; a clip of ViT-L/14 is 4.6 times the work of ViT-B/16's."""
+    row = ROWS["ez_clip/base_to_novel/ucf101"]
+    runs = ["base_to_novel_16shot_seed1"]
+
+    def clips(*overrides: str) -> int:
+        config = plan_row(row, overrides, MADE).config
+        message = list(expected_cost(config, runs))[1].message
+        return int(re.findall(r"training of ([\d,]+) clips", message)[0].replace(",", ""))
+
+    config = plan_row(row, (), MADE).config
+    batch = config.trainer.batch_size
+    assert clips("trainer.length=1 epoch") == batch * -(-51 * 16 // batch)
+    assert clips("trainer.length=7") == 7 * batch
+    large = plan_row(row, ["backbone=vit_l_14"], MADE).config
+    assert 4 < _work_of_a_clip(large) / _work_of_a_clip(config) < 5
+    longer = plan_row(row, ["method.num_frames=16"], MADE).config
+    assert _work_of_a_clip(longer) == pytest.approx(2 * _work_of_a_clip(config))
 
 
 def test_the_list_is_a_table_and_json() -> None:

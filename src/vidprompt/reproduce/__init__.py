@@ -24,14 +24,20 @@ def check(
     Raises UserError for an unknown row or a wrong override.
     """
     from vidprompt.pipeline.doctor import Finding, State, examine
+    from vidprompt.reproduce.expected_cost import expected_cost
     from vidprompt.reproduce.plan import plan_row
     from vidprompt.reproduce.steps import done_steps
 
     for chain in plan_row(find_row(name), overrides).all:
         done, to_train = done_steps(chain)
         trainings = [] if chain.borrowed else to_train
+        measured = False
         for finding in examine(chain.config, measure, trainings):
+            measured |= finding.subject == "disk"
             yield chain, finding
+        if not measured:
+            for finding in expected_cost(chain.config, trainings):
+                yield chain, finding
         left = f"to train: {', '.join(to_train)}" if to_train else "nothing to train"
         message = f"{left}; done before: {', '.join(done) or 'nothing'}"
         yield chain, Finding("steps", State.OK, message)
