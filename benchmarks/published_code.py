@@ -16,7 +16,8 @@ training        three seeds of each code with all random parts on: loss curves, 
                 test videos, time and memory. Intervals are over seeds (Student's t; of differences Welch's).
 
 Each run is a process of its own and is kept in --work: a benchmark that was stopped goes on where it was.
-On two cores it takes 25 minutes with two of them at once (--jobs 2). Writes
+On two cores it takes 25 minutes with two of them at once (--jobs 2), more where others use them;
+--stored makes the results from the runs that are there. Writes
 `benchmarks/results/published_code.json` and `docs/pictures/published_code.png`, and prints the table.
 """
 
@@ -90,7 +91,7 @@ class Run:
 
 
 def planned(methods: Sequence[str], quick: bool) -> list[Run]:
-    """All runs; `quick`: one seed and two short epochs."""
+    """All runs; `quick`: one seed and a short epoch."""
     runs = []
     for method in methods:
         setting = SETTINGS[method]
@@ -229,6 +230,9 @@ def arguments() -> argparse.Namespace:
         metavar="METHOD/CODE/SEED",
         help="do these runs only, e.g. ez_clip/published/1 or vita_clip/without_chance/1; repeatable",
     )
+    parser.add_argument(
+        "--stored", action="store_true", help="do no runs; write the results of those that are kept"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--quick", action="store_true", help="a try of minutes; writes no results")
     parser.add_argument(
@@ -251,6 +255,11 @@ def benchmark(given: argparse.Namespace) -> None:
         names = ", ".join(run.name for run in runs)
         raise UserError(f"--only {unknown[0]}: no such run; there are {names}")
     work = given.work.resolve() / ("quick" if given.quick else "full")
+    if given.stored:
+        kept = {
+            run.name for run in runs if stored_result(run.file(work), run.fingerprint(versions))
+        }
+        runs = chosen = [run for run in runs if run.name in kept]
     make_project(work)
     with ThreadPoolExecutor(max(1, given.jobs)) as pool:
         done = pool.map(lambda run: execute(run, work, checkouts, versions), chosen)

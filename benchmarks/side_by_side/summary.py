@@ -59,6 +59,7 @@ def compare(runs: Runs) -> dict[str, Any]:
         last[code] = [float(np.mean(one[-LAST:])) for one in curves]
         found[code] = {
             "curves": [[round(value, 4) for value in one] for one in curves],
+            "seeds": list(runs[code]),
             "steps": len(results[0]["loss"]),
             "videos": len(results[0]["right"]),
             "top1 of each seed": [round(one["top1"], 4) for one in results],
@@ -98,9 +99,11 @@ def picture(training: Mapping[str, Mapping[str, Any]]) -> bytes:
             points = list(zip(steps.tolist(), curves.mean(0).tolist(), strict=True))
             series.append(Series(name, points, legend[name]))
         spec = lines(series, "step", legend=legend, size=(330, 220))
-        low, high = np.min(values), np.max(values)
+        every = np.concatenate(values)
+        low, high = np.min(every), np.max(every)
         spec["layer"][0]["encoding"]["y"]["scale"]["domain"] = [low - 0.1, high]  # of all layers
-        panels[f"{TITLES[method]}: training loss, {len(values[0])} seeds"] = spec
+        seeds = " and ".join(str(len(one)) for one in values)
+        panels[f"{TITLES[method]}: training loss, {seeds} seeds"] = spec
     return png(grid(panels, 2))
 
 
