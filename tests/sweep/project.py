@@ -18,6 +18,13 @@ stage, *rest = sys.argv[1:]
 said = dict(one.partition("=")[::2] for one in rest)
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(f"{stage} {said.get('split') or said.get('protocol')} {os.getcwd()}\\n")
+if gpus := os.environ.get("GPUS"):
+    # a file for the time of a stage: two jobs at once on one GPU would find it
+    mine = Path(gpus, os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    mine.touch(exist_ok=False)
+    time.sleep(0.05)
+    mine.unlink()
+    Path(gpus, "used").open("a").write(mine.name + "\\n")
 if os.environ.get("FAIL") == stage:
     sys.exit("vidprompt: as asked")
 method, lr, seed = said.get("method", "ez_clip"), said.get("trainer.lr", "1"), said.get("seed", "1")

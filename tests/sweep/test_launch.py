@@ -101,6 +101,22 @@ def test_again_that_ends_after_its_training_leaves_the_rest_to_be_done(
     assert project.run("seed=1,2", jobs=1) == ({}, ONE[1:] * 2)
 
 
+def test_jobs_at_once_have_a_gpu_each(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gpus").mkdir()
+    monkeypatch.setenv("GPUS", str(tmp_path / "gpus"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert project.run("seed=1,2,3", jobs=2)[0] == {}
+    assert set((tmp_path / "gpus/used").read_text("utf-8").split()) == {"0", "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5,3")
+    assert project.run("seed=4,5", jobs=2)[0] == {}
+    assert {"GPU-5", "3"} <= set((tmp_path / "gpus/used").read_text("utf-8").split())
+    assert project.run("seed=6,7", jobs=1)[0] == {}  # one after another: all GPUs for each
+    assert "GPU-5,3" in (tmp_path / "gpus/used").read_text("utf-8").split()
+
+
 @pytest.mark.parametrize(
     "text", [b"{", b"\xff", b"[]", b'{"done": 1}', b'{"done": {"train a": {}}}']
 )

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from vidprompt.sweep.plan import MULTIRUNS, Configurations, Job, Plan
 from vidprompt.sweep.steps import RECORD, Record, Step, prepare, steps_of, take
@@ -55,13 +56,15 @@ class Launcher:
 
     A training that another multirun has run with equal configuration, data and code is copied from
     there, unless `again`. `command` (default: vidprompt) gets a step's stage and overrides as arguments.
-    Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores.
+    Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores. Of several jobs at once each has a GPU
+    of its own, as long as there are as many.
     """
 
     def __init__(self, jobs: int = 1, *, again: bool = False, command: Sequence[str] = ()) -> None:
         self.jobs, self.again, self.command = jobs, again, list(command or VIDPROMPT)
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ
+        self._gpus = _gpus_in_turn(jobs)
         self._trained: dict[str, Path] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()  # of what follows
@@ -109,7 +112,11 @@ class Launcher:
     def _job(self, work: Work, progress: Progress) -> str:
         """Run a job's pending steps; returns why it failed, empty for success."""
         began, name = time.monotonic(), work.job.name
+        environment, gpu = self.environment, self._gpus.get()
+        if gpu is not None:
+            environment = environment | {"CUDA_VISIBLE_DEVICES": gpu}
         with ExitStack() as held:
+            held.callback(self._gpus.put, gpu)
             try:
                 lock = held.enter_context(exclusive_lock(work.folder))
             except UserError:
@@ -117,7 +124,9 @@ class Launcher:
             if not self._stop.is_set():
                 work.record.forget(work.pending, work.job)
             for done, step in enumerate(work.pending):
-                status = None if self._stop.is_set() else self._step(work, step, lock.fileno())
+                status = None
+                if not self._stop.is_set():
+                    status = self._step(work, step, lock.fileno(), environment)
                 if self._stop.is_set() and status != 0:
                     return "stopped"
                 if status != 0 or not (work.folder / step.folder / step.output).exists():
@@ -135,7 +144,7 @@ class Launcher:
         logger.info(f"done {name} ({time.monotonic() - began:.0f} s)")
         return ""
 
-    def _step(self, work: Work, step: Step, lock: int) -> int:
+    def _step(self, work: Work, step: Step, lock: int, environment: Mapping[str, str]) -> int:
         """Run a step; returns its exit status. It inherits the lock, as it may outlive a killed parent."""
         with (work.folder / LOG).open("ab") as log:
             command = shlex.join(["vidprompt", step.stage, *step.overrides])
@@ -151,7 +160,7 @@ class Launcher:
                 process = subprocess.Popen(
                     [*self.command, step.stage, *step.overrides],
                     cwd=work.folder / step.folder,
-                    env=self.environment,
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -170,6 +179,20 @@ class Launcher:
             self._stop.set()
             for process in self._live:
                 process.terminate()
+
+
+def _gpus_in_turn(jobs: int) -> SimpleQueue[str | None]:
+    """The GPU of each job at once, as CUDA_VISIBLE_DEVICES names it; None: all that there are."""
+    gpus: list[str] = []
+    if jobs > 1:
+        import torch
+
+        named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpus = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+    queue: SimpleQueue[str | None] = SimpleQueue()
+    for job in range(jobs):
+        queue.put(gpus[job % len(gpus)] if gpus else None)
+    return queue
 
 
 def _last_line(log: Path) -> str:
