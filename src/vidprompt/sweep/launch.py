@@ -56,8 +56,8 @@ class Launcher:
 
     A training that another multirun has run with equal configuration, data and code is copied from
     there, unless `again`. `command` (default: vidprompt) gets a step's stage and overrides as arguments.
-    Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores. Of several jobs at once each has a GPU
-    of its own, as long as there are as many.
+    Threads of a step: `OMP_NUM_THREADS`, or an even share of the cores. Of several jobs at once each has a
+    GPU of its own, as long as there are as many.
     """
 
     def __init__(self, jobs: int = 1, *, again: bool = False, command: Sequence[str] = ()) -> None:
