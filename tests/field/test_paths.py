@@ -6,6 +6,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import open_clip
 import pytest
 import yaml
 from hydra.errors import HydraException
@@ -15,6 +16,11 @@ from typer.testing import CliRunner
 from vidprompt.cli.main import app
 from vidprompt.config.compose import compose
 from vidprompt.config.overrides import override_of, parse_value, split_override
+from vidprompt.models import create_model
+from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.pipeline.sandbox import input_paths
+from vidprompt.published import export_published
+from vidprompt.published.conversion import import_to_folder
 from vidprompt.sweep.plan import Configurations, make_plan, slug
 from vidprompt.system.errors import UserError
 
@@ -72,6 +78,12 @@ READ_BY_HYDRA = {"null", "'quoted'", "${HOME}", "\\${x}"}
 @pytest.fixture(autouse=True)
 def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+
+
+def published_backbone() -> Backbone:
+    vision = {"image_size": 32, "layers": 1, "width": 128, "patch_size": 16}
+    text = {"context_length": 30, "width": 64, "heads": 1, "layers": 1}
+    return from_clip(open_clip.CLIP(48, vision, text, quick_gelu=True), "small", "")
 
 
 def resolved(override: str) -> object:
@@ -183,3 +195,33 @@ def test_a_multiruns_steps_get_the_path(name: str) -> None:
 def test_a_folders_name_has_so_many_bytes() -> None:
     assert len(slug("日本" * 60).encode()) <= 100
     assert slug("日本" * 60) != slug("日本" * 61)
+
+
+def test_what_a_sandbox_links_to_of_the_paths() -> None:
+    def linked(*overrides: str) -> set[str]:
+        return input_paths(compose(["dataset=own", "backbone=vit_b_16", *overrides]))
+
+    assert linked() == {"data"}
+    assert linked("dataset.root=/a (1)/b") == set()
+    assert linked("dataset.root=vids (2024)/x") == {
+        "vids (2024)",
+    }
+    assert linked("dataset.root=./data", "prompts.descriptions=params/x.csv") == {"data"}
+    files = linked("backbone.weights=models/it's/w.safetensors", "backbone.config=a=b/c.json")
+    assert files == {"data", "models/it's/w.safetensors", "a=b"}
+    with pytest.raises(UserError, match="dataset.root=../x leads out of the project"):
+        linked("dataset.root=../x")
+
+
+def test_the_command_that_an_import_prints_can_be_pasted(tmp_path: Path) -> None:
+    model = create_model("ez_clip", published_backbone(), num_frames=2)
+    export_published(model, tmp_path / "a.pt")
+    out = tmp_path / "it's (a=b) 日本"
+    [_, line] = import_to_folder(tmp_path / "a.pt", out, "", None)
+    words = shlex.split(line.removeprefix("its CLIP: "))
+    result = CliRunner().invoke(app, ["config", *words])
+    assert result.exit_code == 0, result.output
+    backbone = yaml.safe_load(result.output)["backbone"]
+    assert backbone["config"] == str(out / "backbone.json")
+    assert backbone["weights"] == str(out / "backbone.safetensors")
+    assert backbone["pretrained"] is None

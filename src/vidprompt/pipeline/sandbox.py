@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from vidprompt.config.compose import PARAMS
+from vidprompt.config.overrides import PATHS
+from vidprompt.config.schema import Config
+from vidprompt.system.errors import UserError
 
 INPUTS = ("data", "cache/manifest", "cache/frames")
+OWN = ("cache", "models", "results")  # folders that a sandbox fills itself
+
+
+def input_paths(config: Config) -> set[str]:
+    """What a sandbox links to of the paths of a configuration: top folders, and of those in OWN the files.
+
+    Raises UserError for a path that leads out of the project and is not absolute.
+    """
+    names = set()
+    for key in PATHS:
+        group, _, name = key.partition(".")
+        given = config.values[group].get(name)
+        if not given or Path(given).is_absolute():
+            continue
+        path = Path(os.path.normpath(given))
+        top = path.parts[0] if path.parts else PARAMS
+        if top == "..":
+            raise UserError(
+                f"{key}={given} leads out of the project, and this runs in folders of their own: "
+                "give an absolute path"
+            )
+        if top in OWN and group != "dataset":
+            names.add(str(path))
+        elif top not in (*OWN, PARAMS):
+            names.add(top)
+    return names
 
 
 def make_sandbox(folder: Path, names: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.metrics.result import SeenClasses, read_result, write_result
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
-from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
+from vidprompt.pipeline.sandbox import INPUTS, input_paths, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.model_files import VersionFiles, fetch_version
@@ -125,8 +125,7 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
 
 def _prepare(job: _Job, config: Config, splits: dict[str, Split]) -> None:
     """Make the job's folder a project."""
-    root = Path(config.dataset.root)
-    make_sandbox(job.folder, {*INPUTS, *(() if root.is_absolute() else root.parts[:1])})
+    make_sandbox(job.folder, {*INPUTS, *input_paths(config)})
     spec = yaml.safe_dump(dict(job.files.backbone), sort_keys=True)
     write_text(job.folder / PARAMS / "backbone" / f"{BACKBONE}.yaml", spec)
     checkpoint = paths.checkpoint(job.dataset, job.metadata.method, job.split)

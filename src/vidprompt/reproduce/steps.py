@@ -16,11 +16,11 @@ from vidprompt.config.names import FLOOR
 from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.pipeline.doctor import named_lists
-from vidprompt.pipeline.sandbox import make_sandbox, replace_link
+from vidprompt.pipeline.sandbox import input_paths, make_sandbox, replace_link
 from vidprompt.reproduce.plan import HOME, Chain
 from vidprompt.sweep.launch import LOG, Launcher, Work
 from vidprompt.sweep.plan import Configurations, Job
-from vidprompt.sweep.steps import Record, Step, input_hashes, input_roots, model_steps
+from vidprompt.sweep.steps import Record, Step, input_hashes, model_steps
 from vidprompt.system.errors import DataError, UserError
 
 
@@ -99,7 +99,7 @@ def _file_states(root: Path) -> list[list[object]]:
 def _prepare_data(chain: Chain, _: Work) -> None:
     if chain.data == Path():
         return
-    make_sandbox(chain.data, {"data", *input_roots(chain.config)})
+    make_sandbox(chain.data, {"data", *input_paths(chain.config)})
     Path("cache/probes").mkdir(parents=True, exist_ok=True)
     replace_link(Path("cache/probes"), chain.data / "cache/probes")
 
@@ -142,7 +142,7 @@ def model_work(chain: Chain, configs: Configurations, again: bool = False) -> Wo
 
 def _prepare(chain: Chain, work: Work) -> None:
     """The chain's folder as a project: links to data, manifest and frames, a copy of the parameters."""
-    make_sandbox(chain.folder, {"data", *input_roots(chain.config)})
+    make_sandbox(chain.folder, {"data", *input_paths(chain.config)})
     for path in (paths.manifest(chain.dataset).parent, paths.frames(chain.dataset)):
         replace_link(chain.data / path, chain.folder / path)
     if any(step.stage == "splits" for step in work.pending):  # those of other settings would stay

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
-from vidprompt.pipeline.sandbox import INPUTS, make_sandbox, replace_link
+from vidprompt.pipeline.sandbox import INPUTS, input_paths, make_sandbox, replace_link
 from vidprompt.provenance.code import code_hash
 from vidprompt.sweep.plan import Configurations, EvaluationVariant, Job
 from vidprompt.system.errors import DataError, UserError
@@ -173,20 +172,13 @@ def prepare(folder: Path, job: Job, protocols: tuple[str, ...], configs: Configu
     files = [paths.splits(config.dataset.name) / f"{name}.json" for name in names]
     for variant in ("", *(variant.name for variant in job.variants if variant.name)):
         place = folder / variant
-        make_sandbox(place, {*INPUTS, "cache/backbone", *input_roots(config)})
+        make_sandbox(place, {*INPUTS, "cache/backbone", *input_paths(config)})
         splits = place / paths.splits(config.dataset.name)
         shutil.rmtree(splits, ignore_errors=True)
         for file in files:
             replace_link(file, splits / file.name)
         if variant:
             replace_link(folder / "models", place / "models")
-
-
-def input_roots(config: Config) -> set[str]:
-    """Folders of the project in which a dataset and weights lie, where they are not in data/."""
-    given = [config.dataset.root, config.backbone.weights or ""]
-    roots = {Path(path).parts[0] for path in given if path and not Path(path).is_absolute()}
-    return roots - {"cache", "models", "results", PARAMS}
 
 
 class Record:
