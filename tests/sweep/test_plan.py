@@ -91,7 +91,7 @@ def test_the_command_line_narrows_an_experiment_and_has_a_folder_where_it_adds(
         (["split=a,b"], "choose multirun.protocols"),
         (["experiment=demo_full,ablate_order"], "one experiment at a time"),
         (["trainer.lr=interval(1,2)"], "'trainer.lr=interval(1,2)' is no key=value nor a sweep"),
-        (["lr"], "'lr' is no key=value nor a sweep"),
+        (["lr"], "'lr' is not of the form key=value"),
         (["multirun.protocols=[]"], "multirun.protocols is empty"),
         (["multirun.protocols=reid"], "multirun.protocols=reid is no list of names"),
         (["multirun.protocols=[[reid]]"], "is no list of names"),
