@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 import yaml
@@ -80,13 +81,13 @@ def available(slots: int, gpus: list[str]) -> list[str]:
         except ObjectNotFound:
             raise UserError(
                 f"The Prefect server has no concurrency limit {name!r}, so nothing keeps two trainings off "
-                f"one GPU: `make up` makes it (or `prefect gcl create {name} --limit 1`)"
+                f"one GPU: `make up` makes it (or `prefect gcl create {quote(name)} --limit 1`)"
             ) from None
     if not limit.active or limit.limit < slots:
         state = f"has {limit.limit} slots" if limit.active else "is switched off"
         raise UserError(
             f"The concurrency limit {name!r} {state} and a training takes {slots} (`processes` in "
-            f"params/config.yaml): `prefect gcl update {name} --limit {slots} --enable`"
+            f"params/config.yaml): `prefect gcl update {quote(name)} --limit {slots} --enable`"
         )
     return gpus or [f"{CPU}{number}" for number in range(limit.limit)]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, cast
 
 from prefect import get_run_logger, task
@@ -97,7 +98,7 @@ def stages_of(
     active = {dataset_of(name) for name in names} - {""}
     if dataset not in active:
         raise UserError(
-            f"dataset {dataset!r} is not active: `vidprompt activate {dataset}` "
+            f"dataset {dataset!r} is not active: `vidprompt activate {quote(dataset)}` "
             f"(active: {', '.join(sorted(active)) or 'none'})"
         )
     kinds: dict[str, list[str]] = {kind: [] for kind in ORDER}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from uuid import UUID
 
@@ -69,7 +70,8 @@ def pool(client: SyncPrefectClient, name: str) -> bool:
     if kind != "process":
         raise UserError(
             f"Work pool {name!r} is of type {kind}, and `make up` starts a worker of type process: "
-            f"`prefect work-pool delete {name}` and run this again, or `prefect worker start --pool {name}`"
+            f"`prefect work-pool delete {quote(name)}` and run this again, or "
+            f"`prefect worker start --pool {quote(name)}`"
         )
     return False
 

@@ -17,6 +17,7 @@ from tests.pipeline.stages.encoding_project import BACKBONE
 from vidprompt.config.compose import compose
 from vidprompt.pipeline.stage_lock import stage_lock
 
+NAME = "it's 日本 (2024) a=b #1%"  # as people name folders
 PARTS = ("backbone=small", "frames=demo", "prompts=demo", "trainer=demo", "method=vita_clip")
 OVERRIDES = ("dataset=own", *PARTS, "method.num_frames=2", "trainer.length=4", "workers=1")
 PROTOCOLS = {"base_to_novel": {"shots": None}, "few_shot": {"shots": [2], "seeds": [1]}}
@@ -31,15 +32,18 @@ def make_project(folder: Path) -> None:
     shutil.copytree(ROOT / "params", folder / "params")
     for number, name in enumerate(("run", "sit")):
         for clip in range(3):
-            path = folder / f"data/own/{name}/{name}{clip}.mp4"
+            path = folder / f"data/{NAME}/{name}/{name}{clip}.mp4"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(path, n=12, height=48, width=64 + 16 * number, kind="h264.mp4", seed=clip)
-    (folder / "clip.json").write_text(json.dumps(BACKBONE))
-    save_file(small_backbone().clip.state_dict(), folder / "clip.safetensors")
+    weights = folder / f"clip of {NAME}"
+    weights.mkdir()
+    (weights / "clip.json").write_text(json.dumps(BACKBONE))
+    save_file(small_backbone().clip.state_dict(), weights / "clip.safetensors")
     spec = {"name": "small", "pretrained": None, "image_size": None, "quick_gelu": None}
-    files = {"config": "clip.json", "weights": "clip.safetensors"}
+    files = {"config": f"{weights.name}/clip.json", "weights": f"{weights.name}/clip.safetensors"}
     (folder / "params/backbone/small.yaml").write_text(yaml.safe_dump(spec | files))
-    edit(folder / "params/dataset/own.yaml", protocols=PROTOCOLS, min_frames=2)
+    changes = {"root": f"data/{NAME}", "protocols": PROTOCOLS, "min_frames": 2}
+    edit(folder / "params/dataset/own.yaml", **changes)
 
 
 def run_stage(name: str, *overrides: str) -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from tests.field.small_project import OVERRIDES, STAGES, make_project, outputs, run_stage
+from tests.field.small_project import NAME, OVERRIDES, STAGES, make_project, outputs, run_stage
 from tests.pipeline.project import environment
 
 from vidprompt.data.manifest.health import Health
@@ -40,7 +40,7 @@ KEPT = {"frames": "cache/frames/own", "train": "cache/training", "features": "ca
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("project")
+    folder = tmp_path_factory.mktemp("project") / NAME
     make_project(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

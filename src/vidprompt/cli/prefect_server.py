@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,5 +117,5 @@ def no_worker(url: str, words: Sequence[str]) -> str:
         return ""
     return (
         f"Work pool {pool!r} has no worker: the run waits until there is one "
-        f"(`make up`, or `prefect worker start --pool {pool}`)."
+        f"(`make up`, or `prefect worker start --pool {shlex.quote(pool)}`)."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -83,7 +84,7 @@ def cost(
         path = stage_costs.cost_file(dataset)
         raise UserError(
             f"{path} is of other inputs than dvc.lock for {len(stale)} stages, {stale[0]} is the "
-            f"first: `vidprompt cost {dataset}`"
+            f"first: `vidprompt cost {quote(dataset)}`"
         )
 
 

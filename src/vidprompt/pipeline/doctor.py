@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 
 from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
@@ -52,7 +53,7 @@ def examine(
     root = Path(config.dataset.root)
     if not root.is_dir():
         message = (
-            f"{root} is missing: run `vidprompt unpack dataset={config.dataset.name}`"
+            f"{root} is missing: run `vidprompt unpack {quote(f'dataset={config.dataset.name}')}`"
             if config.dataset.archives
             else f"{root} is missing: put the download there, or link it; its layout is in docs/datasets/"
         )
@@ -144,7 +145,7 @@ def _pipeline(config: Config) -> Iterator[Finding]:
 
     name = config.dataset.name
     if name not in read_pipeline()["active"]:
-        message = f"`dvc repro` leaves {name} out: `vidprompt activate {name}` adds it"
+        message = f"`dvc repro` leaves {name} out: `vidprompt activate {quote(name)}` adds it"
         yield Finding("pipeline", State.NOTE, message)
     elif stale():
         message = "params/stages.yaml is not what the parameters say: run `vidprompt activate`"

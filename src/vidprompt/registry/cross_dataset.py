@@ -8,6 +8,7 @@ model as their run. A killed run resumes, as the features stage does.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -112,8 +113,8 @@ def _splits(dataset: str, protocol: str) -> dict[str, Split]:
     missing = [f"{stage}@{dataset}" for stage, path in made.items() if not path.exists()]
     if missing:
         raise UserError(
-            f"{dataset} is not prepared: run `dvc repro {' '.join(missing)}` (and before, if it is not "
-            f"active, `vidprompt activate {dataset}`)"
+            f"{dataset} is not prepared: run `{shlex.join(['dvc', 'repro', *missing])}` (and before, if it "
+            f"is not active, `vidprompt activate {shlex.quote(dataset)}`)"
         )
     splits = read_splits(made["splits"])
     there = sorted({split.protocol for split in splits.values()})

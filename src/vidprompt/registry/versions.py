@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from vidprompt.provenance.git import check_repository, git
@@ -172,7 +173,7 @@ def resolve(root: Path, selector: str) -> Version:
     if name not in found:
         raise UserError(
             f"no version of {name!r} is registered here ({suggestion(name, found)}): `vidprompt register "
-            f"{name} --stage candidate` registers one, `git fetch --tags` brings those of others"
+            f"{quote(name)} --stage candidate` registers one, `git fetch --tags` brings those of others"
         )
     one = found[name]
     if not one.versions:
