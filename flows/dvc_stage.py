@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from vidprompt.system.errors import TRANSIENT_EXIT
+from vidprompt.system.user import user_variables
 
 GRACE_S = 3.0  # between SIGTERM, on which a training saves its step, and SIGKILL
 _EXITED = re.compile(r"exited with (-?\d+)")  # DVC, of the command of a stage
@@ -173,7 +174,9 @@ def _environment() -> dict[str, str]:
     """This process's environment with the interpreter's scripts (dvc, vidprompt) first, unbuffered, UTF-8."""
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    return (
+        os.environ | user_variables() | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    )
 
 
 def _stop(groups: Sequence[int]) -> None:

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from vidprompt.provenance.git import check_repository, find_commit, git, read_remote, try_git
+from vidprompt.provenance.git import (
+    check_identity,
+    check_repository,
+    find_commit,
+    git,
+    read_remote,
+    try_git,
+)
 from vidprompt.provenance.revision import Revision
+from vidprompt.registry.versions import Version, assign, history, register
 from vidprompt.review.sides import find_sides
 from vidprompt.system.errors import UserError
+from vidprompt.system.user import no_home, user_variables
 
 
 @pytest.fixture
@@ -128,3 +137,60 @@ def test_the_reason_of_a_refused_command_is_whole(repository: Path) -> None:
         read_remote(repository, "ls-remote", "nowhere", timeout_s=30)
     with pytest.raises(UserError, match="Please tell me who you are|unable to auto-detect email"):
         git(repository, "-c", "user.useConfigOnly=true", "commit", "--allow-empty", "-m", "x")
+
+
+def test_a_tag_names_its_maker(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    here = Revision(repository, find_commit(repository, "HEAD") or "")
+    with pytest.raises(
+        UserError, match=r"who writes the tags \(no (email|name).*user\.email ADDRESS"
+    ):
+        check_identity(repository)
+    monkeypatch.setenv("GIT_COMMITTER_EMAIL", "me@example.org")
+    with pytest.raises(UserError, match=r"no name was given"):
+        check_identity(repository)
+    run(repository, "config", "user.name", "Me")
+    run(repository, "config", "tag.gpgSign", "true")  # there is no key
+    check_identity(repository)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2020-01-02T03:04:05Z")
+    version, tag = register(here, "model", "v0.1.0", "# first\n\n#2 of 3")
+    assert (tag, version.date[:10]) == ("model@v0.1.0", "2020-01-02")
+    written = git(repository, "cat-file", "-p", tag)
+    assert "tagger Me <me@example.org>" in written
+    assert written.endswith("# first\n\n#2 of 3")
+    made = [assign(version, stage, repository, "to it") for stage in ("staging", "candidate")]
+    assert made == ["model#staging#1", "model#candidate#2"]
+    assert history(repository, "model").get("v0.1.0").stages == ("staging", "candidate")
+
+
+def test_a_tag_that_cannot_be_written(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("NAME", "Me"), ("EMAIL", "me@example.org")):
+        monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
+    version = Version("model", "v0.1.0", find_commit(repository, "HEAD") or "", "")
+    with pytest.raises(UserError, match=r"'model#a b#1' cannot be a tag of the registry"):
+        assign(version, "a b", repository, "to it")
+    lock = repository / ".git/refs/tags/model#staging#1.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    with pytest.raises(UserError, match=r"Unable to create .*File exists"):
+        assign(version, "staging", repository, "to it")
+
+
+def test_users_whom_the_system_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert user_variables() == {}  # of the password file
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert user_variables() == {"USER": str(os.getuid())}
+    monkeypatch.setenv("USER", "me")
+    assert user_variables() == {}
+    monkeypatch.delenv("HOME")
+    with pytest.raises(RuntimeError) as error:
+        Path.home()
+    assert "HOME is not set, and the system has no entry" in str(no_home(error.value))
+    assert no_home(RuntimeError("could not determine the size")) is None

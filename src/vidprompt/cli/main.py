@@ -20,6 +20,7 @@ from vidprompt.cli import models, project, registry, reproduce, results, stages
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, is_transient
 from vidprompt.system.interruption import signal_number, sigterm_raises
 from vidprompt.system.machine_errors import machine_error
+from vidprompt.system.user import no_home, user_variables
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit 2."""
     _use_utf8()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.update(user_variables())
     warnings.filterwarnings("ignore", category=FutureWarning)
     # other packages give the root logger handlers, which would repeat every message
     logging.getLogger("vidprompt").propagate = False
@@ -100,7 +102,7 @@ def _use_utf8() -> None:
 
 def _message_and_exit_code(error: Exception) -> tuple[str, int]:
     """The message (empty: another process has it) and the exit status; raises an unexpected error again."""
-    error = machine_error(error) or error
+    error = machine_error(error) or no_home(error) or error
     if isinstance(error, UserError):
         silent = error.in_all_processes and os.environ.get("RANK", "0") != "0"
         transient = error.exit_code == UserError.exit_code and is_transient(error)

@@ -20,7 +20,7 @@ def git(root: Path, *arguments: str) -> str:
     """What a git command prints. UserError with git's reason when it fails."""
     done = _run(root, *arguments)
     if done.returncode:
-        command = " ".join(arguments[:2])
+        command = " ".join(arguments[2:4] if arguments[0] == "-c" else arguments[:2])
         raise UserError(f"git {command} failed in {root.absolute()}: {_reason(done.stderr)}")
     return done.stdout.decode(errors="replace")
 
@@ -68,6 +68,18 @@ def check_repository(root: Path) -> None:
             f"{root.absolute()} is no git repository, and models are registered as tags of one: "
             "run this in a clone"
         )
+
+
+def check_identity(root: Path) -> None:
+    """UserError where git has no name and e-mail address for a tag's maker, but would guess them."""
+    try:
+        git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+    except UserError as error:
+        reason = str(error).rpartition("; ")[2]
+        raise UserError(
+            f"git does not know who writes the tags ({reason}): `git config user.name NAME` and "
+            "`git config user.email ADDRESS`, with --global for all of your repositories"
+        ) from error
 
 
 def shallow_note(root: Path) -> str:

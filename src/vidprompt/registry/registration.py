@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.dvc_project import DvcProject
-from vidprompt.provenance.git import check_repository, find_commit
+from vidprompt.provenance.git import check_identity, check_repository, find_commit
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry import git_tags, versions
 from vidprompt.registry.checks import GateReport
@@ -60,8 +60,9 @@ def register(
 
     HEAD is checked as it lies on disk, a `version` by what git and DVC have of its commit. The card is
     written before the tags. UserError for the first of: no git repository, changed files, an undeclared
-    name, an unknown stage, tags of origin that are not here, an outdated pipeline, results of other weights
-    or not of the predictions, weights or backbone that no remote has, gates that are not passed.
+    name, an unknown stage, no name of a maker for the tags, tags of origin that are not here, an outdated
+    pipeline, results of other weights or not of the predictions, weights or backbone that no remote has,
+    gates that are not passed.
     """
     from vidprompt.registry.card import card as model_card
 
@@ -81,6 +82,8 @@ def register(
     chosen = known.get(version) if version else known.at(here.commit)
     if chosen is None:  # not yet registered
         chosen = Version(name, known.next(bump), here.commit, "")
+    if stage not in chosen.stages:
+        check_identity(root)
     report = check_model(name, stage, _revision(root, name, version), tree=False)
     if report.refusal:
         raise UserError(report.refusal)
@@ -147,6 +150,7 @@ def rollback(
     if before is None:
         there = f"{now.selector} is the first in it" if now else "nothing was ever in it"
         raise UserError(f"{name} has nothing to go back to in {stage}: {there}")
+    check_identity(root)
     left = now.version if now else "nothing"
     tag = versions.assign(before, stage, root, f"{name} in {stage}: back from {left}")
     logger.info(f"{tag}: {name} in {stage}: {left} → {before.version} ({before.commit[:7]})")

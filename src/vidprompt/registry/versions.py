@@ -197,28 +197,34 @@ def resolve(root: Path, selector: str) -> Version:
 
 def assign(version: Version, stage: str, root: Path, message: str) -> str:
     """Assign a stage to a version; the tag. UserError when it cannot be written."""
-    import gto.api
-    from gto.exceptions import GTOException
-    from scmrepo.exceptions import SCMError
+    from gto.constants import Action
+    from gto.tag import name_tag, parse_name
 
-    try:
-        made = gto.api.assign(
-            str(root), version.name, stage, version=version.version, message=message, force=True
-        )
-    except (GTOException, SCMError) as error:
-        raise UserError(f"{version.selector} cannot be given {stage}: {error}") from error
-    return str(made.tag)
+    tags = git(root, "for-each-ref", "refs/tags", "--format=%(refname:strip=2)").splitlines()
+    parsed = [one for tag in tags if (one := parse_name(tag, raise_on_fail=False))]
+    counts = [one.get("counter", 0) for one in parsed if one["name"] == version.name]
+    tag = name_tag(Action.ASSIGN, version.name, stage=stage, simple=True)
+    return _write_tag(root, f"{tag}#{max(counts, default=0) + 1}", version.commit, message)
 
 
 def register(revision: Revision, name: str, version: str, message: str) -> tuple[Version, str]:
     """Register a commit as a version; the version and its tag. UserError when it cannot be written."""
-    import gto.api
-    from gto.exceptions import GTOException
-    from scmrepo.exceptions import SCMError
+    from gto.constants import Action
+    from gto.tag import name_tag
 
-    root = revision.root
-    try:
-        made = gto.api.register(str(root), name, revision.commit, version=version, message=message)
-    except (GTOException, SCMError) as error:
-        raise UserError(f"{name} {version} cannot be registered: {error}") from error
-    return history(root, name).get(version), str(made.tag)
+    tag = name_tag(Action.REGISTER, name, version=version, simple=True)
+    _write_tag(revision.root, tag, revision.commit, message)
+    return history(revision.root, name).get(version), tag
+
+
+def _write_tag(root: Path, tag: str, commit: str, message: str) -> str:
+    """Write an annotated tag; by git, whose reasons are whole when it cannot. UserError then."""
+    from gto.tag import parse_name
+
+    if not parse_name(tag, raise_on_fail=False):
+        raise UserError(
+            f"{tag!r} cannot be a tag of the registry: letters, digits, -, _ and / alone"
+        )
+    verbatim = ("--no-sign", "--cleanup=verbatim", f"--message={message}")
+    git(root, "tag", "--annotate", *verbatim, "--", tag, commit)
+    return tag
