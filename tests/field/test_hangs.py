@@ -39,7 +39,7 @@ REPLACED = {
 }  # what a lost worker did is done again
 MADE = {"manifest": "cache/probes", "frames": "cache/frames"}  # and must be made again
 BEFORE = ("manifest", "splits", "frames", "train")
-FAST = [("train", "error"), ("features", "worker")]
+FAST = [("train", "error")]
 
 
 @pytest.fixture(scope="module")
