@@ -56,6 +56,7 @@ def _kill_a_worker(before: set[int]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dask", "ray"])
 def test_a_cluster_that_loses_a_worker_builds_the_same_bytes(
     rows: list[FrameRow], tmp_path: Path, name: str

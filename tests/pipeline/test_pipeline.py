@@ -90,6 +90,7 @@ def test_a_second_repro_does_nothing(project: Path) -> None:
     assert "Running stage" not in said
 
 
+@pytest.mark.slow
 def test_a_multirun_trains_and_tests_what_the_pipeline_does(project: Path) -> None:
     sweep = ("method=frozen_clip,ez_clip", "views=ez_clip,reversed", "-j", "2")
     said = run("vidprompt", "multirun", *sweep, folder=project)
@@ -153,6 +154,7 @@ def trained(project: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_ends_as_if_it_was_not(project: Path) -> None:
     run("vidprompt", "train", *LONGER, folder=project, forked=True)
     whole = trained(project)
@@ -171,6 +173,7 @@ def test_a_training_that_was_killed_ends_as_if_it_was_not(project: Path) -> None
     assert not [name for name in left if name.startswith("step-")]
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_when_told_to_and_one_goes_on(project: Path) -> None:
     run("vidprompt", "train", *LONGER, folder=project, forked=True)
     [*_, whole] = trained(project)["loss.csv"].decode().splitlines()

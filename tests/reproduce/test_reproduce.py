@@ -136,6 +136,7 @@ def test_a_preset_without_a_row_runs_like_one(project: Path) -> None:
     assert json.loads(found.file.read_text("utf-8"))["measures"]["2shot/top1"]["difference"] is None
 
 
+@pytest.mark.slow
 def test_a_row_that_failed_goes_on_where_it_was(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
