@@ -13,8 +13,8 @@ tests     the tests of models, training and inference on the GPU machine
 
 Every figure is a line of JSON as soon as it is there. All of them with the card's name are in
 `$OUT/gpu.json` (default: benchmarks/results/gpu.json); parts that were not run keep what the file has.
-LIMIT_S (default 540) ends the run: a part that has not begun by then is left out. ONLY chooses settings of
-the parts train and compiled: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
+LIMIT_S (default 540) ends the run: a part that has not begun by then is left out. Settings
+of the part train alone: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
 """
 
 from __future__ import annotations
@@ -113,8 +113,6 @@ def stepper(setting: Setting, device: str = DEVICE, chance: bool = True) -> tupl
     here = property(lambda _: torch.device(device))
     with patch.object(Accelerator, "device", here):
         made = Stepper(objective, setting.settings(config), accelerator)
-    if device != DEVICE:  # the accelerator of this process is the GPU's
-        made.processes.device = torch.device(device)
     size, frames = objective.model.backbone.image_size, objective.model.num_frames
     draw = torch.Generator().manual_seed(0)
     shape = (setting.batch, frames, 3, size, size)

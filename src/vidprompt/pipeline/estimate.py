@@ -149,12 +149,16 @@ def _model_times(
 
 def _clips(config: Config, run: str, annotations: Sequence[Annotation]) -> int:
     """How many clips a training run sees; `config` is of its dataset, method and protocol."""
+    return training_clips(config, _training_videos(config.dataset, run, annotations))
+
+
+def training_clips(config: Config, videos: int) -> int:
+    """How many clips a training on so many videos sees."""
     from vidprompt.training.settings import in_steps
 
     batch = config.trainer.batch_size
     if isinstance(config.protocol, ReidConfig):
         batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
-    videos = _training_videos(config.dataset, run, annotations)
     clips = in_steps(config.trainer.length, "trainer.length", videos, batch) * batch
     if isinstance(config.protocol, ReidConfig) and (image := config.protocol.image_model):
         frames = in_steps(image.length, "protocol.image_model.length", videos, batch) * batch
@@ -168,10 +172,14 @@ def _training_videos(dataset: DatasetConfig, run: str, annotations: Sequence[Ann
     role = f"split{split[1]}" if split else "split1"
     source = dataset.roles.get("reid" if run == "reid" else "recognition")
     listed = [a for a in annotations if a.source == source and getattr(a, role) == "train"]
-    classes = len({a.label for a in listed})
+    return videos_of_run(run, len(listed), len({a.label for a in listed}))
+
+
+def videos_of_run(run: str, listed: int, classes: int) -> int:
+    """How many of the `listed` training videos of all classes a run trains on, from its name."""
     half = (classes + 1) // 2 if run.startswith("base_to_novel") else classes  # the base classes
     shots = re.search(r"_(\d+)shot_", run)
-    return half * int(shots[1]) if shots else len(listed) * half // max(1, classes)
+    return half * int(shots[1]) if shots else listed * half // max(1, classes)
 
 
 def clip_seconds(config: Config) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.schema import Config, DatasetConfig, ReidConfig
+from vidprompt.config.schema import Config, DatasetConfig
 from vidprompt.pipeline.doctor import Finding, State
-from vidprompt.pipeline.estimate import duration
+from vidprompt.pipeline.estimate import duration, training_clips, videos_of_run
 
 BYTES_A_FRAME = 28e3  # 256 pixels high, JPEG quality 90: benchmarks/results/video.json
 ALL_FRAMES = 100  # frames of a video, where the cache holds all of them
@@ -41,7 +41,8 @@ def expected_cost(config: Config, runs: Sequence[str]) -> Iterator[Finding]:
         f"{free / 1e9:,.0f} GB free",
     )
     scale = _work_of_a_clip(config)
-    clips = sum(_clips(config, run) for run in runs)
+    trained = (_training_videos(config.dataset, run) for run in runs)
+    clips = sum(training_clips(config, count) for count in trained)
     tested = _tested(config.dataset, videos) * max(1, len(runs))
     seconds = scale * (clips / TRAINED_CLIPS_S + tested / ENCODED_CLIPS_S)
     number = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
@@ -70,26 +71,13 @@ def _tested(dataset: DatasetConfig, videos: int) -> int:
     return sum(tests.values()) or videos
 
 
-def _clips(config: Config, run: str) -> int:
-    """How many clips a training sees."""
-    from vidprompt.training.settings import in_steps
-
-    batch = config.trainer.batch_size
-    if isinstance(config.protocol, ReidConfig):
-        batch = config.protocol.people_per_batch * config.protocol.tracklets_per_person
-    videos = _training_videos(config.dataset, run)
-    return in_steps(config.trainer.length, "trainer.length", videos, batch) * batch
-
-
 def _training_videos(dataset: DatasetConfig, run: str) -> int:
+    """How many videos a run trains on, from the counts of the official lists."""
     expected = dataset.validation.expected
     classes = sum(count for key, count in expected.items() if key.startswith("classes."))
     listed = expected.get(f"train.{run}") or expected.get("train.supervised_split1")
     listed = listed or TRAINING_VIDEOS.get(dataset.name) or _videos(dataset)
-    trained = (classes + 1) // 2 if run.startswith("base_to_novel") else classes
-    if shots := re.search(r"_(\d+)shot_", run):
-        return trained * int(shots[1])
-    return listed * trained // max(1, classes)
+    return videos_of_run(run, listed, classes)
 
 
 def _work_of_a_clip(config: Config) -> float:
