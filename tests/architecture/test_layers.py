@@ -38,6 +38,9 @@ LAYERS = (
     "pipeline",
     "published registry review sweep",
     "reproduce",
+    "prediction",
+    "index export",
+    "serving",
     "cli",
 )
 ORDER = {folder: level for level, line in enumerate(LAYERS) for folder in line.split()}

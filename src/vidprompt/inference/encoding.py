@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from vidprompt.data.clips.testing import TestClips
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.progress import Progress
 
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -76,7 +78,7 @@ def encode_blocks(
     )
     model.eval().to(device)
     with single_threaded(device) as threads, closing(loader):
-        encoded = _map_ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
+        encoded = map_ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
         with closing(encoded):
             for begin, end in pairwise(edges):
                 parts = list[torch.Tensor]()
@@ -127,11 +129,11 @@ def single_threaded(device: torch.device) -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def _map_ahead(
-    function: Callable[[torch.Tensor], torch.Tensor], items: Iterable[torch.Tensor], threads: int
-) -> Generator[torch.Tensor, None, None]:
+def map_ahead(
+    function: Callable[[Item], Value], items: Iterable[Item], threads: int
+) -> Generator[Value, None, None]:
     """`map` with threads, in order; the next item is loaded while they compute."""
-    waiting: deque[Future[torch.Tensor]] = deque()
+    waiting: deque[Future[Value]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:

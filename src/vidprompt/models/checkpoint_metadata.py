@@ -27,6 +27,16 @@ class CheckpointMetadata:
     image_model: str = (
         ""  # hash of the configuration of the image model that started this one; "": none
     )
+    # What using the model needs; empty where it was imported, or trained before these were recorded.
+    backbone_spec: dict[str, Any] = field(default_factory=dict)  # for `load_backbone`
+    input: dict[str, Any] = field(
+        default_factory=dict
+    )  # views, frames (how they are stored), tracklet
+    prompts: dict[str, Any] = field(
+        default_factory=dict
+    )  # templates or descriptions, and their ensemble
+    trained_on: dict[str, str] = field(default_factory=dict)  # dataset, split, protocol
+    unknown: dict[str, Any] = field(default_factory=dict)  # `metrics.unknown`: the threshold
 
 
 def read_metadata(path: Path | str) -> CheckpointMetadata:

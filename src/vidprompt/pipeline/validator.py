@@ -13,6 +13,7 @@ from vidprompt.inference.encoding import encode_videos
 from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
 from vidprompt.metrics.scores import Ensemble, class_probabilities
+from vidprompt.metrics.unknown import UnknownThreshold, calibrate, class_cosines
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.system.progress import Progress
@@ -55,10 +56,22 @@ class Validator:
         features = self._features()
         if self.classes is None:
             return retrieval_map(features, self.labels)
-        text = self.model.encode_classes(self.classes, self.prompts).float().cpu().numpy()
         scale = float(self.model.logit_scale)
-        scores = class_probabilities(features, text, scale, self.ensemble)
+        scores = class_probabilities(features, self._text(), scale, self.ensemble)
         return top_k_accuracy(scores, self.labels)
+
+    @torch.inference_mode()
+    def unknown_threshold(self) -> UnknownThreshold | None:
+        """The threshold for "none of the classes" of the model as it is now; None where there is none."""
+        if self.classes is None:
+            return None
+        self.model.eval()
+        return calibrate(class_cosines(self._features(), self._text()), self.labels)
+
+    def _text(self) -> np.ndarray:
+        """(C, P, E)."""
+        assert self.classes is not None
+        return self.model.encode_classes(self.classes, self.prompts).float().cpu().numpy()
 
     def _features(self) -> np.ndarray:
         """(N, views, E), in the order of the videos."""

@@ -24,6 +24,7 @@ PACKAGE = "vidprompt"
 SOURCE_FOLDER = f"src/{PACKAGE}"  # of the package in a repository of ours
 LEFT_OUT = "system"
 STAGE_FOLDER = "pipeline/stages"
+ROOT_MODULE = "__init__.py"
 COMPOSITION = "config/compose.py"  # every stage's configuration comes from there
 
 
@@ -91,7 +92,10 @@ class SourceTree:
     def _read_imports(self, file: str) -> Iterator[str]:
         names = set()
         package = [PACKAGE, *PurePosixPath(file).parent.parts]
-        for node in ast.walk(ast.parse(self.read(file), file)):
+        tree = ast.parse(self.read(file), file)
+        if file == ROOT_MODULE:
+            tree.body = [node for node in tree.body if not _gives_attributes(node)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -139,6 +143,11 @@ class SourceTree:
             parents = [p for p in PurePosixPath(name).parents if p not in mixed]
             cover.add(parents[-1].as_posix() if parents else name)
         return cover
+
+
+def _gives_attributes(node: ast.stmt) -> bool:
+    """Is it the package's `__getattr__`? It imports for users of the package what no stage uses."""
+    return isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
 
 
 @cache

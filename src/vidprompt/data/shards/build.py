@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vidprompt.data.decode.reader import read_frames
-from vidprompt.data.shards.plan import Job, ShardPlan
+from vidprompt.data.decode.upright import Frames
+from vidprompt.data.shards.plan import FrameSettings, Job, ShardPlan
 from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
@@ -133,11 +134,17 @@ def _add_member(tar: tarfile.TarFile, name: str, frames: list[bytes]) -> int:
 
 def encode_video(job: Job) -> Iterator[Encoded]:
     """Decode, resize and encode one video's frames (in a worker process)."""
-    from PIL import Image
-
     row, settings = job
     numbers = settings.frame_numbers(row.n_frames)
     pixels = read_frames(row.path, numbers, kind=row.kind, exact=row.exact)
+    height, width = settings.stored_size(pixels.shape[1], pixels.shape[2])
+    yield Encoded(encode_frames(pixels, settings), numbers, height, width)
+
+
+def encode_frames(pixels: Frames, settings: FrameSettings) -> list[bytes]:
+    """Frames uint8 (n, H, W, 3) as they are stored: resized and encoded, each by itself."""
+    from PIL import Image
+
     height, width = settings.stored_size(pixels.shape[1], pixels.shape[2])
     options: dict[str, Any] = {"quality": settings.quality}
     if settings.format == "webp":
@@ -150,7 +157,7 @@ def encode_video(job: Job) -> Iterator[Encoded]:
         buffer = io.BytesIO()
         image.save(buffer, format=settings.format, **options)
         frames.append(buffer.getvalue())
-    yield Encoded(frames, numbers, height, width)
+    return frames
 
 
 def member_key(video_id: str) -> str:

@@ -8,14 +8,18 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.factory import get_model_config, load_checkpoint
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from open_clip.pretrained import (
+    download_pretrained,
+    download_pretrained_from_hf,
+    get_pretrained_cfg,
+)
 
 from vidprompt.files.hashes import sha256
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
@@ -23,6 +27,12 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 Spec = str | Mapping[str, Any]
+HUB, FOLDER = "hf-hub:", "local-dir:"  # open_clip's prefixes of names with files of their own
+FOLDER_CONFIG = "open_clip_config.json"
+_FOLDER_WEIGHTS = (
+    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors",
+    "open_clip_pytorch_model.bin", "pytorch_model.bin",
+)  # fmt: skip
 
 
 @dataclass
@@ -36,6 +46,7 @@ class Backbone:
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    spec: Mapping[str, Any] = field(default_factory=dict)  # builds it again, see `load_backbone`
 
     def identity(self) -> str:
         """The checksum; for random or imported weights one over all tensors, computed once."""
@@ -54,20 +65,20 @@ def load_backbone(spec: Spec) -> Backbone:
     """Load a backbone.
 
     Args:
-        spec: an open_clip name ("ViT-B-16": random weights; "ViT-B-16:openai": pretrained), or a
+        spec: an open_clip name ("ViT-B-16": random weights; "ViT-B-16:openai": pretrained;
+            "hf-hub:ORG/NAME": of the Hugging Face Hub; "local-dir:PATH": a folder with such files), or a
             mapping with `name` and any of
             `pretrained`: a tag of open_clip's registry;
             `weights`: a local file instead (safetensors, or PyTorch's with `weights_only`);
-            `config`: a JSON file with an open_clip model config, for a name not in the registry;
+            `config`: an open_clip model config, or a JSON file with one, for a name not in the registry;
             `image_size`: another input size; the position embeddings are interpolated;
-            `quick_gelu`: the activation of a local file (a tag has its own).
+            `quick_gelu`: the activation of a local file (a tag has its own);
+            `mean`, `std`: the statistics of its pixels, where they are not OpenAI's or the tag's.
 
     Raises UserError when a file is missing or damaged, a name or tag unknown, or the model is not a
     ViT with a causal text transformer of its own.
     """
-    if isinstance(spec, str):
-        name, _, pretrained = spec.partition(":")
-        spec = {"name": name, "pretrained": pretrained}
+    spec = _as_mapping(spec)
     name, pretrained = str(spec.get("name", "")), str(spec.get("pretrained") or "")
     config = _model_config(name, spec.get("config"))
     reason = unsupported_reason(config)
@@ -97,7 +108,62 @@ def load_backbone(spec: Spec) -> Backbone:
     tag = ":".join(str(part) for part in (name, pretrained) if part)
     if spec.get("image_size"):
         tag += f"@{spec['image_size']}"
-    return from_clip(clip, tag, sha256(file) if file else "", pretrained_cfg)
+    pixels = {key: spec[key] for key in ("mean", "std") if spec.get(key)}
+    backbone = from_clip(clip, tag, sha256(file) if file else "", pretrained_cfg | pixels)
+    weights = str(spec["weights"]) if spec.get("weights") else None
+    own = {"name": name, "pretrained": pretrained or None, "config": config, "weights": weights}
+    own |= {"image_size": spec.get("image_size"), "quick_gelu": quick_gelu}
+    return replace(backbone, spec=own | {"mean": list(backbone.mean), "std": list(backbone.std)})
+
+
+def _as_mapping(spec: Spec) -> Mapping[str, Any]:
+    """The mapping of a name; of one with files of its own, with these files."""
+    if isinstance(spec, str):
+        prefixed = spec.startswith((HUB, FOLDER))
+        name, _, pretrained = (spec, "", "") if prefixed else spec.partition(":")
+        spec = {"name": name, "pretrained": pretrained}
+    name = str(spec.get("name", ""))
+    if not name.startswith((HUB, FOLDER)) or (spec.get("config") and spec.get("weights")):
+        return spec
+    config, weights = _hub_files(name) if name.startswith(HUB) else _folder_files(name)
+    content = _read_json(config)
+    pixels = content.get("preprocess_cfg") or {}
+    files = {
+        "config": content.get("model_cfg", content),
+        "weights": spec.get("weights") or weights,
+        "mean": pixels.get("mean"),
+        "std": pixels.get("std"),
+    }
+    return {**spec, **files}
+
+
+def _hub_files(name: str) -> tuple[Path, Path]:
+    """The configuration and weights of `hf-hub:ORG/NAME`, downloaded unless they are in the Hub's cache."""
+    model = name.removeprefix(HUB)
+    try:
+        config = Path(download_pretrained_from_hf(model, filename=FOLDER_CONFIG))
+        return config, Path(download_pretrained_from_hf(model))
+    except Exception as error:  # of the network, the Hub or its cache: each has its own
+        raise UserError(
+            f"backbone {name} cannot be fetched ({_first_line(error)}); without internet, copy a folder "
+            f"that `huggingface-cli download {model} --local-dir DIR` wrote and name it {FOLDER}DIR"
+        ) from error
+
+
+def _folder_files(name: str) -> tuple[Path, Path]:
+    folder = Path(name.removeprefix(FOLDER))
+    files = [folder / file for file in _FOLDER_WEIGHTS if (folder / file).is_file()]
+    if not (folder / FOLDER_CONFIG).is_file() or not files:
+        raise UserError(
+            f"{folder} is no folder of an open_clip model: it needs {FOLDER_CONFIG} and "
+            f"{_FOLDER_WEIGHTS[0]} (or {', '.join(_FOLDER_WEIGHTS[1:])})"
+        )
+    return folder / FOLDER_CONFIG, files[0]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def from_clip(
@@ -165,26 +231,33 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _model_config(name: str, file: Any) -> dict[str, Any]:
-    """The open_clip config in a JSON file, or else of a registered name."""
-    if file:
-        path = _existing(file)
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON: {error}") from error
-        if not isinstance(config, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(
-            config
-        ):
+def _model_config(name: str, given: Any) -> dict[str, Any]:
+    """A given open_clip config or that in a JSON file, or else of a registered name."""
+    if isinstance(given, Mapping):
+        return deepcopy(dict(given))
+    if given:
+        path = _existing(given)
+        config = _read_json(path)
+        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
             raise UserError(f"{path} is no open_clip model config: embed_dim, vision_cfg, text_cfg")
         return config
-    config = get_model_config(name)
-    if config is None:
+    registered = get_model_config(name)
+    if registered is None:
         raise UserError(
             f"backbone {name!r} is not an open_clip model; `python -c 'import open_clip; "
             "print(open_clip.list_models())'` lists them"
         )
-    return deepcopy(config)
+    return deepcopy(registered)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no open_clip model config: it holds no mapping")
+    return content
 
 
 def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None, dict[str, Any]]:
@@ -203,8 +276,8 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
         return Path(download_pretrained(cfg)), cfg
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"the weights {pretrained!r} of {name} cannot be fetched ({str(error).splitlines()[0]}); "
-            "without internet, set backbone.weights to a local safetensors file"
+            f"the weights {pretrained!r} of {name} cannot be fetched ({_first_line(error)}); "
+            "without internet, name a local safetensors file: --weights FILE (backbone.weights, in Python weights=)"
         ) from error
 
 

@@ -18,6 +18,7 @@ from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.splits.split_file import Split
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.files.hashes import digest, sha256
+from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import configured_model
@@ -35,6 +36,7 @@ from vidprompt.pipeline.validation import (
     list_identity,
     tested_lists,
 )
+from vidprompt.pipeline.validator import Validator
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import UserError
 from vidprompt.system.progress import Progress
@@ -61,6 +63,7 @@ class _Trained:
     settings: TrainerSettings
     fingerprint: dict[str, Any]
     snapshots: Snapshots
+    unknown: UnknownThreshold | None  # from the held-out videos
 
 
 def run(config: Config) -> None:
@@ -156,7 +159,9 @@ def _train(
             validation=validation,
             keep_last=images,
         )
-    return _Trained(objective, log, settings, fingerprint, snapshots)
+    held_out = validation.held_out if validation else None
+    unknown = held_out.unknown_threshold() if isinstance(held_out, Validator) else None
+    return _Trained(objective, log, settings, fingerprint, snapshots, unknown)
 
 
 def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
@@ -244,6 +249,11 @@ def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trai
         config_hash=_config_hash(trained),
         version=code_version(),
         image_model=_config_hash(image) if image else "",
+        backbone_spec=dict(model.backbone.spec),
+        input=_input(config, lists.split),
+        prompts=_prompts(config),
+        trained_on={"dataset": dataset, "split": name, "protocol": lists.split.protocol},
+        unknown=trained.unknown.to_dict() if trained.unknown else {},
     )
     out = paths.checkpoint(dataset, method.name, name)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
@@ -259,6 +269,27 @@ def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trai
     rate = log.done / log.seconds if log.seconds else 0.0
     chosen = "" if log.kept_step == trained.settings.steps else f", of step {log.kept_step}"
     logger.info(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
+
+
+def _input(config: Config, split: Split) -> dict[str, Any]:
+    """How a video becomes the model's clips in tests: the views, and how its frames are stored."""
+    reid = split.protocol == "reid"
+    source = config.dataset.roles.get("reid" if reid else "recognition")
+    stored = vars(config.frames) | dict(config.frames.per_source.get(source or "", {}))
+    frames = {key: stored[key] for key in ("short_side", "stretch", "format", "quality")}
+    tracklet = config.protocol.tracklet if isinstance(config.protocol, ReidConfig) else None
+    return {"views": dict(vars(config.views)), "frames": frames, "tracklet": tracklet}
+
+
+def _prompts(config: Config) -> dict[str, Any]:
+    """The texts of classes in tests: templates, or the descriptions' own."""
+    chosen, prompts = config.prompts, prompt_set(vars(config.prompts))
+    return {
+        "templates": list(chosen.templates),
+        "descriptions": {key: list(texts) for key, texts in (prompts.descriptions or {}).items()},
+        "clean_names": chosen.clean_names,
+        "ensemble": chosen.ensemble,
+    }
 
 
 def _config_hash(trained: _Trained) -> str:

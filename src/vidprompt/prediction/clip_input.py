@@ -1,0 +1,109 @@
+"""How a video becomes a model's clips: which frames, and how they are resized and cropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprompt.data.frames.sampling import Views, tracklet_clips
+from vidprompt.data.probe.result import Limits
+from vidprompt.data.shards.plan import FrameSettings
+from vidprompt.data.workers.isolated import TaskResult, isolated_map
+from vidprompt.prediction.decoding import DecodedVideo, Numbers, PrepareFrame, decode_video
+from vidprompt.system.errors import UserError
+
+ALL_FRAMES = "all-frames"
+MAX_TRACKLET_CLIPS = 256  # of a whole tracklet, whose clips are all encoded
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """What a model takes of a video.
+
+    `num_frames`: T; `image_size`: S, in pixels; `views`: clips × crops; `stored`: how the frames of its
+    training are stored (None: they are taken as they are); `whole`: clips that cover all frames, as
+    re-identification's tests have it, instead of the views' clips.
+    """
+
+    num_frames: int
+    image_size: int
+    views: Views
+    stored: FrameSettings | None = None
+    whole: bool = False
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], num_frames: int, image_size: int) -> ClipInput:
+        """From a checkpoint's metadata (`CheckpointMetadata.input`); {} is one view of the centre."""
+        try:
+            views = Views(**values.get("views", {}))
+            frames = values.get("frames")
+            stored = FrameSettings(**frames) if frames else None
+        except TypeError as error:
+            raise UserError(
+                f"the checkpoint's input is of another version of VidPrompt: {error}"
+            ) from error
+        whole = str(values.get("tracklet") or "").startswith(ALL_FRAMES)
+        return cls(num_frames, image_size, views, stored, whole)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that decides on the pixels of a clip, as JSON has it."""
+        return {
+            "num_frames": self.num_frames,
+            "image_size": self.image_size,
+            "views": asdict(self.views),
+            "stored": asdict(self.stored) if self.stored else None,
+            "whole": self.whole,
+        }
+
+    @property
+    def prepare(self) -> PrepareFrame:
+        """What is done with each frame when it is decoded."""
+        if self.stored is None and self.views.antialias:
+            short = self.views.short_side(self.image_size)
+            return PrepareFrame(short_side=short, interpolation=self.views.interpolation)
+        return PrepareFrame(self.stored)
+
+    def clips(self, n_frames: int, name: str = "") -> Numbers:
+        """The frames of the clips of a video, (clips, T). Raises UserError where these are too many."""
+        if not self.whole:
+            return self.views.frames(n_frames, self.num_frames, name)
+        clips = self.views.ordered(tracklet_clips(n_frames, self.num_frames), name)
+        if len(clips) > MAX_TRACKLET_CLIPS:
+            raise UserError(
+                f"{name}: it has {n_frames:,} frames, and this model looks at all of them: at most "
+                f"{MAX_TRACKLET_CLIPS * self.num_frames:,}; cut it into tracklets"
+            )
+        return clips
+
+    def decode(self, path: Path | str, max_pixels: int = Limits.max_pixels) -> DecodedVideo:
+        """The frames of the clips of a video. Raises DataError."""
+        choose = partial(self.clips, name=Path(path).name)
+        return decode_video(path, choose, self.prepare, max_pixels)
+
+    def decode_isolated(
+        self, paths: Sequence[Path | str], workers: int, limits: Limits | None = None
+    ) -> Iterator[TaskResult[DecodedVideo]]:
+        """Decode videos in processes of their own, in order: one that hangs, crashes or takes too much
+        memory costs that video alone."""
+        limits = limits or Limits()
+        items = [(self, Path(path), limits.max_pixels) for path in paths]
+        ahead = 2 * max(1, workers)
+        yield from isolated_map(
+            _decode_item, items, workers, limits.timeout_s, ahead, memory_mb=limits.memory_mb
+        )
+
+    def clip_times(self, video: DecodedVideo, name: str = "") -> NDArray[np.float64]:
+        """When the frames of the clips are shown, in seconds, (clips, T)."""
+        rows = np.searchsorted(video.numbers, self.clips(video.n_frames, name))
+        return video.times[rows]
+
+
+def _decode_item(item: tuple[ClipInput, Path, int]) -> Iterator[DecodedVideo]:
+    settings, path, max_pixels = item
+    yield settings.decode(path, max_pixels)

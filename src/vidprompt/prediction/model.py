@@ -1,0 +1,353 @@
+"""`Model`: a loaded model that predicts, embeds and explains videos."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+import vidprompt
+from vidprompt.data.clips.reading import normalise
+from vidprompt.data.probe.result import Limits
+from vidprompt.files.hashes import digest, sha256
+from vidprompt.inference.encoding import map_ahead, single_threaded
+from vidprompt.metrics.scores import class_probabilities
+from vidprompt.metrics.unknown import UnknownThreshold, class_cosines
+from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.prediction.clip_input import ClipInput
+from vidprompt.prediction.clips import VideoClips, video_clips
+from vidprompt.prediction.decoding import DecodedVideo
+from vidprompt.prediction.results import Embeddings, Failure, Prediction, Predictions
+from vidprompt.prediction.sources import ModelSource
+from vidprompt.prediction.texts import Classes, ClassTexts, TextSettings, encode_class_texts
+from vidprompt.system.errors import DataError, UserError
+
+Video = str | Path
+_KEPT_TEXTS = 8  # sets of classes whose features are kept
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Model:
+    """A model that is ready to use; `vidprompt.load` makes one.
+
+    Args:
+        source: what it was loaded from.
+        encoder: the method on its backbone, with its trained values.
+        input: how a video becomes clips.
+        text: the texts of classes in its tests.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        encoder: VideoCLIP,
+        input: ClipInput,
+        text: TextSettings,
+        device: torch.device,
+    ) -> None:
+        self.source, self.input, self.text, self.device = source, input, text, device
+        self.encoder = encoder.eval().requires_grad_(False).to(device)
+        self._texts: OrderedDict[str, ClassTexts] = OrderedDict()
+        self._lock = threading.Lock()  # of the text side, which changes the encoder for a moment
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({self.name!r}: {self.method} on {self.encoder.backbone.tag}, {self.input.num_frames} "
+            f"frames, {len(self.class_names)} classes, {self.device})"
+        )
+
+    @property
+    def name(self) -> str:
+        """As given to `load`."""
+        return self.source.name
+
+    @property
+    def method(self) -> str:
+        return self.encoder.method
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the training; () for a bare backbone."""
+        return tuple(self.source.metadata.class_names) if self.source.metadata else ()
+
+    @property
+    def unknown_threshold(self) -> UnknownThreshold | None:
+        """The calibrated threshold for "none of the classes"; None where the checkpoint has none."""
+        values = self.source.metadata.unknown if self.source.metadata else {}
+        return UnknownThreshold.of(values) if values else None
+
+    @property
+    def width(self) -> int:
+        """E, the length of a feature."""
+        return int(self.encoder.clip.visual.proj.shape[1])
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all that embeddings depend on, beside the videos: equal ones can be compared."""
+        checkpoint = self.source.checkpoint
+        return digest(
+            [
+                vidprompt.__version__.split(".")[:2],
+                sha256(checkpoint) if checkpoint else self.method,
+                self.encoder.backbone.identity(),
+                self.input.to_dict(),
+            ]
+        )
+
+    # -- videos -------------------------------------------------------------------------------
+
+    def read(self, video: Video, max_pixels: int = Limits.max_pixels) -> VideoClips:
+        """Decode a video's clips. Raises DataError, naming the file, where it cannot be used."""
+        return self.cut(self.input.decode(video, max_pixels), video)
+
+    def cut(self, decoded: DecodedVideo, video: Video) -> VideoClips:
+        """The clips of a decoded video."""
+        return video_clips(decoded, self.input, Path(video).name)
+
+    @torch.inference_mode()
+    def encode(self, clips: torch.Tensor) -> NDArray[np.float32]:
+        """Clips (n, T, 3, S, S) in [0, 255] → features (n, E), float32, not normalised."""
+        dtype = _AUTOCAST.get(self.input.views.precision)
+        backbone = self.encoder.backbone
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            frames = normalise(clips, backbone.mean, backbone.std, self.device)
+            features = self.encoder.encode_video(frames)[1]
+        array: NDArray[np.float32] = features.float().cpu().numpy()
+        return array
+
+    def features(
+        self,
+        videos: Sequence[Video],
+        *,
+        workers: int = 0,
+        limits: Limits | None = None,
+        on_result: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[VideoClips, NDArray[np.float32]] | Failure]:
+        """The clips of each video with their features (views, E), or the failure; in order.
+
+        `workers`: processes that decode, in which a file that hangs or crashes a decoder costs itself alone
+        (within `limits`); 0 decodes here. Each video is encoded by itself and, on a CPU, by one thread: a
+        feature does not depend on the other videos. `on_result` is called after each.
+        """
+        with single_threaded(self.device) as threads:
+            encoded = map_ahead(
+                lambda pair: self._encode_pair(*pair),
+                self._decoded(videos, workers, limits),
+                threads,
+            )
+            with closing(encoded):
+                for result in encoded:
+                    yield result
+                    if on_result is not None:
+                        on_result()
+
+    def _encode_pair(
+        self, video: Video, decoded: DecodedVideo | Failure
+    ) -> tuple[VideoClips, NDArray[np.float32]] | Failure:
+        if isinstance(decoded, Failure):
+            return decoded
+        try:
+            clips = self.cut(decoded, video)
+        except UserError as error:
+            return Failure(str(video), str(error))
+        features = self.encode(clips.clips)
+        if not np.isfinite(features).all():
+            return Failure(str(video), "its features are not finite numbers")
+        return clips, features
+
+    def _decoded(
+        self, videos: Sequence[Video], workers: int, limits: Limits | None
+    ) -> Iterator[tuple[Video, DecodedVideo | Failure]]:
+        """Each video with its decoded frames or the failure, in order."""
+        if workers:
+            results = self.input.decode_isolated(videos, workers, limits)
+            for video, result in zip(videos, results, strict=True):
+                if result.failure is None and result.value is not None:
+                    yield video, result.value
+                else:
+                    yield video, Failure(str(video), result.detail)
+            return
+        maximum = (limits or Limits()).max_pixels
+        # the next video is decoded while one is encoded
+        with ThreadPoolExecutor(1) as pool:
+            waiting = [pool.submit(self._try_decode, video, maximum) for video in videos[:1]]
+            for number, video in enumerate(videos):
+                if number + 1 < len(videos):
+                    waiting.append(pool.submit(self._try_decode, videos[number + 1], maximum))
+                yield video, waiting.pop(0).result()
+
+    def _try_decode(self, video: Video, max_pixels: int) -> DecodedVideo | Failure:
+        try:
+            return self.input.decode(video, max_pixels)
+        except UserError as error:
+            return Failure(str(video), str(error))
+
+    # -- texts --------------------------------------------------------------------------------
+
+    def texts(
+        self, classes: Classes | None = None, prompts: Sequence[str] | None = None
+    ) -> ClassTexts:
+        """The features of classes' texts; those of the last few sets are kept.
+
+        `classes`: names, or name → description(s); None: those of the training. `prompts`: templates with
+        one `{}`. Raises UserError for none, repeated ones, or two that the text tower does not tell apart.
+        """
+        chosen: Classes = self.class_names if classes is None else classes
+        if not chosen:
+            raise UserError(f"{self.name} has no classes of its own: give classes=[…]")
+        pairs = dict(chosen) if isinstance(chosen, dict) else list(chosen)
+        key = digest([pairs, list(prompts) if prompts is not None else None])
+        with self._lock:
+            if key not in self._texts:
+                self._texts[key] = encode_class_texts(self.encoder, self.text, chosen, prompts)
+            self._texts.move_to_end(key)
+            while len(self._texts) > _KEPT_TEXTS:
+                self._texts.popitem(last=False)
+            return self._texts[key]
+
+    @torch.inference_mode()
+    def embed_text(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
+        """Features of sentences as they are, (n, E), float32, of unit length."""
+        lines = [texts] if isinstance(texts, str) else list(texts)
+        if not lines or not all(str(line).strip() for line in lines):
+            raise UserError("an empty text has no feature: give sentences")
+        with self._lock:
+            features = F.normalize(self.encoder.encode_texts(lines).float(), dim=-1)
+        array: NDArray[np.float32] = features.cpu().numpy()
+        return array
+
+    # -- predicting and embedding -------------------------------------------------------------
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        videos: Video,
+        classes: Classes | None = ...,
+        *,
+        prompts: Sequence[str] | None = ...,
+        unknown: bool = ...,
+        workers: int = ...,
+    ) -> Prediction: ...
+    @overload
+    def predict(
+        self,
+        videos: Sequence[Video],
+        classes: Classes | None = ...,
+        *,
+        prompts: Sequence[str] | None = ...,
+        unknown: bool = ...,
+        workers: int = ...,
+    ) -> Predictions: ...
+    def predict(
+        self,
+        videos: Video | Sequence[Video],
+        classes: Classes | None = None,
+        *,
+        prompts: Sequence[str] | None = None,
+        unknown: bool = False,
+        workers: int = 0,
+    ) -> Prediction | Predictions:
+        """The probabilities of classes for one video, or for each of several.
+
+        Args:
+            videos: a file (or a folder of images), or a list of them.
+            classes: names, or name → description(s); None: those of the training.
+            prompts: templates with one `{}`, instead of the model's texts.
+            unknown: also judge whether a video shows none of the classes, by the model's threshold.
+            workers: processes that decode (see `features`).
+
+        Raises DataError where a single video cannot be used (of several, it is a Failure), UserError for
+        classes that do not work, and for `unknown` without a threshold.
+        """
+        texts = self.texts(classes, prompts)
+        threshold = self.require_threshold() if unknown else None
+        single = isinstance(videos, str | Path)
+        listed: Sequence[Video] = [videos] if isinstance(videos, str | Path) else list(videos)
+        results = [
+            one if isinstance(one, Failure) else self.score(video, *one, texts, threshold)
+            for video, one in zip(listed, self.features(listed, workers=workers), strict=True)
+        ]
+        if not single:
+            return Predictions(tuple(results))
+        if isinstance(results[0], Failure):
+            raise DataError(results[0].reason)
+        return results[0]
+
+    def score(
+        self,
+        video: Video,
+        clips: VideoClips,
+        features: NDArray[np.float32],
+        texts: ClassTexts,
+        threshold: UnknownThreshold | None = None,
+    ) -> Prediction:
+        """The prediction that follows from a video's features (views, E), as in evaluation."""
+        cosines = class_cosines(features[None], texts.features)[0]
+        (probabilities,) = class_probabilities(
+            features[None], texts.features, texts.logit_scale, texts.ensemble
+        )
+        return Prediction(
+            video=str(video),
+            classes=texts.names,
+            probabilities=probabilities,
+            cosines=cosines,
+            text=texts.source,
+            unknown=None if threshold is None else bool(cosines.max() < threshold.cosine),
+            duration=clips.duration,
+            note=clips.note,
+        )
+
+    def require_threshold(self) -> UnknownThreshold:
+        """The threshold for unknown classes. Raises UserError where the checkpoint has none."""
+        threshold = self.unknown_threshold
+        if threshold is None:
+            raise UserError(
+                f"{self.name} has no threshold for unknown classes: it was trained without held-out videos. "
+                "Train it with protocol.held_out (0.1), or calibrate it on videos that it has not seen: "
+                "`vidprompt calibrate MODEL FOLDER --out FILE`"
+            )
+        return threshold
+
+    def embed(
+        self, videos: Video | Sequence[Video], *, workers: int = 0, limits: Limits | None = None
+    ) -> Embeddings:
+        """Features of videos, of unit length: the mean of the views' normalised features.
+
+        A broken video is in `failures`; a single one raises DataError.
+        """
+        single = isinstance(videos, str | Path)
+        listed: Sequence[Video] = [videos] if isinstance(videos, str | Path) else list(videos)
+        names, rows, failures = list[str](), list[NDArray[np.float32]](), list[Failure]()
+        results = self.features(listed, workers=workers, limits=limits)
+        for video, one in zip(listed, results, strict=True):
+            if isinstance(one, Failure):
+                failures.append(one)
+            else:
+                names.append(str(video))
+                rows.append(video_feature(one[1]))
+        if single and failures:
+            raise DataError(failures[0].reason)
+        features = np.stack(rows) if rows else np.empty((0, self.width), np.float32)
+        return Embeddings(tuple(names), features, tuple(failures))
+
+
+def video_feature(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One feature of unit length (E,) from those of a video's views (n, E)."""
+    values: Any = views.astype(np.float64)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    mean = values.mean(axis=0)
+    feature: NDArray[np.float32] = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(
+        np.float32
+    )
+    return feature

@@ -1,0 +1,208 @@
+"""Find the model that a MODEL string names: its checkpoint, and what its backbone is built from.
+
+MODEL is one of
+    a file                       models/demo/ez_clip/supervised_split1/model.safetensors, or its folder
+    a run of this project        demo/ez_clip/supervised_split1
+    a registered version         ez-clip-demo@v0.1.0, @latest, or @STAGE (production)
+    a bare backbone              open_clip:ViT-B-16-quickgelu:openai, open_clip:hf-hub:ORG/NAME,
+                                 open_clip:local-dir:FOLDER, or such a folder
+
+The project is that of the current folder: itself or the nearest one above it with params/ and dvc.yaml,
+or the one that the variable VIDPROMPT_PROJECT names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidprompt.files.hashes import sha256
+from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import suggestion
+
+OPEN_CLIP = "open_clip:"
+PROJECT_VARIABLE = "VIDPROMPT_PROJECT"
+WEIGHTS = "model.safetensors"
+_FOREIGN = (".pt", ".pth", ".bin", ".ckpt", ".tar")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What a model is loaded from.
+
+    `checkpoint` and `metadata` are None for a bare backbone. `backbone`: for `load_backbone`; its weights,
+    if they are a file, are on this machine.
+    """
+
+    name: str
+    backbone: Mapping[str, Any]
+    checkpoint: Path | None = None
+    metadata: CheckpointMetadata | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)  # version and commit of a registered one
+
+
+def find_model_source(
+    model: str | Path, *, weights: Path | str | None = None, project: Path | str | None = None
+) -> ModelSource:
+    """Find what `model` names. `weights`: the backbone's file, where it is not found by itself.
+
+    Raises UserError, with what to do, where nothing fits or a file is missing.
+    """
+    text = str(model).strip()
+    if not text:
+        raise UserError(f"no model is named: {_FORMS}")
+    if text.startswith(OPEN_CLIP):
+        return _bare(text.removeprefix(OPEN_CLIP), weights)
+    path = Path(text).expanduser()
+    if (path / WEIGHTS).is_file() or path.is_file():
+        return _checkpoint(path if path.is_file() else path / WEIGHTS, text, weights)
+    if (path / "open_clip_config.json").is_file():
+        return _bare(f"local-dir:{path}", weights)
+    root = find_project(project)
+    if "@" in text:
+        return _registered(text, root, weights)
+    if root is not None and (root / "models" / text / WEIGHTS).is_file():
+        return _checkpoint(root / "models" / text / WEIGHTS, text, weights)
+    raise UserError(f"there is no model {text!r}: {_hint(text, root)}")
+
+
+_FORMS = (
+    "name a checkpoint file, a run (DATASET/METHOD/RUN), a registered version (NAME@STAGE) or a backbone "
+    "(open_clip:NAME:TAG)"
+)
+
+
+def find_project(project: Path | str | None = None) -> Path | None:
+    """The project's root: as given, as VIDPROMPT_PROJECT says, or around the current folder; or None."""
+    named = project or os.environ.get(PROJECT_VARIABLE)
+    if named:
+        root = Path(named).expanduser()
+        if not (root / "params").is_dir():
+            raise UserError(f"{root} is no project of VidPrompt: it has no params/")
+        return root.absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "dvc.yaml").is_file():
+            return folder
+    return None
+
+
+def _hint(text: str, root: Path | None) -> str:
+    """What could have been meant."""
+    if root is None:
+        return (
+            f"{_FORMS}. Runs and versions are found in a project: this folder is in none, and "
+            f"{PROJECT_VARIABLE} can name one"
+        )
+    runs = sorted(
+        file.parent.relative_to(root / "models").as_posix()
+        for file in root.glob(f"models/*/*/*/{WEIGHTS}")
+    )
+    if not runs:
+        return f"{_FORMS}. {root / 'models'} has no run yet: `dvc repro` trains them"
+    return f"{suggestion(text, runs)}; or {_FORMS}"
+
+
+def _bare(name: str, weights: Path | str | None) -> ModelSource:
+    """A backbone of open_clip without a method: frozen CLIP."""
+    if name.startswith(("hf-hub:", "local-dir:")):
+        backbone: dict[str, Any] = {"name": name}
+    else:
+        first, _, tag = name.partition(":")
+        backbone = {"name": first, "pretrained": tag or None}
+        if not tag and not weights:
+            import open_clip
+
+            tags = open_clip.list_pretrained_tags_by_model(first)
+            valid = f"one of {', '.join(tags)}" if tags else "open_clip:NAME:TAG"
+            raise UserError(f"{OPEN_CLIP}{name} says no weights, which would be random: {valid}")
+    if weights:
+        backbone["weights"] = str(_file(weights))
+    return ModelSource(f"{OPEN_CLIP}{name}", backbone)
+
+
+def _registered(text: str, root: Path | None, weights: Path | str | None) -> ModelSource:
+    """A version of the registry, with its files fetched into cache/registry."""
+    from vidprompt.registry.model_files import fetch_version
+    from vidprompt.registry.versions import resolve
+
+    if root is None:
+        raise UserError(
+            f"{text} is a registered version, and versions are found in a project: this folder is in "
+            f"none. Go into it, or set {PROJECT_VARIABLE}"
+        )
+    files = fetch_version(resolve(root, text), root)
+    version = files.version
+    metadata = read_metadata(files.checkpoint)
+    backbone = {**metadata.backbone_spec, **files.backbone}
+    if weights:
+        backbone["weights"] = str(_file(weights))
+    elif backbone.get("weights"):
+        backbone["weights"] = str(_backbone_weights(metadata, backbone, files.checkpoint))
+    about = {"version": version.selector, "commit": version.commit}
+    return ModelSource(text, backbone, files.checkpoint, metadata, about)
+
+
+def _checkpoint(path: Path, text: str, weights: Path | str | None) -> ModelSource:
+    if path.suffix in _FOREIGN:
+        raise UserError(
+            f"{path} is no checkpoint of VidPrompt's: `vidprompt import-checkpoint {path} OUT` converts "
+            "those of EZ-CLIP, T2L and Vita-CLIP; then name OUT"
+        )
+    metadata = read_metadata(path)
+    backbone = dict(metadata.backbone_spec) or _spec_beside(path, metadata)
+    if weights:
+        backbone["weights"] = str(_file(weights))
+    elif backbone.get("weights"):
+        backbone["weights"] = str(_backbone_weights(metadata, backbone, path))
+    return ModelSource(text, backbone, path, metadata)
+
+
+def _spec_beside(path: Path, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """The backbone of a checkpoint that does not say how it is built: imported, or of an older version."""
+    folder = path.parent
+    if (folder / "backbone.json").is_file():
+        files = {"config": folder / "backbone.json", "weights": folder / "backbone.safetensors"}
+        return {"name": metadata.backbone, **{key: str(file) for key, file in files.items()}}
+    name, _, tag = metadata.backbone.partition("@")[0].partition(":")
+    size = metadata.backbone.partition("@")[2]
+    return {"name": name, "pretrained": tag or None, "image_size": int(size) if size else None}
+
+
+def _backbone_weights(
+    metadata: CheckpointMetadata, backbone: Mapping[str, Any], checkpoint: Path
+) -> Path:
+    """The file of the backbone's weights, found by its checksum where its path does not lead to it.
+
+    It is looked for as the path says, from here, from the folders above the checkpoint, and beside it.
+    """
+    recorded, wanted = Path(str(backbone["weights"])), metadata.backbone_checksum
+    places = [recorded, *(folder / recorded for folder in checkpoint.absolute().parents)]
+    places += [checkpoint.parent / recorded.name, checkpoint.parent / "backbone" / recorded.name]
+    present = [place for place in places if place.is_file()]
+    for place in present:
+        if not wanted or sha256(place) == wanted:
+            return place
+    problem = (
+        f"{present[0]} has other content (another version of it)"
+        if present
+        else f"{recorded} is not on this machine"
+    )
+    get = "`dvc pull data.dvc` in the project fetches it" if not recorded.is_absolute() else ""
+    raise UserError(
+        f"{checkpoint} needs its backbone {metadata.backbone} (sha256 {wanted[:12]}), and {problem}: "
+        + "; or ".join(
+            [*([get] if get else []), "name the file with --weights (weights=… in Python)"]
+        )
+    )
+
+
+def _file(path: Path | str) -> Path:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"there is no file {file} of weights")
+    return file
