@@ -277,7 +277,8 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"the weights {pretrained!r} of {name} cannot be fetched ({_first_line(error)}); "
-            "without internet, name a local safetensors file: --weights FILE (backbone.weights, in Python weights=)"
+            "without internet, set backbone.weights to a local safetensors file (an option --weights, in "
+            "Python weights=)"
         ) from error
 
 
