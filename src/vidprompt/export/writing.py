@@ -56,7 +56,9 @@ def write_onnx(
         import onnx_ir
         import onnxscript  # noqa: F401  what torch.onnx exports with
     except ImportError as error:
-        raise UserError(f"the packages for ONNX are not installed ({error.name}): {INSTALL}") from error
+        raise UserError(
+            f"the packages for ONNX are not installed ({error.name}): {INSTALL}"
+        ) from error
     if opset not in OPSETS:
         raise UserError(f"opset {opset}: a number from {OPSETS.start} to {OPSETS.stop - 1}")
     metadata = replace(metadata, opset=opset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +20,17 @@ from vidprompt.data.clips.reading import normalise
 from vidprompt.data.probe.result import Limits
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.encoding import map_ahead, single_threaded
-from vidprompt.metrics.scores import class_probabilities
-from vidprompt.metrics.unknown import UnknownThreshold, class_cosines
+from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.prediction.classes import Classes, ClassTexts
 from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import VideoClips, video_clips
+from vidprompt.prediction.decode_many import decode_videos
 from vidprompt.prediction.decoding import DecodedVideo
 from vidprompt.prediction.results import Embeddings, Failure, Prediction, Predictions
+from vidprompt.prediction.scoring import score_video
 from vidprompt.prediction.sources import ModelSource
-from vidprompt.prediction.texts import Classes, ClassTexts, TextSettings, encode_class_texts
+from vidprompt.prediction.texts import TextSettings, encode_class_texts
 from vidprompt.system.errors import DataError, UserError
 
 Video = str | Path
@@ -143,7 +144,7 @@ class Model:
         with single_threaded(self.device) as threads:
             encoded = map_ahead(
                 lambda pair: self._encode_pair(*pair),
-                self._decoded(videos, workers, limits),
+                decode_videos(self.input, videos, workers, limits),
                 threads,
             )
             with closing(encoded):
@@ -165,33 +166,6 @@ class Model:
         if not np.isfinite(features).all():
             return Failure(str(video), "its features are not finite numbers")
         return clips, features
-
-    def _decoded(
-        self, videos: Sequence[Video], workers: int, limits: Limits | None
-    ) -> Iterator[tuple[Video, DecodedVideo | Failure]]:
-        """Each video with its decoded frames or the failure, in order."""
-        if workers:
-            results = self.input.decode_isolated(videos, workers, limits)
-            for video, result in zip(videos, results, strict=True):
-                if result.failure is None and result.value is not None:
-                    yield video, result.value
-                else:
-                    yield video, Failure(str(video), result.detail)
-            return
-        maximum = (limits or Limits()).max_pixels
-        # the next video is decoded while one is encoded
-        with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self._try_decode, video, maximum) for video in videos[:1]]
-            for number, video in enumerate(videos):
-                if number + 1 < len(videos):
-                    waiting.append(pool.submit(self._try_decode, videos[number + 1], maximum))
-                yield video, waiting.pop(0).result()
-
-    def _try_decode(self, video: Video, max_pixels: int) -> DecodedVideo | Failure:
-        try:
-            return self.input.decode(video, max_pixels)
-        except UserError as error:
-            return Failure(str(video), str(error))
 
     # -- texts --------------------------------------------------------------------------------
 
@@ -293,19 +267,8 @@ class Model:
         threshold: UnknownThreshold | None = None,
     ) -> Prediction:
         """The prediction that follows from a video's features (views, E), as in evaluation."""
-        cosines = class_cosines(features[None], texts.features)[0]
-        (probabilities,) = class_probabilities(
-            features[None], texts.features, texts.logit_scale, texts.ensemble
-        )
-        return Prediction(
-            video=str(video),
-            classes=texts.names,
-            probabilities=probabilities,
-            cosines=cosines,
-            text=texts.source,
-            unknown=None if threshold is None else bool(cosines.max() < threshold.cosine),
-            duration=clips.duration,
-            note=clips.note,
+        return score_video(
+            str(video), features, texts, threshold, duration=clips.duration, note=clips.note
         )
 
     def require_threshold(self) -> UnknownThreshold:
