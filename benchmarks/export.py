@@ -1,6 +1,6 @@
-"""Exported models of real size: seconds to export, megabytes, and the speed of ONNX Runtime beside PyTorch's.
+"""Exported models of real size: seconds to export, megabytes, and ONNX Runtime beside PyTorch.
 
-    python benchmarks/export.py                       # ViT-B/16 with random weights, one clip of 8 frames (CPU)
+    python benchmarks/export.py                       # ViT-B/16, random weights, a clip of 8 frames
     python benchmarks/export.py --threads 2 --batch 4
 
 PyTorch and ONNX Runtime encode the same clips in turns in one process, with the same number of threads, and a
