@@ -111,7 +111,9 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--backbone", default="ViT-B-16-quickgelu", help="open_clip's name")
     parser.add_argument("--methods", nargs="+", default=["ez_clip", "vita_clip", "frozen_clip"])
     parser.add_argument("--batch", type=int, default=1, help="clips at once")
