@@ -27,7 +27,7 @@ from benchmarks.machine import ROOT, provenance
 
 from vidprompt.export.metadata import ExportMetadata
 from vidprompt.export.module import ExportedModel, example_clips
-from vidprompt.export.onnx_model import OnnxModel
+from vidprompt.export.onnx_encoder import OnnxEncoder
 from vidprompt.export.writing import write_onnx, write_torch_export
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
@@ -86,7 +86,7 @@ def measure(
         "relative_error": check.features,
     }
     began = time.perf_counter()
-    model = OnnxModel(path, ["CPUExecutionProvider"])
+    model = OnnxEncoder(path, ["CPUExecutionProvider"])
     result["onnx"]["load_s"] = round(time.perf_counter() - began, 1)
     clips = example_clips(module, batch, torch.float32)
     pixels = np.asarray(clips)
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/export.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by OnnxModel
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by OnnxEncoder
     backbone = load_backbone(args.backbone)
     with tempfile.TemporaryDirectory() as folder:
         figures = {

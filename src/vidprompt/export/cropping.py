@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,10 +11,11 @@ from PIL import Image
 from vidprompt.data.frames.sampling import Views
 
 Frames = NDArray[np.uint8]  # (n, H, W, 3) RGB
+Pixels = NDArray[Any]  # uint8 or float32
 _BICUBIC_A = -0.75  # PyTorch's; Pillow's is -0.5
 
 
-def crop_frames(frames: Frames, size: int, views: Views) -> NDArray[np.float32] | Frames:
+def crop_frames(frames: Frames, size: int, views: Views) -> Pixels:
     """Frames (T, H, W, 3) → (crops, T, 3, size, size) in [0, 255], as `spatial_crops` makes them.
 
     With `views.antialias` uint8 and the same values; otherwise float32, equal but for rounding (about
@@ -21,7 +24,7 @@ def crop_frames(frames: Frames, size: int, views: Views) -> NDArray[np.float32] 
     height, width = frames.shape[1:3]
     short = views.short_side(size)
     target = height * short // min(height, width), width * short // min(height, width)
-    resized: NDArray[np.float32] | Frames = frames
+    resized: Pixels = frames
     if not views.antialias:
         resized = _interpolated(frames, target, views.interpolation)
     elif target != (height, width):

@@ -1,115 +1,180 @@
-"""Run an ONNX file of `vidprompt export` with ONNX Runtime and NumPy alone."""
+"""Predict with an ONNX file of `vidprompt export`: without torch and without the model's code."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vidprompt.export.metadata import FEATURES, INPUT, KEY, TEXT_FEATURES, ExportMetadata
-from vidprompt.metrics.scores import Ensemble, class_probabilities
-from vidprompt.system.errors import UserError
+from vidprompt.data.frames.sampling import Views
+from vidprompt.data.probe.result import Limits
+from vidprompt.data.shards.plan import FrameSettings
+from vidprompt.export.cropping import crop_frames
+from vidprompt.export.onnx_encoder import OnnxEncoder
+from vidprompt.metrics.unknown import UnknownThreshold
+from vidprompt.prediction.classes import ClassTexts, class_names
+from vidprompt.prediction.clip_input import ClipInput
+from vidprompt.prediction.decode_many import Video, decode_videos
+from vidprompt.prediction.decoding import DecodedVideo, stack_clips
+from vidprompt.prediction.results import Failure, Prediction, Predictions
+from vidprompt.prediction.scoring import score_video
+from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-INSTALL = "pip install 'vidprompt[onnx]'"
 
 
 class OnnxModel:
-    """An exported model: encodes clips, and classifies videos as one of its classes.
+    """An exported model that predicts videos, as `prediction.model.Model` does.
 
     Args:
         path: an ONNX file; one above 2 GB has its weights in a file beside it.
         providers: ONNX Runtime's, best first. None: all that its build has (a GPU's before the CPU).
 
-    Raises UserError for a file that is missing, damaged or not of `vidprompt export`, and where ONNX
-    Runtime is not installed.
+    Its classes are those of the file. Raises UserError as `OnnxEncoder` does.
     """
 
     def __init__(self, path: Path | str, providers: Sequence[str] | None = None) -> None:
-        self.path = Path(path)
-        self.session = _open(self.path, providers)
-        text = self.session.get_modelmeta().custom_metadata_map.get(KEY)
-        self.metadata = ExportMetadata.from_json(text, str(path))
-        self._text_features: NDArray[np.float32] | None = None
+        self.encoder = OnnxEncoder(path, providers)
+        self.metadata = self.encoder.metadata
+        self.name = str(path)
+        self.input = clip_input(self.metadata.input, self.name)
 
-    def encode(self, clips: ArrayLike) -> NDArray[np.float32]:
-        """Clips (n, T, 3, S, S), uint8 or floats in [0, 255] → features (n, E), not normalised.
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the file; () in one without."""
+        return self.metadata.class_names
 
-        Raises UserError for another shape.
+    def texts(self, classes: Sequence[str] | None = None) -> ClassTexts:
+        """The features of `classes` (None: all of the file).
+
+        Raises UserError for one that the file does not have, and for a file without classes.
         """
-        pixels = np.ascontiguousarray(clips, dtype=self.metadata.input_type)
-        size = self.metadata.image_size
-        expected = (self.metadata.num_frames, 3, size, size)
-        if pixels.ndim != 5 or pixels.shape[1:] != expected:
+        names = self.class_names if classes is None else class_names(classes)
+        rows = [self._row(name) for name in names]
+        return ClassTexts(
+            names=names,
+            features=self.encoder.text_features()[rows],
+            source=self.metadata.text_source,
+            ensemble=self.metadata.ensemble,
+            logit_scale=self.metadata.logit_scale,
+        )
+
+    def _row(self, name: str) -> int:
+        if name in self.class_names:
+            return self.class_names.index(name)
+        raise UserError(
+            f"{self.name} has no class {name!r}, and an exported model cannot encode its text: export it "
+            f"again with --classes; {suggestion(name, self.class_names)}"
+        )
+
+    def require_threshold(self) -> UnknownThreshold:
+        """The threshold for unknown classes. Raises UserError where the file has none."""
+        if not self.metadata.unknown:
             raise UserError(
-                f"{self.path.name} takes clips of shape (n, {', '.join(map(str, expected))}), and "
-                f"these are {pixels.shape}"
+                f"{self.name} has no threshold for unknown classes: the model that it was exported from had "
+                "none"
             )
-        wanted = [FEATURES]
-        if self._text_features is None and self.metadata.class_names:
-            wanted.append(TEXT_FEATURES)
-        outputs: list[Any] = self.session.run(wanted, {INPUT: pixels})
-        if len(outputs) > 1:
-            self._text_features = outputs[1]
-        features: NDArray[np.float32] = outputs[0]
-        return features
+        return UnknownThreshold.of(self.metadata.unknown)
 
-    def text_features(self) -> NDArray[np.float32]:
-        """Features of the classes' prompts, (C, P, E), not normalised. UserError without classes."""
-        if not self.metadata.class_names:
-            raise UserError(f"{self.path.name} has no classes: export the model with --classes")
-        if self._text_features is None:  # an output of every run
-            size = self.metadata.image_size
-            self.encode(np.zeros((1, self.metadata.num_frames, 3, size, size)))
-        assert self._text_features is not None
-        return self._text_features
+    def features(
+        self,
+        videos: Sequence[Video],
+        *,
+        workers: int = 0,
+        limits: Limits | None = None,
+        on_result: Callable[[], None] | None = None,
+    ) -> Iterator[tuple[DecodedVideo, NDArray[np.float32]] | Failure]:
+        """Each video as decoded with the features of its views (views, E), or the failure; in order.
 
-    def class_rows(self, classes: Sequence[str] | None = None) -> list[int]:
-        """Rows of `classes` in `class_names`; None: all. UserError for one that the file does not have."""
-        names = list(self.metadata.class_names)
-        if classes is None:
-            return list(range(len(names)))
-        for name in classes:
-            if name not in names:
-                raise UserError(
-                    f"{self.path.name} has no class {name!r}, and only the model that it was exported "
-                    f"from can add one (`vidprompt export {self.metadata.model} --classes …`): "
-                    f"{suggestion(name, names)}"
-                )
-        return [names.index(name) for name in classes]
+        `workers`: processes that decode, each video within `limits`; 0 decodes here. `on_result` is called
+        after each.
+        """
+        for video, decoded in decode_videos(self.input, videos, workers, limits):
+            yield self._encode(video, decoded)
+            if on_result is not None:
+                on_result()
 
-    def probabilities(
-        self, features: ArrayLike, classes: Sequence[str] | None = None
-    ) -> NDArray[np.float32]:
-        """Features (N, V, E) of N videos with V clips → probabilities (N, C) of `classes` (None: all)."""
-        text = self.text_features()[self.class_rows(classes)]
-        ensemble: Ensemble = self.metadata.ensemble  # type: ignore[assignment]
-        return class_probabilities(features, text, self.metadata.logit_scale, ensemble)
+    def _encode(
+        self, video: Video, decoded: DecodedVideo | Failure
+    ) -> tuple[DecodedVideo, NDArray[np.float32]] | Failure:
+        if isinstance(decoded, Failure):
+            return decoded
+        try:
+            features = self.encoder.encode(cut_clips(decoded, self.input, Path(video).name))
+        except UserError as error:
+            return Failure(str(video), str(error))
+        if not np.isfinite(features).all():
+            return Failure(str(video), "its features are not finite numbers")
+        return decoded, features
+
+    def predict(
+        self,
+        videos: Video | Sequence[Video],
+        classes: Sequence[str] | None = None,
+        *,
+        unknown: bool = False,
+        workers: int = 0,
+    ) -> Prediction | Predictions:
+        """The probabilities of classes for one video, or for each of several.
+
+        Args:
+            videos: a file (or a folder of images), or a list of them.
+            classes: some of the file's classes; None: all.
+            unknown: also judge whether a video shows none of the classes, by the model's threshold.
+            workers: processes that decode (see `features`).
+
+        Raises DataError where a single video cannot be used (of several, it is a Failure), and UserError as
+        `texts` and `require_threshold` do.
+        """
+        texts = self.texts(classes)
+        threshold = self.require_threshold() if unknown else None
+        single = isinstance(videos, str | Path)
+        listed: Sequence[Video] = [videos] if isinstance(videos, str | Path) else list(videos)
+        results = [
+            one if isinstance(one, Failure) else self.score(video, *one, texts, threshold)
+            for video, one in zip(listed, self.features(listed, workers=workers), strict=True)
+        ]
+        if not single:
+            return Predictions(tuple(results))
+        if isinstance(results[0], Failure):
+            raise DataError(results[0].reason)
+        return results[0]
+
+    def score(
+        self,
+        video: Video,
+        decoded: DecodedVideo,
+        features: NDArray[np.float32],
+        texts: ClassTexts,
+        threshold: UnknownThreshold | None = None,
+    ) -> Prediction:
+        """The prediction that follows from a video's features (views, E), as in evaluation."""
+        return score_video(
+            str(video), features, texts, threshold, duration=decoded.duration, note=decoded.note
+        )
 
 
-def _open(path: Path, providers: Sequence[str] | None) -> InferenceSession:
-    """A session of ONNX Runtime; as many threads as OMP_NUM_THREADS says, or cores."""
+def clip_input(values: Any, file: str) -> ClipInput:
+    """The input of `ClipInput.to_dict`. Raises UserError for one of another version."""
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"ONNX Runtime is not installed: {INSTALL}") from error
-    if not path.is_file():
-        raise UserError(f"no ONNX file {path}; `vidprompt export MODEL {path}` writes one")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit():
-        options.intra_op_num_threads = int(wanted)
-    chosen = list(providers or onnxruntime.get_available_providers())
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=chosen)
-    except Exception as error:  # ONNX Runtime has an exception for each of its codes
-        reason = str(error).strip().splitlines()[0][:300]
-        raise UserError(f"{path} cannot be loaded by ONNX Runtime: {reason}") from error
+        stored = values["stored"]
+        return ClipInput(
+            num_frames=values["num_frames"],
+            image_size=values["image_size"],
+            views=Views(**values["views"]),
+            stored=FrameSettings(**stored) if stored else None,
+            whole=values["whole"],
+        )
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file}: its input is of another version of VidPrompt: {error}") from error
+
+
+def cut_clips(video: DecodedVideo, settings: ClipInput, name: str = "") -> NDArray[Any]:
+    """The clips of a decoded video, (views, T, 3, S, S) in [0, 255]: `prediction.clips` without torch."""
+    numbers = settings.clips(video.n_frames, name)
+    views = replace(settings.views, crops=1) if settings.whole else settings.views
+    size = settings.image_size
+    return np.concatenate([crop_frames(stack_clips(video, clip), size, views) for clip in numbers])

@@ -25,7 +25,7 @@ from vidprompt.export.metadata import (
     ExportMetadata,
 )
 from vidprompt.export.module import ExportedModel, example_clips, trace
-from vidprompt.export.onnx_model import INSTALL, OnnxModel
+from vidprompt.export.onnx_encoder import INSTALL, OnnxEncoder
 from vidprompt.files.atomic import naming_full_disk, replacing
 from vidprompt.system.errors import UserError
 
@@ -102,8 +102,8 @@ def write_torch_export(path: Path, module: ExportedModel, metadata: ExportMetada
     """
     program = _program(module, metadata)
     with replacing(path) as temporary, _quiet():
-        with temporary.open("wb") as file:
-            torch.export.save(program, file, extra_files={_JSON: metadata.to_json()})
+        with temporary.open("wb") as output:
+            torch.export.save(program, output, extra_files={_JSON: metadata.to_json()})
         with temporary.open("rb") as file:
             loaded = torch.export.load(file).module()
 
@@ -153,7 +153,7 @@ def _strip(model: Any) -> None:
 
 
 def _check_onnx(path: Path, module: ExportedModel) -> Check:
-    model = OnnxModel(path, ["CPUExecutionProvider"])
+    model = OnnxEncoder(path, ["CPUExecutionProvider"])
     names = [output.name for output in model.session.get_outputs()]
 
     def run(clips: torch.Tensor) -> Outputs:
