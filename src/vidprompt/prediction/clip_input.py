@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from vidprompt.data.probe.result import Limits
 from vidprompt.data.shards.plan import FrameSettings
 from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.prediction.decoding import DecodedVideo, Numbers, PrepareFrame, decode_video
+from vidprompt.prediction.isolated_stream import isolated_stream
+from vidprompt.prediction.windows import VideoEnd, WindowFrames, check_window, decode_windows
 from vidprompt.system.errors import UserError
 
 ALL_FRAMES = "all-frames"
@@ -98,6 +101,26 @@ class ClipInput:
             _decode_item, items, workers, limits.timeout_s, ahead, memory_mb=limits.memory_mb
         )
 
+    def windows(
+        self,
+        path: Path | str,
+        window: float,
+        stride: float,
+        isolated: bool = False,
+        limits: Limits | None = None,
+    ) -> Generator[WindowFrames | VideoEnd, None, None]:
+        """The windows of a long video (`windows.decode_windows`); `isolated`: in a process of its own,
+        within `limits`. Raises UserError and DataError."""
+        limits = limits or Limits()
+        check_window(window, stride)
+        item = (self, path, window, stride, limits.max_pixels)
+        if not isolated:
+            yield from _decode_windows(item)
+            return
+        results = isolated_stream(_decode_windows, item, limits.timeout_s, limits.memory_mb)
+        with closing(results):
+            yield from results
+
     def clip_times(self, video: DecodedVideo, name: str = "") -> NDArray[np.float64]:
         """When the frames of the clips are shown, in seconds, (clips, T)."""
         rows = np.searchsorted(video.numbers, self.clips(video.n_frames, name))
@@ -107,3 +130,11 @@ class ClipInput:
 def _decode_item(item: tuple[ClipInput, Path, int]) -> Iterator[DecodedVideo]:
     settings, path, max_pixels = item
     yield settings.decode(path, max_pixels)
+
+
+def _decode_windows(
+    item: tuple[ClipInput, Path | str, float, float, int],
+) -> Iterator[WindowFrames | VideoEnd]:
+    settings, path, window, stride, max_pixels = item
+    choose = partial(settings.clips, name=Path(path).name)
+    yield from decode_windows(path, choose, settings.prepare, window, stride, max_pixels)

@@ -34,6 +34,7 @@ from vidprompt.system.errors import DataError
 Numbers = NDArray[np.int64]
 ChooseFrames = Callable[[int], Numbers]  # number of frames → those that are wanted, of any shape
 FOLDER_RATE = 25.0  # frames a second that a folder of images is taken to have
+_MAX_GAP_S, _MAX_STALL_S = 3600.0, 1.0  # between time stamps that are believed
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,9 @@ def decode_video(
     Raises DataError, naming the file, where it cannot be read, has no frame, or has larger pictures than
     `max_pixels`.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+    path = existing_video(path)
     if path.is_dir():
         return _decode_folder(path, choose, prepare)
-    if not path.is_file():
-        raise DataError(f"{path}: it is a pipe or a device, not a file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: it is empty (0 bytes)")
     expected = _count_packets(path, max_pixels)
     result = _decode_file(path, choose, prepare, max_pixels, expected)
     if isinstance(result, int):
@@ -110,6 +105,20 @@ def decode_video(
     if isinstance(result, int):
         raise DataError(f"{path}: two decodes give different numbers of frames")
     return result
+
+
+def existing_video(path: Path | str) -> Path:
+    """The path of a file that is not empty, or of a folder. Raises DataError for anything else."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        raise DataError(f"{path}: it is a pipe or a device, not a file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: it is empty (0 bytes)")
+    return path
 
 
 def _decode_folder(path: Path, choose: ChooseFrames, prepare: PrepareFrame) -> DecodedVideo:
@@ -211,23 +220,38 @@ def pictures(
 class Clock:
     """When frames are shown, in seconds from the first one; without time stamps, by the stream's rate.
 
-    `end`: when the last frame ends.
+    Times never go back. Where time stamps go back or stand still for a second of frames, or leap by more
+    than an hour, a new count has begun (joined recordings, a camera that starts anew): time goes on from
+    the frame before. `end`: when the last frame ends.
     """
 
     def __init__(self) -> None:
-        self._first: float | None = None
-        self._last, self.end = -1.0, 0.0
+        self._first: float | None = None  # the time stamp of 0 s
+        self._last, self.end = 0.0, 0.0
+        self._stalled = 0.0  # seconds of frames since the time last moved
 
     def __call__(self, frame: Any) -> float:
-        """The time of the next frame; times never go back."""
+        """The time of the next frame."""
         step = float(frame.duration * frame.time_base) if frame.duration else 0.0
-        step = step if 0 < step < 10 else 1 / FOLDER_RATE
-        time = self.end if frame.time is None else frame.time
+        step = step if 0 < step < _MAX_GAP_S else 1 / FOLDER_RATE
+        stamp = frame.time
         if self._first is None:
-            self._first = time
-        time = max(time - self._first, self._last)
-        self._last, self.end = time, time + step
-        return time
+            self._first = stamp if stamp is not None else 0.0
+            time = 0.0
+        elif stamp is None:
+            time = self.end
+        else:
+            time = stamp - self._first
+            if time <= self._last:
+                self._stalled += step
+            if self._stalled > _MAX_STALL_S or time > self._last + _MAX_GAP_S:
+                time = max(self.end, self._last + self._stalled)
+                self._first = stamp - time
+        if time > self._last:
+            self._stalled = 0.0
+        self._last = max(time, self._last)
+        self.end = self._last + step
+        return self._last
 
 
 def stack_clips(video: DecodedVideo, numbers: Sequence[int] | Numbers) -> Frames:

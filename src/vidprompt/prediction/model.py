@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -27,10 +28,20 @@ from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import VideoClips, video_clips
 from vidprompt.prediction.decode_many import decode_videos
 from vidprompt.prediction.decoding import DecodedVideo
-from vidprompt.prediction.results import Embeddings, Failure, Prediction, Predictions
+from vidprompt.prediction.hysteresis import SpanSettings, WindowScores, join_windows
+from vidprompt.prediction.results import (
+    Embeddings,
+    Failure,
+    Prediction,
+    Predictions,
+    Span,
+    video_feature,
+)
 from vidprompt.prediction.scoring import score_video
 from vidprompt.prediction.sources import ModelSource
 from vidprompt.prediction.texts import TextSettings, encode_class_texts
+from vidprompt.prediction.window_features import WindowFeatures, encode_windows, window_scores
+from vidprompt.prediction.windows import STRIDE_S, WINDOW_S, VideoEnd, check_window
 from vidprompt.system.errors import DataError, UserError
 
 Video = str | Path
@@ -116,16 +127,26 @@ class Model:
         """The clips of a decoded video."""
         return video_clips(decoded, self.input, Path(video).name)
 
-    @torch.inference_mode()
     def encode(self, clips: torch.Tensor) -> NDArray[np.float32]:
         """Clips (n, T, 3, S, S) in [0, 255] → features (n, E), float32, not normalised."""
+        return self._encode(clips)[1]
+
+    def encode_frames(self, frames: torch.Tensor) -> NDArray[np.float32]:
+        """Frames (n, 3, S, S) in [0, 255] as one clip → the features of each, (n, E), not normalised.
+
+        Only frozen CLIP's are those that the frame has in any other clip.
+        """
+        return self._encode(frames[None])[0][0]
+
+    @torch.inference_mode()
+    def _encode(self, clips: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Clips (n, T, 3, S, S) → features of frames (n, T, E) and of clips (n, E)."""
         dtype = _AUTOCAST.get(self.input.views.precision)
         backbone = self.encoder.backbone
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            frames = normalise(clips, backbone.mean, backbone.std, self.device)
-            features = self.encoder.encode_video(frames)[1]
-        array: NDArray[np.float32] = features.float().cpu().numpy()
-        return array
+            normalised = normalise(clips, backbone.mean, backbone.std, self.device)
+            frames, videos = self.encoder.encode_video(normalised)
+        return frames.float().cpu().numpy(), videos.float().cpu().numpy()
 
     def features(
         self,
@@ -166,6 +187,72 @@ class Model:
         if not np.isfinite(features).all():
             return Failure(str(video), "its features are not finite numbers")
         return clips, features
+
+    # -- long videos --------------------------------------------------------------------------
+
+    def windows(
+        self,
+        video: Video,
+        window: float = WINDOW_S,
+        stride: float = STRIDE_S,
+        *,
+        isolated: bool = False,
+        limits: Limits | None = None,
+        on_end: Callable[[VideoEnd], None] | None = None,
+    ) -> Iterator[WindowFeatures]:
+        """The features of a video's windows of `window` seconds every `stride` seconds, in order.
+
+        Each is encoded as a video of that length. The video is decoded once, in order, and memory does not
+        grow with its length. The last window ends with the video and may be shorter. `isolated`: decode in
+        a process of its own, within `limits` (the time between two windows is limited). `on_end` is called
+        with what is known at the end. Raises DataError where the video cannot be used.
+        """
+        by_frame = self.encode_frames if self.method == "frozen_clip" else None
+        decoded = self.input.windows(video, window, stride, isolated, limits)
+        with closing(decoded):
+            yield from encode_windows(
+                decoded, self.input, self.device, self.encode, by_frame, on_end
+            )
+
+    def segments(
+        self,
+        video: Video,
+        classes: Classes | None = None,
+        window: float = WINDOW_S,
+        stride: float = STRIDE_S,
+        *,
+        prompts: Sequence[str] | None = None,
+        unknown: bool = False,
+        settings: SpanSettings | None = None,
+        isolated: bool = False,
+        limits: Limits | None = None,
+        on_end: Callable[[VideoEnd], None] | None = None,
+        on_window: Callable[[WindowScores], None] | None = None,
+    ) -> Iterator[Span]:
+        """Where in a long video the classes are: spans in order, each as soon as it ends.
+
+        Windows as in `windows`; `settings` say how they are joined (`hysteresis.SpanSettings`). `unknown`:
+        windows that show none of the classes, by the model's threshold, are in no span. `on_window` is
+        called with the scores of each window. Raises as `predict` and `windows` do.
+        """
+        texts = self.texts(classes, prompts)
+        chosen = settings or SpanSettings()
+        if unknown:
+            chosen = replace(chosen, unknown=self.require_threshold().cosine)
+        chosen.thresholds(len(texts.names))
+        check_window(window, stride)
+
+        def scored(features: Iterator[WindowFeatures]) -> Iterator[WindowScores]:
+            for one in features:
+                scores = window_scores(one, texts)
+                if on_window is not None:
+                    on_window(scores)
+                yield scores
+
+        windows = self.windows(
+            video, window, stride, isolated=isolated, limits=limits, on_end=on_end
+        )
+        return join_windows(scored(windows), texts.names, chosen)
 
     # -- texts --------------------------------------------------------------------------------
 
@@ -303,14 +390,3 @@ class Model:
             raise DataError(failures[0].reason)
         features = np.stack(rows) if rows else np.empty((0, self.width), np.float32)
         return Embeddings(tuple(names), features, tuple(failures))
-
-
-def video_feature(views: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One feature of unit length (E,) from those of a video's views (n, E)."""
-    values: Any = views.astype(np.float64)
-    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    mean = values.mean(axis=0)
-    feature: NDArray[np.float32] = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(
-        np.float32
-    )
-    return feature

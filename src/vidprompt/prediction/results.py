@@ -167,3 +167,14 @@ class Span:
 
     def to_dict(self) -> dict[str, Any]:
         return {"start": self.start, "end": self.end, "label": self.label, "score": self.score}
+
+
+def video_feature(views: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One feature of unit length (E,) from those of a video's views (n, E)."""
+    values: Any = views.astype(np.float64)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    mean = values.mean(axis=0)
+    feature: NDArray[np.float32] = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(
+        np.float32
+    )
+    return feature
