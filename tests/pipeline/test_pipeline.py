@@ -16,6 +16,7 @@ from tests.pipeline.project import (
     short_training,
     write_backbone,
 )
+from tests.prediction.pipeline_predictions import check_same_predictions
 
 from vidprompt.data.splits.split_file import read_split
 
@@ -88,6 +89,11 @@ def test_broken_files_are_named_in_the_report_with_their_reason(project: Path) -
 def test_a_second_repro_does_nothing(project: Path) -> None:
     said = run("dvc", "repro", folder=project)
     assert "Running stage" not in said
+
+
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_predicting_the_files_gives_the_tested_labels(project: Path, method: str) -> None:
+    assert check_same_predictions(project, method) > 10
 
 
 @pytest.mark.slow

@@ -42,7 +42,9 @@ def test_a_video_of_no_class_is_unknown() -> None:
 
 
 def test_values_are_json() -> None:
-    several = Predictions((prediction([0.2, 0.8], note="damaged"), Failure("b.mp4", "b.mp4: broken")))
+    several = Predictions(
+        (prediction([0.2, 0.8], note="damaged"), Failure("b.mp4", "b.mp4: broken"))
+    )
     values = json.loads(json.dumps(several.to_dict(top=1)))
     assert values[0]["classes"] == [{"class": "class 1", "probability": pytest.approx(0.8)}]
     assert (values[0]["note"], values[0]["text"]) == ("damaged", "prompts")
@@ -54,7 +56,8 @@ def test_a_table_has_a_row_a_video_and_a_column_a_class() -> None:
     several = Predictions((prediction([0.2, 0.8]), Failure("b.mp4", "broken")))
     table = several.to_pandas()
     assert list(table["video"]) == ["a.mp4", "b.mp4"]
-    assert list(table["label"]) == ["class 1", None]
+    assert table["label"][0] == "class 1"
+    assert table["label"].isna().tolist() == [False, True]
     assert table["class 1"][0] == pytest.approx(0.8)
     assert np.isnan(table["class 1"][1])
     assert table["error"][1] == "broken"

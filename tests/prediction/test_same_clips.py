@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.data.make_videos import pictures, write_video
-from tests.prediction.small_model import EZ_VIEWS, SIZE, VITA_VIEWS, T, write_model
+from tests.prediction.small_checkpoint import EZ_VIEWS, SIZE, VITA_VIEWS, T, write_model
 
 import vidprompt
 from vidprompt.data.clips.testing import TestClips

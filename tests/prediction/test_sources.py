@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.prediction.small_model import CLASSES, WEIGHTS, write_backbone, write_model
+from tests.prediction.small_checkpoint import CLASSES, WEIGHTS, write_backbone, write_model
 
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.prediction.sources import PROJECT_VARIABLE, ModelSource, find_model_source
@@ -109,7 +109,9 @@ def test_a_missing_or_another_backbone_is_one_sentence_with_what_to_do(project: 
         "(weights=… in Python)"
     )
     Path("tiny.safetensors").write_bytes((project / WEIGHTS).read_bytes()[:-1] + b"\0")
-    with pytest.raises(UserError, match=r"tiny\.safetensors has other content .* --weights") as other:
+    with pytest.raises(
+        UserError, match=r"tiny\.safetensors has other content .* --weights"
+    ) as other:
         find_model_source("copied.safetensors")
     assert "\n" not in str(other.value)
     given = find_model_source("copied.safetensors", weights=project / WEIGHTS)
@@ -138,7 +140,7 @@ def test_a_bare_backbone_is_named_by_tag_folder_or_hub(project: Path) -> None:
     )
     assert find_model_source("open_clip:hf-hub:org/clip").backbone == {"name": "hf-hub:org/clip"}
     Path("clip").mkdir()
-    Path("clip/open_clip_config.json").write_text("{}")
+    Path("clip/open_clip_config.json").write_text("{}", encoding="utf-8")
     for name in ("clip", "open_clip:local-dir:clip"):
         assert find_model_source(name).backbone == {"name": "local-dir:clip"}
     spec = write_backbone(Path())

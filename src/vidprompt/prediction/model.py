@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -267,7 +267,7 @@ class Model:
         chosen: Classes = self.class_names if classes is None else classes
         if not chosen:
             raise UserError(f"{self.name} has no classes of its own: give classes=[…]")
-        pairs = dict(chosen) if isinstance(chosen, dict) else list(chosen)
+        pairs = dict(chosen) if isinstance(chosen, Mapping) else list(chosen)
         key = digest([pairs, list(prompts) if prompts is not None else None])
         with self._lock:
             if key not in self._texts:

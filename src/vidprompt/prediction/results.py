@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
+_COLUMNS = ["video", "label", "score", "error"]  # of a table of videos
 UNKNOWN = "unknown"  # the label of a video that shows none of the classes
 
 
@@ -120,7 +121,10 @@ class Predictions(Sequence[Prediction | Failure]):
         ]
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row a video: video, label, score, error, and the probability of each class."""
+        """A row a video: video, label, score, error, and the probability of each class.
+
+        A class with the name of one of these columns has "class " before it.
+        """
         import pandas as pd
 
         rows: list[dict[str, Any]] = []
@@ -128,10 +132,11 @@ class Predictions(Sequence[Prediction | Failure]):
             if isinstance(one, Failure):
                 rows.append({"video": one.video, "label": None, "score": None, "error": one.reason})
             else:
-                pairs = zip(one.classes, one.probabilities.tolist(), strict=True)
+                names = [f"class {name}" if name in _COLUMNS else name for name in one.classes]
+                pairs = zip(names, one.probabilities.tolist(), strict=True)
                 row: dict[str, Any] = {"video": one.video, "label": one.label, "score": one.score}
                 rows.append(row | {"error": None} | dict(pairs))
-        return pd.DataFrame(rows, columns=None if rows else ["video", "label", "score", "error"])
+        return pd.DataFrame(rows, columns=None if rows else _COLUMNS)
 
 
 @dataclass(frozen=True)

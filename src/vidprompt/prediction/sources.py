@@ -25,6 +25,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 OPEN_CLIP = "open_clip:"
+_HUB = "hf-hub:"
 PROJECT_VARIABLE = "VIDPROMPT_PROJECT"
 WEIGHTS = "model.safetensors"
 _FOREIGN = (".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -109,7 +110,7 @@ def _hint(text: str, root: Path | None) -> str:
 
 def _bare(name: str, weights: Path | str | None) -> ModelSource:
     """A backbone of open_clip without a method: frozen CLIP."""
-    if name.startswith(("hf-hub:", "local-dir:")):
+    if name.startswith((_HUB, "local-dir:")):
         backbone: dict[str, Any] = {"name": name}
     else:
         first, _, tag = name.partition(":")
@@ -158,7 +159,10 @@ def _checkpoint(path: Path, text: str, weights: Path | str | None) -> ModelSourc
     if weights:
         backbone["weights"] = str(_file(weights))
     elif backbone.get("weights"):
-        backbone["weights"] = str(_backbone_weights(metadata, backbone, path))
+        if str(backbone.get("name")).startswith(_HUB) and not Path(backbone["weights"]).is_file():
+            del backbone["weights"]  # in the cache of another machine: from the Hub, then
+        else:
+            backbone["weights"] = str(_backbone_weights(metadata, backbone, path))
     return ModelSource(text, backbone, path, metadata)
 
 
