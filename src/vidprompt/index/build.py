@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from vidprompt.index.store import (
     video_folder,
     write_info,
 )
+from vidprompt.prediction.windows import check_window
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.progress import Progress
@@ -38,7 +38,6 @@ from vidprompt.system.progress import Progress
 logger = logging.getLogger(__name__)
 
 LOCK = "lock"
-MIN_STRIDE_S = 0.01
 SHOWN_FAILURES = 20
 
 # Makes shards: (tasks, index, folder, info, called with the number of videos done) → videos encoded
@@ -113,10 +112,7 @@ def _window(window: float | None, stride: float | None) -> tuple[float | None, f
             raise UserError("a stride needs a window: give both, in seconds")
         return None, None
     stride = window / 2 if stride is None else stride
-    if not (math.isfinite(window) and math.isfinite(stride) and window > 0):
-        raise UserError(f"window={window:g}, stride={stride:g}: give seconds above 0")
-    if stride < MIN_STRIDE_S:
-        raise UserError(f"stride={stride:g}: give at least {MIN_STRIDE_S:g} seconds")
+    check_window(window, stride)
     return float(window), float(stride)
 
 

@@ -20,7 +20,7 @@ from vidprompt.index.reading import Decoder, ReadJob, ReadVideo, read_videos
 from vidprompt.index.scan import VideoFile
 from vidprompt.index.store import IndexInfo, Row, write_shard
 from vidprompt.inference.encoding import map_ahead, single_threaded
-from vidprompt.prediction.model import video_feature
+from vidprompt.prediction.results import video_feature
 from vidprompt.system.errors import DataError, UserError
 
 GROUP = 128  # shards whose videos pass through one set of decoding processes
@@ -46,7 +46,9 @@ class Encoder(Protocol):
     def encode(self, clips: torch.Tensor) -> NDArray[np.float32]:
         """(n, T, 3, S, S) → (n, E)."""
 
-    def windows(self, video: str | Path, window: float, stride: float, **options: Any) -> Any:
+    def windows(
+        self, video: str | Path, window: float, stride: float, *, isolated: bool, limits: Limits
+    ) -> Iterator[Any]:
         """The windows of a video with `.start`, `.end` and `.feature`, in order."""
 
 
@@ -288,7 +290,7 @@ def _encode_windows(
             continue
         spans: list[tuple[float, float]] = []
         features: list[NDArray[np.float32]] = []
-        windows = model.windows(
+        windows: Any = model.windows(
             job.path,
             info.window,
             info.stride,

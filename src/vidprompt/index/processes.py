@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from vidprompt.index.encode import Encoder, EncodeSettings, make_shards
 from vidprompt.index.plan import ShardTask
@@ -38,8 +38,7 @@ class ModelName:
         device = self.device
         if device in ("auto", "cuda") and torch.cuda.is_available():
             device = f"cuda:{rank % torch.cuda.device_count()}"
-        model = load(self.model, device, weights=self.weights, num_frames=self.num_frames)
-        return cast(Encoder, model)
+        return load(self.model, device, weights=self.weights, num_frames=self.num_frames)
 
 
 @dataclass(frozen=True)
