@@ -16,7 +16,16 @@ from typing import Annotated
 
 import typer
 
-from vidprompt.cli import index, models, project, registry, reproduce, results, stages
+from vidprompt.cli import (
+    explain,
+    index,
+    models,
+    project,
+    registry,
+    reproduce,
+    results,
+    stages,
+)
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, is_transient
 from vidprompt.system.interruption import signal_number, sigterm_raises
 from vidprompt.system.machine_errors import machine_error
@@ -49,7 +58,7 @@ def _configure_messages(
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
 
 
-for _group in (stages, results, reproduce, models, index, registry, project):
+for _group in (stages, results, reproduce, explain, models, index, registry, project):
     _group.add_to(app)
 
 

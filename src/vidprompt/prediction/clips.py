@@ -31,9 +31,14 @@ class VideoClips:
     note: str = ""
 
 
-def video_clips(video: DecodedVideo, settings: ClipInput, name: str = "") -> VideoClips:
-    """Cut the clips of a decoded video, as `data.clips.testing.TestClips` does from the frame cache."""
-    numbers = settings.clips(video.n_frames, name)
+def video_clips(
+    video: DecodedVideo, settings: ClipInput, name: str = "", numbers: Numbers | None = None
+) -> VideoClips:
+    """Cut the clips of a decoded video, as `data.clips.testing.TestClips` does from the frame cache.
+
+    `numbers` (clips, T): other frames than those of the whole video, of a part of it.
+    """
+    numbers = settings.clips(video.n_frames, name) if numbers is None else numbers
     views = replace(settings.views, crops=1) if settings.whole else settings.views
     crops = [
         spatial_crops(to_clip(stack_clips(video, clip)), settings.image_size, views)
@@ -42,7 +47,7 @@ def video_clips(video: DecodedVideo, settings: ClipInput, name: str = "") -> Vid
     return VideoClips(
         clips=torch.cat(crops),
         numbers=numbers,
-        times=settings.clip_times(video, name),
+        times=video.times[np.searchsorted(video.numbers, numbers)],
         n_frames=video.n_frames,
         duration=video.duration,
         note=video.note,

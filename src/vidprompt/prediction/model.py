@@ -28,6 +28,8 @@ from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import VideoClips, video_clips
 from vidprompt.prediction.decode_many import decode_videos
 from vidprompt.prediction.decoding import DecodedVideo
+from vidprompt.prediction.explaining import AUTO, explain_decoded, explain_video
+from vidprompt.prediction.explanation import VideoExplanation, VideoExplanations
 from vidprompt.prediction.hysteresis import SpanSettings, WindowScores, join_windows
 from vidprompt.prediction.results import (
     Embeddings,
@@ -253,6 +255,50 @@ class Model:
             video, window, stride, isolated=isolated, limits=limits, on_end=on_end
         )
         return join_windows(scored(windows), texts.names, chosen)
+
+    # -- explaining ---------------------------------------------------------------------------
+
+    @overload
+    def explain(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self, video: Video, text: str | None = ..., *, window: float | str | None = ...
+    ) -> VideoExplanation: ...
+    @overload
+    def explain(
+        self, video: Video, text: Sequence[str], *, window: float | str | None = ...
+    ) -> VideoExplanations: ...
+    def explain(
+        self,
+        video: Video,
+        text: str | Sequence[str] | None = None,
+        *,
+        window: float | str | None = AUTO,
+    ) -> VideoExplanation | VideoExplanations:
+        """Which frames of a video, and which places in them, a text's similarity follows from.
+
+        Args:
+            video: a file, or a folder of images.
+            text: a sentence, or a class of the model, which stands for its texts as in `predict`; several
+                are compared on the same frames. None: what the video's feature follows from.
+            window: seconds of the part of a long video that is explained: the one that the (first) text
+                fits best; None: the whole video; "auto": 2 s where it is longer than 30 s.
+
+        Raises DataError where the video cannot be used, UserError for an empty text or a wrong window.
+        """
+        if text is None or isinstance(text, str):
+            return explain_video(self, video, [text], window)[0]
+        if not text:
+            raise UserError("text=[]: give at least one text, or None")
+        return explain_video(self, video, list(text), window)
+
+    def explain_decoded(
+        self, decoded: DecodedVideo, text: str | Sequence[str] | None = None, video: Video = ""
+    ) -> VideoExplanations:
+        """`explain`, of a video that is decoded already (`ClipInput.decode_isolated`).
+
+        The pictures are the decoded frames.
+        """
+        texts = [text] if text is None or isinstance(text, str) else list(text)
+        return explain_decoded(self, decoded, texts, str(video))
 
     # -- texts --------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from vidprompt.metrics.scores import class_probabilities
 from vidprompt.metrics.unknown import class_cosines
 from vidprompt.prediction.classes import ClassTexts
 from vidprompt.prediction.clip_input import ClipInput
+from vidprompt.prediction.decoding import Numbers
 from vidprompt.prediction.hysteresis import WindowScores
 from vidprompt.prediction.results import video_feature
 from vidprompt.prediction.windows import VideoEnd, WindowFrames
@@ -36,12 +37,14 @@ Encode = Callable[[torch.Tensor], Array]
 class WindowFeatures:
     """A window of a video from `start` to `end`, in seconds, with its views' features (views, E).
 
-    float32, not normalised, as `Model.encode` gives them.
+    float32, not normalised, as `Model.encode` gives them. `numbers` (clips, T): the frames of its clips, in
+    the video.
     """
 
     start: float
     end: float
     views: Array
+    numbers: Numbers
 
     @property
     def feature(self) -> Array:
@@ -84,7 +87,7 @@ def encode_windows(
                 views = work.views(item, encoded)
                 if not np.isfinite(views).all():
                     raise DataError(f"the features at {item.start:g} s are not finite numbers")
-                yield WindowFeatures(item.start, item.end, views)
+                yield WindowFeatures(item.start, item.end, views, item.numbers)
 
 
 def window_scores(window: WindowFeatures, texts: ClassTexts) -> WindowScores:
