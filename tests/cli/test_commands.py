@@ -7,10 +7,12 @@ from importlib.metadata import entry_points
 
 from typer.testing import CliRunner
 
-from vidprompt.cli import models, project, registry, reproduce, results, stages
+from vidprompt.cli import export, models, project, registry, reproduce, results, stages
 from vidprompt.cli.main import app
 
-PANELS = {module.PANEL for module in (models, project, registry, reproduce, results, stages)}
+PANELS = {
+    module.PANEL for module in (export, models, project, registry, reproduce, results, stages)
+}
 
 
 def test_every_command_is_in_a_group_and_has_one_line_of_help() -> None:

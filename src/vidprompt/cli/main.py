@@ -18,6 +18,7 @@ import typer
 
 from vidprompt.cli import (
     explain,
+    export,
     index,
     models,
     project,
@@ -58,7 +59,7 @@ def _configure_messages(
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
 
 
-for _group in (stages, results, reproduce, explain, models, index, registry, project):
+for _group in (stages, results, reproduce, explain, models, index, export, registry, project):
     _group.add_to(app)
 
 

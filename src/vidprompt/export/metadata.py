@@ -62,10 +62,13 @@ class ExportMetadata:
     opset: int = 0
     version: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it, with the version of this format."""
+        return {"format": FORMAT_VERSION, **asdict(self)}
+
     def to_json(self) -> str:
         """As text with sorted keys: equal values give equal texts."""
-        values = {"format": FORMAT_VERSION, **asdict(self)}
-        return json.dumps(values, sort_keys=True, ensure_ascii=False)
+        return json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str | None, file: str) -> ExportMetadata:

@@ -26,7 +26,7 @@ from vidprompt.export.metadata import (
 )
 from vidprompt.export.module import ExportedModel, example_clips, trace
 from vidprompt.export.onnx_encoder import INSTALL, OnnxEncoder
-from vidprompt.files.atomic import naming_full_disk, replacing
+from vidprompt.files.atomic import naming_full_disk, replacing, write_json
 from vidprompt.system.errors import UserError
 
 OPSET = 18  # read by ONNX Runtime 1.14 and newer, in browsers too
@@ -44,13 +44,26 @@ class Check(NamedTuple):
     probabilities: float  # absolute; 0 without classes
 
 
-def write_onnx(
-    path: Path, module: ExportedModel, metadata: ExportMetadata, opset: int = OPSET
-) -> Check:
+class Program(NamedTuple):
+    """A module (in float32), its graph in the precision of `metadata`, and what a file says of it."""
+
+    module: ExportedModel
+    graph: torch.export.ExportedProgram
+    metadata: ExportMetadata
+
+
+def trace_program(module: ExportedModel, metadata: ExportMetadata) -> Program:
+    """Trace a module in the precision and for the type of pixels that the metadata says."""
+    traced = module.in_half_precision() if metadata.precision == "float16" else module
+    return Program(module, trace(traced, getattr(torch, metadata.input_type)), metadata)
+
+
+def write_onnx(path: Path, program: Program, opset: int = OPSET) -> Check:
     """Write an ONNX file, checked with ONNX Runtime before it takes the place of an older one.
 
-    Weights of more than 2 GB go to a file beside it, `<name>.<hash>.data`. Raises UserError where the
-    packages are not installed, and for a file that computes other features than the model.
+    Its metadata is also written beside it, `<name>.onnx.json`, for runtimes that cannot read it (in
+    JavaScript). Weights of more than 2 GB go to a file beside it, `<stem>.<hash>.data`. Raises UserError
+    where the packages are not installed, and for a file that computes other features than the model.
     """
     try:
         import onnx_ir
@@ -61,12 +74,12 @@ def write_onnx(
         ) from error
     if opset not in OPSETS:
         raise UserError(f"opset {opset}: a number from {OPSETS.start} to {OPSETS.stop - 1}")
-    metadata = replace(metadata, opset=opset)
-    program = _program(module, metadata)
+    module, graph = program.module, program.graph
+    metadata = replace(program.metadata, opset=opset)
     outputs = [FEATURES, PROBABILITIES, TEXT_FEATURES] if module.has_classes else [FEATURES]
     with _quiet():
         exported = torch.onnx.export(
-            program,
+            graph,
             dynamo=True,
             opset_version=opset,
             input_names=[INPUT],
@@ -77,7 +90,7 @@ def write_onnx(
     model = exported.model
     _strip(model)
     model.metadata_props[KEY] = metadata.to_json()
-    size = sum(p.numel() * p.element_size() for p in program.state_dict.values())
+    size = sum(p.numel() * p.element_size() for p in graph.state_dict.values())
     data = ""
     if size > EXTERNAL_BYTES:
         data = f"{path.stem}.{hashlib.sha256(metadata.to_json().encode()).hexdigest()[:12]}.data"
@@ -85,6 +98,7 @@ def write_onnx(
         written = folder / path.name
         onnx_ir.save(model, written, external_data=data or None)
         check = _check_onnx(written, module)
+        write_json(path.with_name(f"{path.name}.json"), metadata.to_dict())
         for name in filter(None, (data, path.name)):  # the weights first
             with (folder / name).open("rb") as file:
                 os.fsync(file.fileno())
@@ -95,15 +109,16 @@ def write_onnx(
     return check
 
 
-def write_torch_export(path: Path, module: ExportedModel, metadata: ExportMetadata) -> Check:
+def write_torch_export(path: Path, program: Program) -> Check:
     """Write a program of torch.export (.pt2), checked before it takes the place of an older one.
 
     Raises UserError when it computes other features than the model.
     """
-    program = _program(module, metadata)
     with replacing(path) as temporary, _quiet():
         with temporary.open("wb") as output:
-            torch.export.save(program, output, extra_files={_JSON: metadata.to_json()})
+            torch.export.save(
+                program.graph, output, extra_files={_JSON: program.metadata.to_json()}
+            )
         with temporary.open("rb") as file:
             loaded = torch.export.load(file).module()
 
@@ -111,7 +126,7 @@ def write_torch_export(path: Path, module: ExportedModel, metadata: ExportMetada
             with torch.no_grad():
                 return {name: value.numpy() for name, value in loaded(clips).items()}
 
-        return _check(run, module, metadata)
+        return _check(run, program.module, program.metadata)
 
 
 def read_torch_export(path: Path | str) -> tuple[torch.nn.Module, ExportMetadata]:
@@ -119,12 +134,6 @@ def read_torch_export(path: Path | str) -> tuple[torch.nn.Module, ExportMetadata
     extra = {_JSON: ""}
     program = torch.export.load(str(path), extra_files=extra)
     return program.module(), ExportMetadata.from_json(extra[_JSON], str(path))
-
-
-def _program(module: ExportedModel, metadata: ExportMetadata) -> torch.export.ExportedProgram:
-    """The graph of a module in the precision and for the pixels that the metadata says."""
-    traced = module.in_half_precision() if metadata.precision == "float16" else module
-    return trace(traced, getattr(torch, metadata.input_type))
 
 
 def _strip(model: Any) -> None:
