@@ -18,8 +18,8 @@ _BICUBIC_A = -0.75  # PyTorch's; Pillow's is -0.5
 def crop_frames(frames: Frames, size: int, views: Views) -> Pixels:
     """Frames (T, H, W, 3) → (crops, T, 3, size, size) in [0, 255], as `spatial_crops` makes them.
 
-    With `views.antialias` uint8 and the same values; otherwise float32, equal but for rounding (about
-    10⁻⁴).
+    With `views.antialias` uint8 and the same values; otherwise float32, equal but for rounding (below
+    0.002 of 255).
     """
     height, width = frames.shape[1:3]
     short = views.short_side(size)
@@ -56,7 +56,8 @@ def _interpolated(frames: Frames, target: tuple[int, int], mode: str) -> NDArray
 
 def _weights(new: int, old: int, mode: str) -> NDArray[np.float32]:
     """What each of `new` pixels takes of each of `old` along one axis, (new, old)."""
-    centre = (np.arange(new) + 0.5) * (old / new) - 0.5
+    half = np.float32(0.5)  # PyTorch computes places in float32
+    centre = (np.arange(new, dtype=np.float32) + half) * np.float32(old / new) - half
     if mode == "bilinear":
         centre = centre.clip(0, None)
         offsets = np.arange(2)
@@ -71,7 +72,7 @@ def _weights(new: int, old: int, mode: str) -> NDArray[np.float32]:
     return weights
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cubic(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Keys' cubic kernel at distances 0 ≤ x ≤ 2."""
     a = _BICUBIC_A
     near = ((a + 2) * x - (a + 3)) * x * x + 1
