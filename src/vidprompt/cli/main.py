@@ -21,6 +21,7 @@ from vidprompt.cli import (
     export,
     index,
     models,
+    predict,
     project,
     registry,
     reproduce,
@@ -59,7 +60,18 @@ def _configure_messages(
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
 
 
-for _group in (stages, results, reproduce, explain, models, index, export, registry, project):
+for _group in (
+    predict,
+    stages,
+    results,
+    reproduce,
+    explain,
+    models,
+    index,
+    export,
+    registry,
+    project,
+):
     _group.add_to(app)
 
 

@@ -17,7 +17,9 @@ from vidprompt.data.probe.result import Limits
 from vidprompt.data.shards.plan import FrameSettings
 from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.prediction.decoding import DecodedVideo, Numbers, PrepareFrame, decode_video
+from vidprompt.prediction.inputs import is_stream
 from vidprompt.prediction.isolated_stream import isolated_stream
+from vidprompt.prediction.live import live_windows
 from vidprompt.prediction.windows import VideoEnd, WindowFrames, check_window, decode_windows
 from vidprompt.system.errors import UserError
 
@@ -137,4 +139,7 @@ def _decode_windows(
 ) -> Iterator[WindowFrames | VideoEnd]:
     settings, path, window, stride, max_pixels = item
     choose = partial(settings.clips, name=Path(path).name)
+    if is_stream(str(path)):
+        yield from live_windows(str(path), choose, settings.prepare, window, stride, max_pixels)
+        return
     yield from decode_windows(path, choose, settings.prepare, window, stride, max_pixels)

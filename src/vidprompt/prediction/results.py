@@ -174,6 +174,16 @@ class Span:
         return {"start": self.start, "end": self.end, "label": self.label, "score": self.score}
 
 
+@dataclass(frozen=True)
+class VideoSpans:
+    """The spans of one video; `duration` in seconds, `note`: a sentence on damage of the file, or ""."""
+
+    video: str
+    spans: tuple[Span, ...]
+    duration: float
+    note: str = ""
+
+
 def video_feature(views: NDArray[np.float32]) -> NDArray[np.float32]:
     """One feature of unit length (E,) from those of a video's views (n, E)."""
     values: Any = views.astype(np.float64)
