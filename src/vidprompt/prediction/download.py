@@ -119,12 +119,13 @@ def _callback(address: str, max_mb: int, progress: Progress) -> Any:
         def set_size(self, size: int | None) -> None:
             super().set_size(size)
             if size:
-                progress.total = max(1, size >> 20)
+                progress.total = -(-size // 2**20)
                 self._check(size)
 
         def relative_update(self, inc: int = 1) -> None:
             super().relative_update(inc)
-            progress.reach(self.value >> 20, progress.total)
+            done = -(-self.value // 2**20)
+            progress.reach(done, max(done, progress.total))
             self._check(self.value)
 
         def _check(self, size: int) -> None:

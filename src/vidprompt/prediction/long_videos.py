@@ -56,7 +56,7 @@ def find_spans(
         ends: list[VideoEnd] = []
         best: list[tuple[float, str]] = [(0.0, "")]
         last = [0.0]
-        total = 0 if stream else _windows_expected(Path(source), settings.stride)
+        total = 0 if stream else _windows_expected(Path(source), settings)
         progress = files.enter_context(
             Progress(Path(name).name, total, unit="windows", quiet=stream)
         )
@@ -100,10 +100,11 @@ def find_spans(
         return VideoSpans(name, tuple(spans), end.duration, end.note)
 
 
-def _windows_expected(path: Path, stride: float) -> int:
+def _windows_expected(path: Path, settings: WindowSettings) -> int:
     """How many windows a file will have, by its header; 0 where that does not say."""
     try:
         with open_container(path) as container:
-            return math.ceil((container.duration or 0) / 1e6 / stride)
+            duration = (container.duration or 0) / 1e6
     except (OSError, ValueError):  # av's errors are OSErrors too
         return 0
+    return 1 + max(0, math.ceil((duration - settings.window) / settings.stride)) if duration else 0
