@@ -26,6 +26,7 @@ from vidprompt.cli import (
     registry,
     reproduce,
     results,
+    serving,
     stages,
 )
 from vidprompt.system.errors import TRANSIENT_EXIT, UserError, is_transient
@@ -69,6 +70,7 @@ for _group in (
     models,
     index,
     export,
+    serving,
     registry,
     project,
 ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -43,7 +43,7 @@ from vidprompt.prediction.scoring import score_video
 from vidprompt.prediction.sources import ModelSource
 from vidprompt.prediction.texts import TextSettings, encode_class_texts
 from vidprompt.prediction.window_features import WindowFeatures, encode_windows, window_scores
-from vidprompt.prediction.windows import STRIDE_S, WINDOW_S, VideoEnd, check_window
+from vidprompt.prediction.windows import STRIDE_S, WINDOW_S, VideoEnd, WindowFrames, check_window
 from vidprompt.system.errors import DataError, UserError
 
 Video = str | Path
@@ -200,17 +200,19 @@ class Model:
         *,
         isolated: bool = False,
         limits: Limits | None = None,
+        decoded: Generator[WindowFrames | VideoEnd, None, None] | None = None,
         on_end: Callable[[VideoEnd], None] | None = None,
     ) -> Iterator[WindowFeatures]:
         """The features of a video's windows of `window` seconds every `stride` seconds, in order.
 
         Each is encoded as a video of that length. The video is decoded once, in order, and memory does not
         grow with its length. The last window ends with the video and may be shorter. `isolated`: decode in
-        a process of its own, within `limits` (the time between two windows is limited). `on_end` is called
-        with what is known at the end. Raises DataError where the video cannot be used.
+        a process of its own, within `limits` (the time between two windows is limited). `decoded`: these
+        windows, as `windows.decode_windows` gives them, decoded elsewhere. `on_end` is called with what is
+        known at the end. Raises DataError where the video cannot be used.
         """
         by_frame = self.encode_frames if self.method == "frozen_clip" else None
-        decoded = self.input.windows(video, window, stride, isolated, limits)
+        decoded = decoded or self.input.windows(video, window, stride, isolated, limits)
         with closing(decoded):
             yield from encode_windows(
                 decoded, self.input, self.device, self.encode, by_frame, on_end
@@ -228,6 +230,7 @@ class Model:
         settings: SpanSettings | None = None,
         isolated: bool = False,
         limits: Limits | None = None,
+        decoded: Generator[WindowFrames | VideoEnd, None, None] | None = None,
         on_end: Callable[[VideoEnd], None] | None = None,
         on_window: Callable[[WindowScores], None] | None = None,
     ) -> Iterator[Span]:
@@ -252,7 +255,7 @@ class Model:
                 yield scores
 
         windows = self.windows(
-            video, window, stride, isolated=isolated, limits=limits, on_end=on_end
+            video, window, stride, isolated=isolated, limits=limits, decoded=decoded, on_end=on_end
         )
         return join_windows(scored(windows), texts.names, chosen)
 
