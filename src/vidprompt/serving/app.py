@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 
 import vidprompt
 from vidprompt.prediction.windows import STRIDE_S, WINDOW_S
-from vidprompt.serving import schemas
+from vidprompt.serving import forms, schemas
 from vidprompt.serving.errors import RequestError, error_body
 from vidprompt.serving.fields import Fields
-from vidprompt.serving.forms import Form, read_form
+from vidprompt.serving.forms import Form
 from vidprompt.serving.metrics import CONTENT_TYPE
 from vidprompt.serving.middleware import EarlyAnswers, Guard, Measured, SecurityHeaders
 from vidprompt.serving.openapi import (
@@ -31,7 +31,7 @@ from vidprompt.serving.openapi import (
 )
 from vidprompt.serving.page_files import PageFile, page_files
 from vidprompt.serving.pictures import picture_uris
-from vidprompt.serving.service import Service, within
+from vidprompt.serving.service import Service
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -263,7 +263,7 @@ async def answer(
     """
 
     async def whole() -> Value:
-        form = await read_form(request, service.folder, service.limits)
+        form = await forms.read_form(request, service.folder, service.limits)
         try:
             service.metrics.upload_bytes.inc(form.video_bytes)
             task = asyncio.ensure_future(work(form))
@@ -294,6 +294,15 @@ async def answer(
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def within(seconds: float, work: Awaitable[Value]) -> Value:
+    """Wait for the work of a request. Raises RequestError (504) after `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise RequestError(504, f"The request was not done within {seconds:g} s.") from None
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -376,12 +376,3 @@ def _refused(function: Callable[[], Value]) -> Value:
         return function()
     except UserError as error:
         raise RequestError(422, str(error)) from error
-
-
-async def within(seconds: float, work: Awaitable[Value]) -> Value:
-    """Wait for the work of a request. Raises RequestError (504) after `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        raise RequestError(504, f"The request was not done within {seconds:g} s.") from None
