@@ -130,11 +130,12 @@ def test_predictions_are_those_of_the_features(
     np.testing.assert_allclose(predicted.probabilities, expected[0], atol=1e-5)
     assert (predicted.classes, predicted.text) == (CLASSES, "prompts")
 
-    fewer = model.predict(one, ["moving left", "opening"])
+    fewer = model.predict(one, ["MovingLeft", "opening"])
     assert isinstance(fewer, Prediction)
     rows = [2, 0]
     expected = class_probabilities(features[None], module.text.numpy()[rows], module.logit_scale)
     np.testing.assert_allclose(fewer.probabilities, expected[0], atol=1e-5)
+    assert fewer.classes == ("MovingLeft", "opening")
     judged = model.predict(one, unknown=True)
     assert isinstance(judged, Prediction)
     assert judged.label == "unknown"
@@ -156,7 +157,7 @@ def test_what_a_file_cannot_do_is_said_in_a_sentence(
     vita: tuple[Path, ExportedModel], tmp_path: Path
 ) -> None:
     model = OnnxModel(vita[0])
-    with pytest.raises(UserError, match="no class 'openning'.*did you mean opening"):
+    with pytest.raises(UserError, match="no class 'openning'.*did you mean 'opening'"):
         model.texts(["openning"])
     with pytest.raises(UserError, match=r"takes clips of shape \(n, 2, 3, 32, 32\)"):
         model.encoder.encode(np.zeros((1, 3, 3, SIZE, SIZE)))
@@ -180,20 +181,21 @@ class Blocked:
         if name.split(".")[0] in roots or name.startswith("vidprompt.models"):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocked())
-from vidprompt.export.onnx_model import OnnxModel
-print(OnnxModel(sys.argv[1]).predict(sys.argv[2]).label)
+from vidprompt.cli.main import main
+main()
 """
 
 
-def test_prediction_needs_neither_torch_nor_the_models(
+def test_predict_needs_neither_torch_nor_the_models(
     vita: tuple[Path, ExportedModel], tmp_path: Path
 ) -> None:
     one = video(tmp_path / "v")
     expected = OnnxModel(vita[0]).predict(one)
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(vita[0]), str(one)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "predict", str(one)]
+    command += ["--onnx", str(vita[0]), "--json", "--workers", "0"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert isinstance(expected, Prediction)
-    assert done.stdout.strip() == expected.label
+    assert json.loads(done.stdout)[0]["label"] == expected.label
 
 
 def test_a_file_that_computes_something_else_is_not_kept(

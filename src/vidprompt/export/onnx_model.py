@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vidprompt.data.annotations.class_names import class_key
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.probe.result import Limits
 from vidprompt.data.shards.plan import FrameSettings
@@ -23,7 +25,6 @@ from vidprompt.prediction.decoding import DecodedVideo, stack_clips
 from vidprompt.prediction.results import Failure, Prediction, Predictions
 from vidprompt.prediction.scoring import score_video
 from vidprompt.system.errors import DataError, UserError
-from vidprompt.system.suggestions import suggestion
 
 
 class OnnxModel:
@@ -48,12 +49,15 @@ class OnnxModel:
         return self.metadata.class_names
 
     def texts(self, classes: Sequence[str] | None = None) -> ClassTexts:
-        """The features of `classes` (None: all of the file).
+        """The features of `classes` (None: all of the file), however they are spelled ("RideBike").
 
         Raises UserError for one that the file does not have, and for a file without classes.
         """
         names = self.class_names if classes is None else class_names(classes)
         rows = [self._row(name) for name in names]
+        for number, row in enumerate(rows):
+            if row in rows[:number]:
+                raise UserError(f"{names[rows.index(row)]!r} and {names[number]!r} are one class")
         return ClassTexts(
             names=names,
             features=self.encoder.text_features()[rows],
@@ -65,9 +69,15 @@ class OnnxModel:
     def _row(self, name: str) -> int:
         if name in self.class_names:
             return self.class_names.index(name)
+        keys = [class_key(one) for one in self.class_names]
+        if keys.count(class_key(name)) == 1:
+            return keys.index(class_key(name))
+        near = difflib.get_close_matches(name, self.class_names, n=1)
         raise UserError(
-            f"{self.name} has no class {name!r}, and an exported model cannot encode its text: export it "
-            f"again with --classes; {suggestion(name, self.class_names)}"
+            f"{self.name} has no class {name!r}"
+            + (f" (did you mean {near[0]!r}?)" if near else "")
+            + f", and an exported model cannot encode its text: take some of its {len(self.class_names)} "
+            "classes, or export it again with --classes"
         )
 
     def require_threshold(self) -> UnknownThreshold:
