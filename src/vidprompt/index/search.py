@@ -190,7 +190,7 @@ class Index:
         if self._approximate is None or exact:
             return best_rows(self._matrix, query, wanted, self._row_features)
         rows = self._approximate.candidates(query, wanted)
-        if len(rows) < min(wanted, len(self)):  # of the clusters that it looks into
+        if len(rows) < min(wanted, len(self)):
             return best_rows(self._matrix, query, wanted, self._row_features)
         return Scores(rows, exact_scores(rows, query, self._row_features))
 
