@@ -134,7 +134,9 @@ def search(
         from vidprompt.cli.tables import print_table
 
         heads, rows = hit_rows(results, opened.info.window is not None)
-        print_table(f"{results.query}: {len(opened):,} rows searched", heads, rows, "rrlrr"[: len(heads)])
+        print_table(
+            f"{results.query}: {len(opened):,} rows searched", heads, rows, "rrlrr"[: len(heads)]
+        )
 
 
 def add_to(app: typer.Typer) -> None:
