@@ -52,10 +52,15 @@ def test_overlapping_windows_count_from_middle_to_middle() -> None:
     assert spans([O, O, C], stride=5.0) == [(0, 7, "open", 0.8), (10, 12, "close", 0.8)]
 
 
-def test_one_odd_window_does_not_break_a_span_when_it_is_smoothed() -> None:
-    rows = [O, O, O, C, O, O]
-    assert len(spans(rows)) == 3
-    assert spans(rows, SpanSettings()) == [(0, 7, "open", pytest.approx(0.683, abs=1e-3))]
+def test_one_doubtful_window_does_not_break_a_span_when_it_is_smoothed() -> None:
+    rows = [O, O, O, [0.25, 0.65, 0.1], O, O]
+    assert len(spans(rows)) == 2
+    assert spans(rows, SpanSettings()) == [(0, 7, "open", pytest.approx(0.708, abs=1e-3))]
+
+
+def test_windows_that_alternate_are_no_span_of_the_windows_between() -> None:
+    """A mean of equal weights over three windows would be high exactly where the class is not."""
+    assert spans([[0.98, 0.01, 0.01], [0.01, 0.495, 0.495]] * 5, SpanSettings(min_length=1.6)) == []
 
 
 def test_short_spans_are_left_out() -> None:

@@ -31,8 +31,8 @@ class SpanSettings:
     A span begins where the mean probability of a class reaches `enter`, and ends where it falls below
     `leave` or another class reaches `enter`. None: half of the way from chance (1 / C of C classes) to 1,
     and a quarter of it: no two classes can then enter at once, and undecided windows end a span. Means are
-    those of the windows whose middles are at most `smoothing` / 2 seconds away (None: as long as a window,
-    so that one odd window neither begins nor ends a span). A span shorter than `min_length` seconds is left
+    weighted: a window counts 1, one whose middle is `smoothing` seconds away 0, and linearly between (None:
+    as long as a window, so that one doubtful window among others does not decide). A span shorter than `min_length` seconds is left
     out (None: half a window). `unknown`: windows whose best mean cosine similarity is below show none of
     the classes, and are in no span (None: no such limit).
     """
@@ -125,7 +125,8 @@ def _smoothed(windows: Iterable[WindowScores], settings: SpanSettings) -> Iterat
     def part(last: bool) -> _Part:
         nonlocal begin
         window = around[here]
-        near = [one for one in around if abs(_middle(one) - _middle(window)) <= reach]
+        weights = np.array([1 - abs(_middle(one) - _middle(window)) / reach for one in around])
+        weights = weights.clip(0) / weights.clip(0).sum()
         following = None if last else around[here + 1]
         finish = window.end
         if following is not None and following.start < window.end:
@@ -134,15 +135,15 @@ def _smoothed(windows: Iterable[WindowScores], settings: SpanSettings) -> Iterat
         return _Part(
             start=start,
             end=finish,
-            probabilities=np.mean([one.probabilities for one in near], axis=0, dtype=np.float64),
-            cosine=float(np.mean([one.cosines for one in near], axis=0).max()),
+            probabilities=weights @ np.stack([one.probabilities for one in around]),
+            cosine=float((weights @ np.stack([one.cosines for one in around])).max()),
             window=window,
         )
 
     for window in windows:
         if reach < 0:
             width = window.end - window.start
-            reach = (width if settings.smoothing is None else settings.smoothing) / 2 + 1e-6
+            reach = (width if settings.smoothing is None else settings.smoothing) + 1e-6
             begin = window.start
         around.append(window)
         while here + 1 < len(around) and _middle(around[-1]) > _middle(around[here]) + reach:
