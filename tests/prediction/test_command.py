@@ -18,7 +18,8 @@ from tests.prediction.small_model import CLASSES, small_model
 from vidprompt.cli.prediction_tables import TerminalTables
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
 from vidprompt.models.checkpoint_metadata import read_metadata
-from vidprompt.prediction.command import Request, chosen_format, run, run_calibration
+from vidprompt.prediction.calibration import run_calibration
+from vidprompt.prediction.command import Request, chosen_format, run
 from vidprompt.prediction.model import Model
 from vidprompt.prediction.sources import ModelSource
 from vidprompt.system.errors import UserError

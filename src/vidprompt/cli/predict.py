@@ -199,7 +199,8 @@ def predict(
         workers=workers,
         download=DownloadLimits(max_download, private_addresses),
     )
-    if not run(request, partial(_load, model, onnx, device, weights), TerminalTables()):
+    load = partial(_load, model, onnx, device, weights)
+    if not run(request, load, TerminalTables(), decode_early=onnx is None):
         raise typer.Exit(1)
 
 
@@ -243,7 +244,7 @@ def calibrate(
 
     Each video serves twice: with its class among the classes, and with it left out.
     """
-    from vidprompt.prediction.command import run_calibration
+    from vidprompt.prediction.calibration import run_calibration
 
     load = partial(_load, model, None, device, weights)
     for line in run_calibration(load, videos, out, workers):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from vidprompt.files.atomic import replacing
 from vidprompt.metrics.unknown import MIN_VIDEOS, UnknownThreshold, calibrate, class_cosines
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.prediction.inputs import videos_below
+from vidprompt.prediction.many import decoding_workers
 from vidprompt.prediction.model import Model
 from vidprompt.prediction.results import Failure
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,33 @@ def _from(checkpoint: Path, recorded: str) -> Path | None:
         return None
     folders: Sequence[Path] = [Path.cwd(), *checkpoint.absolute().parents]
     return next((folder / recorded for folder in folders if (folder / recorded).is_file()), None)
+
+
+def run_calibration(
+    load: Callable[[], Model], videos: Path, out: Path, workers: int | None = None
+) -> Iterator[str]:
+    """Calibrate a model's threshold and write it into a copy of its checkpoint; lines to print."""
+    known = labelled_videos(videos)
+    for note in known.notes:
+        logger.info(note)
+    model = load()
+    if model.source.checkpoint is None:
+        raise UserError(
+            f"{model.name} is a backbone: the threshold is stored in a checkpoint, and it has none"
+        )
+    with Progress("calibrate", len(known.videos), unit="videos") as progress:
+        threshold, failures = calibrated(
+            model,
+            known,
+            workers=decoding_workers(workers, len(known.videos)),
+            on_result=progress.advance,
+        )
+    for failure in failures:
+        logger.warning(f"left out: {failure.reason}")
+    file = write_calibrated(model.source.checkpoint, out, threshold)
+    yield (
+        f"cosine similarity below {threshold.cosine:.4f}: none of the classes ({threshold.videos:,} videos: "
+        f"{threshold.known_kept:.1%} are kept with their class, {threshold.unknown_refused:.1%} refused "
+        "without it)"
+    )
+    yield str(file)

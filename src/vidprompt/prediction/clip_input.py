@@ -100,7 +100,7 @@ class ClipInput:
         items = [(self, Path(path), limits.max_pixels) for path in paths]
         ahead = 2 * max(1, workers)
         yield from isolated_map(
-            _decode_item, items, workers, limits.timeout_s, ahead, memory_mb=limits.memory_mb
+            decode_item, items, workers, limits.timeout_s, ahead, memory_mb=limits.memory_mb
         )
 
     def windows(
@@ -129,7 +129,7 @@ class ClipInput:
         return video.times[rows]
 
 
-def _decode_item(item: tuple[ClipInput, Path, int]) -> Iterator[DecodedVideo]:
+def decode_item(item: tuple[ClipInput, Path, int]) -> Iterator[DecodedVideo]:
     settings, path, max_pixels = item
     yield settings.decode(path, max_pixels)
 

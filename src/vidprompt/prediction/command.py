@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidprompt.prediction.classes import parse_classes
+from vidprompt.metrics.unknown import UnknownThreshold
+from vidprompt.prediction.classes import ClassTexts, parse_classes
 from vidprompt.prediction.hysteresis import SpanSettings, WindowScores
 from vidprompt.prediction.inputs import InputKind, Inputs, find_inputs
-from vidprompt.prediction.many import DownloadLimits, predict_inputs
+from vidprompt.prediction.live import without_password
+from vidprompt.prediction.many import (
+    DownloadLimits,
+    decode_first,
+    decoding_workers,
+    predict_inputs,
+)
 from vidprompt.prediction.output import SPAN_COLUMNS, prediction_columns, resume_csv
-from vidprompt.prediction.results import Failure
+from vidprompt.prediction.results import Failure, Prediction, Span, VideoSpans
 from vidprompt.prediction.windows import WINDOW_S, check_window
 from vidprompt.system.errors import UserError
 from vidprompt.system.progress import Progress
@@ -24,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("table", "json", "csv", "parquet", "vtt", "srt", "html")
 _OF_SPANS = ("vtt", "srt", "html")
-_MAX_WORKERS = 4
 _LONG_S = 600.0  # a video of which 8 frames say little
 
 
@@ -94,8 +99,13 @@ class Screen:
         raise NotImplementedError
 
 
-def run(request: Request, load: Callable[[], Any], screen: Screen) -> bool:
-    """Do what is requested with the model that `load` gives; whether all videos could be used."""
+def run(
+    request: Request, load: Callable[[], Any], screen: Screen, *, decode_early: bool = True
+) -> bool:
+    """Do what is requested with the model that `load` gives; whether all videos could be used.
+
+    `decode_early`: decode the first videos while it loads. Raises UserError.
+    """
     check_classes(request)
     inputs = _inputs(request)
     for note in inputs.notes:
@@ -105,31 +115,22 @@ def run(request: Request, load: Callable[[], Any], screen: Screen) -> bool:
         raise UserError(f"{streams[0].name} has no end: predict it by itself")
     long = request.window is not None or request.format in _OF_SPANS or bool(streams)
     usable = [one for one in inputs.videos if one.kind is not InputKind.FAILED]
-    model = load()
-    if long and not hasattr(model, "windows"):
-        raise UserError("an exported model finds no spans: use --model with --window")
-    if request.prompts is not None and not hasattr(model, "windows"):
-        raise UserError("an exported model has its own texts: --prompts needs --model")
-    classes = None if request.classes is None else parse_classes(request.classes)
-    texts = (
-        model.texts(classes) if request.prompts is None else model.texts(classes, request.prompts)
-    )
-    if len(texts.names) == 1 and not request.unknown:
-        logger.warning(
-            f"one class alone always has probability 1: name others beside {texts.names[0]!r}, or --unknown"
-        )
-    threshold = model.require_threshold() if request.unknown else None
-    workers = _workers(request.workers, len(usable))
-    title = f"{model.name}: {len(texts.names)} classes ({texts.source})"
-    failed = 0
+    workers = decoding_workers(request.workers, len(usable))
     with ExitStack() as stack:
-        results: Iterator[Any]
+        ahead = None
+        if decode_early and not long and (ahead := decode_first(inputs.videos, workers)):
+            stack.callback(ahead.close)
+        model = load()
+        texts = _texts(request, model, long)
+        threshold = model.require_threshold() if request.unknown else None
+        title = f"{model.name}: {len(texts.names)} classes ({texts.source})"
+        several = len(inputs) > 1
+        results: Iterator[Prediction | VideoSpans | Failure]
         if long:
-            results = _all_spans(request, model, inputs, texts, threshold, workers, screen)
-            write = stack.enter_context(
-                _span_sink(request, model.name, len(inputs) > 1, title, screen)
-            )
+            write = stack.enter_context(_span_sink(request, model.name, several, title, screen))
+            results = _all_spans(request, model, inputs, texts, threshold, workers, screen, write)
         else:
+            write = stack.enter_context(_prediction_sink(request, title, screen))
             results = predict_inputs(
                 model,
                 inputs.videos,
@@ -137,26 +138,55 @@ def run(request: Request, load: Callable[[], Any], screen: Screen) -> bool:
                 threshold=threshold,
                 workers=workers,
                 download=request.download,
+                ahead=ahead,
             )
-            write = stack.enter_context(_prediction_sink(request, title, screen))
-        progress = stack.enter_context(
-            Progress("predict", len(inputs), unit="videos", quiet=long or len(inputs) < 2)
-        )
-        for one in results:
-            write(one)
-            progress.advance()
-            failed += isinstance(one, Failure)
-            if isinstance(one, Failure):
-                if request.format in _OF_SPANS:  # which have no row for it
-                    logger.error(f"{one.video}: {one.reason}")
-            elif not long and one.duration > _LONG_S:
-                logger.info(
-                    f"{one.video}: of {one.duration / 60:.0f} minutes the model looks at some frames: "
-                    "--window 2 finds where the classes are"
-                )
-    if failed and len(inputs) > 1:
+        progress = Progress("predict", len(inputs), unit="videos", quiet=long or not several)
+        failed = _write_all(results, write, stack.enter_context(progress), request.format)
+    if failed and several:
         logger.error(f"{failed:,} of {len(inputs):,} videos could not be used")
     return not failed
+
+
+def _texts(request: Request, model: Any, long: bool) -> ClassTexts:
+    """The texts of the classes. Raises UserError for what an exported model cannot do."""
+    if not hasattr(model, "windows"):
+        if long:
+            raise UserError("an exported model finds no spans: --window needs --model")
+        if request.prompts is not None:
+            raise UserError("an exported model has its own texts: --prompts needs --model")
+    if request.classes is None and not model.class_names:
+        raise UserError(f"{model.name} has no classes of its own: name some with --classes")
+    classes = None if request.classes is None else parse_classes(request.classes)
+    more = () if request.prompts is None else (request.prompts,)
+    texts: ClassTexts = model.texts(classes, *more)
+    if len(texts.names) == 1 and not request.unknown:
+        logger.warning(
+            f"one class alone always has probability 1: name others beside {texts.names[0]!r}, or --unknown"
+        )
+    return texts
+
+
+def _write_all(
+    results: Iterator[Prediction | VideoSpans | Failure],
+    write: Write,
+    progress: Progress,
+    kind: str,
+) -> int:
+    """Write each result as it comes; how many are failures."""
+    failed = 0
+    for one in results:
+        write(one)
+        progress.advance()
+        if isinstance(one, Failure):
+            failed += 1
+            if kind in _OF_SPANS:  # which have no row for it
+                logger.error(f"{one.video}: {one.reason}")
+        elif isinstance(one, Prediction) and one.duration > _LONG_S:
+            logger.info(
+                f"{one.video}: of {one.duration / 60:.0f} minutes the model looks at some frames: "
+                "--window 2 finds where the classes are"
+            )
+    return failed
 
 
 def check_classes(request: Request) -> None:
@@ -189,22 +219,17 @@ def _inputs(request: Request) -> Inputs:
     return replace(inputs, videos=left)
 
 
-def _workers(wanted: int | None, videos: int) -> int:
-    """Processes that decode: as wanted, or one a core."""
-    if wanted is not None:
-        return wanted
-    return max(1, min(_MAX_WORKERS, os.cpu_count() or 1, videos))
-
-
 def _all_spans(
     request: Request,
     model: Any,
     inputs: Inputs,
-    texts: Any,
-    threshold: Any,
+    texts: ClassTexts,
+    threshold: UnknownThreshold | None,
     workers: int,
     screen: Screen,
-) -> Iterator[Any]:
+    write: Write,
+) -> Iterator[VideoSpans | Failure]:
+    """The spans of each video; a stream's CSV gets each as soon as it ends."""
     from vidprompt.prediction.long_videos import WindowSettings, find_spans
 
     settings = WindowSettings(
@@ -213,10 +238,17 @@ def _all_spans(
     )
     for video in inputs.videos:
         with ExitStack() as stack:
-            on_window = None
-            if video.kind is InputKind.STREAM and request.format == "table":
+            on_window = on_span = None
+            stream = video.kind is InputKind.STREAM
+            if stream and request.format == "table":
                 on_window = stack.enter_context(screen.windows(texts.names, request.top))
-            yield find_spans(
+            if stream and request.format == "csv":
+                name = without_password(video.name)
+
+                def on_span(span: Span, name: str = name) -> None:
+                    write(VideoSpans(name, (span,), span.end))
+
+            found = find_spans(
                 model,
                 video,
                 texts,
@@ -224,7 +256,11 @@ def _all_spans(
                 isolated=workers > 0,
                 download=request.download,
                 on_window=on_window,
+                on_span=on_span,
             )
+            if isinstance(found, VideoSpans) and on_span is not None:
+                found = replace(found, spans=())  # they are written
+            yield found
 
 
 def _window(request: Request) -> tuple[float, float]:
@@ -264,32 +300,3 @@ def _span_sink(
     if request.file is not None:
         raise UserError("--out needs a format: --json, --csv, --vtt or --srt")
     return screen.spans(title)
-
-
-def run_calibration(
-    load: Callable[[], Any], videos: Path, out: Path, workers: int | None = None
-) -> Iterator[str]:
-    """Calibrate a model's threshold and write it into a copy of its checkpoint; lines to print."""
-    from vidprompt.prediction.calibration import calibrated, labelled_videos, write_calibrated
-
-    known = labelled_videos(videos)
-    for note in known.notes:
-        logger.info(note)
-    model = load()
-    if model.source.checkpoint is None:
-        raise UserError(
-            f"{model.name} is a backbone: the threshold is stored in a checkpoint, and it has none"
-        )
-    with Progress("calibrate", len(known.videos), unit="videos") as progress:
-        threshold, failures = calibrated(
-            model, known, workers=_workers(workers, len(known.videos)), on_result=progress.advance
-        )
-    for failure in failures:
-        logger.warning(f"left out: {failure.reason}")
-    file = write_calibrated(model.source.checkpoint, out, threshold)
-    yield (
-        f"cosine similarity below {threshold.cosine:.4f}: none of the classes ({threshold.videos:,} videos: "
-        f"{threshold.known_kept:.1%} are kept with their class, {threshold.unknown_refused:.1%} refused "
-        "without it)"
-    )
-    yield str(file)

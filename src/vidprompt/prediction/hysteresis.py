@@ -32,9 +32,9 @@ class SpanSettings:
     `leave` or another class reaches `enter`. None: half of the way from chance (1 / C of C classes) to 1,
     and a quarter of it: no two classes can then enter at once, and undecided windows end a span. Means are
     weighted: a window counts 1, one whose middle is `smoothing` seconds away 0, and linearly between (None:
-    as long as a window, so that one doubtful window among others does not decide). A span shorter than `min_length` seconds is left
-    out (None: half a window). `unknown`: windows whose best mean cosine similarity is below show none of
-    the classes, and are in no span (None: no such limit).
+    as long as a window, so that one doubtful window among others does not decide). A span shorter than
+    `min_length` seconds is left out (None: half a window). `unknown`: windows whose best mean cosine
+    similarity is below show none of the classes, and are in no span (None: no such limit).
     """
 
     enter: float | None = None

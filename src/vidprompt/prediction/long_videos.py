@@ -25,6 +25,11 @@ from vidprompt.system.progress import Progress
 
 logger = logging.getLogger(__name__)
 
+_BASE_S, _SLOWER = (
+    120.0,
+    60,
+)  # a window may take this long: some seconds, and so many times its length
+
 
 @dataclass(frozen=True)
 class WindowSettings:
@@ -76,7 +81,7 @@ def find_spans(
             settings.window,
             settings.stride,
             isolated=isolated and not stream,
-            limits=Limits(),
+            limits=Limits(timeout_s=_BASE_S + _SLOWER * max(settings.window, settings.stride)),
             on_end=ends.append,
         )
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -12,11 +13,14 @@ from typing import Any, Protocol
 from vidprompt.data.probe.result import Limits
 from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.prediction.classes import ClassTexts
+from vidprompt.prediction.clip_input import ClipInput
+from vidprompt.prediction.decode_ahead import DecodeAhead
 from vidprompt.prediction.download import MAX_MB, downloaded
 from vidprompt.prediction.inputs import InputKind, VideoInput
 from vidprompt.prediction.results import Failure, Prediction
 from vidprompt.system.errors import DataError
 
+_MAX_WORKERS = 4
 _LOCAL, _REMOTE = 4096, 8  # videos at a time: what is downloaded takes room on the disk
 _BASE_S, _PER_MB_S, _MOST_S = (
     300.0,
@@ -28,13 +32,15 @@ _BASE_S, _PER_MB_S, _MOST_S = (
 class Predictor(Protocol):
     """What predicts: `Model`, or an exported one. What `features` gives goes to `score`."""
 
+    input: ClipInput
+
     def features(
         self,
         videos: Sequence[str | Path],
         *,
         workers: int = ...,
         limits: Limits | None = ...,
-        on_result: Callable[[], None] | None = ...,
+        **more: Any,
     ) -> Iterator[Any]: ...
 
     def score(
@@ -64,15 +70,24 @@ def predict_inputs(
     threshold: UnknownThreshold | None = None,
     workers: int = 0,
     download: DownloadLimits | None = None,
+    ahead: DecodeAhead | None = None,
 ) -> Iterator[Prediction | Failure]:
-    """The prediction of each video, or why there is none, in order; no more than some are held."""
+    """The prediction of each video, or why there is none, in order; no more than some are held.
+
+    `ahead`: what decodes the first of them already (`decode_first`).
+    """
     rest = iter(videos)
     remote = any(one.kind is InputKind.REMOTE for one in videos)
     while part := list(islice(rest, _REMOTE if remote else _LOCAL)):
         with ExitStack() as files:
             opened = [open_input(one, files, download or DownloadLimits()) for one in part]
             paths = [one for one in opened if isinstance(one, Path)]
-            results = _features(model, paths, min(workers, len(paths)), files)
+            more = {"decoded": ahead.results(model.input)} if ahead is not None else {}
+            ahead = None
+            results: Any = model.features(
+                paths, workers=min(workers, len(paths)), limits=_limits(paths), **more
+            )
+            files.enter_context(closing(results))
             for one, path in zip(part, opened, strict=True):
                 result = path if isinstance(path, Failure) else next(results)
                 if isinstance(result, Failure):
@@ -82,11 +97,20 @@ def predict_inputs(
                     yield model.score(one.name, clips, features, texts, threshold)
 
 
-def _features(
-    model: Predictor, paths: Sequence[Path], workers: int, files: ExitStack
-) -> Iterator[Any]:
-    results: Any = model.features(paths, workers=workers, limits=_limits(paths))
-    return files.enter_context(closing(results))
+def decoding_workers(wanted: int | None, videos: int) -> int:
+    """Processes that decode so many videos: as wanted (None: one a core, at most 4)."""
+    if wanted is not None:
+        return wanted
+    return max(1, min(_MAX_WORKERS, os.cpu_count() or 1, videos))
+
+
+def decode_first(videos: Sequence[VideoInput], workers: int) -> DecodeAhead | None:
+    """Begin to decode the videos that `predict_inputs` takes first; None where these are fetched before."""
+    part = videos[:_LOCAL]
+    if not workers or any(one.kind is InputKind.REMOTE for one in videos):
+        return None
+    paths = [Path(one.name) for one in part if one.kind is InputKind.LOCAL]
+    return DecodeAhead(paths, min(workers, len(paths)), _limits(paths)) if paths else None
 
 
 def open_input(video: VideoInput, files: ExitStack, limits: DownloadLimits) -> Path | Failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -157,17 +157,19 @@ class Model:
         workers: int = 0,
         limits: Limits | None = None,
         on_result: Callable[[], None] | None = None,
+        decoded: Iterable[tuple[Video, DecodedVideo | Failure]] | None = None,
     ) -> Iterator[tuple[VideoClips, NDArray[np.float32]] | Failure]:
         """The clips of each video with their features (views, E), or the failure; in order.
 
         `workers`: processes that decode, in which a file that hangs or crashes a decoder costs itself alone
         (within `limits`); 0 decodes here. Each video is encoded by itself and, on a CPU, by one thread: a
-        feature does not depend on the other videos. `on_result` is called after each.
+        feature does not depend on the other videos. `on_result` is called after each. `decoded`: the videos
+        where they are decoded already (`decode_ahead`).
         """
         with single_threaded(self.device) as threads:
             encoded = map_ahead(
                 lambda pair: self._encode_pair(*pair),
-                decode_videos(self.input, videos, workers, limits),
+                decode_videos(self.input, videos, workers, limits) if decoded is None else decoded,
                 threads,
             )
             with closing(encoded):

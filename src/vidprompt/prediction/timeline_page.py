@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vidprompt.files.atomic import write_text
+from vidprompt.prediction.inputs import is_stream
 from vidprompt.prediction.results import Span
 
 _EMBEDDED_BYTES = 8 << 20  # a video up to this size is written into the page
@@ -49,8 +50,10 @@ def write_timeline(
 
 
 def _source(page: Path, video: str) -> str:
-    """What the page plays: the address, the bytes, or the path from the page; "" for a folder."""
+    """What the page plays: the address, the bytes, or the path from the page; "" for a folder or a stream."""
     path = Path(video).expanduser()
+    if is_stream(video):
+        return ""
     if not path.exists():
         return video
     if path.is_dir():
