@@ -31,6 +31,7 @@ from vidprompt.prediction.decoding import DecodedVideo
 from vidprompt.prediction.explaining import AUTO, explain_decoded, explain_video
 from vidprompt.prediction.explanation import VideoExplanation, VideoExplanations
 from vidprompt.prediction.hysteresis import SpanSettings, WindowScores, join_windows
+from vidprompt.prediction.inputs import is_stream
 from vidprompt.prediction.results import (
     Embeddings,
     Failure,
@@ -208,16 +209,23 @@ class Model:
         """The features of a video's windows of `window` seconds every `stride` seconds, in order.
 
         Each is encoded as a video of that length. The video is decoded once, in order, and memory does not
-        grow with its length. The last window ends with the video and may be shorter. `isolated`: decode in
-        a process of its own, within `limits` (the time between two windows is limited). `decoded`: these
-        windows, as `windows.decode_windows` gives them, decoded elsewhere. `on_end` is called with what is
-        known at the end. Raises DataError where the video cannot be used.
+        grow with its length. The last window ends with the video and may be shorter. A camera or a stream
+        (`/dev/video0`, `rtsp://…`) has windows for as long as it runs. `isolated`: decode in a process of
+        its own, within `limits` (the time between two windows is limited). `decoded`: these windows, as
+        `windows.decode_windows` gives them, decoded elsewhere. `on_end` is called with what is known at the
+        end. Raises DataError where the video cannot be used.
         """
         by_frame = self.encode_frames if self.method == "frozen_clip" else None
         decoded = decoded or self.input.windows(video, window, stride, isolated, limits)
         with closing(decoded):
             yield from encode_windows(
-                decoded, self.input, self.device, self.encode, by_frame, on_end
+                decoded,
+                self.input,
+                self.device,
+                self.encode,
+                by_frame,
+                on_end,
+                live=is_stream(str(video)),
             )
 
     def segments(

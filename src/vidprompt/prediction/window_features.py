@@ -8,7 +8,10 @@ every layer: another clip gives a frame another feature, and each window is enco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -29,8 +32,11 @@ from vidprompt.prediction.results import video_feature
 from vidprompt.prediction.windows import VideoEnd, WindowFrames
 from vidprompt.system.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 Array = NDArray[np.float32]
 Encode = Callable[[torch.Tensor], Array]
+_MAX_LAG_S = 3.0  # of a stream
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ def encode_windows(
     encode_clips: Encode,
     encode_frames: Encode | None = None,
     on_end: Callable[[VideoEnd], None] | None = None,
+    live: bool = False,
 ) -> Iterator[WindowFeatures]:
     """The features of windows, in order.
 
     `encode_clips`: clips (n, T, 3, S, S) in [0, 255] → (n, E). `encode_frames`: frames (n, 3, S, S) → (n, E),
-    for a method whose frames do not depend on each other. Raises DataError for features that are not finite.
+    for a method whose frames do not depend on each other. `live`: each window is encoded at once, and where
+    the model is slower than the stream some are left out. Raises DataError for features that are not finite.
     """
     work: _ByFrame | _ByClip
     work = (
@@ -81,13 +89,34 @@ def encode_windows(
                 yield item, work.tensor(item)
 
     with single_threaded(device) as threads:
-        results = map_ahead(lambda pair: (pair[0], work.encode(pair[1])), prepared(), threads)
+        results: Generator[tuple[WindowFrames, Array | None], None, None]
+        if live:
+            results = _encode_live(prepared(), work)
+        else:
+            results = map_ahead(lambda pair: (pair[0], work.encode(pair[1])), prepared(), threads)
         with closing(results):
             for item, encoded in results:
                 views = work.views(item, encoded)
                 if not np.isfinite(views).all():
                     raise DataError(f"the features at {item.start:g} s are not finite numbers")
                 yield WindowFeatures(item.start, item.end, views, item.numbers)
+
+
+def _encode_live(
+    windows: Iterator[tuple[WindowFrames, torch.Tensor | None]], work: _ByFrame | _ByClip
+) -> Generator[tuple[WindowFrames, Array | None], None, None]:
+    """Encode windows as they come; those that would be late are left out, if the method allows it."""
+    earliest, late = math.inf, False
+    for item, tensor in windows:
+        behind = time.monotonic() - item.end
+        earliest = min(earliest, behind)
+        if behind - earliest > _MAX_LAG_S and isinstance(work, _ByClip):
+            if not late:
+                logger.warning("the model is slower than the stream: windows are left out")
+            late = True
+            work.leave_out()
+        else:
+            yield item, work.encode(tensor)
 
 
 def window_scores(window: WindowFeatures, texts: ClassTexts) -> WindowScores:
@@ -118,6 +147,10 @@ class _ByClip:
             self._before = window.numbers
         self._crops = {n: crops for n, crops in self._crops.items() if n >= window.first}
         return clips
+
+    def leave_out(self) -> None:
+        """Forget the last tensor, which is not encoded."""
+        self._before = np.empty(0, np.int64)
 
     def encode(self, clips: torch.Tensor | None) -> Array | None:
         return None if clips is None else self._encode(clips)
