@@ -606,7 +606,7 @@ class _FullDisk:
         try:
             raise OSError(errno.ENOSPC, "No space left on device")
         except OSError as error:
-            logger.error(f"An unexpected Exception occurred. Traceback: {error}")  # noqa: TRY400
+            logger.error(f"An unexpected Exception occurred. Traceback: {error}")
 
 
 def test_pages_that_cannot_be_written_are_one_sentence(

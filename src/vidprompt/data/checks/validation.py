@@ -104,7 +104,7 @@ def _write_docs(context: Any, docs: Path) -> None:
 
 @contextmanager
 def _raised_errors(name: str) -> Iterator[None]:
-    """Errors that the logger's library catches and logs are raised: on a full disk, pages would be missing."""
+    """Errors that the library of a logger catches and logs are raised: pages would be missing."""
 
     def raise_error(_record: logging.LogRecord) -> bool:
         error = sys.exc_info()[1]
