@@ -123,6 +123,8 @@ def test_search_by_text_and_video(
     asked: list[Any] = []
 
     class FoundIndex:
+        info = SimpleNamespace(window=2.0)
+
         def __len__(self) -> int:
             return 7
 

@@ -225,9 +225,14 @@ def _add_work(app: FastAPI, service: Service) -> None:
             if not texts and form.video is None:
                 raise RequestError(422, "There is nothing to search for: send a text or a video.")
             top, overlapping = fields.whole("top", 20, 1, 1000), fields.switch("overlapping")
+            windows = index.info.window is not None  # else a row is a whole video
             hits = [
                 schemas.HitAnswer(
-                    rank=hit.rank, video=hit.video, start=hit.start, end=hit.end, score=hit.score
+                    rank=hit.rank,
+                    video=hit.video,
+                    start=hit.start if windows else None,
+                    end=hit.end if windows else None,
+                    score=hit.score,
                 )
                 for hit in await service.search(form, texts, top, overlapping)
             ]

@@ -41,7 +41,9 @@ Value = TypeVar("Value")
 
 
 class SearchIndex(Protocol):
-    """What the service needs of an index: `index.search.Index`."""
+    """What the service needs of an index: `index.search.Index`; `info.window` is None for whole videos."""
+
+    info: Any
 
     def __len__(self) -> int: ...
     def search_feature(self, feature: NDArray[Any], *, top: int, overlapping: bool) -> Any:

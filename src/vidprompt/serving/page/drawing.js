@@ -22,17 +22,19 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}${tenth}`;
 }
 
-// `rows`: [{label, share (0 to 1), value}]
+// `rows`: [{label, detail (may be missing), share (0 to 1), value}]
 export function drawBars(list, rows) {
   list.replaceChildren(
-    ...rows.map(({ label, share, value }) => {
+    ...rows.map(({ label, detail, share, value }) => {
       const item = element("li");
       const bar = element("div", "bar");
       bar.setAttribute("aria-hidden", "true");
       const filled = element("span");
       filled.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
       bar.append(filled);
-      item.append(element("span", "label", label), element("span", "value", value), bar);
+      const name = element("span", "label", label);
+      if (detail) name.append(element("span", "detail", detail));
+      item.append(name, element("span", "value", value), bar);
       return item;
     }),
   );
