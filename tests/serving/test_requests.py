@@ -76,11 +76,23 @@ def test_embed_gives_the_features_of_python(client: TestClient, model: Model, vi
     np.testing.assert_array_equal(np.float32(single), model.embed_text("a door"))
 
 
-def test_segments_are_the_spans_of_python(client: TestClient, model: Model, video: Path) -> None:
+def test_segments_are_the_spans_of_python(
+    client: TestClient, model: Model, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = [span.to_dict() for span in model.segments(video, ["a", "b"], 0.5, 0.25)]
     answer = post(client, "/segments", video, classes="a,b", window="0.5", stride="0.25").json()
     assert answer == {"video": "clip.mp4", "duration_s": 1.92, "spans": expected}
     assert refusal(post(client, "/segments", b"no video", classes="a,b"))[0] == 422
+    files = {"video": ("clip.mp4", video.read_bytes())}
+    data = {"classes": "a,b", "window": "0.5", "stride": "0.25"}
+    accept = {"Accept": "application/x-ndjson"}
+    monkeypatch.setattr("vidprompt.serving.service._REPORT_S", 0)
+    lines = client.post("/segments", files=files, data=data, headers=accept).text.splitlines()
+    *reports, last = map(json.loads, lines)
+    assert [report["seconds"] for report in reports] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 1.92]
+    assert last == {"result": answer}
+    files = {"video": ("clip.mp4", b"no video")}
+    assert refusal(client.post("/segments", files=files, data=data, headers=accept))[0] == 422
     assert refusal(post(client, "/segments", video, classes="a,b", stride="0"))[0] == 422
     assert refusal(post(client, "/segments", video))[2].startswith("small has no classes")
 

@@ -87,7 +87,7 @@ document.addEventListener("drop", (event) => {
 
 // -- forms ----------------------------------------------------------------------------------------------
 
-// Send a form's request; `request()` gives {path, fields, withVideo}, `show(answer)` the sentence for the end.
+// Send a form's request: `request()` gives {path, fields, withVideo, onReport}, `show(answer)` the last sentence.
 function onSubmit(form, request, show) {
   const button = form.querySelector("button[type=submit]");
   const message = form.querySelector(".message");
@@ -99,7 +99,7 @@ function onSubmit(form, request, show) {
       running.abort();
       return;
     }
-    const { path, fields, withVideo } = request();
+    const { path, fields, withVideo, onReport } = request();
     if (withVideo && !file) {
       say(message, "Choose a video first.", true);
       $("file").focus();
@@ -113,6 +113,7 @@ function onSubmit(form, request, show) {
       const answer = await post(path, fields, withVideo ? file : null, {
         signal: running.signal,
         onUpload: (share) => say(message, share < 1 ? `Uploading, ${percent(share)} …` : "The model looks at the video …"),
+        onReport: onReport && ((event) => say(message, onReport(event) ?? message.textContent)),
         onWait: (seconds) => say(message, `The server is busy: trying again in ${seconds} s …`),
       });
       say(message, await show(answer));
@@ -174,6 +175,7 @@ onSubmit(
     path: "segments",
     fields: { ...classes(), window: $("window").value, stride: $("stride").value },
     withVideo: true,
+    onReport: ({ seconds }) => seconds && `Looked at ${clock(seconds)}${duration ? ` of ${clock(duration)}` : ""} …`,
   }),
   (answer) => {
     const length = answer.duration_s || duration || 1;
