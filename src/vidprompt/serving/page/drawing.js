@@ -99,6 +99,7 @@ function sentence(span) {
 export async function drawFrames(list, answer, seek) {
   const { frames } = answer;
   const most = Math.max(...frames.map((frame) => Math.max(...frame.places.flat())), 1e-9);
+  const even = 1 / (frames.length * frames[0].places.flat().length);
   const largest = Math.max(...frames.map((frame) => frame.share), 1e-9);
   const items = frames.map(async (frame) => {
     const item = element("li");
@@ -115,13 +116,13 @@ export async function drawFrames(list, answer, seek) {
     button.append(canvas, share, meta);
     button.addEventListener("click", () => seek(frame.time_s));
     item.append(button);
-    await paint(canvas, frame, answer, most);
+    await paint(canvas, frame, answer, even, most);
     return item;
   });
   list.replaceChildren(...(await Promise.all(items)));
 }
 
-async function paint(canvas, frame, { seen, frame_size: whole }, most) {
+async function paint(canvas, frame, { seen, frame_size: whole }, even, most) {
   const image = new Image();
   image.src = frame.picture;
   await image.decode();
@@ -135,8 +136,8 @@ async function paint(canvas, frame, { seen, frame_size: whole }, most) {
   const cells = new ImageData(columns, rows);
   frame.places.forEach((row, y) =>
     row.forEach((value, x) => {
-      const share = value / most;
-      cells.data.set([255, Math.round(190 * (1 - share)), 0, Math.round(190 * Math.sqrt(share))], 4 * (y * columns + x));
+      const share = Math.max(0, (value - even) / Math.max(most - even, 1e-9)); // below an even share: clear
+      cells.data.set([255, Math.round(200 * (1 - share)), 0, Math.round(200 * share ** 0.7)], 4 * (y * columns + x));
     }),
   );
   heat.getContext("2d").putImageData(cells, 0, 0);
