@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,6 +127,19 @@ def test_requests_at_once_share_batches_and_get_what_single_ones_get(
     np.testing.assert_array_equal(features, np.concatenate([single, single]))
     assert measured("sum") - before[0] == 8
     assert measured("count") - before[1] < 8
+
+
+def test_a_pass_of_several_videos_gives_each_its_features(
+    client: TestClient, model: Model, tmp_path: Path
+) -> None:
+    """As on a GPU, where videos of a batch, with all their views, are encoded in passes."""
+    videos = [write_video(tmp_path / f"{k}.mp4", 24, seed=k, kind="h264.mp4") for k in range(3)]
+    clips = [model.read(video) for video in videos]
+    clips[1] = replace(clips[1], clips=clips[1].clips.repeat(20, 1, 1, 1, 1))  # more than one pass
+    features = service(client)._encode_together(clips)
+    assert [len(one) for one in features] == [1, 20, 1]
+    for one, alone in zip(features, clips, strict=True):
+        np.testing.assert_allclose(one, model.encode(alone.clips), rtol=1e-4, atol=1e-5)
 
 
 def test_search_by_text_and_video(
