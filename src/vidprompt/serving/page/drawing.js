@@ -10,7 +10,8 @@ export function element(tag, className = "", text = "") {
 }
 
 export function percent(share) {
-  return `${(100 * share).toFixed(share > 0.0995 || share < 0.0005 ? 0 : 1)} %`;
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  return `${(100 * share).toFixed(share > 0.0995 || share === 0 ? 0 : 1)} %`;
 }
 
 export function clock(seconds) {
