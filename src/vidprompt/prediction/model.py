@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -163,11 +163,13 @@ class Model:
         """The clips of each video with their features (views, E), or the failure; in order.
 
         `workers`: processes that decode, in which a file that hangs or crashes a decoder costs itself alone
-        (within `limits`); 0 decodes here. Each video is encoded by itself and, on a CPU, by one thread: a
-        feature does not depend on the other videos. `on_result` is called after each. `decoded`: the videos
-        where they are decoded already (`decode_ahead`).
+        (within `limits`); 0 decodes here. Each video is encoded by itself and, of several on a CPU, by one
+        thread: a feature does not depend on the other videos. A single video has all threads, which changes
+        the last bits of sums. `on_result` is called after each. `decoded`: the videos where they are decoded
+        already (`decode_ahead`).
         """
-        with single_threaded(self.device) as threads:
+        alone = len(videos) == 1
+        with nullcontext(1) if alone else single_threaded(self.device) as threads:
             encoded = map_ahead(
                 lambda pair: self._encode_pair(*pair),
                 decode_videos(self.input, videos, workers, limits) if decoded is None else decoded,
