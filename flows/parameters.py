@@ -40,3 +40,12 @@ Model = Annotated[
     Field(description="NAME@STAGE, NAME@VERSION or NAME@latest: `vidprompt models` lists them."),
 ]
 Name = Annotated[str, Field(description="A model that dvc.yaml declares under `artifacts:`.")]
+Folder = Annotated[str, Field(description="Where the service reads its model: FOLDER/current.")]
+Url = Annotated[str, Field(description="Of the service, which answers at URL/healthz.")]
+Command = Annotated[
+    list[str] | None,
+    Field(
+        description="Restarts the service, in words: [docker, restart, vidprompt]. None given: the flow "
+        "runs `vidprompt serve` on this machine."
+    ),
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,23 @@ def test_the_tree_is_where_the_deployments_look_for_it() -> None:
     (cloning,) = clone["spec"]["template"]["spec"]["containers"]
     assert container["volumeMounts"][0] == cloning["volumeMounts"][0]
     assert cloning["volumeMounts"][0]["mountPath"] == "/project"
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "serve.Dockerfile"])
+def test_an_image_copies_what_there_is_and_has_no_rights_that_it_needs_not(name: str) -> None:
+    text = (ROOT / "deploy" / name).read_text("utf-8").replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line and line[0] not in "# "]
+    sources = [words[1:-1] for words in lines if words[0] == "COPY" and "--from" not in words[1]]
+    assert sources
+    for source in sources:
+        assert all((ROOT / one).exists() for one in source), source
+    assert all(
+        ":" in words[1] and "latest" not in words[1] for words in lines if words[0] == "FROM"
+    )
+    if name == "serve.Dockerfile":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+        wanted = re.search(r"vidprompt\[([\w,]+)\]", text)
+        assert wanted
+        assert set(wanted[1].split(",")) <= set(extras["optional-dependencies"])
+        assert ["USER", "10001"] in lines
+        assert "--token-file" in lines[-1][-2]
