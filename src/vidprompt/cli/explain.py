@@ -11,14 +11,17 @@ PANEL = "Use a model"
 
 
 def explain(
-    video: Annotated[str, typer.Argument(help="A video file, or a folder of images.")],
+    video: Annotated[
+        str,
+        typer.Argument(help="A video file, a folder of images, or an address (http, https, s3)."),
+    ],
     model: Annotated[
         str,
         typer.Option(
             "--model",
             "-m",
-            help="A run (demo/ez_clip/supervised_split1), a version (NAME@production), a checkpoint, or "
-            "open_clip:NAME:TAG.",
+            help="A run (demo/ez_clip/supervised_split1), a checkpoint, a registered version (NAME@STAGE) or "
+            "a backbone (open_clip:NAME:TAG).",
         ),
     ],
     text: Annotated[
@@ -53,11 +56,13 @@ def explain(
     files = [check_suffix(one) for one in out or _default_files(video)]
     seconds = _window(window)
     from vidprompt.cli.tables import print_table
-    from vidprompt.prediction.explaining import explain_video
+    from vidprompt.prediction.explaining import explain_video, single_video
     from vidprompt.prediction.loading import load
 
     loaded = load(model, device, weights=weights)
-    explained = explain_video(loaded, video, [*text] if text else [None], seconds)
+    texts = [*text] if text else [None]
+    with single_video(video) as path:
+        explained = explain_video(loaded, path, texts, seconds, name=video)
     rows = [
         (f"{int(number)}", f"{float(time):.2f}", *(f"{float(one):.1%}" for one in shares))
         for number, time, *shares in zip(

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from vidprompt.data.annotations.class_names import class_key
-from vidprompt.data.clips.reading import normalise
 from vidprompt.data.probe.result import Limits
-from vidprompt.models.explanation import explain
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.prediction.classes import ClassTexts
 from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import VideoClips, video_clips
 from vidprompt.prediction.decoding import DecodedVideo
+from vidprompt.prediction.download import downloaded
 from vidprompt.prediction.explained_frames import (
     ShownFrames,
     header_seconds,
@@ -28,15 +27,12 @@ from vidprompt.prediction.explained_frames import (
     read_shown,
 )
 from vidprompt.prediction.explanation import SENTENCE, VideoExplanation, VideoExplanations
+from vidprompt.prediction.inputs import InputKind, find_inputs
 from vidprompt.prediction.results import video_feature
 from vidprompt.prediction.window_features import WindowFeatures
 from vidprompt.prediction.windows import WINDOW_S, VideoEnd
-from vidprompt.reporting.explanations.geometry import (
-    FrameRelevance,
-    crop_regions,
-    frame_relevance,
-)
-from vidprompt.system.errors import UserError
+from vidprompt.reporting.explanations.relevance import explain_views, mean_text
+from vidprompt.system.errors import DataError, UserError
 
 AUTO = "auto"
 LONG_S = 30.0  # of a longer video the window that a text fits best is explained
@@ -67,6 +63,27 @@ class ExplainableModel(Protocol):
     ) -> Iterator[WindowFeatures]: ...
 
 
+@contextmanager
+def single_video(argument: str) -> Iterator[Path]:
+    """The file, or folder of images, that an argument names; of an address, as long as the context lasts.
+
+    Raises UserError for several videos and for a stream, DataError for what cannot be read.
+    """
+    inputs = find_inputs([argument])
+    if len(inputs) > 1:
+        raise UserError(f"{argument}: it has {len(inputs):,} videos; one is explained at a time")
+    (one,) = inputs.videos
+    if one.kind is InputKind.STREAM:
+        raise UserError(f"{argument}: a camera or stream has no end; record a file of it")
+    if one.kind is InputKind.FAILED:
+        raise DataError(one.reason)
+    if one.kind is InputKind.REMOTE:
+        with downloaded(one.name) as path:
+            yield path
+    else:
+        yield Path(one.name)
+
+
 @dataclass(frozen=True)
 class TextFeature:
     """A text, what stands for it, and its feature of unit length (E,); None: the video's feature itself."""
@@ -95,11 +112,12 @@ def explain_video(
     texts: Sequence[str | None],
     window: float | str | None = AUTO,
     max_pixels: int = Limits.max_pixels,
+    name: str = "",
 ) -> VideoExplanations:
-    """Explain the same frames of a video by each text (see `Model.explain`)."""
+    """Explain the same frames of a video by each text (see `Model.explain`); `name`: what it is called."""
     features = [text_feature(model, text) for text in texts]
     part = _read(model, video, features[0], window, max_pixels)
-    return _explain_part(model, part, features, str(video))
+    return _explain_part(model, part, features, name or str(video))
 
 
 def explain_decoded(
@@ -124,16 +142,9 @@ def text_feature(model: ExplainableModel, text: str | None) -> TextFeature:
     if class_key(text) in keys:
         texts = model.texts()
         return TextFeature(
-            text, texts.source, _mean_unit(texts.features[keys.index(class_key(text))])
+            text, texts.source, mean_text(texts.features[keys.index(class_key(text))])
         )
     return TextFeature(text, SENTENCE, model.embed_text(text)[0])
-
-
-def _mean_unit(features: Vector) -> Vector:
-    """One text feature of unit length (E,) from those of several prompts (P, E)."""
-    mean = F.normalize(torch.from_numpy(features), dim=-1).mean(0)
-    array: Vector = F.normalize(mean, dim=-1).numpy()
-    return array
 
 
 def _read(
@@ -195,10 +206,18 @@ def _explain_part(
 ) -> VideoExplanations:
     feature = video_feature(model.encode(part.clips.clips))
     shape = part.decoded.frames.shape[1], part.decoded.frames.shape[2]
+    whole = model.input.whole
+    views = replace(model.input.views, crops=1) if whole else model.input.views
     results = []
     for text in texts:
-        relevance = explain_clips(
-            model.encoder, model.input, part.clips, shape, text.feature, model.device
+        relevance = explain_views(
+            model.encoder,
+            part.clips.clips,
+            part.clips.numbers,
+            views,
+            shape,
+            text.feature,
+            model.device,
         )
         rows = np.searchsorted(part.decoded.numbers, relevance.numbers)
         similarity = None if text.feature is None else float(feature @ text.feature)
@@ -224,29 +243,3 @@ def _explain_part(
             )
         )
     return VideoExplanations(tuple(results))
-
-
-def explain_clips(
-    encoder: VideoCLIP,
-    settings: ClipInput,
-    clips: VideoClips,
-    frame_shape: tuple[int, int],
-    text: Vector | None,
-    device: torch.device,
-) -> FrameRelevance:
-    """The relevance of the frames of a video's clips: the mean over its views.
-
-    `frame_shape`: height and width of the frames that the clips were cut from. `text` (E,): whose similarity
-    is explained, or None for the video's feature itself. The attention of one view at a time is in memory.
-    """
-    views = replace(settings.views, crops=1) if settings.whole else settings.views
-    feature = None if text is None else torch.from_numpy(text).to(device)
-    grid = encoder.clip.visual.grid_size
-    backbone = encoder.backbone
-    maps = []
-    for clip in clips.clips:
-        frames = normalise(clip[None], backbone.mean, backbone.std, device)
-        explained = explain(encoder.encode_video, encoder.prompt_relevance, frames, feature, grid)
-        maps.append(explained.spatial[0])
-    regions = crop_regions(*frame_shape, settings.image_size, views)
-    return frame_relevance(np.stack(maps), clips.numbers, regions)

@@ -13,7 +13,7 @@ import torch
 from vidprompt.data.annotations.class_names import check_texts, class_key, class_words
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import first_names, suggestion
+from vidprompt.system.suggestions import suggestion
 
 _MAX_QUOTED = 5  # texts quoted in a warning
 
@@ -71,9 +71,11 @@ class PromptSet:
             if key not in self.descriptions
         ]
         if missing:
+            rest = ", …" if len(missing) > _MAX_QUOTED else ""
             raise UserError(
                 f"{self.source} has no description of {len(missing)} of {len(class_names)} classes: "
-                + first_names(missing, _MAX_QUOTED)
+                + ", ".join(missing[:_MAX_QUOTED])
+                + rest
             )
         return [text for key in keys for text in self.descriptions[key]]
 

@@ -48,7 +48,14 @@ def strip(
         images = cache.read(video_id, _evenly(cache, video_id, frames))
     except DataError:
         return []
-    shown = [_shrunk(pixelated_top(frame) if mosaic else frame) for frame in images]
+    return pictures_of(
+        [pixelated_top(frame) if mosaic else frame for frame in images], num_pictures
+    )
+
+
+def pictures_of(frames: Sequence[NDArray[np.uint8]], num_pictures: int) -> list[Picture]:
+    """Frames (H, W, 3) side by side in `num_pictures` pictures."""
+    shown = [_shrunk(frame) for frame in frames]
     size = -(-len(shown) // num_pictures)
     return [_encoded(shown[start : start + size]) for start in range(0, len(shown), size)]
 

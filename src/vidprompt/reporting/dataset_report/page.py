@@ -17,6 +17,8 @@ from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
 from vidprompt.reporting import charts
 from vidprompt.reporting.dataset_report import data, frame_strips
+from vidprompt.reporting.dataset_report.explained_examples import ExampleModel, explained_strip
+from vidprompt.reporting.explanations.heat_map import css_gradient
 from vidprompt.reporting.measures import (
     PROTOCOL_TITLES,
     Results,
@@ -32,6 +34,8 @@ from vidprompt.system.errors import DataError
 
 FRAMES, EXAMPLES, QUERIES, RANKED = 8, 6, 6, 5
 CLASSES_DRAWN = 60  # in a plot of classes; of more, the easiest and the hardest
+# method, split, test → the model that was tested; None: its examples are not explained
+ModelOf = Callable[[str, str, str], ExampleModel | None]
 _RECOGNITION = ("supervised", "base_to_novel", "few_shot", "zero_shot")
 _REID = ("clothes-changing", "general", "same-clothes")
 
@@ -46,11 +50,13 @@ def write_report(
     results_root: Path,
     out: Path,
     mosaic: bool = False,
+    model_of: ModelOf | None = None,
 ) -> None:
     """Write the page to `out`, atomically.
 
     `predictions_root` and `results_root` hold a folder a dataset, the other paths are the
-    dataset's own. `mosaic` pixelates the upper third of re-identification pictures (faces).
+    dataset's own. `mosaic` pixelates the upper third of re-identification pictures (faces). `model_of` gives
+    the model that explains its examples, if there is one.
     Missing methods, frames and predictions are left out. DataError without any metrics.
     """
     metrics = read_results(dataset, results_root)
@@ -72,7 +78,8 @@ def write_report(
         "classes": _classes(metrics, results, methods),
         "calibration": _calibration(metrics, results, methods),
         "cmc": _cmc(results, methods),
-        "examples": _examples(predictions, methods, cache),
+        "examples": _examples(predictions, methods, cache, model_of),
+        "gradient": css_gradient(),
         "queries": _queries(predictions, methods, cache, mosaic),
         "health": data.health(manifest_path, splits_folder),
         "validation": data.validation(results / "validation.json"),
@@ -220,7 +227,7 @@ def _cmc(folder: Path, methods: Sequence[str]) -> list[tuple[str, Any]]:
 
 
 def _examples(
-    predictions: Path, methods: Sequence[str], cache: FrameCache | None
+    predictions: Path, methods: Sequence[str], cache: FrameCache | None, model_of: ModelOf | None
 ) -> dict[str, Any] | None:
     """Right and wrong predictions of every method in the first protocol that has some."""
     columns = ("split", "test", "video_id", "label", "predicted", "top5_scores")
@@ -231,29 +238,39 @@ def _examples(
             if table is None or table.empty:
                 continue
             table = table[table["split"] == table["split"].min()].set_index("video_id")
+            model = None
+            if cache and model_of:
+                model = model_of(method, str(table["split"].iloc[0]), str(table["test"].iloc[0]))
             right = table["label"] == table["predicted"]
             examples[method] = data.Examples(
-                _strips(table[right], cache), _strips(table[~right], cache)
+                _strips(table[right], cache, model), _strips(table[~right], cache, model)
             )
         if examples:
             return {"title": PROTOCOL_TITLES[protocol], "methods": examples}
     return None
 
 
-def _strips(table: pd.DataFrame, cache: FrameCache | None) -> list[dict[str, Any]]:
-    """Some of the predictions, each with `FRAMES` frames in two pictures."""
+def _strips(
+    table: pd.DataFrame, cache: FrameCache | None, model: ExampleModel | None
+) -> list[dict[str, Any]]:
+    """Some of the predictions, each with `FRAMES` frames in two pictures, explained if there is a model."""
     strips = []
     for video_id in frame_strips.choose(table.index.tolist(), EXAMPLES):
         row = table.loc[video_id]
         scores = list(row["top5_scores"])
+        explained = None
+        if cache and model:
+            labels = (str(row["predicted"]), str(row["label"]))
+            explained = explained_strip(cache, model, video_id, labels, FRAMES, num_pictures=2)
         strips.append(
             {
                 "video_id": video_id,
                 "label": row["label"],
                 "predicted": row["predicted"],
                 "score": float(scores[0]) if scores else None,
+                "explained": explained,
                 "pictures": frame_strips.strip(cache, video_id, FRAMES, num_pictures=2)
-                if cache
+                if cache and not explained
                 else [],
             }
         )

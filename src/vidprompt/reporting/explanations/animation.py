@@ -18,7 +18,7 @@ from vidprompt.reporting.explanations.heat_map import Picture, scale_bar
 from vidprompt.reporting.explanations.strip import Canvas, fitted
 
 SECONDS = 0.6  # that each frame is shown
-_RATE = 10  # frames a second of the MP4
+_RATE = 5  # frames a second of the MP4
 _WIDE, _TALLEST, _GAP, _MARGIN, _BARS = 460, 460, 16, 24, 64
 _PANELS = 3  # side by side
 
@@ -116,7 +116,7 @@ def _write_mp4(path: Path, drawing: Drawing) -> None:
                 stream.height, stream.width = slide.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.time_base = Fraction(1, _RATE)
-                stream.options = {"crf": "20", "preset": "medium", "tune": "stillimage"}
+                stream.options = {"crf": "20", "preset": "fast", "tune": "stillimage"}
             frame = av.VideoFrame.from_ndarray(slide, format="rgb24")
             for _ in range(round(SECONDS * _RATE)):
                 container.mux(stream.encode(frame))

@@ -186,4 +186,4 @@ def _draw_shares(
 def write_strip(path: Path, drawing: Drawing) -> None:
     """Write the strip as PNG, atomically."""
     with replacing(path) as temporary:
-        draw_strip(drawing).save(temporary, "PNG", optimize=True)
+        draw_strip(drawing).save(temporary, "PNG")
