@@ -43,7 +43,13 @@ from vidprompt.prediction.results import (
 from vidprompt.prediction.scoring import score_video
 from vidprompt.prediction.sources import ModelSource
 from vidprompt.prediction.texts import TextSettings, encode_class_texts
-from vidprompt.prediction.window_features import WindowFeatures, encode_windows, window_scores
+from vidprompt.prediction.window_features import (
+    SCORED_AT_ONCE,
+    WindowFeatures,
+    encode_windows,
+    score_windows,
+    tee,
+)
 from vidprompt.prediction.windows import STRIDE_S, WINDOW_S, VideoEnd, WindowFrames, check_window
 from vidprompt.system.errors import DataError, UserError
 
@@ -259,17 +265,14 @@ class Model:
         chosen.thresholds(len(texts.names))
         check_window(window, stride)
 
-        def scored(features: Iterator[WindowFeatures]) -> Iterator[WindowScores]:
-            for one in features:
-                scores = window_scores(one, texts)
-                if on_window is not None:
-                    on_window(scores)
-                yield scores
-
         windows = self.windows(
             video, window, stride, isolated=isolated, limits=limits, decoded=decoded, on_end=on_end
         )
-        return join_windows(scored(windows), texts.names, chosen)
+        at_once = 1 if is_stream(str(video)) else SCORED_AT_ONCE
+        scores = score_windows(windows, texts, at_once)
+        if on_window is not None:
+            scores = tee(scores, on_window)
+        return join_windows(scores, texts.names, chosen)
 
     # -- explaining ---------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 Encode = Callable[[torch.Tensor], Array]
+SCORED_AT_ONCE = 32
 _MAX_LAG_S = 3.0  # of a stream
 
 
@@ -119,12 +121,31 @@ def _encode_live(
             yield item, work.encode(tensor)
 
 
-def window_scores(window: WindowFeatures, texts: ClassTexts) -> WindowScores:
-    """The classes' probabilities and cosine similarities of a window, as of a video."""
-    views = window.views[None]
-    (probabilities,) = class_probabilities(views, texts.features, texts.logit_scale, texts.ensemble)
-    cosines = class_cosines(views, texts.features)[0]
-    return WindowScores(window.start, window.end, probabilities, cosines)
+def score_windows(
+    windows: Iterable[WindowFeatures], texts: ClassTexts, at_once: int = SCORED_AT_ONCE
+) -> Iterator[WindowScores]:
+    """The classes' probabilities and cosine similarities of windows, as of videos, in order.
+
+    Some are computed together, which is faster and gives the same bits.
+    """
+    rest = iter(windows)
+    while part := list(islice(rest, at_once)):
+        views = np.stack([one.views for one in part])
+        probabilities = class_probabilities(
+            views, texts.features, texts.logit_scale, texts.ensemble
+        )
+        cosines = class_cosines(views, texts.features)
+        for row, one in enumerate(part):
+            yield WindowScores(one.start, one.end, probabilities[row], cosines[row])
+
+
+def tee(
+    scores: Iterable[WindowScores], on_window: Callable[[WindowScores], None]
+) -> Iterator[WindowScores]:
+    """The scores, of which `on_window` is told each."""
+    for one in scores:
+        on_window(one)
+        yield one
 
 
 class _ByClip:
