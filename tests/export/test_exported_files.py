@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +20,7 @@ from tests.export.small_export import CLASSES, FRAMES, SIZE, WIDTH, small_export
 
 from vidprompt.data.frames.sampling import Views
 from vidprompt.export import writing
+from vidprompt.export.cropping import crop_frames
 from vidprompt.export.module import ExportedModel
 from vidprompt.export.onnx_encoder import OnnxEncoder
 from vidprompt.export.onnx_model import OnnxModel
@@ -33,6 +36,8 @@ from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import video_clips
 from vidprompt.prediction.results import Failure, Prediction
 from vidprompt.system.errors import DataError, UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def random_clips(n: int, dtype: str = "float32") -> np.ndarray:
@@ -139,6 +144,26 @@ def test_predictions_are_those_of_the_features(
     judged = model.predict(one, unknown=True)
     assert isinstance(judged, Prediction)
     assert judged.label == "unknown"
+
+
+def test_the_example_of_the_documentation_gives_the_same(
+    vita: tuple[Path, ExportedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, module = vita
+    shutil.copy(path, tmp_path / "ez.onnx")
+    pictures = np.random.default_rng(3).integers(0, 256, (FRAMES, 41, 67, 3), np.uint8)
+    for number, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(tmp_path / f"frame{number}.png")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/export.md").read_text("utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    values: dict[str, Any] = {}
+    exec(example, values)
+    clips = crop_frames(pictures, SIZE, Views())
+    np.testing.assert_array_equal(values["clips"], clips)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(clips))["probabilities"].numpy()
+    np.testing.assert_allclose(values["probabilities"], expected, atol=1e-5)
 
 
 def test_a_broken_video_costs_itself_alone(

@@ -87,7 +87,7 @@ def export_model(
     texts = model.texts(classes, prompts) if classes or model.class_names else None
     threshold = model.unknown_threshold
     metadata = ExportMetadata(
-        model=model.name,
+        model=_public_name(model.name),
         identity=model.identity,
         method=model.method,
         backbone=model.encoder.backbone.tag,
@@ -144,6 +144,12 @@ def output_paths(
     elif suffix:
         return [out]
     return [out.with_name(out.name + one) for one in wanted or [suffix]]
+
+
+def _public_name(model: str) -> str:
+    """A model's name without the folders of this machine."""
+    path = Path(model).expanduser()
+    return "/".join(path.parts[-2:]) if path.is_absolute() else model
 
 
 def _file_name(model: str) -> str:

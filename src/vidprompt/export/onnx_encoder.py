@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'vidprompt[onnx]'"
 
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
 
 class OnnxEncoder:
     """Encodes clips with an exported model.
 
     Args:
         path: an ONNX file; one above 2 GB has its weights in a file beside it.
-        providers: ONNX Runtime's, best first. None: all that its build has (a GPU's before the CPU).
+        providers: ONNX Runtime's, best first. None: a CUDA GPU where its build has it, and the CPU.
 
     Raises UserError for a file that is missing, damaged or not of `vidprompt export`, and where ONNX
     Runtime is not installed.
@@ -83,7 +85,8 @@ def _open(path: Path, providers: Sequence[str] | None) -> InferenceSession:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdigit():
         options.intra_op_num_threads = int(wanted)
-    chosen = list(providers or onnxruntime.get_available_providers())
+    present = onnxruntime.get_available_providers()
+    chosen = list(providers or [name for name in _PROVIDERS if name in present])
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # ONNX Runtime has an exception for each of its codes

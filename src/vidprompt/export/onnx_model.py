@@ -26,13 +26,15 @@ from vidprompt.prediction.results import Failure, Prediction, Predictions
 from vidprompt.prediction.scoring import score_video
 from vidprompt.system.errors import DataError, UserError
 
+_CLIPS_AT_ONCE = 8  # of a tracklet there may be hundreds
+
 
 class OnnxModel:
     """An exported model that predicts videos, as `prediction.model.Model` does.
 
     Args:
         path: an ONNX file; one above 2 GB has its weights in a file beside it.
-        providers: ONNX Runtime's, best first. None: all that its build has (a GPU's before the CPU).
+        providers: ONNX Runtime's, best first. None: a CUDA GPU where its build has it, and the CPU.
 
     Its classes are those of the file. Raises UserError as `OnnxEncoder` does.
     """
@@ -113,9 +115,13 @@ class OnnxModel:
         if isinstance(decoded, Failure):
             return decoded
         try:
-            features = self.encoder.encode(cut_clips(decoded, self.input, Path(video).name))
+            clips = cut_clips(decoded, self.input, Path(video).name)
         except UserError as error:
             return Failure(str(video), str(error))
+        parts = range(0, len(clips), _CLIPS_AT_ONCE)
+        features = np.concatenate(
+            [self.encoder.encode(clips[start : start + _CLIPS_AT_ONCE]) for start in parts]
+        )
         if not np.isfinite(features).all():
             return Failure(str(video), "its features are not finite numbers")
         return decoded, features
