@@ -256,6 +256,7 @@ def assert_program_is_the_model(path: Path, program: Program) -> None:
             torch.testing.assert_close(written[name], value, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_export_is_the_model(program: Program, tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     assert_program_is_the_model(path, program)
