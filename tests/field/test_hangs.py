@@ -28,7 +28,7 @@ SAYS = {
     "sigterm": "stopped by signal 15",
     "sigint": "stopped by signal 2",
     "group": "stopped by signal 15",
-    "worker": "was ended by a signal (Killed)",
+    "worker": "a loading process",
 }
 WORKERS = {
     "manifest": "workers=2", "frames": "workers=2", "train": "trainer.workers=2", "features": "workers=2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
@@ -98,10 +99,24 @@ def test_other_errors_of_memory_and_workers_say_what_they_are() -> None:
     killed = machine_error(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))
     assert isinstance(killed, TransientError)
     assert "a loading process (7) was ended by a signal (Killed)" in str(killed)
+    lost = machine_error(RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"))
+    assert isinstance(lost, TransientError)
+    assert "a loading process (7, 8) ended unexpectedly" in str(lost)
     gpu = RuntimeError("out of resource: shared memory, Required: 164096, Hardware limit: 101376")
     assert machine_error(gpu) is None
     full = OSError(errno.ENOSPC, "No space left on device", "models/x")
     assert "models/x cannot be written" in str(machine_error(full))
+
+
+def test_a_batch_of_a_worker_that_has_gone_is_a_sentence() -> None:
+    """The parts of a batch are fetched from its maker: who is killed in between refuses the connection."""
+    sharer = resource_sharer._ResourceSharer()
+    address, key = sharer.register(lambda _connection, _pid: None, lambda: None)
+    sharer.stop()
+    with pytest.raises(OSError) as caught:
+        resource_sharer._ResourceSharer.get_connection((address, key))
+    assert isinstance(machine_error(caught.value), TransientError)
+    assert machine_error(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")) is None
 
 
 @pytest.mark.slow  # half a minute; where a user may mount a file system

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import shutil
+import traceback
 from pathlib import Path
 
 from vidprompt.system.errors import TransientError, UserError, causes
@@ -33,7 +34,12 @@ _SHARED_TEXT = re.compile(
 _MEMORY_TEXT = re.compile(
     r"can't allocate memory|[Cc]annot allocate memory|out of memory|bad_alloc|\[Errno 12\]"
 )
-_WORKER = re.compile(r"DataLoader worker \(pid (\d+)\) is killed by signal: ([^.]*?)\. ")
+_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) "
+    r"(?:is killed by signal: ([^.]*?)\. |exited unexpectedly)"
+)
+# where a batch is received: each part of it from the worker that made it, which has to be there still
+_RECEIVING = ("multiprocessing/resource_sharer.py", "torch/multiprocessing/reductions.py")
 _LITTLE = 1 << 20  # bytes
 
 
@@ -162,9 +168,22 @@ def _memory(error: BaseException) -> UserError | None:
 def _killed_worker(error: BaseException) -> UserError | None:
     for cause in causes(error):
         if found := _WORKER.search(f"{cause} "):
-            return TransientError(
-                f"a loading process ({found[1]}) was ended by a signal ({found[2]}): by the system when "
-                "memory is short, or by a person. What is saved is kept: run the same again, with fewer "
-                "workers if memory is short"
-            )
+            how = f"was ended by a signal ({found[2]})" if found[2] else "ended unexpectedly"
+            subject = f"a loading process ({found[1]}) {how}"
+        elif _receiving(cause):
+            subject = "a loading process ended unexpectedly"
+        else:
+            continue
+        return TransientError(
+            f"{subject}: by the system when memory is short, or by a person. What is saved is kept: run the "
+            "same again, with fewer workers if memory is short"
+        )
     return None
+
+
+def _receiving(cause: BaseException) -> bool:
+    """Was the connection to a worker lost, or never made, while a batch was received from it?"""
+    if not isinstance(cause, ConnectionError | FileNotFoundError | EOFError):
+        return False
+    frames = traceback.extract_tb(cause.__traceback__)
+    return any(frame.filename.endswith(_RECEIVING) for frame in frames)
