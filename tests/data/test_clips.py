@@ -159,7 +159,7 @@ def test_an_epoch_gives_the_same_clips_however_many_workers(cache: Path) -> None
     )
     plan = ShuffledBatches(3, 2, 6, seed=1)
     one = list(batches(clips, plan, workers=0))
-    for workers, start in ((2, 0), (1, 3)):
+    for workers, start in ((2, 0), (0, 3)):
         plan = ShuffledBatches(3, 2, 6, seed=1, start=start)
         for (video, labels), (other, theirs) in zip(
             batches(clips, plan, workers), one[start:], strict=True

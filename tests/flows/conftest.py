@@ -70,8 +70,10 @@ class Server:
         return output
 
     @contextmanager
-    def running(self, *command: str, folder: Path, log: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process of the server's environment, ended when left."""
+    def running(
+        self, *command: str, folder: Path, log: str, grace_s: float = 20
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of the server's environment, ended when left: killed after `grace_s` seconds."""
         with (self.folder / log).open("wb") as out:
             process = subprocess.Popen(
                 [SCRIPTS / command[0], *command[1:]],
@@ -88,7 +90,7 @@ class Server:
                 if process.poll() is None:
                     os.killpg(process.pid, number)
                     try:
-                        process.wait(20)
+                        process.wait(grace_s)
                     except subprocess.TimeoutExpired:
                         continue
 
@@ -112,37 +114,56 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "1",
     }
     made = Server(given["PREFECT_API_URL"], os.environ | given, folder)
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with made.running(*command, folder=folder, log="server.log"):
         until(lambda: _healthy(made.url), 120)
-        made.prefect("work-pool", "create", "gpu", "--type", "process")
-        made.prefect("gcl", "create", "gpu", "--limit", "1")
+        _create_pool_and_limit(made)
         yield made
         from prefect.events.worker import EventsWorker
 
         EventsWorker.drain_all(timeout=10)  # else it goes on trying to reach the server
 
 
-@pytest.fixture
-def here(server: Server) -> Iterator[Server]:
-    """Within a test, flows called in this process know the server."""
+def _create_pool_and_limit(server: Server) -> None:
+    """A work pool and a GPU limit of one slot, by the API: Prefect's command takes four seconds to start."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    with _known(server), get_client(sync_client=True) as client:
+        client.create_work_pool(
+            WorkPoolCreate(name="gpu", type="process", base_job_template=template)
+        )
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu", limit=1))
+
+
+@contextmanager
+def _known(server: Server) -> Iterator[None]:
+    """This process knows the server."""
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     home = server.environment["PREFECT_HOME"]
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: home}):
+        yield
+
+
+@pytest.fixture
+def here(server: Server) -> Iterator[Server]:
+    """Within a test, flows called in this process know the server."""
+    with _known(server):
         yield server
 
 
 @pytest.fixture(scope="module")
 def worker(server: Server) -> Iterator[Server]:
-    """A worker that polls the pool."""
-    with server.running(
-        "prefect", "worker", "start", "--pool", "gpu", folder=server.folder, log="worker.log"
-    ):
+    """A worker that polls the pool. It is killed at the end: it would wait for the processes of its runs."""
+    command = ("prefect", "worker", "start", "--pool", "gpu")
+    with server.running(*command, folder=server.folder, log="worker.log", grace_s=2):
         yield server
 
 

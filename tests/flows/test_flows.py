@@ -20,8 +20,23 @@ import yaml
 from flows.dvc_stage import Children, CommandFailed, Stopped
 from flows.progress import artifact_key, share_done
 from tests.flows.conftest import ROOT, SCRIPTS, STAGES, Server, until
+from tests.pipeline import forked_programs
 
+from flows import dvc_stage
 from vidprompt.system.errors import UserError, is_transient, is_transient_message
+
+
+@pytest.fixture
+def project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The flows start a `dvc` that takes no second to start; a worker's flows start the installed one."""
+    usual, folder = dvc_stage._environment, forked_programs.scripts("dvc")
+
+    def environment() -> dict[str, str]:
+        found = usual()
+        return found | {"PATH": f"{folder}{os.pathsep}{found['PATH']}"}
+
+    monkeypatch.setattr(dvc_stage, "_environment", environment)
+    return project
 
 
 def train_eval(*arguments: Any, **more: Any) -> Any:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from tests.pipeline import forked_vidprompt
+from tests.pipeline import forked_programs
 
 from vidprompt.config.schema import Config
 
@@ -21,10 +21,11 @@ SCRIPTS = Path(sys.executable).parent
 def environment(forked: bool = False) -> dict[str, str]:
     """This interpreter's scripts first; a number of threads, which the last digits of a sum depend on.
 
-    `forked`: with the `vidprompt` that starts in milliseconds.
+    `forked`: with a `vidprompt` and a `dvc` that start in milliseconds.
     """
-    folders = [*([str(forked_vidprompt.scripts())] if forked else []), str(SCRIPTS)]
-    path = os.pathsep.join([*folders, os.environ["PATH"]])
+    programs = forked_programs.PROGRAMS if forked else ()
+    folders = [*(forked_programs.scripts(program) for program in programs), SCRIPTS]
+    path = os.pathsep.join([*map(str, folders), os.environ["PATH"]])
     return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
 
 

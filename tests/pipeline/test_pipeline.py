@@ -25,7 +25,7 @@ PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")
 
 
 def cut_down(folder: Path) -> None:
-    """Two shapes, four people, an untrained backbone, three steps."""
+    """Two shapes, six people, an untrained backbone, three steps."""
     from tools.demo import actions, people
 
     data = folder / "data" / "demo"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.pipeline import forked_vidprompt
+from tests.pipeline import forked_programs
 from tests.pipeline.project import edit, write_backbone
 from tests.reproduce.trees import TREES
 
@@ -59,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             edit(file, protocols=own | {"few_shot": None, "supervised": {"splits": [1]}})
     write_backbone(folder)
     (folder / "vidprompt").write_text(
-        STAGES.format(program=forked_vidprompt.scripts() / "vidprompt")
+        STAGES.format(program=forked_programs.scripts() / "vidprompt")
     )
     (folder / "vidprompt").chmod(0o755)
     return folder
