@@ -18,6 +18,7 @@ from vidprompt.prediction.results import Failure
 
 Result = tuple[Path, DecodedVideo | Failure]
 _POLL_S = 0.2
+_CLOSE_S = 3.0  # a process that starts is waited for
 
 
 class DecodeAhead:
@@ -53,10 +54,10 @@ class DecodeAhead:
             self.close()
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; one that decodes for long ends with this process."""
         self._closed.set()
         self._settings.cancel()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         items = [_Item(self._settings, video, self._limits.max_pixels) for video in self._videos]
