@@ -34,8 +34,8 @@ from tests.reference import published_models as published
 from vidprompt.data.splits.split_file import Subset
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.backbones.open_clip_towers import eot_positions
 from vidprompt.models.factory import configured_model
-from vidprompt.models.text.tower import eot_positions
 from vidprompt.system.errors import UserError
 
 

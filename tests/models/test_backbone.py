@@ -6,13 +6,12 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from open_clip.factory import get_model_config
 from safetensors.torch import save_file
 
 import vidprompt.models.backbones.loading as module
 from vidprompt.files.hashes import sha256
 from vidprompt.models import create_model
-from vidprompt.models.backbones.loading import load_backbone, unsupported_reason
+from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.system.errors import UserError
 
 NAME = "ViT-S-32-alt"  # the smallest of open_clip's ViTs
@@ -27,27 +26,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_model_of_open_clip_fits_or_is_refused_for_a_reason() -> None:
-    reasons = {name: unsupported_reason(get_model_config(name)) for name in open_clip.list_models()}
-    fitting = {name for name, reason in reasons.items() if not reason}
-    assert {
-        "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14", "ViT-L-14-336-quickgelu",
-        "ViT-H-14", "ViT-H-14-378-quickgelu", "ViT-bigG-14", "ViT-M-16-alt",
-    } <= fitting  # fmt: skip
-    for name, message in {
-        "RN50": "a ResNet",
-        "convnext_base": "timm's convnext_base",
-        "ViT-B-16-SigLIP": "timm's",
-        "EVA02-B-16": "timm's",
-        "roberta-ViT-B-32": "Hugging Face's roberta-base",
-        "coca_ViT-B-32": "class token",
-        "ViT-L-14-CLIPA": "class token",
-        "ViT-H-14-worldwide": "tokenizer is not CLIP's",
-    }.items():
-        assert message in reasons[name], (name, reasons[name])
-
-
-@pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP", "roberta-ViT-B-32"])
+@pytest.mark.parametrize("name", ["RN50", "convnext_base", "roberta-ViT-B-32"])
 def test_an_unsupported_model_is_refused_before_it_is_built(name: str) -> None:
     with pytest.raises(UserError, match=f"backbone '{name}' does not fit: its"):
         create_model("ez_clip", name, num_frames=4)

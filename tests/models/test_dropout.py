@@ -13,12 +13,12 @@ from tests.reference import published_models as published
 from tests.training.small_run import CLASSES, run, values
 
 from vidprompt.models import create_model
+from vidprompt.models.backbones.open_clip_towers import eot_positions
 from vidprompt.models.layers import attention
 from vidprompt.models.layers.dropout_attention import dropout_attention
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
-from vidprompt.models.text.tower import eot_positions
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy

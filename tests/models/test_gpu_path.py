@@ -33,7 +33,7 @@ def outputs(model: VideoCLIP) -> tuple[list[torch.Tensor], dict[str, torch.Tenso
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("layers.attention", "methods.video_clip"):
+    for module in ("layers.attention", "backbones.open_clip_towers"):
         monkeypatch.setattr(f"vidprompt.models.{module}.on_cpu", lambda _: False)
 
 

@@ -9,8 +9,8 @@ from tests.reference import published_models as published
 
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.backbones.open_clip_towers import eot_positions
 from vidprompt.models.methods.video_clip import RECOMPUTE, VideoCLIP
-from vidprompt.models.text.tower import eot_positions
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 

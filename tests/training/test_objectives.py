@@ -153,12 +153,13 @@ def test_mixed_videos_and_their_shares_belong_together() -> None:
 
 
 @pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
-@pytest.mark.parametrize("name", ["contrastive_motion", "cross_entropy"])
+@pytest.mark.parametrize("name", ["contrastive_motion", "cross_entropy", "sigmoid"])
 def test_every_objective_goes_with_every_model_and_names_its_terms(name: str, method: str) -> None:
     classes = ["Yoga", "Archery", "Diving"]
     options = {} if method == "ez_clip" else {"context": "shared"}
     model = create_model(method, small_backbone(), num_frames=2, **options)
     chosen = {"motion_weight": 0.5, "label_smoothing": 0.1, "mixup": 0.4}
+    chosen |= {"bias": -10.0} if name == "sigmoid" else {}
     objective = create_objective(
         name, model, classes, PromptSet(("a {}", "the {}")), chosen
     ).train()
@@ -166,6 +167,7 @@ def test_every_objective_goes_with_every_model_and_names_its_terms(name: str, me
     own = {
         "contrastive_motion": ["video_to_text", "text_to_video"],
         "cross_entropy": ["cross_entropy"],
+        "sigmoid": ["sigmoid"],
     }
     assert set(terms) == {"loss", "motion", *own[name]}
     expected = torch.stack([terms[term] for term in own[name]]).mean() + 0.5 * terms["motion"]
@@ -187,6 +189,27 @@ def test_extras_are_off_by_default_and_not_used_in_evaluation() -> None:
         CrossEntropy(still, classes, PromptSet(), motion_weight=1.0)
     with pytest.raises(UserError, match="label_smoothing is from 0 to below 1"):
         CrossEntropy(model, classes, PromptSet(), label_smoothing=1.0)
+
+
+def test_the_sigmoid_loss_is_a_yes_or_no_for_each_class() -> None:
+    backbone = small_backbone()
+    model = create_model("vita_clip", backbone, num_frames=2, context="shared").eval()
+    classes, video, labels = ["Yoga", "Archery", "Row"], torch.randn(2, 2, 3, 32, 32), [2, 0]
+    with pytest.raises(UserError, match="has none: set method.objective_options.bias"):
+        create_objective("sigmoid", model, classes, PromptSet(), {})
+    loss = create_objective("sigmoid", model, classes, PromptSet(), {"bias": -10})
+    found = loss.eval()(video, torch.tensor(labels))["loss"]
+    scores = model(video, classes).detach() - 10
+    expected = 0.0
+    for row, label in zip(scores.tolist(), labels, strict=True):
+        for i, score in enumerate(row):
+            expected += math.log1p(math.exp(-score if i == label else score)) / 2
+    assert math.isclose(found.item(), expected, rel_tol=1e-4)
+    found.backward()
+    assert loss.bias.grad != 0
+    own = torch.tensor([-7.0])
+    backbone.clip.logit_bias = torch.nn.Parameter(own)  # SigLIP's has one
+    assert create_objective("sigmoid", model, classes, PromptSet(), {}).bias.item() == -7
 
 
 def test_cross_entropy_averages_the_prompts_of_a_class_as_directions() -> None:

@@ -38,7 +38,8 @@ from tools.demo.motions import MOTIONS, draw_pose
 from tools.demo.scenes import COLOURS, FULL_STYLE, SHAPES, Pose, draw_appearance, render
 
 from vidprompt.data.clips.reading import normalise
-from vidprompt.models.text.tower import encode_embedded, eot_positions
+from vidprompt.models.backbones.towers import text_tower
+from vidprompt.models.text.tower import encode_embedded
 
 END_OF_TEXT = open_clip.SimpleTokenizer().eot_token_id
 CONFIG: dict = {
@@ -165,7 +166,8 @@ def build_optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Opti
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """Text features (n, E), L2-normalised."""
-    features = encode_embedded(model, model.token_embedding(tokens), eot_positions(tokens))
+    tower = text_tower(model)
+    features = encode_embedded(tower, tower.embed(tokens), tower.read_at(tokens))
     return F.normalize(features, dim=-1)
 
 

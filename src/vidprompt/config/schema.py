@@ -94,6 +94,7 @@ class BackboneConfig:
     weights: str | None = None
     image_size: Count | None = None
     quick_gelu: bool | None = None
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,13 @@ def explain(
     frames: torch.Tensor,
     text: torch.Tensor | None,
     grid: tuple[int, int],
+    prefix: int,
 ) -> Explanation:
     """Roll-out of the video features of normalised frames (B, T, 3, H, W).
 
     `text` (E,) is the text feature whose similarity is explained, or None for the video feature itself;
-    `grid` is the number of rows and columns of patches. Memory is that of all attention matrices: use one
-    video or a few at a time.
+    `grid` is the number of rows and columns of patches, `prefix` that of the tokens before them. Memory is
+    that of all attention matrices: use one video or a few at a time.
     """
     maps: list[AttentionMaps] = []
     with torch.enable_grad():
@@ -59,8 +60,9 @@ def explain(
             _weight_by_gradient(maps, similarity.sum())
     with torch.no_grad():
         b, t = frames.shape[:2]
-        tokens = 1 + grid[0] * grid[1]
+        tokens = prefix + grid[0] * grid[1]
         relevance = _roll_out(prompt_relevance, maps, b, t, tokens, weighted=text is not None)
+    relevance = relevance[:, :, prefix:]
     relevance = relevance / relevance.sum((1, 2), keepdim=True).clamp_min(1e-12)
     shares = relevance.float().cpu().numpy()
     return Explanation(shares.sum(-1), shares.reshape(b, t, *grid))
@@ -86,9 +88,14 @@ def _roll_out(
     *,
     weighted: bool,
 ) -> torch.Tensor:
-    """Relevance of every patch of the input, (B, T, n - 1), from the last layer to the first."""
-    relevance = maps[-1]["space"].new_zeros(b, t, n)
-    relevance[:, :, 0] = 1 / t  # the video feature is the mean of the frames' class tokens
+    """Relevance of every token of the input, (B, T, n), from the last layer to the first."""
+    # the video feature is the mean of the frames', each read from its class token or from all tokens
+    if "pool" in maps[-1]:
+        pool = maps[-1]["pool"].mean((1, 2)).unflatten(0, (b, t))  # of the last tokens
+        relevance = F.pad(pool, (n - pool.shape[-1], 0)) / t
+    else:
+        relevance = maps[-1]["space"].new_zeros(b, t, n)
+        relevance[:, :, 0] = 1 / t
     residual, attended = (1.0, 1.0) if weighted else (0.5, 0.5)
     for layer_maps in reversed(maps):
         space = layer_maps["space"].mean(1).unflatten(0, (b, t))  # (B, T, queries, n + prompts)
@@ -100,4 +107,4 @@ def _roll_out(
             + attended * flow[..., :n]
             + attended * prompt_relevance(flow[..., n:], time, n)
         )
-    return relevance[:, :, 1:]
+    return relevance

@@ -47,6 +47,6 @@ def _part(name: str) -> str:
     first, _, rest = name.partition(".")
     if first != "clip":
         return first.replace("_", " ")
-    if rest == "logit_scale":
-        return "CLIP logit scale"
+    if rest in ("logit_scale", "logit_bias"):
+        return f"CLIP {rest.replace('_', ' ')}"
     return "CLIP image tower" if rest.startswith("visual.") else "CLIP text tower"

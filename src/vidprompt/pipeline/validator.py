@@ -75,7 +75,7 @@ class Validator:
 
     def _features(self) -> np.ndarray:
         """(N, views, E), in the order of the videos."""
-        device = self.model.clip.positional_embedding.device
+        device = self.model.device
         own = None
         if self.clips is not None:
             quiet = Progress("held out", len(self.clips), quiet=True)

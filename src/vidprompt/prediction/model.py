@@ -111,7 +111,7 @@ class Model:
     @property
     def width(self) -> int:
         """E, the length of a feature."""
-        return int(self.encoder.clip.visual.proj.shape[1])
+        return self.encoder.feature_width
 
     @cached_property
     def identity(self) -> str:

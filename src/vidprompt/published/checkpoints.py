@@ -8,7 +8,7 @@ from pathlib import Path
 
 import open_clip
 import torch
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, VisionTransformer
 
 from vidprompt.data.annotations.class_names import class_words
 from vidprompt.files.atomic import replacing
@@ -114,7 +114,7 @@ def published_state(model: VideoCLIP) -> State:
     state = to_published(model, model.state_dict())
     if context is not None:
         tokens, _, _ = context.layout(context.names or ["X"], pad=True)
-        embedded = model.clip.token_embedding(tokens.to(model.clip.token_embedding.weight.device))
+        embedded = model.text_tower.embed(tokens.to(model.device))
         state[PREFIXES] = embedded[:, :1].contiguous()
         state[SUFFIXES] = embedded[:, 1 + context.vectors.shape[1] :].contiguous()
         state["logit_scale"] = model.state_dict()["log_scale"]
@@ -181,8 +181,10 @@ _CLOSING = re.compile(r" ([)\],.'-])")
 
 
 def _check_towers(backbone: Backbone) -> None:
-    """Check head width and activation, which are fixed in the published code. Raises UserError."""
+    """Check the towers, which are fixed in the published code. Raises UserError."""
     clip = backbone.clip
+    if not isinstance(clip, open_clip.CLIP) or not isinstance(clip.visual, VisionTransformer):
+        raise UserError(f"{backbone.tag}: the published code has OpenAI's CLIP, and no other tower")
     for side, tower in (("image", clip.visual.transformer), ("text", clip.transformer)):
         block = tower.resblocks[0]
         if block.attn.embed_dim // block.attn.num_heads != HEAD_WIDTH:

@@ -15,7 +15,6 @@ from torch import nn
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize_classes
-from vidprompt.models.text.tower import eot_positions
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -217,6 +216,11 @@ class ClassificationObjective(Objective):
                 self._fixed_text = self.model.encode_classes(self.class_names, self.prompts)
         return self._fixed_text
 
+    def class_text(self) -> torch.Tensor:
+        """Text features (C, P, E) of the training classes, as the model is now."""
+        text = self.fixed_text()
+        return self.model.encode_classes(self.class_names, self.prompts) if text is None else text
+
 
 class ContrastiveMotion(ClassificationObjective):
     """EZ-CLIP: `in_batch_kl` and motion loss; each step draws one prompt a sample."""
@@ -253,7 +257,9 @@ class ContrastiveMotion(ClassificationObjective):
         if self._tokens is None:
             tokenizer = self.model.backbone.tokenizer
             tokens = tokenize_classes(tokenizer, self.prompts, self.class_names)
-            self._tokens = tokens[:, : int(eot_positions(tokens).max()) + 1].to(labels.device)
+            tower = self.model.text_tower
+            needed = tower.needed_length(tower.read_at(tokens))
+            self._tokens = tokens[:, :needed].to(labels.device)
         rows = labels * prompts + drawn
         if labels.device.type != "cpu" or (self.training and self.model.drops_text):
             return self.model.encode_text(self._tokens[rows])
@@ -268,13 +274,53 @@ class CrossEntropy(ClassificationObjective):
     """
 
     def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
-        text = self.fixed_text()
-        if text is None:
-            text = self.model.encode_classes(self.class_names, self.prompts)
+        text = self.class_text()
         with _full_precision(text):
             scores = logits(features, text, self.model.logit_scale)
             entropy = F.cross_entropy(scores, labels, label_smoothing=self.label_smoothing)
         return {"cross_entropy": entropy}
+
+
+class Sigmoid(ClassificationObjective):
+    """SigLIP's loss (arXiv 2303.15343) over all training classes: a yes or no for each class and video.
+
+    The sum over the classes of the binary cross-entropy, divided by B; text features as in CrossEntropy.
+
+    Args:
+        bias: what is added to the logits at the start, and trained with the objective. None: the backbone's
+            own, which SigLIP has (SigLIP started from -10, with a factor of 10).
+
+    Raises UserError where there is none.
+    """
+
+    def __init__(
+        self,
+        model: VideoCLIP,
+        class_names: Sequence[str],
+        prompts: PromptSet,
+        *,
+        bias: float | None = None,
+        **options: float,
+    ) -> None:
+        super().__init__(model, class_names, prompts, **options)
+        own = model.logit_bias
+        if bias is None and own is None:
+            raise UserError(
+                f"the sigmoid objective adds a bias to the logits, and {model.backbone.tag} has none: set "
+                "method.objective_options.bias (minus the factor of the logits is a start)"
+            )
+        start = own if bias is None else torch.tensor(float(bias))
+        self.bias = nn.Parameter(start.detach().clone())  # type: ignore[union-attr]
+
+    def class_terms(self, features: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        text = self.class_text()
+        with _full_precision(text):
+            scores = logits(features, text, self.model.logit_scale, self.bias)
+            yes = F.one_hot(labels, scores.shape[1]) if labels.ndim == 1 else labels
+            yes = yes.to(scores.dtype)
+            yes = (1 - self.label_smoothing) * yes + self.label_smoothing / scores.shape[1]
+            entropy = F.binary_cross_entropy_with_logits(scores, yes, reduction="sum")
+        return {"sigmoid": entropy / len(scores)}
 
 
 def mixup(
@@ -332,7 +378,7 @@ class ReIdentification(Objective):
         self.persons: LearnedContext | None = None
         self.head: nn.Linear | None = None
         if head == "linear":
-            self.head = nn.Linear(model.clip.visual.proj.shape[1], len(class_names))
+            self.head = nn.Linear(model.feature_width, len(class_names))
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             self.head.weight.data.mul_(0.001)
             nn.init.zeros_(self.head.bias)
@@ -373,6 +419,7 @@ class ReIdentification(Objective):
 OBJECTIVES: dict[str, type[ClassificationObjective]] = {
     "contrastive_motion": ContrastiveMotion,
     "cross_entropy": CrossEntropy,
+    "sigmoid": Sigmoid,
 }
 
 

@@ -1,4 +1,4 @@
-"""Load a backbone: an open_clip ViT with CLIP's causal text transformer, by tag or from local files."""
+"""Load a backbone: a CLIP of open_clip's, by tag or from local files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from open_clip.factory import get_model_config, load_checkpoint
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from open_clip.pretrained import (
     download_pretrained,
     download_pretrained_from_hf,
@@ -22,6 +25,9 @@ from open_clip.pretrained import (
 )
 
 from vidprompt.files.hashes import sha256
+from vidprompt.models.backbones.interface import ImageTower, TextTower
+from vidprompt.models.backbones.tokenizer import Tokenizer
+from vidprompt.models.backbones.towers import image_tower, text_tower, why_refused
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -29,6 +35,7 @@ from vidprompt.system.suggestions import suggestion
 Spec = str | Mapping[str, Any]
 HUB, FOLDER = "hf-hub:", "local-dir:"  # open_clip's prefixes of names with files of their own
 FOLDER_CONFIG = "open_clip_config.json"
+_TOKENIZER = "tokenizer_config.json"
 _FOLDER_WEIGHTS = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors",
     "open_clip_pytorch_model.bin", "pytorch_model.bin",
@@ -39,14 +46,22 @@ _FOLDER_WEIGHTS = (
 class Backbone:
     """A CLIP, its tokenizer, the origin of its weights, and the size and statistics of its pixels."""
 
-    clip: open_clip.CLIP
-    tokenizer: Any  # callable: list[str] → (n, context length) int64
+    clip: open_clip.CLIP | open_clip.CustomTextCLIP
+    tokenizer: Tokenizer
     tag: str  # name[:pretrained][@image size]
     checksum: str  # SHA-256 of the weights file; "" for random weights until `identity` is called
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     spec: Mapping[str, Any] = field(default_factory=dict)  # builds it again, see `load_backbone`
+
+    @cached_property
+    def image_tower(self) -> ImageTower:
+        return image_tower(self.clip)
+
+    @cached_property
+    def text_tower(self) -> TextTower:
+        return text_tower(self.clip)
 
     def identity(self) -> str:
         """The checksum; for random or imported weights one over all tensors, computed once."""
@@ -56,7 +71,7 @@ class Backbone:
 
     def copy(self) -> Backbone:
         """A backbone with weights of its own, for a model that trains them; `identity` stays the same."""
-        if not self.clip.positional_embedding.is_meta:  # without values there is no checksum
+        if not self.clip.logit_scale.is_meta:  # without values there is no checksum
             self.identity()
         return replace(self, clip=deepcopy(self.clip))
 
@@ -73,10 +88,11 @@ def load_backbone(spec: Spec) -> Backbone:
             `config`: an open_clip model config, or a JSON file with one, for a name not in the registry;
             `image_size`: another input size; the position embeddings are interpolated;
             `quick_gelu`: the activation of a local file (a tag has its own);
+            `tokenizer`: a folder with the files of the tokenizer, where it is not CLIP's own;
             `mean`, `std`: the statistics of its pixels, where they are not OpenAI's or the tag's.
 
-    Raises UserError when a file is missing or damaged, a name or tag unknown, or the model is not a
-    ViT with a causal text transformer of its own.
+    Raises UserError when a file is missing or damaged, a name or tag unknown, or the methods do not run on
+    the model (`unsupported_reason`).
     """
     spec = _as_mapping(spec)
     name, pretrained = str(spec.get("name", "")), str(spec.get("pretrained") or "")
@@ -84,7 +100,6 @@ def load_backbone(spec: Spec) -> Backbone:
     reason = unsupported_reason(config)
     if reason:
         raise UserError(f"backbone {name!r} does not fit: {reason}")
-    config.pop("custom_text", None)
     file, pretrained_cfg = _weights_file(name, pretrained, spec.get("weights"))
     quick_gelu = spec.get("quick_gelu")
     if quick_gelu is None and pretrained_cfg:
@@ -97,22 +112,28 @@ def load_backbone(spec: Spec) -> Backbone:
             )
     if quick_gelu is not None:
         config["quick_gelu"] = quick_gelu
+    size = int(spec["image_size"]) if spec.get("image_size") else None
     try:
-        if spec.get("image_size"):
-            config["vision_cfg"]["image_size"] = int(spec["image_size"])
-        clip = open_clip.CLIP(**config)
+        if size:
+            config["vision_cfg"]["image_size"] = size
+        clip = build_clip(config)
     except (TypeError, ValueError) as error:
         raise UserError(f"backbone {name!r} cannot be built: {error}") from error
     if file is not None:
         _load_weights(clip, file, name)
+    if size and hasattr(clip.visual, "set_input_size"):  # timm's, after its weights
+        clip.visual.set_input_size(size)
     tag = ":".join(str(part) for part in (name, pretrained) if part)
     if spec.get("image_size"):
         tag += f"@{spec['image_size']}"
     pixels = {key: spec[key] for key in ("mean", "std") if spec.get(key)}
-    backbone = from_clip(clip, tag, sha256(file) if file else "", pretrained_cfg | pixels)
+    pixels = (pretrained_cfg or _pixels_of_all_tags(name)) | pixels
+    folder = str(spec["tokenizer"]) if spec.get("tokenizer") else None
+    tokenizer = Tokenizer(config["text_cfg"], text_tower(clip).context_length, folder)
+    backbone = from_clip(clip, tag, sha256(file) if file else "", pixels, tokenizer)
     weights = str(spec["weights"]) if spec.get("weights") else None
     own = {"name": name, "pretrained": pretrained or None, "config": config, "weights": weights}
-    own |= {"image_size": spec.get("image_size"), "quick_gelu": quick_gelu}
+    own |= {"image_size": spec.get("image_size"), "quick_gelu": quick_gelu, "tokenizer": folder}
     return replace(backbone, spec=own | {"mean": list(backbone.mean), "std": list(backbone.std)})
 
 
@@ -134,6 +155,8 @@ def _as_mapping(spec: Spec) -> Mapping[str, Any]:
         "mean": pixels.get("mean"),
         "std": pixels.get("std"),
     }
+    if name.startswith(FOLDER) and (config.parent / _TOKENIZER).is_file():
+        files["tokenizer"] = config.parent
     return {**spec, **files}
 
 
@@ -167,19 +190,26 @@ def _first_line(error: Exception) -> str:
 
 
 def from_clip(
-    clip: open_clip.CLIP, tag: str, checksum: str, pretrained_cfg: Mapping[str, Any] | None = None
+    clip: open_clip.CLIP | open_clip.CustomTextCLIP,
+    tag: str,
+    checksum: str,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Backbone:
     """The backbone of a built CLIP, with the pixel mean and std of open_clip's `pretrained_cfg` if given.
 
-    Raises UserError if the input is not square.
+    `tokenizer` is CLIP's own by default. Raises UserError if the methods do not run on the model, or its
+    input is not square.
     """
     cfg = pretrained_cfg or {}
-    size = clip.visual.image_size
+    if reason := why_refused(clip):
+        raise UserError(f"backbone {tag} does not fit: {reason}")
+    size = image_tower(clip).image_size
     if size[0] != size[1]:
         raise UserError(f"backbone {tag}: frames are square here, and it takes {size[0]}×{size[1]}")
     return Backbone(
-        clip=clip.requires_grad_(False),
-        tokenizer=open_clip.SimpleTokenizer(context_length=clip.context_length),
+        clip=clip.requires_grad_(False).eval(),
+        tokenizer=tokenizer or Tokenizer({}, text_tower(clip).context_length),
         tag=tag,
         checksum=checksum,
         image_size=int(size[0]),
@@ -189,36 +219,49 @@ def from_clip(
 
 
 def unsupported_reason(config: Mapping[str, Any]) -> str:
-    """Why the methods do not support a model of this open_clip config; "" if they do."""
-    vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
-    if vision.get("timm_model_name"):
+    """Why the methods do not run on a model of this open_clip config; "" if they do.
+
+    What its configuration does not tell is asked of the model, built without memory for its weights.
+    """
+    if reason := _no_two_towers(config):
+        return reason
+    try:
+        with torch.device("meta"):
+            return why_refused(build_clip(config))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        return f"open_clip cannot build it: {_first_line(error)}"
+
+
+def _no_two_towers(config: Mapping[str, Any]) -> str:
+    """What of an open_clip config is not an image tower and a text tower of open_clip's; "" if all is."""
+    parts = {"vision_cfg": CLIPVisionCfg, "text_cfg": CLIPTextCfg}
+    for part, known in parts.items():
+        if not isinstance(config.get(part), Mapping):
+            return (
+                f"its configuration has no {part}: it is no CLIP of an image tower and a text tower"
+            )
+        unknown = sorted(set(config[part]) - {one.name for one in fields(known)})
+        if unknown:
+            return f"its {part} has {unknown[0]}, which this version of open_clip does not know"
+    unknown = sorted(set(config) - {"custom_text", *signature(open_clip.CLIP).parameters})
+    if unknown:
         return (
-            f"its image tower is timm's {vision['timm_model_name']}, and the methods put prompts and "
-            "adapters between attention and MLP of open_clip's own ViT blocks"
+            f"its configuration has {unknown[0]}: it is more than an image tower and a text tower"
         )
-    if not isinstance(vision.get("layers", 12), int):
-        return "its image tower is a ResNet, without the layers of tokens that prompts and adapters go into"
-    if vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok":
-        return "its image feature is not read from a class token, which frames' features come from"
-    for side, tower in (("image", vision), ("text", text)):
-        custom = [key for key in _CUSTOM_ATTENTION if tower.get(key)]
-        if tower.get("block_type") == "custom" or custom:
-            return f"its {side} blocks are not CLIP's ({', '.join(custom) or 'custom'})"
-    if text.get("hf_model_name"):
+    if config["text_cfg"].get("hf_model_name"):
         return (
-            f"its text tower is Hugging Face's {text['hf_model_name']}, and the methods need a causal "
-            "text transformer of CLIP's own"
+            f"its text tower is Hugging Face's {config['text_cfg']['hf_model_name']}, and not a "
+            "transformer of open_clip's"
         )
-    if text.get("no_causal_mask") or text.get("embed_cls") or config.get("multimodal_cfg"):
-        return "its text transformer is not causal, so no text is read at its end-of-text token"
-    if text.get("hf_tokenizer_name") or text.get("pool_type", "argmax") != "argmax":
-        return "its tokenizer is not CLIP's, whose end-of-text token texts are read at"
     return ""
 
 
-_CUSTOM_ATTENTION = (
-    "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
-)  # fmt: skip
+def build_clip(config: Mapping[str, Any]) -> open_clip.CLIP | open_clip.CustomTextCLIP:
+    """A model of an open_clip config with random weights; of timm's tower too."""
+    own = deepcopy(dict(config))
+    kind = open_clip.CustomTextCLIP if own.pop("custom_text", False) else open_clip.CLIP
+    own["vision_cfg"]["timm_model_pretrained"] = False
+    return kind(**own)
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
@@ -282,6 +325,13 @@ def _weights_file(name: str, pretrained: str, weights: Any) -> tuple[Path | None
         ) from error
 
 
+def _pixels_of_all_tags(name: str) -> dict[str, Any]:
+    """Mean and std of a registered name's pixels, where all its tags have the same."""
+    tags = [get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+    found = [{key: cfg[key] for key in ("mean", "std") if cfg.get(key)} for cfg in tags]
+    return found[0] if found and all(one == found[0] for one in found) else {}
+
+
 def _existing(file: Any) -> Path:
     path = Path(file)
     if not path.is_file():
@@ -305,7 +355,7 @@ def local_weights(spec: Mapping[str, Any]) -> Path | None:
     return next((Path(c) for c in cached if isinstance(c, str) and Path(c).is_file()), None)
 
 
-def _load_weights(clip: open_clip.CLIP, file: Path, name: str) -> None:
+def _load_weights(clip: torch.nn.Module, file: Path, name: str) -> None:
     """Load weights as float32; open_clip interpolates positions of another image size."""
     try:
         with harmless_objects():

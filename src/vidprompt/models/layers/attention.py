@@ -1,17 +1,17 @@
-"""Attention and MLP of open_clip's frozen blocks, with queries from fewer tokens than keys and values.
+"""Multi-head attention of frozen layers, with queries from fewer tokens than keys and values.
 
 A method's prompts are attended to but their own outputs are dropped, and of the last layer only the
-class (or end-of-text) token is used. Queries and keys therefore come from different token sets, and
-nothing is computed for a token whose output is not used. The numbers are those of the plain block.
+class (or end-of-text) token may be used. Queries and keys therefore come from different token sets, and
+nothing is computed for a token whose output is not used. The numbers are those of the plain layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -36,36 +36,55 @@ def on_cpu(x: torch.Tensor) -> bool:
     return x.device.type == "cpu"
 
 
-def project_queries(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
+class InProjection(NamedTuple):
+    """Weights (3·D, D) and biases (3·D) of queries, keys and values, in this order."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def part(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Weights and biases of some rows, for a product."""
+        return weight_of(self.weight)[rows], None if self.bias is None else weight_of(self.bias)[
+            rows
+        ]
+
+    @property
+    def width(self) -> int:
+        return len(self.weight) // 3
+
+
+def in_projection(attn: nn.MultiheadAttention) -> InProjection:
+    """The weights of PyTorch's module."""
+    return InProjection(attn.in_proj_weight, attn.in_proj_bias)
+
+
+def project_queries(weights: InProjection, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (n, length, D) → queries (n, length, D)."""
-    weight, bias = weight_of(attn.in_proj_weight), weight_of(attn.in_proj_bias)
-    return F.linear(x, weight[: attn.embed_dim], bias[: attn.embed_dim])
+    return F.linear(x, *weights.part(slice(None, weights.width)))
 
 
-def project_kv(attn: nn.MultiheadAttention, x: torch.Tensor) -> torch.Tensor:
+def project_kv(weights: InProjection, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (…, length, D) → keys and values concatenated, (…, length, 2·D)."""
-    weight, bias = weight_of(attn.in_proj_weight), weight_of(attn.in_proj_bias)
-    return F.linear(x, weight[attn.embed_dim :], bias[attn.embed_dim :])
+    return F.linear(x, *weights.part(slice(weights.width, None)))
 
 
 def project_qkv(
-    attn: nn.MultiheadAttention, x: torch.Tensor, num_queries: int | None = None
+    weights: InProjection, x: torch.Tensor, num_queries: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries (n, num_queries, D) of the first tokens (default: all), and `project_kv` of all tokens.
 
     One product on a CPU. On a GPU two: parts of one would keep the whole alive, and pad their gradients.
     """
     if num_queries is None and on_cpu(x):
-        width = attn.embed_dim
-        qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)
-        return qkv[..., :width], qkv[..., width:]
-    return project_queries(attn, x[:, :num_queries]), project_kv(attn, x)
+        qkv = F.linear(x, weights.weight, weights.bias)
+        return qkv[..., : weights.width], qkv[..., weights.width :]
+    return project_queries(weights, x[:, :num_queries]), project_kv(weights, x)
 
 
 def attend(
-    attn: nn.MultiheadAttention,
     queries: torch.Tensor,
     kv: torch.Tensor | Sequence[torch.Tensor],
+    heads: int,
     *,
     mask: torch.Tensor | None = None,
     causal: bool = False,
@@ -73,7 +92,7 @@ def attend(
     maps: AttentionMaps | None = None,
     name: str = "",
 ) -> torch.Tensor:
-    """Multi-head attention with output projection, (n, q, D).
+    """Multi-head attention before its output projection, (n, q, D).
 
     Args:
         queries: (n, q, D).
@@ -83,8 +102,9 @@ def attend(
         maps: if given, the attention weights (n, heads, q, k) are stored there under `name`; otherwise
             they are never materialised as a whole.
     """
-    joint = kv if isinstance(kv, torch.Tensor) else torch.cat(tuple(kv), 1)
-    heads = attn.num_heads
+    joint = (
+        kv if isinstance(kv, torch.Tensor) else kv[0] if len(kv) == 1 else torch.cat(tuple(kv), 1)
+    )
     q = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
     k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in joint.chunk(2, -1))
     if maps is None:
@@ -103,35 +123,22 @@ def attend(
             scores = scores.masked_fill(~mask, float("-inf"))
         maps[name] = scores.softmax(-1)
         attended = F.dropout(maps[name], dropout) @ v
-    joined = attended.transpose(1, 2).flatten(2)
-    return linear(joined, attn.out_proj.weight, attn.out_proj.bias)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def attend_with(
+    attn: nn.MultiheadAttention,
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    *,
+    maps: AttentionMaps | None = None,
+    name: str = "",
+) -> torch.Tensor:
+    """`attend` with heads and output projection of PyTorch's module, (n, q, D)."""
+    attended = attend(queries, kv, attn.num_heads, maps=maps, name=name)
+    return linear(attended, attn.out_proj.weight, attn.out_proj.bias)
 
 
 def _causal_mask(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """(queries, keys), True where a token attends to itself or an earlier one."""
     return torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-
-
-def mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
-    """The block's frozen MLP on normalised tokens, (…, D) → (…, D).
-
-    QuickGELU, x·σ(1.702·x), is computed as silu(1.702·x) / 1.702 with the factors folded into the matrix
-    products: one pass over the wide activations instead of three, and a third of the memory that autograd
-    would keep.
-    """
-    layers = block.mlp
-    if not isinstance(layers.gelu, QuickGELU):
-        return layers(x)
-    scale, flat = 1.702, x.reshape(-1, x.shape[-1])
-    if not on_cpu(x):  # a bias of factor 1 is part of the product
-        hidden = F.linear(
-            x, weight_of(layers.c_fc.weight, scale), weight_of(layers.c_fc.bias, scale)
-        )
-        out = F.silu(hidden)
-        return F.linear(
-            out, weight_of(layers.c_proj.weight, 1 / scale), weight_of(layers.c_proj.bias)
-        )
-    hidden = torch.addmm(layers.c_fc.bias, flat, layers.c_fc.weight.T, beta=scale, alpha=scale)
-    out = F.silu(hidden) @ layers.c_proj.weight.T
-    # under autocast the bias is cast: a sum with float32 would be float32, and so all later layers
-    return torch.add(layers.c_proj.bias.to(out.dtype), out, alpha=1 / scale).reshape(x.shape)

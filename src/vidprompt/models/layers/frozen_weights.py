@@ -60,13 +60,13 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     return F.linear(x, weight_of(weight), None if bias is None else weight_of(bias))
 
 
-def layer_norm(norm: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    """`norm(x)` in the precision of x; its statistics are in float32 always.
+def layer_norm(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """`norm(x)` in the precision of x; the statistics of a layer norm are in float32 always.
 
     Autocast would compute half precision in float32 and return that, with two more passes over x.
     """
-    if x.dtype not in HALF:
-        return norm(x)
+    if x.dtype not in HALF or not isinstance(norm, nn.LayerNorm):
+        return norm(x).to(x.dtype)
     weight, bias = (weight_of(p).to(x.dtype) for p in (norm.weight, norm.bias))
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)

@@ -10,12 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
-from vidprompt.models.layers.frozen_weights import layer_norm
+from vidprompt.models.layers.attention import AttentionMaps
 from vidprompt.models.layers.stochastic_depth import (
     AXES,
     LayerDraws,
@@ -43,6 +42,7 @@ class Adapter(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
+_SCALES = ("logit_scale", "logit_bias")  # of CLIP; never trained with its towers
 TRAIN_BACKBONE = ("none", "vision", "both")
 
 
@@ -54,7 +54,7 @@ class EZLayerPrompts(NamedTuple):
 
 
 class EZCLIP(VideoCLIP):
-    """EZ-CLIP on any open_clip ViT.
+    """EZ-CLIP on any backbone.
 
     Args:
         num_frames: T, the number of frames that the prompts are learned for.
@@ -141,14 +141,14 @@ class EZCLIP(VideoCLIP):
         shape = (len(self.vision_blocks), self.num_frames, self.width)
         if start == "ramp":
             return ramp(*shape, scale)
-        return uniform(shape, self.clip.visual.conv1.kernel_size, scale)
+        return uniform(shape, self.image_tower.patch_size, scale)
 
     def _train_towers(self) -> None:
         """Require gradients of the towers of CLIP that are trained."""
         for name, parameter in self.clip.named_parameters():
             vision = name.startswith("visual.")
             parameter.requires_grad_(
-                (self.train_backbone == "both" and name != "logit_scale")
+                (self.train_backbone == "both" and name not in _SCALES)
                 or (self.train_backbone == "vision" and vision)
             )
 
@@ -170,7 +170,7 @@ class EZCLIP(VideoCLIP):
         if batch_seed is not None:
             shared = torch.Generator(device).manual_seed(batch_seed)
         prompt = keep_factors([self.prompt_dropout] * layers, (t, self.width), device, shared)
-        n = len(self.clip.visual.positional_embedding)
+        n = self.image_tower.num_tokens
         by_token = self.drop_axis == "token"
         space, time = ((1, n, 1), (1, t, 1)) if by_token else ((b * t, 1, 1), (b, 1, 1))
         attention, mlp, across = (
@@ -189,7 +189,7 @@ class EZCLIP(VideoCLIP):
         if not self.drops_text:
             return []
         device = self.temporal_embedding.device
-        positions = len(self.clip.positional_embedding)
+        positions = self.text_tower.context_length
         shape = (1, positions, 1) if self.drop_axis == "token" else (n, 1, 1)
         attention, mlp = (keep_factors(self.text_drop_rates, shape, device) for _ in range(2))
         drawn = zip(self.text_drop_rates, attention, mlp, strict=True)
@@ -205,7 +205,7 @@ class EZCLIP(VideoCLIP):
 
     def prompt_kv(
         self,
-        block: ResidualAttentionBlock,
+        block: Block,
         prompts: EZLayerPrompts,
         drawn: LayerDraws,
         tokens: torch.Tensor,
@@ -216,10 +216,10 @@ class EZCLIP(VideoCLIP):
         if prompts.prompt is None:
             return []
         prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, t))  # (B, T, D)
-        queries, kv = project_qkv(block.attn, layer_norm(block.ln_1, prompt))
-        attended = attend(block.attn, queries, kv, dropout=drawn.rate, maps=maps, name="time")
-        prompt = scale_branch(block.ls_1(attended), drawn.time)  # without a residual, as released
-        return [project_kv(block.attn, layer_norm(block.ln_1, prompt.flatten(0, 1)[:, None]))]
+        queries, kv = block.project_qkv(block.norm(prompt))
+        attended = block.attend(queries, kv, dropout=drawn.rate, maps=maps, name="time")
+        prompt = scale_branch(attended, drawn.time)  # without a residual, as released
+        return [block.project_kv(block.norm(prompt.flatten(0, 1)[:, None]))]
 
     def prompt_relevance(
         self, relevance: torch.Tensor, time: torch.Tensor | None, n: int

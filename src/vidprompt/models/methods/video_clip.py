@@ -1,67 +1,56 @@
 """Base class of all methods: a frozen CLIP on video, with hooks for prompts and adapters.
 
 A method overrides the hooks: an embedding of time (`temporal_positions`), tokens that a frame's tokens
-attend to (`prompt_kv`), and a change after the attention. The towers stay open_clip's.
+attend to (`prompt_kv`), and a change after the attention. The towers stay their library's, and are seen
+through `backbones.interface` alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch.utils.checkpoint import checkpoint
 
+from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
-from vidprompt.models.layers.attention import AttentionMaps, attend, mlp, on_cpu, project_qkv
-from vidprompt.models.layers.frozen_weights import layer_norm, weight_of
+from vidprompt.models.layers.attention import AttentionMaps
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.encoder import TextEncoder
-from vidprompt.models.text.tower import text_width
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
 RECOMPUTE = ("nothing", "mlp", "layer")
 
 
-def logits(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
+def logits(
+    video: torch.Tensor,
+    text: torch.Tensor,
+    scale: torch.Tensor | float,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Scaled cosine similarities: video features (B, E), text features (C, E) → logits (B, C).
 
     Features need not be normalised; `scale` is the factor of the cosines (100 in CLIP), not its
-    logarithm. Text features (C, P, E) of P prompts a class become one a class: the mean of the
-    normalised ones. The other ensemble (a softmax for each prompt) and exact scores for evaluation are
-    in `metrics.scores`. In float32 under autocast too: the scale would turn the rounding of half
-    precision into tenths of a logit.
+    logarithm, and `bias` is added (SigLIP's; a softmax does not depend on it). Text features (C, P, E) of P
+    prompts a class become one a class: the mean of the normalised ones. The other ensemble (a softmax for
+    each prompt) and exact scores for evaluation are in `metrics.scores`. In float32 under autocast too: the
+    scale would turn the rounding of half precision into tenths of a logit.
     """
     with torch.autocast(video.device.type, enabled=False):
         video, text = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (video, text))
         if text.ndim == 3:
             text = F.normalize(text, dim=-1).mean(1)
-        return scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
-
-
-def embed_patches(conv: torch.nn.Conv2d, frames: torch.Tensor) -> torch.Tensor:
-    """The patch embedding: frames (n, 3, H, W) → (n, patches, D).
-
-    On a GPU as a matrix product: cuDNN's convolution of patches took ten times as long in half precision.
-    """
-    if on_cpu(frames) or conv.stride != conv.kernel_size or any(conv.padding):
-        return conv(frames).flatten(2).transpose(1, 2)
-    weight = weight_of(conv.weight)
-    height, width = conv.kernel_size
-    rows, columns = frames.shape[-2] // height, frames.shape[-1] // width
-    pixels = frames[..., : rows * height, : columns * width].to(weight.dtype)
-    pixels = pixels.unflatten(-1, (columns, width)).unflatten(-3, (rows, height))
-    pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-    return F.linear(pixels, weight.flatten(1), conv.bias)
+        found = scale * F.normalize(video, dim=-1) @ F.normalize(text, dim=-1).T
+        return found if bias is None else found + bias
 
 
 class VideoCLIP(TextEncoder):
-    """A frozen CLIP applied to video: the mean over frames of the projected class tokens.
+    """A frozen CLIP applied to video: the mean of the frames' image features.
 
     Args:
         backbone: never changed, so several models can share one (a method that trains it has a copy).
@@ -93,11 +82,9 @@ class VideoCLIP(TextEncoder):
         self.backbone = backbone
         self.clip = backbone.clip.requires_grad_(False)
         self.num_frames = num_frames
-        visual = self.clip.visual
-        self.vision_blocks: list[ResidualAttentionBlock] = list(visual.transformer.resblocks)
-        self.text_blocks: list[ResidualAttentionBlock] = list(self.clip.transformer.resblocks)
-        self.width = int(visual.class_embedding.shape[0])
-        self.text_width = text_width(self.clip)
+        self.image_tower, self.text_tower = backbone.image_tower, backbone.text_tower
+        self.vision_blocks, self.text_blocks = self.image_tower.blocks, self.text_tower.blocks
+        self.width, self.text_width = self.image_tower.width, self.text_tower.width
         self._recompute = "nothing"
         self.options: dict[str, Any] = {}  # of `create_model`, for checkpoints
         self.context: LearnedContext | None = None
@@ -110,6 +97,17 @@ class VideoCLIP(TextEncoder):
                 position=context_position,
                 clean_names=clean_names,
             )
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode of the method's own modules; CLIP stays as it is used, for its batch norms."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    @property
+    def feature_width(self) -> int:
+        """E, the length of a feature."""
+        return self.image_tower.feature_width
 
     @property
     def recompute(self) -> str:
@@ -129,6 +127,12 @@ class VideoCLIP(TextEncoder):
         """exp of CLIP's log scale, a scalar: the factor of cosine similarities in logits."""
         return self.clip.logit_scale.exp().reshape(())
 
+    @property
+    def logit_bias(self) -> torch.Tensor | None:
+        """What SigLIP adds to its logits, a scalar; None of a CLIP trained with a softmax."""
+        bias = self.clip.logit_bias
+        return None if bias is None else bias.reshape(())
+
     def forward(self, clips: torch.Tensor, classes: Sequence[str] | torch.Tensor) -> torch.Tensor:
         """Normalised clips (B, T, 3, H, W) and C classes → logits (B, C), see `logits`.
 
@@ -136,7 +140,7 @@ class VideoCLIP(TextEncoder):
         (C, P, E) as `encode_classes` returns them, which saves encoding the same classes again.
         """
         text = classes if isinstance(classes, torch.Tensor) else self.encode_classes(classes)
-        return logits(self.encode_video(clips)[1], text, self.logit_scale)
+        return logits(self.encode_video(clips)[1], text, self.logit_scale, self.logit_bias)
 
     # -- video --------------------------------------------------------------------------------
 
@@ -171,7 +175,7 @@ class VideoCLIP(TextEncoder):
 
     def _videos_per_chunk(self, video: torch.Tensor) -> int:
         """The fewest videos that keep the device busy."""
-        tokens = video.shape[1] * len(self.clip.visual.positional_embedding)
+        tokens = video.shape[1] * self.image_tower.num_tokens
         return max(1, (1024 if video.device.type == "cpu" else 32768) // tokens)
 
     def _encode_frames(
@@ -180,23 +184,24 @@ class VideoCLIP(TextEncoder):
         """(B, T, 3, H, W) → frame features (B, T, E)."""
         b, t = video.shape[:2]
         draws = self.video_draws(b, t, batch_seed) if self.training else []
-        tokens = self.embed_frames(video, self.temporal_positions(t))
+        tower = self.image_tower
+        tokens, positions = self.embed_frames(video, self.temporal_positions(t)), tower.positions()
         last = len(self.vision_blocks) - 1
         for layer, block in enumerate(self.vision_blocks):
             layer_maps: AttentionMaps | None = None
             if maps is not None:
                 maps.append(layer_maps := {})
-            num_queries = 1 if layer == last else None  # of the last layer: the class token alone
+            num_queries = tower.num_read if layer == last else None
             drawn = draws[layer] if draws else LayerDraws()
             prompts = self.layer_prompts(layer, t, drawn)
-            arguments = (block, prompts, drawn, tokens, t, num_queries, layer_maps)
-            # the last layer's activations are small: one token a frame after the attention
+            arguments = (block, prompts, drawn, tokens, t, positions, num_queries, layer_maps)
+            # the last layer's activations are small where one token a frame is left after the attention
             if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
                 tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
             else:
                 tokens = self.vision_layer(*arguments)
-        visual = self.clip.visual
-        return (layer_norm(visual.ln_post, tokens[:, 0]) @ visual.proj).reshape(b, t, -1)
+        pooled = tower.pool(tokens, None if maps is None else maps[-1])
+        return pooled.reshape(b, t, -1)
 
     def video_draws(self, b: int, t: int, batch_seed: int | None) -> list[LayerDraws]:
         """What is dropped in training in each vision layer, of B videos of T frames; [] = nothing."""
@@ -210,26 +215,17 @@ class VideoCLIP(TextEncoder):
 
     def embed_frames(self, video: torch.Tensor, time: torch.Tensor | None) -> torch.Tensor:
         """(B, T, 3, H, W) and an embedding of time (T, D) → tokens after `ln_pre`, (B·T, N, D)."""
-        visual = self.clip.visual
-        if tuple(video.shape[-2:]) != tuple(visual.image_size):
+        size = self.image_tower.image_size
+        if tuple(video.shape[-2:]) != tuple(size):
             raise UserError(
                 f"frames are {video.shape[-2]}×{video.shape[-1]}, and the backbone takes "
-                f"{visual.image_size[0]}×{visual.image_size[1]}: set backbone.image_size"
+                f"{size[0]}×{size[1]}: set backbone.image_size"
             )
-        b, t = video.shape[:2]
-        patches = embed_patches(visual.conv1, video.flatten(0, 1))
-        positions = visual.positional_embedding
-        first = (visual.class_embedding + positions[0]).to(patches.dtype)
-        tokens = torch.cat(
-            [first.expand(b * t, 1, -1), patches + self.patch_positions().to(patches.dtype)], 1
-        )
-        if time is not None:
-            tokens = tokens + time.to(tokens.dtype).repeat(b, 1)[:, None]
-        return layer_norm(visual.ln_pre, tokens)
+        return self.image_tower.embed(video.flatten(0, 1), time, self.embedding_bias())
 
-    def patch_positions(self) -> torch.Tensor:
-        """Position embeddings of the patches, (N - 1, D)."""
-        return self.clip.visual.positional_embedding[1:]
+    def embedding_bias(self) -> torch.Tensor | None:
+        """What is added to all patches with their positions, (D,); None without it."""
+        return None
 
     def layer_prompts(self, layer: int, t: int, drawn: LayerDraws) -> Any:
         """The method's own modules and prompts of a vision layer for T frames, handed to the hooks."""
@@ -238,42 +234,39 @@ class VideoCLIP(TextEncoder):
 
     def vision_layer(
         self,
-        block: ResidualAttentionBlock,
+        block: Block,
         prompts: Any,
         drawn: LayerDraws,
         tokens: torch.Tensor,
         t: int,
+        positions: torch.Tensor | None = None,
         num_queries: int | None = None,
         maps: AttentionMaps | None = None,
     ) -> torch.Tensor:
         """A vision block with the method's additions: (B·T, N, D) → (B·T, num_queries or N, D).
 
-        `prompts` are those of `layer_prompts`; only the first `num_queries` tokens (default: all) are
-        computed.
+        `prompts` are those of `layer_prompts`, `positions` the tower's rotary ones; only the first
+        `num_queries` tokens (default: all) are computed.
         """
-        queries, kv = project_qkv(block.attn, layer_norm(block.ln_1, tokens), num_queries)
+        queries, kv = block.project_qkv(block.norm(tokens), num_queries, positions)
         prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
-        attended = attend(
-            block.attn, queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space"
+        attended = block.attend(
+            queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space"
         )
         x, first, second = tokens, drawn.attention, drawn.mlp
         if num_queries is not None:
             x = tokens[:, :num_queries]
             first, second = (f if f is None else f[:, :num_queries] for f in (first, second))
-        x = self.after_attention(prompts, x + scale_branch(block.ls_1(attended), first))
+        x = self.after_attention(prompts, x + scale_branch(attended, first))
         if self.recompute == "mlp" and torch.is_grad_enabled():
-            out = checkpoint(self._mlp, block, x, use_reentrant=False, preserve_rng_state=False)
+            out = checkpoint(block.mlp, x, use_reentrant=False, preserve_rng_state=False)
         else:
-            out = self._mlp(block, x)
+            out = block.mlp(x)
         return x + scale_branch(out, second)
-
-    @staticmethod
-    def _mlp(block: ResidualAttentionBlock, x: torch.Tensor) -> torch.Tensor:
-        return block.ls_2(mlp(block, layer_norm(block.ln_2, x)))
 
     def prompt_kv(
         self,
-        block: ResidualAttentionBlock,
+        block: Block,
         prompts: Any,
         drawn: LayerDraws,
         tokens: torch.Tensor,
@@ -314,8 +307,9 @@ class VideoCLIP(TextEncoder):
         try:
             with torch.no_grad():
                 feature = None if text is None else self.encode_texts([text])[0]
-            grid = self.clip.visual.grid_size
-            return explain(self.encode_video, self.prompt_relevance, video, feature, grid)
+            tower = self.image_tower
+            relevance = self.prompt_relevance
+            return explain(self.encode_video, relevance, video, feature, tower.grid, tower.prefix)
         finally:
             self.train(training)
 

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 
+from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.attention import AttentionMaps, attend, project_kv, project_qkv
-from vidprompt.models.layers.frozen_weights import layer_norm
+from vidprompt.models.layers.attention import (
+    AttentionMaps,
+    attend_with,
+    in_projection,
+    project_qkv,
+)
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.layers.temporal_prompts import ramp, resample, uniform
 from vidprompt.models.methods.video_clip import VideoCLIP
@@ -21,7 +25,7 @@ from vidprompt.system.suggestions import check_choice
 
 
 class SummaryAttention(nn.Module):
-    """s = c + MHA(LN(c)) over the T frames' projected class tokens c, (B, T, D) (section 3.2).
+    """s = c + MHA(LN(c)) over the T frames' projected summaries c, (B, T, D) (section 3.2).
 
     With `xavier` queries, keys, values and output start Xavier-uniform each, and their biases at zero, as
     released (`Attention` of VitaCLIP_vision_encoder_utils.py); otherwise as PyTorch's attention.
@@ -39,8 +43,8 @@ class SummaryAttention(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def forward(self, c: torch.Tensor, maps: AttentionMaps | None = None) -> torch.Tensor:
-        queries, kv = project_qkv(self.attention, self.norm(c))
-        return c + attend(self.attention, queries, kv, maps=maps, name="time")
+        queries, kv = project_qkv(in_projection(self.attention), self.norm(c))
+        return c + attend_with(self.attention, queries, kv, maps=maps, name="time")
 
 
 class VitaLayerPrompts(NamedTuple):
@@ -53,7 +57,9 @@ class VitaLayerPrompts(NamedTuple):
 
 
 class VitaCLIP(VideoCLIP):
-    """Vita-CLIP on any open_clip ViT.
+    """Vita-CLIP on any backbone.
+
+    Of a tower without a class token, the mean of a frame's tokens stands for it (`ImageTower.summary`).
 
     Args:
         class_names: annotated names of the training classes, for class-specific contexts.
@@ -109,7 +115,7 @@ class VitaCLIP(VideoCLIP):
         check_choice("prompt_start", prompt_start, ("released", "normal", "ramp"))
         if global_prompts < 0:
             raise UserError(f"global_prompts is {global_prompts}; give a number of prompts, or 0")
-        patch = self.clip.visual.conv1.kernel_size
+        patch = self.image_tower.patch_size
         time = torch.randn(1 + layers, num_frames, width) * prompt_std
         local, shared = time[1:], torch.randn(layers, global_prompts, width) * prompt_std
         if prompt_start == "ramp":
@@ -123,7 +129,7 @@ class VitaCLIP(VideoCLIP):
         projected = range(layers if use_local or use_summary else 0)
         self.class_projections = nn.ModuleList(nn.Linear(width, width) for _ in projected)
         self.class_projections.requires_grad_(train_cls_proj)
-        heads = self.vision_blocks[0].attn.num_heads
+        heads = self.vision_blocks[0].heads
         summarised = range(layers if use_summary else 0)
         xavier = prompt_start != "normal"
         self.summaries = nn.ModuleList(
@@ -158,9 +164,9 @@ class VitaCLIP(VideoCLIP):
         """The learned time embedding (t, D), for another T by nearest neighbour as released."""
         return resample(self.time_embedding, t)
 
-    def patch_positions(self) -> torch.Tensor:
-        """Position embeddings of the patches plus the bias of the released patch embedding, (N - 1, D)."""
-        return super().patch_positions() + self.patch_bias
+    def embedding_bias(self) -> torch.Tensor:
+        """The bias of the released patch embedding, (D,)."""
+        return self.patch_bias
 
     def layer_prompts(self, layer: int, t: int, drawn: LayerDraws) -> VitaLayerPrompts:
         del drawn
@@ -174,7 +180,7 @@ class VitaCLIP(VideoCLIP):
 
     def prompt_kv(
         self,
-        block: ResidualAttentionBlock,
+        block: Block,
         prompts: VitaLayerPrompts,
         drawn: LayerDraws,
         tokens: torch.Tensor,
@@ -189,15 +195,16 @@ class VitaCLIP(VideoCLIP):
         del drawn
         local, shared, summary = [], [], []
         if prompts.class_projection is not None:
-            c = prompts.class_projection(tokens[:, 0]).unflatten(0, (-1, t))
+            c = prompts.class_projection(self.image_tower.summary(tokens))
+            c = c.unflatten(0, (-1, t))
             if prompts.summary is not None:
                 token = prompts.summary(c, maps).flatten(0, 1)[:, None]
-                summary = [project_kv(block.attn, layer_norm(block.ln_1, token))]
+                summary = [block.project_kv(block.norm(token))]
             if prompts.local_prompts is not None:
-                by_video = project_kv(block.attn, layer_norm(block.ln_1, prompts.local_prompts + c))
+                by_video = block.project_kv(block.norm(prompts.local_prompts + c))
                 local = [by_video.repeat_interleave(t, 0)]
         if prompts.global_prompts is not None:
-            kv = project_kv(block.attn, layer_norm(block.ln_1, prompts.global_prompts))
+            kv = block.project_kv(block.norm(prompts.global_prompts))
             shared = [
                 kv.expand(len(tokens), -1, -1).contiguous()
             ]  # to join those that are is faster
@@ -206,11 +213,12 @@ class VitaCLIP(VideoCLIP):
     def prompt_relevance(
         self, relevance: torch.Tensor, time: torch.Tensor | None, n: int
     ) -> torch.Tensor:
-        """Local prompts and summaries hand on to the frames' class tokens; global prompts to no token."""
-        out = relevance.new_zeros(*relevance.shape[:2], n)
+        """Local prompts and summaries hand on to the tokens of `summary`; global prompts to no token."""
+        del n
+        out = relevance.new_zeros(relevance.shape[:2])
         if self.local_prompts is not None:
-            out[..., 0] += relevance[..., : relevance.shape[1]].sum(1)
+            out += relevance[..., : relevance.shape[1]].sum(1)
         if time is not None:  # attention of the summaries
             summary = relevance[..., -1]
-            out[..., 0] += (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
-        return out
+            out += (summary + torch.einsum("bt,bts->bs", summary, time)) / 2
+        return out[..., None] * self.image_tower.summary_weights().to(out)

@@ -11,7 +11,6 @@ from torch import nn
 from vidprompt.data.annotations.class_names import check_texts, class_words
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.text.prompts import tokenize, warn_truncated
-from vidprompt.models.text.tower import eot_positions, text_width
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -58,7 +57,7 @@ class LearnedContext(nn.Module):
         self.position = position
         self.clean_names = clean_names
         count = 1 if self.shared else len(names)
-        self.vectors = nn.Parameter(torch.randn(count, length, text_width(backbone.clip)) * 0.02)
+        self.vectors = nn.Parameter(torch.randn(count, length, backbone.text_tower.width) * 0.02)
         # token layout of the classes of the last call: tokenised once, not in every step
         self._layouts: dict[Any, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
 
@@ -83,70 +82,70 @@ class LearnedContext(nn.Module):
     def prompts(self, names: Sequence[str] | None = None) -> tuple[EmbedRows, torch.Tensor]:
         """The prompts of C classes (default: the training classes), for the text tower.
 
-        Returns a function from row numbers (n,) to token embeddings (n, length, W), and the end-of-text
-        positions (C,) on the CPU. Raises KeyError for a class without a context.
+        Returns a function from row numbers (n,) to token embeddings (n, length, W), and the positions (C,) at
+        which the texts are read, on the CPU. Raises KeyError for a class without a context.
         """
         names = self.names if names is None else list(names)
         device = self.vectors.device
         listed = names if self.missing(names) else self.names
         key = (tuple(listed), device)
         if key not in self._layouts:
-            tokens, positions, eot = self.layout(listed)
-            self._layouts = {key: (tokens.to(device), positions.to(device), eot)}
-        tokens, positions, eot = self._layouts[key]
+            tokens, positions, ends = self.layout(listed)
+            self._layouts = {key: (tokens.to(device), positions.to(device), ends)}
+        tokens, positions, ends = self._layouts[key]
         owner = torch.arange(len(listed), device=device)
         if names != listed:
             row = {self._key(name): i for i, name in enumerate(listed)}
             chosen = torch.tensor([row[self._key(name)] for name in names])
-            eot, owner = eot[chosen], chosen.to(device, non_blocking=True)
+            ends, owner = ends[chosen], chosen.to(device, non_blocking=True)
             tokens, positions = tokens[owner], positions[owner]
         if self.shared:
             owner = torch.zeros_like(owner)
 
         def embed(rows: torch.Tensor) -> torch.Tensor:
-            embedded = self.backbone.clip.token_embedding(tokens[rows])
+            embedded = self.backbone.text_tower.embed(tokens[rows])
             index = positions[rows][..., None].expand(-1, -1, embedded.shape[-1])
             return embedded.scatter(1, index, self.vectors[owner[rows]].to(embedded.dtype))
 
-        return embed, eot
+        return embed, ends
 
     def layout(
         self, names: Sequence[str], *, pad: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Token ids (C, longest), positions of the vectors (C, M), end-of-text positions (C,).
+        """Token ids (C, length), positions of the vectors (C, M), positions where texts are read (C,).
 
-        With `pad` the ids are padded to the tower's context length. A prompt that is too long loses the
-        end of its class name, with a warning. Raises UserError if M vectors leave no room for a name.
+        `length` is what the text features depend on, with `pad` the tower's context length. A prompt that is
+        too long loses the end of its class name, with a warning. Raises UserError if M vectors leave no room
+        for a name.
         """
-        tokenizer, context = self.backbone.tokenizer, int(self.backbone.clip.context_length)
-        length = self.vectors.shape[1]
-        room = context - length - 2  # without start-of-text and end-of-text
+        tokenizer, tower = self.backbone.tokenizer, self.backbone.text_tower
+        context, length = tower.context_length, self.vectors.shape[1]
+        start, end = tokenizer.start, tokenizer.end
+        room = context - length - len(start) - max(1, len(end))
         if room < 1:
             raise UserError(
                 f"a context of {length} vectors leaves no room for a class name: the backbone's text "
                 f"tower takes {context} tokens"
             )
         words = [class_words(name, clean=self.clean_names) for name in names]
-        sentences = tokenize(tokenizer, [f"{word}." for word in words])
-        name_lengths = (eot_positions(tokenize(tokenizer, words)) - 1).tolist()
+        sentences = tokenize(tokenizer, [f"{word}." for word in words]).tolist()
+        name_lengths = [len(tokenizer.own_ids(row)) for row in tokenize(tokenizer, words).tolist()]
         before = {"end": length, "middle": length // 2, "front": 0}[self.position]
-        tokens = torch.zeros(len(names), context, dtype=torch.long)
+        tokens = torch.full((len(names), context), tokenizer.pad)
         positions = torch.zeros(len(names), length, dtype=torch.long)
-        eot, truncated = [], []
-        for row, (ids, end) in enumerate(
-            zip(sentences.tolist(), eot_positions(sentences).tolist(), strict=True)
-        ):
-            if end - 1 > room:
+        truncated = []
+        for row, ids in enumerate(map(tokenizer.own_ids, sentences)):
+            if len(ids) > room:
                 truncated.append(words[row])
-            body = ids[1 : 1 + min(end - 1, room)]
+            body = ids[:room]
             name, stop = body[: name_lengths[row]], body[name_lengths[row] :]
-            gap = ids[:1] * length  # any token: the vectors replace it
-            line = [ids[0], *gap[:before], *name, *gap[before:], *stop, ids[end]]
+            gap = [tokenizer.pad] * length  # any token: the vectors replace it
+            line = [*start, *gap[:before], *name, *gap[before:], *stop, *end]
             tokens[row, : len(line)] = torch.tensor(line)
             positions[row] = torch.tensor(
-                [1 + i + len(name) * (i >= before) for i in range(length)]
+                [len(start) + i + len(name) * (i >= before) for i in range(length)]
             )
-            eot.append(len(line) - 1)
         if truncated:
             warn_truncated(truncated, context)
-        return (tokens if pad else tokens[:, : max(eot) + 1]), positions, torch.tensor(eot)
+        ends = tower.read_at(tokens)
+        return (tokens if pad else tokens[:, : tower.needed_length(ends)]), positions, ends

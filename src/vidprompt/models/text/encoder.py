@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-import open_clip
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from vidprompt.models.backbones.interface import TextTower
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.text.context import EmbedRows, LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize, tokenize_classes
-from vidprompt.models.text.tower import encode_embedded, eot_positions, group_by_length
+from vidprompt.models.text.tower import encode_embedded, group_by_length
 
 PLAIN_NAMES = PromptSet(("{}",))
 # Texts encoded at once. Few on a CPU, whose caches they fit; on a GPU each chunk is some hundred launches.
@@ -28,30 +29,36 @@ class TextEncoder(nn.Module):
     """
 
     backbone: Backbone
-    clip: open_clip.CLIP
+    clip: Any  # open_clip's CLIP or CustomTextCLIP
+    text_tower: TextTower
     context: LearnedContext | None
     recompute: str  # "nothing", or what of the activations is recomputed
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the backbone."""
+        device: torch.device = self.clip.logit_scale.device
+        return device
 
     def encode_text(self, tokens: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
         """Token ids (n, up to context) → text features (n, E), not normalised.
 
-        Of tokens on the CPU those after the last end of a text are cut off.
+        Of tokens on the CPU those that no feature depends on are cut off.
         """
-        eot, device = eot_positions(tokens), self.clip.positional_embedding.device
+        tower = self.text_tower
+        ends = tower.read_at(tokens)
         if tokens.device.type == "cpu":
-            tokens = tokens[:, : int(eot.max()) + 1].to(device, non_blocking=True)
-        return self.encode_in_chunks(
-            lambda rows: self.clip.token_embedding(tokens[rows]), eot, chunk
-        )
+            tokens = tokens[:, : tower.needed_length(ends)].to(self.device, non_blocking=True)
+        return self.encode_in_chunks(lambda rows: tower.embed(tokens[rows]), ends, chunk)
 
     def encode_embedded(
-        self, embedded: torch.Tensor, eot: torch.Tensor, draws: Sequence[LayerDraws] = ()
+        self, embedded: torch.Tensor, ends: torch.Tensor, draws: Sequence[LayerDraws] = ()
     ) -> torch.Tensor:
-        """Token embeddings (n, length, W), read at `eot` (n,) → text features (n, E).
+        """Token embeddings (n, length, W), read at `ends` (n,) → text features (n, E).
 
         `draws` of each layer are what is dropped, with factors (n, positions, 1).
         """
-        return encode_embedded(self.clip, embedded, eot, self.after_text_attention, draws)
+        return encode_embedded(self.text_tower, embedded, ends, self.after_text_attention, draws)
 
     @property
     def drops_text(self) -> bool:
@@ -69,35 +76,35 @@ class TextEncoder(nn.Module):
         return x
 
     def encode_in_chunks(
-        self, embed: EmbedRows, eot: torch.Tensor, chunk: int | None = None
+        self, embed: EmbedRows, ends: torch.Tensor, chunk: int | None = None
     ) -> torch.Tensor:
         """Features (n, E) of n texts, at most `chunk` at once (default: CPU_CHUNK or GPU_CHUNK).
 
-        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `eot` (n,) is where each
-        text is read. If it is on the CPU, texts of like length are encoded together, unless a GPU takes all
-        at once: to sort few would cost more than it saves. With `recompute` the activations of a chunk are
-        recomputed. What is dropped in training is drawn once for all chunks.
+        `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `ends` (n,) is where
+        each text is read. If it is on the CPU, texts of like length are encoded together, unless a GPU takes
+        all at once: to sort few would cost more than it saves. With `recompute` the activations of a chunk
+        are recomputed. What is dropped in training is drawn once for all chunks.
         """
         recompute = self.recompute != "nothing" and torch.is_grad_enabled()
-        device = self.clip.positional_embedding.device
+        device = self.device
         chunk = chunk or (CPU_CHUNK if device.type == "cpu" else GPU_CHUNK)
-        groups = self._groups(eot, chunk, device)
+        groups = self._groups(ends, chunk, device)
         lengths: list[int | None] = [None] * len(groups)
-        if eot.device.type == "cpu":
-            lengths = [int(eot[group].max()) + 1 for group in groups]
-            eot = eot.to(device, non_blocking=True)
-        draws = self.text_draws(len(eot)) if self.training else []
-        positions, features = len(self.clip.positional_embedding), []
+        if ends.device.type == "cpu":
+            lengths = [self.text_tower.needed_length(ends[group]) for group in groups]
+            ends = ends.to(device, non_blocking=True)
+        draws = self.text_draws(len(ends)) if self.training else []
+        positions, features = self.text_tower.context_length, []
         for group, length in zip(groups, lengths, strict=True):
             rows = torch.tensor(group).to(device, non_blocking=True)
-            drawn = [layer.of_texts(rows, len(eot), positions) for layer in draws]
+            drawn = [layer.of_texts(rows, len(ends), positions) for layer in draws]
 
             def encode(
                 rows: torch.Tensor = rows,
                 drawn: Sequence[LayerDraws] = drawn,
                 length: int | None = length,
             ) -> torch.Tensor:
-                return self.encode_embedded(embed(rows)[:, :length], eot[rows], drawn)
+                return self.encode_embedded(embed(rows)[:, :length], ends[rows], drawn)
 
             if recompute:
                 features.append(
@@ -111,12 +118,12 @@ class TextEncoder(nn.Module):
         return torch.cat(features)[order.to(device, non_blocking=True)]
 
     @staticmethod
-    def _groups(eot: torch.Tensor, chunk: int, device: torch.device) -> list[list[int]]:
+    def _groups(ends: torch.Tensor, chunk: int, device: torch.device) -> list[list[int]]:
         """The rows that are encoded together."""
-        if eot.device.type == "cpu" and (device.type == "cpu" or len(eot) > chunk):
-            return group_by_length(eot.tolist(), chunk)
-        rows = range(len(eot))
-        return [list(rows[start : start + chunk]) for start in range(0, len(eot), chunk)]
+        if ends.device.type == "cpu" and (device.type == "cpu" or len(ends) > chunk):
+            return group_by_length(ends.tolist(), chunk)
+        rows = range(len(ends))
+        return [list(rows[start : start + chunk]) for start in range(0, len(ends), chunk)]
 
     def encode_texts(self, texts: Sequence[str], chunk: int | None = None) -> torch.Tensor:
         """Features (n, E) of texts, not normalised. A text that is too long is cut, with a warning."""

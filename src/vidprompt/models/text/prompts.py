@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vidprompt.data.annotations.class_names import check_texts, class_key, class_words
+from vidprompt.models.backbones.tokenizer import Tokenizer
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -111,7 +112,7 @@ def context_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tokenize_classes(
-    tokenizer: Any, prompts: PromptSet, class_names: Sequence[str]
+    tokenizer: Tokenizer, prompts: PromptSet, class_names: Sequence[str]
 ) -> torch.Tensor:
     """Token ids (C·P, context) of the texts of classes, class by class.
 
@@ -125,16 +126,19 @@ def tokenize_classes(
     return tokens
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> torch.Tensor:
     """Token ids (n, context) of the backbone's tokenizer; a text that is too long is cut, with a warning."""
     texts = list(texts)
-    tokens: torch.Tensor = tokenizer(texts)
+    tokens = tokenizer(texts)
     context = tokens.shape[1]
-    full = [row for row, last in enumerate(tokens[:, -1].tolist()) if last != 0]
-    # the last token is end-of-text: the text fits exactly, or was cut
+    # only an end of the text, or of the padding, is after those that fit exactly or were cut
+    full = [row for row, last in enumerate(tokens[:, -2].tolist()) if last != tokenizer.pad]
     longer = tokenizer([texts[row] for row in full], context + 1) if full else tokens[:0]
-    last_tokens = longer[:, -1].tolist()
-    truncated = [texts[row] for row, last in zip(full, last_tokens, strict=True) if last != 0]
+    truncated = [
+        texts[row]
+        for row, more in zip(full, longer.tolist(), strict=True)
+        if len(tokenizer.own_ids(more)) > len(tokenizer.own_ids(tokens[row].tolist()))
+    ]
     if truncated:
         warn_truncated(truncated, context)
     return tokens

@@ -43,11 +43,18 @@ def explain_views(
     """
     device = device or torch.device("cpu")
     feature = None if text is None else torch.from_numpy(text).to(device)
-    backbone, grid = encoder.backbone, encoder.clip.visual.grid_size
+    backbone, tower = encoder.backbone, encoder.image_tower
     maps = []
     for clip in clips:
         frames = normalise(clip[None], backbone.mean, backbone.std, device)
-        explained = explain(encoder.encode_video, encoder.prompt_relevance, frames, feature, grid)
+        explained = explain(
+            encoder.encode_video,
+            encoder.prompt_relevance,
+            frames,
+            feature,
+            tower.grid,
+            tower.prefix,
+        )
         maps.append(explained.spatial[0])
     regions = crop_regions(*frame_shape, clips.shape[-1], views)
     return frame_relevance(np.stack(maps), numbers, regions)
