@@ -43,7 +43,7 @@ def exported(method: str, backbone: Backbone) -> tuple[ExportedModel, ExportMeta
     for parameter in model.parameters():
         if parameter.requires_grad and not parameter.any():  # adapters start as the identity
             torch.nn.init.normal_(parameter, std=0.02)
-    width = int(backbone.clip.visual.proj.shape[1])
+    width = backbone.image_tower.feature_width
     metadata = ExportMetadata(
         model=method,
         identity="",

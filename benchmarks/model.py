@@ -33,9 +33,9 @@ from tests.reference import published_models as published
 
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.backbones.open_clip_towers import eot_positions
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
-from vidprompt.models.text.tower import eot_positions
 from vidprompt.published.checkpoints import published_state
 from vidprompt.published.naming import to_published
 from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy, in_batch_kl, motion_loss

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidprompt.cli.overrides import Overrides, with_paths
+
+if TYPE_CHECKING:
+    from vidprompt.models.backbones.catalogue import Figures
 
 PANEL = "Models and published checkpoints"
 
@@ -27,6 +30,36 @@ def parameters(
     rows = [(part.name, f"{part.trained:,}", f"{part.frozen:,}") for part in parameter_table(model)]
     title = f"{model.method} on {model.backbone.tag}"
     print_table(title, ("part", "trained", "frozen"), rows, "lrr")
+
+
+def backbones(
+    every: Annotated[
+        bool, typer.Option("--all", help="All models of open_clip, and why some are refused.")
+    ] = False,
+) -> None:
+    """List the backbones of params/backbone: size, cost of a frame, licence and published figures."""
+    from vidprompt.cli.tables import print_table
+    from vidprompt.models.backbones.catalogue import configured, registered
+
+    if every:
+        rows = [(name, reason or "taken") for name, reason in registered().items()]
+        print_table("Models of open_clip", ("model", "taken, or refused because"), rows)
+        return
+    print_table(
+        "Backbones (backbone=FILE)",
+        ("file", "model:tag", "pixels", "M parameters", "GFLOPs a frame", "licence", "ImageNet %",
+         "Kinetics-400 %", "source of the figures"),
+        [
+            (one.file, f"{one.model}:{one.tag}", *_figures(one.figures))
+            for one in configured(Path("params/backbone"))
+        ],
+        "llrrrlrrl",
+    )  # fmt: skip
+
+
+def _figures(known: Figures | None) -> tuple[str, ...]:
+    """The columns of what is known of weights."""
+    return tuple(vars(known).values())[2:] if known else ("",) * 7
 
 
 def import_checkpoint(
@@ -76,5 +109,5 @@ def parity(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (parameters, parity, import_checkpoint, export_checkpoint):
+    for command in (backbones, parameters, parity, import_checkpoint, export_checkpoint):
         app.command(rich_help_panel=PANEL)(command)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config.schema import Config, DatasetConfig
+from vidprompt.models.backbones.catalogue import figures
 from vidprompt.pipeline.doctor import Finding, State
 from vidprompt.pipeline.estimate import duration, training_clips, videos_of_run
 
@@ -21,6 +22,7 @@ ALL_FRAMES = 100  # frames of a video, where the cache holds all of them
 # clips/s of a training step of ViT-B/16 with 8 frames at 224 in half precision on one H100: gpu.json
 TRAINED_CLIPS_S = 400.0
 ENCODED_CLIPS_S = 1200.0  # without the backward pass
+VIT_B_16_GFLOPS = 35.1  # of a frame, as in models/backbones/figures.tsv
 # of the official lists, where the copies that people have hold fewer, so that no count is expected
 VIDEOS = {"kinetics400": 260_000, "kinetics600": 30_000}
 TRAINING_VIDEOS = {"kinetics400": 240_000}
@@ -88,6 +90,10 @@ def _work_of_a_clip(config: Config) -> float:
     tower = known.get("vision_cfg", {})
     size = config.backbone.image_size or tower.get("image_size", 224)
     usual = {"layers": 12, "width": 768, "patch_size": 16}
+    counted = figures().get((config.backbone.name, str(config.backbone.pretrained)))
+    if counted and "timm_model_name" in tower:  # its layers are timm's to know
+        gflops = float(counted.gflops) * (size / int(counted.pixels)) ** 2
+        return config.method.num_frames * gflops / (8 * VIT_B_16_GFLOPS)
     return config.method.num_frames * _flops({**usual, **tower}, size) / (8 * _flops(usual, 224))
 
 
