@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from tests.models.small import small_backbone
 
 from vidprompt.data.frames.sampling import Views
 from vidprompt.models import create_model
+from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.model import Model
 from vidprompt.prediction.sources import ModelSource
@@ -16,8 +19,13 @@ FRAMES, SIZE = 4, 32
 CLASSES = ["star growing", "star shrinking", "cross moving left"]
 
 
-def small_model(method: str = "frozen_clip", views: Views | None = None) -> Model:
+@cache
+def small_encoder(method: str) -> VideoCLIP:
     torch.manual_seed(0)
-    encoder = create_model(method, small_backbone(), num_frames=FRAMES, class_names=CLASSES)
+    return create_model(method, small_backbone(), num_frames=FRAMES, class_names=CLASSES)
+
+
+def small_model(method: str = "frozen_clip", views: Views | None = None) -> Model:
+    encoder = small_encoder(method)
     settings = ClipInput(FRAMES, SIZE, views or Views())
     return Model(ModelSource("small", {}), encoder, settings, TextSettings(), torch.device("cpu"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.data.make_videos import make
 from tests.prediction.small_model import small_model
 
@@ -24,6 +25,7 @@ def test_videos_are_decoded_as_the_model_takes_them(tmp_path: Path) -> None:
     assert "no such file" in failure.reason
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_ends_the_processes(tmp_path: Path) -> None:
     ahead = DecodeAhead([make(tmp_path, "short.mp4")], 1, Limits())
     ahead.close()

@@ -187,7 +187,7 @@ def test_a_long_window_holds_some_of_its_frames() -> None:
 @pytest.mark.parametrize(("window", "stride"), [(0, 1), (float("nan"), 1), (2, 0), (2, -1)])
 def test_windows_of_no_length_are_refused(window: float, stride: float) -> None:
     with pytest.raises(UserError, match="seconds"):
-        small_model().segments("any.mp4", ["a", "b"], window, stride)
+        windows.check_window(window, stride)
 
 
 def frame(stamp: float | None, step: float = 0.04) -> SimpleNamespace:
