@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from vidprompt.data.checks import validation
 from vidprompt.data.checks.tables import classes_table, training_of, videos_table
 from vidprompt.data.checks.validation import first_failures, validate_dataset
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
+from vidprompt.system.machine_errors import DiskFullError
 
 ACTIONS = ["jump", "run", "sit", "wave"]
 Splits = dict[str, dict[str, Any]]
@@ -589,3 +593,26 @@ def test_published_shots_may_be_more_or_fewer_than_the_name_says() -> None:
     for key, counted in (("few_shot_2shot_seed1", 2), ("few_shot_published_2shot", 0)):
         split = Split(f"few_shot/d@{key}", "few_shot", key, train)
         assert classes_table({key: split})["shots"].notna().sum() == counted
+
+
+class _FullDisk:
+    """Stands for Great Expectations, which logs an error of a page and goes on."""
+
+    def add_data_docs_site(self, *_: object) -> None:
+        pass
+
+    def build_data_docs(self, **_: object) -> None:
+        logger = logging.getLogger("great_expectations.render.renderer.site_builder")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            logger.error(f"An unexpected Exception occurred. Traceback: {error}")
+
+
+def test_pages_that_cannot_be_written_are_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DiskFullError, match="docs cannot be written: No space left on device"):
+        validation._write_docs(_FullDisk(), tmp_path / "docs")
+    assert list(tmp_path.iterdir()) == []
+    assert not caplog.records

@@ -94,11 +94,14 @@ def test_an_upload_that_stops_is_ended(port: int, service: Service) -> None:
 
 
 def test_a_connection_without_a_request_is_closed(port: int) -> None:
-    for start in (b"", b"GET /healthz HTTP/1.1\r\nHost: "):
-        with socket.create_connection(("127.0.0.1", port)) as connection:
-            connection.sendall(start)
-            connection.settimeout(10)
-            assert connection.recv(1000) == b""
+    starts = (b"", b"GET /healthz HTTP/1.1\r\nHost: ")
+    connections = [socket.create_connection(("127.0.0.1", port)) for _ in starts]
+    for connection, start in zip(connections, starts, strict=True):
+        connection.sendall(start)
+        connection.settimeout(10)
+    for connection in connections:
+        assert connection.recv(1000) == b""
+        connection.close()
 
 
 @pytest.mark.parametrize(

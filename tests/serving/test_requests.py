@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,11 +77,23 @@ def test_embed_gives_the_features_of_python(client: TestClient, model: Model, vi
     np.testing.assert_array_equal(np.float32(single), model.embed_text("a door"))
 
 
-def test_segments_are_the_spans_of_python(client: TestClient, model: Model, video: Path) -> None:
+def test_segments_are_the_spans_of_python(
+    client: TestClient, model: Model, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = [span.to_dict() for span in model.segments(video, ["a", "b"], 0.5, 0.25)]
     answer = post(client, "/segments", video, classes="a,b", window="0.5", stride="0.25").json()
     assert answer == {"video": "clip.mp4", "duration_s": 1.92, "spans": expected}
     assert refusal(post(client, "/segments", b"no video", classes="a,b"))[0] == 422
+    files = {"video": ("clip.mp4", video.read_bytes())}
+    data = {"classes": "a,b", "window": "0.5", "stride": "0.25"}
+    accept = {"Accept": "application/x-ndjson"}
+    monkeypatch.setattr("vidprompt.serving.service._REPORT_S", 0)
+    lines = client.post("/segments", files=files, data=data, headers=accept).text.splitlines()
+    *reports, last = map(json.loads, lines)
+    assert [report["seconds"] for report in reports] == [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 1.92]
+    assert last == {"result": answer}
+    files = {"video": ("clip.mp4", b"no video")}
+    assert refusal(client.post("/segments", files=files, data=data, headers=accept))[0] == 422
     assert refusal(post(client, "/segments", video, classes="a,b", stride="0"))[0] == 422
     assert refusal(post(client, "/segments", video))[2].startswith("small has no classes")
 
@@ -116,6 +129,19 @@ def test_requests_at_once_share_batches_and_get_what_single_ones_get(
     assert measured("count") - before[1] < 8
 
 
+def test_a_pass_of_several_videos_gives_each_its_features(
+    client: TestClient, model: Model, tmp_path: Path
+) -> None:
+    """As on a GPU, where videos of a batch, with all their views, are encoded in passes."""
+    videos = [write_video(tmp_path / f"{k}.mp4", 24, seed=k, kind="h264.mp4") for k in range(3)]
+    clips = [model.read(video) for video in videos]
+    clips[1] = replace(clips[1], clips=clips[1].clips.repeat(20, 1, 1, 1, 1))  # more than one pass
+    features = service(client)._encode_together(clips)
+    assert [len(one) for one in features] == [1, 20, 1]
+    for one, alone in zip(features, clips, strict=True):
+        np.testing.assert_allclose(one, model.encode(alone.clips), rtol=1e-4, atol=1e-5)
+
+
 def test_search_by_text_and_video(
     client: TestClient, model: Model, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +149,8 @@ def test_search_by_text_and_video(
     asked: list[Any] = []
 
     class FoundIndex:
+        info = SimpleNamespace(window=2.0)
+
         def __len__(self) -> int:
             return 7
 

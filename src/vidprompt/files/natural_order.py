@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
+from vidprompt.system.suggestions import first_names
+
 _NUMBER = re.compile(r"([0-9]+)")
 NAMED = 3  # gaps named in a sentence
 
@@ -40,17 +42,15 @@ def numbering_faults(names: Sequence[str]) -> str:
         gaps = [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
         if gaps:
             missing = sum((last - first) // step + 1 for first, last in gaps)
-            named = [f"{a}" if a >= b else f"{a}–{b}" for a, b in gaps[:NAMED]]
-            more = ", …" if len(gaps) > NAMED else ""
+            named = [f"{a}" if a >= b else f"{a}–{b}" for a, b in gaps[: NAMED + 1]]
             plural = "images are" if missing > 1 else "image is"
             sentences.append(
                 f"{missing:,} {plural} missing in the numbers {numbers[0]} to {numbers[-1]}: "
-                f"{', '.join(named)}{more}."
+                f"{first_names(named, NAMED)}."
             )
     if repeated:
-        more = ", …" if len(repeated) > NAMED else ""
         who = "image repeats" if len(repeated) == 1 else "images repeat"
-        sentences.append(f"{len(repeated):,} {who} a number: {', '.join(repeated[:NAMED])}{more}.")
+        sentences.append(f"{len(repeated):,} {who} a number: {first_names(repeated, NAMED)}.")
     return " ".join(sentences)
 
 

@@ -41,7 +41,7 @@ class ClusterRun:
     ) -> int:
         """Raises UserError for an unknown runner and where its extra is not installed."""
         check_choice("runner", self.runner.name, RUNNERS)
-        task_runner = {"dask": runners._dask, "ray": runners._ray}[self.runner.name](self.runner)
+        task_runner = runners.task_runner(self.runner)
         from prefect import flow, task
         from prefect.cache_policies import NO_CACHE
         from prefect.futures import as_completed
@@ -64,7 +64,7 @@ class ClusterRun:
                 advance(futures[future])
             return encoded
 
-        with runners._server():
+        with runners.prefect_server():
             return embed()
 
 

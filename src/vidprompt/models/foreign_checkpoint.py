@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import first_names
 
 
 class _Ignored:
@@ -86,11 +87,11 @@ def why_not_loaded(path: Path, error: Exception) -> str:
         return f"{path} is no PyTorch file: it begins with {start!r}"
     message = " ".join(_ESCAPE_CODES.sub("", str(error)).split()) or type(error).__name__
     if objects := _other_objects(path, message):
-        shown = ", ".join(objects[:SHOWN]) + (", …" if len(objects) > SHOWN else "")
         return (
             f"{path} holds Python objects other than tensors, which are not loaded from other people's "
-            f"files: {shown}. Where it was made, save its tensors alone: checkpoint = torch.load(FILE, "
-            "weights_only=False), then torch.save of the dict without these objects"
+            f"files: {first_names(objects, SHOWN)}. Where it was made, save its tensors alone: "
+            "checkpoint = torch.load(FILE, weights_only=False), then torch.save of the dict without these "
+            "objects"
         )
     if "Unsupported operand" in message:
         return (

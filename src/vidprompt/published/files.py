@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from vidprompt.models.foreign_checkpoint import load_foreign
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import first_names
 
 State = dict[str, torch.Tensor]
 
@@ -78,11 +79,10 @@ def _describe(content: Any) -> str:
         return f"it holds a {type(content).__name__}"
     names = [str(name) for name in content]
     nested = [(str(name), value) for name, value in content.items() if isinstance(value, Mapping)]
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    text = f"it holds {len(names)} entries ({shown or 'none'})"
+    text = f"it holds {len(names)} entries ({first_names(names, 6) or 'none'})"
     for name, value in nested[:1]:
         inside = [str(key) for key in value]
-        text += f", and in {name!r} {len(inside)} ({', '.join(inside[:4])}, …)"
+        text += f", and in {name!r} {len(inside)} ({first_names(inside, 4)})"
     if any(name.startswith(("visual.", "clip.visual.")) for name in names):
         text += "; it looks like a CLIP without their prompts"
     return text

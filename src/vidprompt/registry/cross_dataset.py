@@ -34,7 +34,7 @@ from vidprompt.registry.versions import resolve
 from vidprompt.reporting.measures import table_rows
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
-from vidprompt.system.suggestions import suggestion
+from vidprompt.system.suggestions import first_names, suggestion
 
 HEADS = ("Measure", "Value in %", "Coverage")
 HOME = Path("cache/registered")
@@ -202,7 +202,7 @@ def result_table(folder: Path) -> tuple[str, list[tuple[str, ...]], str]:
     ]
     note = ""
     if seen := result.seen_classes:
-        names = ", ".join(seen.names[:5]) + (", …" if len(seen.names) > 5 else "")
+        names = first_names(seen.names, 5)
         note = (
             f"{len(seen.names)} of {seen.tested} tested classes have the name of a training class"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from vidprompt.provenance.git import git, read_remote, try_git
 from vidprompt.registry.checks import Check
 from vidprompt.system.errors import UserError
+from vidprompt.system.suggestions import first_names
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def check_tags(root: Path, name: str) -> Check:
         return Check("tags", subject, f"{len(there)} of {len(there)}", required)
     problem = (
         f"{len(missing)} of {REMOTE}'s {len(there)} tags of {name} are not here or are others here "
-        f"({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}), so it is not known what is in "
+        f"({first_names(missing, 3)}), so it is not known what is in "
         "a stage: `git fetch --tags`, with `--force` where one was moved"
     )
     return Check("tags", subject, f"{len(there) - len(missing)} of {len(there)}", required, problem)

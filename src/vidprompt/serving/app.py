@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 import vidprompt
 from vidprompt.prediction.windows import STRIDE_S, WINDOW_S
-from vidprompt.serving import forms, schemas
+from vidprompt.serving import answering, schemas
 from vidprompt.serving.errors import RequestError, error_body
 from vidprompt.serving.fields import Fields
 from vidprompt.serving.forms import Form
@@ -128,9 +127,12 @@ def _add_information(app: FastAPI, service: Service) -> None:
 def _add_work(app: FastAPI, service: Service) -> None:
     """The paths that take a video."""
 
-    def post(path: str, fields: dict[str, Any], *, video: bool = True) -> Callable[..., Any]:
+    def post(
+        path: str, fields: dict[str, Any], *, video: bool = True, **options: Any
+    ) -> Callable[..., Any]:
         return app.post(
             path,
+            **options,
             tags=["videos"],
             response_model_exclude_none=True,
             responses=ERRORS,
@@ -152,13 +154,19 @@ def _add_work(app: FastAPI, service: Service) -> None:
             )
             return prediction.to_dict(top)
 
-        return schemas.PredictionAnswer.model_validate(await answer(service, request, work))
+        return schemas.PredictionAnswer.model_validate(
+            await answering.answer(service, request, work)
+        )
 
-    @post("/segments", SEGMENT_FIELDS)
-    async def segments(request: Request) -> schemas.SegmentsAnswer:
-        """Which class a long video shows when: it is cut into windows, and these are joined to spans."""
+    @post("/segments", SEGMENT_FIELDS, response_model=schemas.SegmentsAnswer)
+    async def segments(request: Request) -> Any:
+        """Which class a long video shows when: it is cut into windows, and these are joined to spans.
 
-        async def work(form: Form) -> schemas.SegmentsAnswer:
+        With `Accept: application/x-ndjson` the answer comes in lines: `{"seconds": …}` of the video that are
+        done, now and then, and at last `{"result": …}`, or `{"error": …}`.
+        """
+
+        async def work(form: Form, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
             fields = Fields(form, tuple(SEGMENT_FIELDS))
             spans, duration = await service.segments(
                 form,
@@ -167,14 +175,19 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 fields.number("stride", STRIDE_S, 0.1, 3600),
                 fields.texts("prompts") or None,
                 fields.switch("unknown"),
+                on_progress=lambda seconds: report({"seconds": round(seconds, 2)}),
             )
-            return schemas.SegmentsAnswer(
-                video=form.video_name,
-                duration_s=round(duration, 3),
-                spans=[schemas.SpanAnswer.model_validate(span.to_dict()) for span in spans],
-            )
+            return {
+                "video": form.video_name,
+                "duration_s": round(duration, 3),
+                "spans": [span.to_dict() for span in spans],
+            }
 
-        return await answer(service, request, work)
+        if answering.LINES in request.headers.get("accept", ""):
+            return await answering.answer_in_lines(service, request, work)
+        return await answering.answer(
+            service, request, lambda form: work(form, lambda _event: None)
+        )
 
     @post("/explain", EXPLAIN_FIELDS)
     async def explain(request: Request) -> schemas.ExplanationAnswer:
@@ -191,7 +204,9 @@ def _add_work(app: FastAPI, service: Service) -> None:
                     frame["picture"] = uri
             return values
 
-        return schemas.ExplanationAnswer.model_validate(await answer(service, request, work))
+        return schemas.ExplanationAnswer.model_validate(
+            await answering.answer(service, request, work)
+        )
 
     @post("/embed", EMBED_FIELDS, video=False)
     async def embed(request: Request) -> schemas.EmbeddingAnswer:
@@ -212,7 +227,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
                 result.features = (await service.embed_texts(texts)).tolist()
             return result
 
-        return await answer(service, request, work)
+        return await answering.answer(service, request, work)
 
     @post("/search", SEARCH_FIELDS, video=False)
     async def search(request: Request) -> schemas.SearchAnswer:
@@ -225,15 +240,20 @@ def _add_work(app: FastAPI, service: Service) -> None:
             if not texts and form.video is None:
                 raise RequestError(422, "There is nothing to search for: send a text or a video.")
             top, overlapping = fields.whole("top", 20, 1, 1000), fields.switch("overlapping")
+            windows = index.info.window is not None  # else a row is a whole video
             hits = [
                 schemas.HitAnswer(
-                    rank=hit.rank, video=hit.video, start=hit.start, end=hit.end, score=hit.score
+                    rank=hit.rank,
+                    video=hit.video,
+                    start=hit.start if windows else None,
+                    end=hit.end if windows else None,
+                    score=hit.score,
                 )
                 for hit in await service.search(form, texts, top, overlapping)
             ]
             return schemas.SearchAnswer(hits=hits, rows=len(index))
 
-        return await answer(service, request, work)
+        return await answering.answer(service, request, work)
 
 
 def _add_page(app: FastAPI, files: dict[str, PageFile]) -> None:
@@ -252,57 +272,6 @@ def _add_page(app: FastAPI, files: dict[str, PageFile]) -> None:
         @app.get("/", include_in_schema=False)
         async def root() -> dict[str, str]:
             return {"service": f"{app.title} {app.version}", "documentation": "/openapi.json"}
-
-
-async def answer(
-    service: Service, request: Request, work: Callable[[Form], Awaitable[Value]]
-) -> Value:
-    """Read a request's form and wait for the work on it, within the limits; its upload is removed.
-
-    Where the client goes away, the work is cancelled.
-    """
-
-    async def whole() -> Value:
-        form = await forms.read_form(request, service.folder, service.limits)
-        try:
-            service.metrics.upload_bytes.inc(form.video_bytes)
-            task = asyncio.ensure_future(work(form))
-            gone = asyncio.ensure_future(_disconnected(request))
-            try:
-                await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if not task.done():
-                    raise RequestError(400, "The client closed the connection.", "disconnected")
-                return await task
-            finally:
-                for one in (task, gone):
-                    one.cancel()
-                    with suppress(asyncio.CancelledError, Exception):
-                        await one
-        finally:
-            form.close()
-
-    with service.capacity.admit():
-        try:
-            return await within(service.limits.timeout_s, whole())
-        except (RequestError, HTTPException):
-            raise
-        except Exception as error:
-            logger.error(f"{request.url.path} failed", exc_info=error)
-            raise RequestError(500, "The server failed; its log says how.") from error
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def within(seconds: float, work: Awaitable[Value]) -> Value:
-    """Wait for the work of a request. Raises RequestError (504) after `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await work
-    except TimeoutError:
-        raise RequestError(504, f"The request was not done within {seconds:g} s.") from None
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -71,8 +71,8 @@ class EmbeddingAnswer(BaseModel):
 class HitAnswer(BaseModel):
     rank: int = Field(examples=[1])
     video: str = Field(description="Its path below the folder that was indexed.")
-    start: float = Field(description="Seconds.")
-    end: float
+    start: float | None = Field(None, description="Seconds, where the rows are windows of videos.")
+    end: float | None = None
     score: float = Field(description="Cosine similarity.", ge=-1, le=1)
 
 

@@ -22,6 +22,7 @@ from vidprompt.prediction.classes import Classes
 from vidprompt.prediction.clips import VideoClips
 from vidprompt.prediction.decoding import DecodedVideo
 from vidprompt.prediction.explanation import VideoExplanation
+from vidprompt.prediction.hysteresis import WindowScores
 from vidprompt.prediction.model import Model
 from vidprompt.prediction.results import Prediction, Span, video_feature
 from vidprompt.prediction.windows import VideoEnd, WindowFrames
@@ -37,11 +38,14 @@ from vidprompt.serving.upload_folder import upload_folder
 from vidprompt.system.errors import DataError, UserError
 
 Features = NDArray[np.float32]
+_REPORT_S = 0.25  # between two reports of the progress
 Value = TypeVar("Value")
 
 
 class SearchIndex(Protocol):
-    """What the service needs of an index: `index.search.Index`."""
+    """What the service needs of an index: `index.search.Index`; `info.window` is None for whole videos."""
+
+    info: Any
 
     def __len__(self) -> int: ...
     def search_feature(self, feature: NDArray[Any], *, top: int, overlapping: bool) -> Any:
@@ -175,13 +179,25 @@ class Service:
         stride: float,
         prompts: Sequence[str] | None = None,
         unknown: bool = False,
+        on_progress: Callable[[float], None] = lambda _seconds: None,
     ) -> tuple[list[Span], float]:
-        """The spans of classes in the uploaded video, and its length in seconds."""
+        """The spans of classes in the uploaded video, and its length in seconds.
+
+        `on_progress` is called now and then, from a thread, with how many seconds of the video are done.
+        """
         self._check_texts(classes, prompts)
         item = replace(self._item(form), window=window, stride=stride)
         model, name = self.model, form.video_name
         stopped = threading.Event()
         ends: list[VideoEnd] = []
+
+        reported = time.monotonic()
+
+        def report(window: WindowScores) -> None:
+            nonlocal reported
+            if time.monotonic() - reported > _REPORT_S:
+                reported = time.monotonic()
+                on_progress(window.end)
 
         def work() -> list[Span]:
             spans = model.segments(
@@ -193,6 +209,7 @@ class Service:
                 unknown=unknown,
                 decoded=self._windows(item, stopped),
                 on_end=ends.append,
+                on_window=report,
             )
             return list(spans)
 

@@ -1,9 +1,9 @@
-"""The sentence for an unknown name: the nearest valid name and all of them."""
+"""Names in sentences: the valid ones for an unknown one, and the first of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vidprompt.system.errors import UserError
 
@@ -21,3 +21,8 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> None:
     names = list(choices)
     if value not in names:
         raise UserError(f"{option}={value}: {suggestion(value, names)}")
+
+
+def first_names(names: Sequence[str], count: int) -> str:
+    """The first `count` names with commas between them, and `, …` where there are more."""
+    return ", ".join(names[:count]) + (", …" if len(names) > count else "")

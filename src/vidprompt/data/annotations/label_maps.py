@@ -20,6 +20,7 @@ from vidprompt.data.annotations.base import is_id
 from vidprompt.data.annotations.list_files import ListedVideo
 from vidprompt.files.text import SEPARATORS, form, numbered_lines, read_json, read_text, split_line
 from vidprompt.system.errors import DataError
+from vidprompt.system.suggestions import first_names
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +125,9 @@ def resolve_labels(
     classes = [names[key] for key in sorted(names, key=int)]
     with_videos = {row.label for row in named}
     if unused := [name for name in classes if name not in with_videos]:
-        more = ", …" if len(unused) > NAMED else ""
         logger.info(
             f"{len(unused)} of {len(classes)} classes of the label map have no video: "
-            f"{', '.join(unused[:NAMED])}{more}"
+            f"{first_names(unused, NAMED)}"
         )
     return named, classes
 

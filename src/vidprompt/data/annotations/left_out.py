@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vidprompt.data.annotations.video_files import Entry, Kind, suffix_of
+from vidprompt.system.suggestions import first_names
 
 NAMED = 3  # of each kind
 _REASONS = {  # singular and plural, of what `{}` says
@@ -61,9 +62,8 @@ def empty_classes(folders: set[str], classes: set[str]) -> str:
     names = sorted(folders - classes)
     if not names:
         return ""
-    more = ", …" if len(names) > 2 * NAMED else ""
     plural = "s have" if len(names) > 1 else " has"
     return (
         f"{len(names):,} folder{plural} no video and {'are' if len(names) > 1 else 'is'} no class: "
-        f"{', '.join(names[: 2 * NAMED])}{more}"
+        f"{first_names(names, 2 * NAMED)}"
     )

@@ -7,7 +7,10 @@ bytes. Broken videos are counted and listed; they are a failure only when their 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +98,26 @@ def _write_docs(context: Any, docs: Path) -> None:
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         }
         context.add_data_docs_site("vidprompt", site)
-        context.build_data_docs(site_names=["vidprompt"])
+        with _raised_errors("great_expectations.render.renderer.site_builder"):
+            context.build_data_docs(site_names=["vidprompt"])
+
+
+@contextmanager
+def _raised_errors(name: str) -> Iterator[None]:
+    """Errors that the library of a logger catches and logs are raised: pages would be missing."""
+
+    def raise_error(_record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error
+        return True
+
+    logger = logging.getLogger(name)
+    logger.addFilter(raise_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(raise_error)
 
 
 def _entry(rule: Rule, severity: str, frame: pd.DataFrame, result: Any | None) -> dict[str, Any]:

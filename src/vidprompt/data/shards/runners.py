@@ -29,11 +29,9 @@ def shard_runner(
 
     Raises UserError for an unknown name, and when the extra is not installed.
     """
-    name = settings.name
-    check_choice("runner.name", name, RUNNERS)
-    if name == "local":
+    runner = task_runner(settings)
+    if runner is None:
         return None
-    task_runner = {"dask": _dask, "ray": _ray}[name](settings)
 
     def run(plans: Sequence[ShardPlan], out: Path, advance: Callable[[int], None]) -> None:
         if not plans:
@@ -41,10 +39,19 @@ def shard_runner(
         from vidprompt.data.shards import prefect_flow
 
         limits = (timeout_s, memory_mb)
-        with _server():
-            prefect_flow.build_shards(plans, out, advance, task_runner, settings.retries, limits)
+        with prefect_server():
+            prefect_flow.build_shards(plans, out, advance, runner, settings.retries, limits)
 
     return run
+
+
+def task_runner(settings: RunnerConfig) -> Any | None:
+    """Prefect's task runner for these settings; None for this machine's own processes.
+
+    Raises UserError for an unknown name, and when the extra is not installed.
+    """
+    check_choice("runner.name", settings.name, RUNNERS)
+    return {"local": lambda _: None, "dask": _dask, "ray": _ray}[settings.name](settings)
 
 
 def _dask(settings: RunnerConfig) -> Any:
@@ -71,7 +78,7 @@ def _ray(settings: RunnerConfig) -> Any:
 
 
 @contextmanager
-def _server() -> Iterator[None]:
+def prefect_server() -> Iterator[None]:
     """Use the configured Prefect server; start a temporary one where none answers.
 
     The workers get its address: otherwise each would start a server of its own.

@@ -17,6 +17,7 @@ import pandas as pd
 from vidprompt.data.manifest.copies import connected, contents
 from vidprompt.data.manifest.table import usable
 from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.suggestions import first_names
 
 LEAST_PERSONS = 2  # needed for a ranking, and to train on
 NAMED = 5  # classes named in a message
@@ -161,11 +162,10 @@ def shortfall(classes: Collection[str], labels: Collection[int], wanted: int) ->
     short = [(name, counts[i]) for i, name in enumerate(classes) if counts[i] < wanted]
     if not short:
         return ""
-    named = ", ".join(f"{name} {count}" for name, count in short[:NAMED])
-    more = ", …" if len(short) > NAMED else ""
+    named = first_names([f"{name} {count}" for name, count in short], NAMED)
     few = "no video" if wanted == 1 else f"fewer than {wanted} videos"
     return (
-        f"{len(short)} of {len(classes)} classes have {few} held out ({named}{more}): no more usable ones "
+        f"{len(short)} of {len(classes)} classes have {few} held out ({named}): no more usable ones "
         "can be spared (those of a shot's group cannot, nor a class's last)"
     )
 

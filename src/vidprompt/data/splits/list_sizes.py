@@ -10,6 +10,7 @@ import pandas as pd
 from vidprompt.data.manifest.health import Health
 from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.system.errors import DataError
+from vidprompt.system.suggestions import first_names
 
 USABLE = (Health.OK, Health.UNOPENED)
 NAMED = 5
@@ -45,11 +46,9 @@ def list_notes(split: Split, health: Mapping[str, str]) -> Iterator[str]:
             result = "there is nothing to tell apart" if part == "train" else "top-1 is always 1"
             yield f"{split.id} ({part}): all videos are of one class, so {result}"
         if part != "train" and (untested := _absent(listed)):
-            more = ", …" if len(untested) > NAMED else ""
-            names = ", ".join(untested[:NAMED])
             yield (
                 f"{split.id} ({part}): {len(untested)} of {len(listed.classes)} classes have no video to "
-                f"test: {names}{more}"
+                f"test: {first_names(untested, NAMED)}"
             )
 
 

@@ -16,6 +16,7 @@ from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.text.context import EmbedRows, LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize, tokenize_classes
 from vidprompt.models.text.tower import encode_embedded, group_by_length
+from vidprompt.system.suggestions import first_names
 
 PLAIN_NAMES = PromptSet(("{}",))
 # Texts encoded at once. Few on a CPU, whose caches they fit; on a GPU each chunk is some hundred launches.
@@ -149,7 +150,7 @@ class TextEncoder(nn.Module):
             if len(missing) < len(class_names):
                 warnings.warn(
                     f"{len(missing)} of {len(class_names)} classes have no learned context "
-                    f"({', '.join(missing[:3])}): all get plain class names",
+                    f"({first_names(missing, 3)}): all get plain class names",
                     stacklevel=2,
                 )
             prompts = PromptSet(("{}",), clean_names=self.context.clean_names)

@@ -14,7 +14,7 @@ from vidprompt.data.annotations.class_names import check_texts, class_key, class
 from vidprompt.models.backbones.tokenizer import Tokenizer
 from vidprompt.models.text.descriptions import read_descriptions
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import suggestion
+from vidprompt.system.suggestions import first_names, suggestion
 
 _MAX_QUOTED = 5  # texts quoted in a warning
 
@@ -72,11 +72,9 @@ class PromptSet:
             if key not in self.descriptions
         ]
         if missing:
-            rest = ", …" if len(missing) > _MAX_QUOTED else ""
             raise UserError(
                 f"{self.source} has no description of {len(missing)} of {len(class_names)} classes: "
-                + ", ".join(missing[:_MAX_QUOTED])
-                + rest
+                + first_names(missing, _MAX_QUOTED)
             )
         return [text for key in keys for text in self.descriptions[key]]
 

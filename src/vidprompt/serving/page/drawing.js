@@ -10,7 +10,8 @@ export function element(tag, className = "", text = "") {
 }
 
 export function percent(share) {
-  return `${(100 * share).toFixed(share > 0.0995 || share < 0.0005 ? 0 : 1)} %`;
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  return `${(100 * share).toFixed(share > 0.0995 || share === 0 ? 0 : 1)} %`;
 }
 
 export function clock(seconds) {
@@ -22,17 +23,19 @@ export function clock(seconds) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}${tenth}`;
 }
 
-// `rows`: [{label, share (0 to 1), value}]
+// `rows`: [{label, detail (may be missing), share (0 to 1), value}]
 export function drawBars(list, rows) {
   list.replaceChildren(
-    ...rows.map(({ label, share, value }) => {
+    ...rows.map(({ label, detail, share, value }) => {
       const item = element("li");
       const bar = element("div", "bar");
       bar.setAttribute("aria-hidden", "true");
       const filled = element("span");
       filled.style.width = `${100 * Math.min(1, Math.max(0, share))}%`;
       bar.append(filled);
-      item.append(element("span", "label", label), element("span", "value", value), bar);
+      const name = element("span", "label", label);
+      if (detail) name.append(element("span", "detail", detail));
+      item.append(name, element("span", "value", value), bar);
       return item;
     }),
   );
@@ -97,6 +100,7 @@ function sentence(span) {
 export async function drawFrames(list, answer, seek) {
   const { frames } = answer;
   const most = Math.max(...frames.map((frame) => Math.max(...frame.places.flat())), 1e-9);
+  const even = 1 / (frames.length * frames[0].places.flat().length);
   const largest = Math.max(...frames.map((frame) => frame.share), 1e-9);
   const items = frames.map(async (frame) => {
     const item = element("li");
@@ -113,13 +117,13 @@ export async function drawFrames(list, answer, seek) {
     button.append(canvas, share, meta);
     button.addEventListener("click", () => seek(frame.time_s));
     item.append(button);
-    await paint(canvas, frame, answer, most);
+    await paint(canvas, frame, answer, even, most);
     return item;
   });
   list.replaceChildren(...(await Promise.all(items)));
 }
 
-async function paint(canvas, frame, { seen, frame_size: whole }, most) {
+async function paint(canvas, frame, { seen, frame_size: whole }, even, most) {
   const image = new Image();
   image.src = frame.picture;
   await image.decode();
@@ -133,8 +137,8 @@ async function paint(canvas, frame, { seen, frame_size: whole }, most) {
   const cells = new ImageData(columns, rows);
   frame.places.forEach((row, y) =>
     row.forEach((value, x) => {
-      const share = value / most;
-      cells.data.set([255, Math.round(190 * (1 - share)), 0, Math.round(190 * Math.sqrt(share))], 4 * (y * columns + x));
+      const share = Math.max(0, (value - even) / Math.max(most - even, 1e-9)); // below an even share: clear
+      cells.data.set([255, Math.round(200 * (1 - share)), 0, Math.round(200 * share ** 0.7)], 4 * (y * columns + x));
     }),
   );
   heat.getContext("2d").putImageData(cells, 0, 0);

@@ -45,6 +45,11 @@ function megabytes(bytes) {
   return `${value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString()} MB`;
 }
 
+function durationWords(seconds) {
+  const [size, unit] = seconds >= 5400 ? [3600, "hours"] : seconds >= 90 ? [60, "minutes"] : [1, "seconds"];
+  return `${(seconds / size).toLocaleString(undefined, { maximumFractionDigits: 1 })} ${unit}`;
+}
+
 function seek(seconds) {
   if (!$("unplayable").hidden) return;
   video.currentTime = Math.max(0, Math.min(seconds, video.duration || seconds));
@@ -82,7 +87,7 @@ document.addEventListener("drop", (event) => {
 
 // -- forms ----------------------------------------------------------------------------------------------
 
-// Send a form's request; `request()` gives {path, fields, withVideo}, `show(answer)` the sentence for the end.
+// Send a form's request: `request()` gives {path, fields, withVideo, onReport}, `show(answer)` the last sentence.
 function onSubmit(form, request, show) {
   const button = form.querySelector("button[type=submit]");
   const message = form.querySelector(".message");
@@ -94,7 +99,7 @@ function onSubmit(form, request, show) {
       running.abort();
       return;
     }
-    const { path, fields, withVideo } = request();
+    const { path, fields, withVideo, onReport } = request();
     if (withVideo && !file) {
       say(message, "Choose a video first.", true);
       $("file").focus();
@@ -108,6 +113,7 @@ function onSubmit(form, request, show) {
       const answer = await post(path, fields, withVideo ? file : null, {
         signal: running.signal,
         onUpload: (share) => say(message, share < 1 ? `Uploading, ${percent(share)} …` : "The model looks at the video …"),
+        onReport: onReport && ((event) => say(message, onReport(event) ?? message.textContent)),
         onWait: (seconds) => say(message, `The server is busy: trying again in ${seconds} s …`),
       });
       say(message, await show(answer));
@@ -169,6 +175,7 @@ onSubmit(
     path: "segments",
     fields: { ...classes(), window: $("window").value, stride: $("stride").value },
     withVideo: true,
+    onReport: ({ seconds }) => seconds && `Looked at ${clock(seconds)}${duration ? ` of ${clock(duration)}` : ""} …`,
   }),
   (answer) => {
     const length = answer.duration_s || duration || 1;
@@ -204,11 +211,12 @@ onSubmit(
     withVideo: $("like").checked,
   }),
   (answer) => {
-    const rows = answer.hits.map((hit) => ({
-      label: hit.end > hit.start ? `${hit.video}, ${clock(hit.start)} – ${clock(hit.end)}` : hit.video,
-      share: hit.score,
-      value: hit.score.toFixed(3),
-    }));
+    const rows = answer.hits.map((hit) => {
+      const cut = hit.video.lastIndexOf("/") + 1;
+      const times = hit.end === undefined ? "" : `${clock(hit.start)} – ${clock(hit.end)}`;
+      const detail = [times, hit.video.slice(0, cut)].filter(Boolean).join(" in ");
+      return { label: hit.video.slice(cut), detail, share: hit.score, value: hit.score.toFixed(3) };
+    });
     drawBars($("hits"), rows);
     return `${rows.length} of ${answer.rows.toLocaleString()}, by cosine similarity.`;
   },
@@ -234,7 +242,7 @@ onTokenNeeded(
 function present() {
   const { limits } = model;
   $("model").textContent = `${model.model}: ${model.method} on ${model.backbone}, ${model.num_frames} frames`;
-  $("drop-hint").textContent = `Up to ${limits.upload_mb.toLocaleString()} MB and ${clock(limits.seconds)}.`;
+  $("drop-hint").textContent = `Up to ${limits.upload_mb.toLocaleString()} MB and ${durationWords(limits.seconds)}.`;
   $("limits").textContent =
     `VidPrompt ${model.version} on ${model.device}. Videos are decoded on the server and removed at once.`;
   $("unknown-choice").hidden = !model.unknown;
