@@ -6,8 +6,8 @@ Written again by `python -m tests.models.registry_table` after another version o
 import open_clip
 from open_clip.factory import get_model_config
 
-from vidprompt.models.backbones.catalogue import REGISTRY
 from vidprompt.models.backbones.loading import unsupported_reason
+from vidprompt.reproduce.backbones.catalogue import REGISTRY
 
 
 def reason(name: str) -> str:

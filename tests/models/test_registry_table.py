@@ -10,8 +10,8 @@ from open_clip.factory import get_model_config
 from tests.models.registry_table import reason
 
 from vidprompt.models import create_model
-from vidprompt.models.backbones.catalogue import configured, figures, registered
 from vidprompt.models.backbones.loading import load_backbone, unsupported_reason
+from vidprompt.reproduce.backbones.catalogue import configured, figures, registered
 
 PARAMS = Path(__file__).parents[2] / "params/backbone"
 # one of each kind of answer; the others are slow tests

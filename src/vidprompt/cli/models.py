@@ -11,7 +11,7 @@ import typer
 from vidprompt.cli.overrides import Overrides, with_paths
 
 if TYPE_CHECKING:
-    from vidprompt.models.backbones.catalogue import Figures
+    from vidprompt.reproduce.backbones.catalogue import Figures
 
 PANEL = "Models and published checkpoints"
 
@@ -39,7 +39,7 @@ def backbones(
 ) -> None:
     """List the backbones of params/backbone: size, cost of a frame, licence and published figures."""
     from vidprompt.cli.tables import print_table
-    from vidprompt.models.backbones.catalogue import configured, registered
+    from vidprompt.reproduce.backbones.catalogue import configured, registered
 
     if every:
         rows = [(name, reason or "taken") for name, reason in registered().items()]

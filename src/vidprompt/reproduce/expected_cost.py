@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config.schema import Config, DatasetConfig
-from vidprompt.models.backbones.catalogue import figures
 from vidprompt.pipeline.doctor import Finding, State
 from vidprompt.pipeline.estimate import duration, training_clips, videos_of_run
+from vidprompt.reproduce.backbones.catalogue import figures
 
 BYTES_A_FRAME = 28e3  # 256 pixels high, JPEG quality 90: benchmarks/results/video.json
 ALL_FRAMES = 100  # frames of a video, where the cache holds all of them
