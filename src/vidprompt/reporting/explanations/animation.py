@@ -32,7 +32,7 @@ def slides(drawing: Drawing) -> Iterator[Picture]:
 def _slide(drawing: Drawing, frame: int) -> Picture:
     picture = fitted(drawing.pictures[frame], _WIDE, _TALLEST)
     tall, wide = picture.shape[:2]
-    panel = max(wide, 300)
+    panel = max(wide, 380)
     panels = 1 + len(drawing.maps)
     columns = min(panels, _PANELS)
     rows = -(-panels // columns)
