@@ -123,7 +123,8 @@ def run(
         model = load()
         texts = _texts(request, model, long)
         threshold = model.require_threshold() if request.unknown else None
-        title = f"{model.name}: {len(texts.names)} classes ({texts.source})"
+        count = f"{len(texts.names)} class{'es' * (len(texts.names) != 1)}"
+        title = f"{model.name}: {count} ({texts.source})"
         several = len(inputs) > 1
         results: Iterator[Prediction | VideoSpans | Failure]
         if long:
