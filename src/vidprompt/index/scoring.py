@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_BLOCK = 1 << 16  # rows scored at once
 _RESCORED = 1 << 12  # rows whose float32 features are in memory at once
 # float16 keeps 11 bits: of a row, of the query and of their product at most 2^-11 is lost, and as much
 # again is allowed for the sums in float32
@@ -52,11 +51,7 @@ def best_rows(
 
 def half_scores(matrix: NDArray[np.float16], query: NDArray[np.float32]) -> NDArray[np.float32]:
     """The dot products of all rows (N, E) with a query (E,), with an error of at most 2^-9."""
-    half = torch.from_numpy(query).half()
-    scores = torch.empty(len(matrix), dtype=torch.float16)
-    rows = torch.from_numpy(matrix)
-    for begin in range(0, len(matrix), _BLOCK):
-        torch.mv(rows[begin : begin + _BLOCK], half, out=scores[begin : begin + _BLOCK])
+    scores = torch.mv(torch.from_numpy(matrix), torch.from_numpy(query).half())
     result: NDArray[np.float32] = scores.float().numpy()
     return result
 
