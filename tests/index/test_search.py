@@ -135,12 +135,12 @@ def test_the_best_rows_are_exact_where_float16_cannot_tell_them_apart(spread: fl
 
 def test_the_approximate_index_finds_nearly_all(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((50, 32))
-    rows = unit(centres[rng.integers(50, size=6000)] + 0.7 * rng.standard_normal((6000, 32)))
-    write_approximate(tmp_path / "x.faiss", rows.astype(np.float16), limit=5000)
+    centres = rng.standard_normal((50, 16))
+    rows = unit(centres[rng.integers(50, size=2000)] + 0.7 * rng.standard_normal((2000, 16)))
+    write_approximate(tmp_path / "x.faiss", rows.astype(np.float16), limit=1000)
     opened = Approximate.open(tmp_path / "x.faiss")
     assert opened is not None
-    queries = unit(centres[:20] + 0.7 * rng.standard_normal((20, 32)))
+    queries = unit(centres[:20] + 0.7 * rng.standard_normal((20, 16)))
     recall = []
     for query in queries:
         best = np.argsort(-(rows @ query))[:10]

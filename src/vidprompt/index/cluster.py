@@ -19,7 +19,7 @@ from vidprompt.index.store import IndexInfo, shard_names
 from vidprompt.system.suggestions import check_choice
 
 RUNNERS = ("dask", "ray")
-TASK_SHARDS = 8  # about 1,000 videos: starting the decoders of a task takes a second
+TASK_SHARDS = 8  # at most; about 1,000 videos: starting the decoders of a task takes a second
 _models: dict[bytes, Encoder] = {}  # of this process, by what loads them
 
 
@@ -49,7 +49,9 @@ class ClusterRun:
         make = task(
             name="embed", retries=self.runner.retries, retry_delay_seconds=1, cache_policy=NO_CACHE
         )(make_pickled)
-        batches = [tasks[i : i + TASK_SHARDS] for i in range(0, len(tasks), TASK_SHARDS)]
+        # several for each worker, so that all end together
+        size = max(1, min(TASK_SHARDS, len(tasks) // (4 * self.runner.workers)))
+        batches = [tasks[i : i + size] for i in range(0, len(tasks), size)]
 
         # The shards are no parameter: the server keeps parameters, and a dataset's videos are many.
         @flow(name="embed", task_runner=task_runner)

@@ -24,7 +24,7 @@ from vidprompt.prediction.results import video_feature
 from vidprompt.system.errors import DataError, UserError
 
 GROUP = 128  # shards whose videos pass through one set of decoding processes
-GPU_CLIPS = 64  # encoded at once; on a CPU each thread encodes a video at a time
+CPU_CLIPS, GPU_CLIPS = 8, 64  # encoded at once (by each thread of a CPU), as in the features stage
 
 
 class Encoder(Protocol):
@@ -206,10 +206,9 @@ def _batches(
     model: Encoder, jobs: Sequence[Sequence[ReadJob]], results: Iterator[TaskResult[ReadVideo]]
 ) -> Iterator[list[tuple[ReadJob, TaskResult[ReadVideo]]]]:
     """Videos to encode at once."""
-    size = 1
-    if model.device.type != "cpu":
-        views = getattr(model.input, "views", None)
-        size = max(1, GPU_CLIPS // (views.clips * views.crops if views else 1))
+    clips = CPU_CLIPS if model.device.type == "cpu" else GPU_CLIPS
+    views = getattr(model.input, "views", None)
+    size = max(1, clips // (views.clips * views.crops if views else 1))
     for own in jobs:
         remaining = iter(own)
         while batch := [(job, next(results)) for job in islice(remaining, size)]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import Any, Protocol
 
 from vidprompt.data.probe.result import Limits
@@ -14,6 +16,9 @@ from vidprompt.data.workers.isolated import TaskResult, isolated_map
 from vidprompt.files.hashes import sha256
 from vidprompt.index.scan import VideoFile
 from vidprompt.system.errors import DataError, UserError
+
+AHEAD = 16  # decoded videos that wait to be encoded
+_JOIN_S = 1.0  # how long the thread that collects them is waited for
 
 
 class Decoder(Protocol):
@@ -82,10 +87,10 @@ def read_videos(
     """The results of `read_video`, in order, from `workers` processes; 0 reads here, without limits."""
     if workers:
         results = isolated_map(
-            read_video, jobs, workers, limits.timeout_s, 2 * workers, limits.memory_mb
+            read_video, jobs, workers, limits.timeout_s, 4 * workers, limits.memory_mb
         )
-        with closing(results):
-            yield from results
+        with closing(_read_ahead(results, AHEAD)) as ahead:
+            yield from ahead
         return
     for job in jobs:
         value: ReadVideo | None = None
@@ -96,3 +101,44 @@ def read_videos(
             yield TaskResult(value, "raised", str(error))
         else:
             yield TaskResult(value)
+
+
+def _read_ahead(
+    results: Generator[TaskResult[ReadVideo], None, None], size: int
+) -> Generator[TaskResult[ReadVideo], None, None]:
+    """The results, collected in a thread: the processes get their next videos while others are encoded."""
+    items: Queue[tuple[str, Any]] = Queue(size)
+    stopped = Event()
+
+    def put(kind: str, value: Any = None) -> None:
+        while not stopped.is_set():
+            with suppress(Full):
+                items.put((kind, value), timeout=0.2)
+                return
+
+    def collect() -> None:
+        try:
+            with closing(results):
+                for result in results:
+                    put("result", result)
+                    if stopped.is_set():
+                        return
+        except BaseException as error:
+            put("error", error)
+        else:
+            put("end")
+
+    # a daemon: a decoder that hangs does not keep a command from ending
+    thread = Thread(target=collect, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = items.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        stopped.set()
+        thread.join(_JOIN_S)
