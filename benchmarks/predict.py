@@ -272,7 +272,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    rounds, runs = (2, 1) if arguments.quick else (5, 3)
+    rounds, runs = (2, 1) if arguments.quick else (3, 3)
     os.chdir(ROOT)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="vidprompt-") as name:
@@ -283,7 +283,7 @@ def main() -> None:
             Case("demo", RUN, ROOT / VIDEO, None),
             Case("ViT-B/16", str(large), folder / "720p.mp4", CLASSES),
         ):
-            figures[case.name] = steady(case, 5 * rounds if case.name == "demo" else rounds)
+            figures[case.name] = steady(case, 8 * rounds if case.name == "demo" else rounds)
             figures[case.name]["s to the first answer"] = start_up(case, runs)
             figures[case.name]["s of the command"] = (
                 0 if arguments.quick else command_line(case, runs)
