@@ -32,6 +32,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import ROOT, provenance
 
+import vidprompt  # before torch, whose threads it sets
+
 OUT = ROOT / "benchmarks/results/predict.json"
 RUN = "demo/ez_clip/supervised_split1"
 VIDEO = "cache/unpacked/demo/actions/videos/TriangleShrinking/v_TriangleShrinking_g02_c02.webm"
@@ -192,7 +194,6 @@ def steady(case: Case, rounds: int) -> dict[str, Any]:
     """One file and ten files against what they are made of, after start-up."""
     import torch
 
-    import vidprompt
     from vidprompt.data.clips.reading import normalise
 
     model = vidprompt.load(case.model, "cpu")
