@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import socket
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +64,14 @@ def served(home: Path) -> str:
 @pytest.fixture
 def home(tmp_path: Path) -> Any:
     """The folder of a service; the service is ended."""
-    import os
-    import signal
-
     folder = tmp_path / "service"
     folder.mkdir()
     yield folder
     if (folder / "process").exists():
         os.kill(int((folder / "process").read_text("utf-8")), signal.SIGTERM)
+    from flows.deploy import stop_service
+
+    stop_service(folder)
 
 
 def test_a_stage_is_followed_and_a_version_that_does_not_answer_is_taken_back(
@@ -112,3 +116,18 @@ def test_what_cannot_be_deployed_is_refused_and_changes_nothing(
     first = deploy(model=f"{NAME}@latest", url="http://127.0.0.1:9", restart=["false"], **usual)
     assert first.message == f"{NAME}@v0.2.0: false ended with 1: ; nothing was served before"
     assert served(home) == ""
+
+
+def test_without_a_command_the_flow_runs_the_service_itself(
+    here: Server, two_versions: Path, home: Path
+) -> None:
+    port = free_port()
+    usual: dict[str, Any] = {"folder": str(home), "url": f"http://127.0.0.1:{port}"}
+    for selector, version in ((f"{NAME}@v0.1.0", "v0.1.0"), (f"{NAME}@production", "v0.2.0")):
+        state = deploy(model=selector, **usual)
+        assert state.message == f"{NAME}@{version} is served at http://127.0.0.1:{port}"
+        with urllib.request.urlopen(f"{usual['url']}/model", timeout=30) as answer:
+            assert json.load(answer)["method"] == "ez_clip"
+        assert served(home) == f"{NAME}@{version}"
+    taken = deploy(model=f"{NAME}@v0.1.0", folder=str(home / "second"), url=usual["url"])
+    assert "which this flow did not start; nothing was served before" in taken.message
