@@ -117,7 +117,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--backbone", default="ViT-B-16-quickgelu", help="open_clip's name")
-    parser.add_argument("--methods", nargs="+", default=["ez_clip", "vita_clip", "frozen_clip"])
+    parser.add_argument("--methods", nargs="+", default=["ez_clip"])
     parser.add_argument("--batch", type=int, default=1, help="clips at once")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
