@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from importlib.metadata import entry_points
 
+import typer
 from typer.testing import CliRunner
 
 from vidprompt.cli import export, models, project, registry, reproduce, results, stages
-from vidprompt.cli.main import app
+from vidprompt.cli.main import CommandGroup, app
 
 PANELS = {
     module.PANEL for module in (export, models, project, registry, reproduce, results, stages)
@@ -29,6 +30,18 @@ def test_help_lists_the_groups_at_once() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     assert time.process_time() - began < 1
     assert all(panel in shown for panel in PANELS)
+
+
+def test_the_end_of_a_workers_data_is_an_error_and_no_abort() -> None:
+    group = typer.Typer(cls=CommandGroup)
+    group.callback()(lambda: None)
+
+    @group.command()
+    def receive() -> None:
+        raise EOFError
+
+    result = CliRunner().invoke(group, ["receive"])
+    assert str(result.exception) == "unexpected end of data"
 
 
 def test_the_installed_command_is_this_one() -> None:

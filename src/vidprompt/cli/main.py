@@ -12,9 +12,10 @@ import os
 import sys
 import warnings
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vidprompt.cli import (
     explain,
@@ -38,7 +39,19 @@ logger = logging.getLogger(__name__)
 
 MESSAGE_OPTIONS = ("-v", "--verbose", "-q", "--quiet")
 
+
+class CommandGroup(TyperGroup):
+    """Typer takes an EOFError for the end of a person's input and says "Aborted."; here it is a worker's."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise machine_error(error) or RuntimeError("unexpected end of data") from error
+
+
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
