@@ -52,11 +52,7 @@ def embed(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to read a video.")] = 600,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Embed a folder's videos into an index; again, only new and changed ones.
-
-    A run that was stopped is continued by the same command. Videos that fail are listed, tried again by the
-    next run, and make the exit status 1.
-    """
+    """Embed a folder's videos into an index; again, only new and changed ones."""
     from vidprompt.index.command import EmbedOptions, report_lines, run_embed
 
     options = EmbedOptions(
@@ -141,5 +137,9 @@ def search(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (embed, search):
-        app.command(rich_help_panel=PANEL)(command)
+    resumed = (
+        "A run that was stopped is continued by the same command. Videos that fail are listed, tried again "
+        "by the next run, and make the exit status 1."
+    )
+    for command, epilog in ((embed, resumed), (search, None)):
+        app.command(rich_help_panel=PANEL, epilog=epilog)(command)

@@ -176,10 +176,7 @@ def predict(
         ),
     ] = False,
 ) -> None:
-    """Predict the classes of videos, or find where in long videos they are.
-
-    Results go to stdout, messages to stderr. Exit 1 where a video could not be used.
-    """
+    """Predict the classes of videos, or find where in long videos they are."""
     from vidprompt.cli.prediction_tables import TerminalTables
     from vidprompt.prediction.command import DownloadLimits, Request, chosen_format, run
     from vidprompt.prediction.hysteresis import SpanSettings
@@ -240,10 +237,7 @@ def calibrate(
         int | None, typer.Option(min=0, help="Processes that decode.", show_default=False)
     ] = None,
 ) -> None:
-    """Calibrate "none of these classes" on videos, and write it into a copy of the checkpoint.
-
-    Each video serves twice: with its class among the classes, and with it left out.
-    """
+    """Calibrate "none of these classes" on videos, and write it into a copy of the checkpoint."""
     from vidprompt.prediction.calibration import run_calibration
 
     load = partial(_load, model, None, device, weights)
@@ -253,5 +247,7 @@ def calibrate(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for one in (predict, calibrate):
-        app.command(rich_help_panel=PANEL)(one)
+    output = "Results go to stdout, messages to stderr. Exit 1 where a video could not be used."
+    twice = "Each video serves twice: with its class among the classes, and with it left out."
+    for command, epilog in ((predict, output), (calibrate, twice)):
+        app.command(rich_help_panel=PANEL, epilog=epilog)(command)
