@@ -97,7 +97,7 @@ def test_texts_padded_to_the_published_length_keep_their_features(method: str) -
     tokens = model.backbone.tokenizer(["a cat on a mat"])
     longer = torch.nn.functional.pad(tokens, (0, CONTEXT - length))
     assert torch.equal(eot_positions(longer), eot_positions(tokens))
-    assert dimensions(model.backbone)["heads"] == model.vision_blocks[0].attn.num_heads
+    assert dimensions(model.backbone)["heads"] == model.vision_blocks[0].heads
 
 
 CLASSES = ["CrescentGrowing", "HeartMovingLeft", "StarShrinking"]

@@ -17,6 +17,7 @@ from vidprompt.data.annotations.label_maps import read_label_map
 from vidprompt.data.annotations.list_files import read_list
 from vidprompt.data.splits.class_lists import read_classes_file
 from vidprompt.files.text import read_text
+from vidprompt.models.backbones.tokenizer import Tokenizer
 from vidprompt.models.text.prompts import PromptSet, tokenize_classes
 from vidprompt.pipeline.stages.manifest import class_groups
 from vidprompt.system.errors import UserError
@@ -149,9 +150,7 @@ def test_classes_that_become_one_text_are_refused(names: list[str], message: str
 
 
 def test_texts_that_the_text_tower_cannot_tell_apart_are_refused() -> None:
-    from open_clip import get_tokenizer
-
-    tokenizer = get_tokenizer("ViT-B-32")
+    tokenizer = Tokenizer({}, 77)
     described = PromptSet(descriptions={"run": ("moves fast",), "dash": ("Moves  fast",)})
     for prompts, names in (
         (described, ["run", "dash"]),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from tests.flows.conftest import ROOT, STAGES, Server, make_project, until
@@ -48,13 +47,18 @@ def waiting(deployed: tuple[Server, Path]) -> tuple[Server, Path]:
 
 
 def request(server: Server, path: str, content: object = None) -> Any:
-    """What the server's API answers: Prefect's commands, which ask it too, take four seconds to start."""
-    data = None if content is None else json.dumps(content).encode()
-    headers = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(
-        urllib.request.Request(f"{server.url}/{path}", data, headers)
-    ) as answer:
-        return json.load(answer)
+    """What the server's API answers: Prefect's commands, which ask it too, take four seconds to start.
+
+    It answers 503 while its database is locked; Prefect's client asks again then, and so does this.
+    """
+    client = httpx.Client(base_url=server.url, timeout=60)
+    with client:
+        for _ in range(20):
+            answer = client.get(path) if content is None else client.post(path, json=content)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.5)
+    return answer.raise_for_status().json()
 
 
 def start(server: Server) -> str:
