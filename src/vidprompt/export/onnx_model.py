@@ -23,8 +23,8 @@ from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.decode_many import Video, decode_videos
 from vidprompt.prediction.decoding import DecodedVideo, stack_clips
 from vidprompt.prediction.results import Failure, Prediction, Predictions
-from vidprompt.prediction.scoring import score_video
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.prediction.scoring import predict_videos, score_video
+from vidprompt.system.errors import UserError
 
 _CLIPS_AT_ONCE = 8  # of a tracklet there may be hundreds
 
@@ -147,30 +147,11 @@ class OnnxModel:
         """
         texts = self.texts(classes)
         threshold = self.require_threshold() if unknown else None
-        single = isinstance(videos, str | Path)
-        listed: Sequence[Video] = [videos] if isinstance(videos, str | Path) else list(videos)
-        results = [
-            one if isinstance(one, Failure) else self.score(video, *one, texts, threshold)
-            for video, one in zip(listed, self.features(listed, workers=workers), strict=True)
-        ]
-        if not single:
-            return Predictions(tuple(results))
-        if isinstance(results[0], Failure):
-            raise DataError(results[0].reason)
-        return results[0]
-
-    def score(
-        self,
-        video: Video,
-        decoded: DecodedVideo,
-        features: NDArray[np.float32],
-        texts: ClassTexts,
-        threshold: UnknownThreshold | None = None,
-    ) -> Prediction:
-        """The prediction that follows from a video's features (views, E), as in evaluation."""
-        return score_video(
-            str(video), features, texts, threshold, duration=decoded.duration, note=decoded.note
+        return predict_videos(
+            videos, lambda listed: self.features(listed, workers=workers), texts, threshold
         )
+
+    score = staticmethod(score_video)
 
 
 def clip_input(values: Any, file: str) -> ClipInput:

@@ -40,7 +40,7 @@ from vidprompt.prediction.results import (
     Span,
     video_feature,
 )
-from vidprompt.prediction.scoring import score_video
+from vidprompt.prediction.scoring import predict_videos, score_video
 from vidprompt.prediction.sources import ModelSource
 from vidprompt.prediction.texts import TextSettings, encode_class_texts
 from vidprompt.prediction.window_features import (
@@ -397,30 +397,11 @@ class Model:
         """
         texts = self.texts(classes, prompts)
         threshold = self.require_threshold() if unknown else None
-        single = isinstance(videos, str | Path)
-        listed: Sequence[Video] = [videos] if isinstance(videos, str | Path) else list(videos)
-        results = [
-            one if isinstance(one, Failure) else self.score(video, *one, texts, threshold)
-            for video, one in zip(listed, self.features(listed, workers=workers), strict=True)
-        ]
-        if not single:
-            return Predictions(tuple(results))
-        if isinstance(results[0], Failure):
-            raise DataError(results[0].reason)
-        return results[0]
-
-    def score(
-        self,
-        video: Video,
-        clips: VideoClips,
-        features: NDArray[np.float32],
-        texts: ClassTexts,
-        threshold: UnknownThreshold | None = None,
-    ) -> Prediction:
-        """The prediction that follows from a video's features (views, E), as in evaluation."""
-        return score_video(
-            str(video), features, texts, threshold, duration=clips.duration, note=clips.note
+        return predict_videos(
+            videos, lambda listed: self.features(listed, workers=workers), texts, threshold
         )
+
+    score = staticmethod(score_video)
 
     def require_threshold(self) -> UnknownThreshold:
         """The threshold for unknown classes. Raises UserError where the checkpoint has none."""
