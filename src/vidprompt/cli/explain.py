@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-PANEL = "Use a model"
+from vidprompt.cli.model_options import PANEL, ModelOption, Weights
 
 
 def explain(
@@ -15,15 +15,7 @@ def explain(
         str,
         typer.Argument(help="A video file, a folder of images, or an address (http, https, s3)."),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A run (demo/ez_clip/supervised_split1), a checkpoint, a registered version (NAME@STAGE) or "
-            "a backbone (open_clip:NAME:TAG).",
-        ),
-    ],
+    model: ModelOption,
     text: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,9 +37,7 @@ def explain(
             "video; auto: 2 where it is longer than 30 s."
         ),
     ] = "auto",
-    weights: Annotated[
-        Path | None, typer.Option(help="The backbone's file, where it is not found by itself.")
-    ] = None,
+    weights: Weights = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
     """Draw which frames of a video, and which places in them, a similarity follows from."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-PANEL = "Use a model"
+from vidprompt.cli.model_options import PANEL
 
 
 def export(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-PANEL = "Use a model"
+from vidprompt.cli.model_options import PANEL, Device, NumFrames, Weights
 
 
 class Runner(StrEnum):
@@ -29,13 +29,9 @@ def embed(
     stride: Annotated[
         float | None, typer.Option(help="Seconds between windows. Default: half a window.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    weights: Annotated[
-        Path | None, typer.Option(help="The backbone's file, where it is not found by itself.")
-    ] = None,
-    num_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip, of a bare backbone. Default: 8.")
-    ] = None,
+    device: Device = "auto",
+    weights: Weights = None,
+    num_frames: NumFrames = None,
     processes: Annotated[
         str, typer.Option(help="Processes that encode; auto: one for each GPU.")
     ] = "auto",

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-PANEL = "Use a model"
+from vidprompt.cli.model_options import PANEL, ModelOption
+
 _OUTPUT, _LONG, _READING = "Output", "Long videos", "Reading videos and models"
 
 
@@ -21,15 +22,7 @@ def predict(
             "(rtsp://…), or - for a list on stdin.",
         ),
     ],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="A run (demo/ez_clip/supervised_split1), a checkpoint, a registered version (NAME@STAGE) or "
-            "a backbone (open_clip:NAME:TAG).",
-        ),
-    ] = "",
+    model: ModelOption = "",
     classes: Annotated[
         str | None,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-PANEL = "Use a model"
+from vidprompt.cli.model_options import PANEL, Device, NumFrames, Weights
 
 ModelName = Annotated[
     str,
@@ -33,13 +33,6 @@ AllowHost = Annotated[
 ]
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", help="Index to search, made by `vidprompt embed`.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Weights = Annotated[
-    Path | None, typer.Option(help="The backbone's file, where it is not found by itself.")
-]
-NumFrames = Annotated[
-    int | None, typer.Option(min=1, help="Frames of a clip, of a bare backbone. Default: 8.")
 ]
 UploadMB = Annotated[float | None, typer.Option(help="Largest upload, in MB.")]
 Seconds = Annotated[float | None, typer.Option(help="Longest video, in seconds.")]
