@@ -6,6 +6,7 @@ The program comes with the Python package imageio-ffmpeg, so that every machine 
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -164,3 +165,24 @@ def ffmpeg_errors(path: Path) -> str:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin"]
     command += ["-threads", "1", "-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
     return subprocess.run(command, capture_output=True).stderr.decode(errors="replace")
+
+
+def claim_size(vp9: bytes, side: int) -> bytes:
+    """The same stream, its key frames saying that pictures are `side` pixels wide and high."""
+    data, at = bytearray(vp9), 0
+    while (
+        at := data.find(b"\x49\x83\x42", at)
+    ) >= 0:  # VP9's sync code; then 4 bits, then the size
+        bits = int.from_bytes(data[at + 3 : at + 8], "big")
+        size = (side - 1) << 20 | (side - 1) << 4
+        data[at + 3 : at + 8] = (bits >> 36 << 36 | size | bits & 0xF).to_bytes(5, "big")
+        at += 8
+    return bytes(data)
+
+
+def claim_samples(mp4: bytes, count: int) -> bytes:
+    """The same file, its table of packet sizes saying that it has `count` entries."""
+    data = bytearray(mp4)
+    at = data.index(b"stsz") + 12
+    data[at : at + 4] = struct.pack(">I", count)
+    return bytes(data)

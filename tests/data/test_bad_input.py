@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from make_videos import decode_in_order, ffmpeg, ffmpeg_errors, make
+from make_videos import claim_samples, claim_size, decode_in_order, ffmpeg, ffmpeg_errors, make
 from PIL import Image
 
 from vidprompt.config import paths
@@ -59,27 +59,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folder / name if (folder / name).exists() else make(folder, name)
 
     return get
-
-
-def claim_size(vp9: bytes, side: int) -> bytes:
-    """The same stream, its key frames saying that pictures are `side` pixels wide and high."""
-    data, at = bytearray(vp9), 0
-    while (
-        at := data.find(b"\x49\x83\x42", at)
-    ) >= 0:  # VP9's sync code; then 4 bits, then the size
-        bits = int.from_bytes(data[at + 3 : at + 8], "big")
-        size = (side - 1) << 20 | (side - 1) << 4
-        data[at + 3 : at + 8] = (bits >> 36 << 36 | size | bits & 0xF).to_bytes(5, "big")
-        at += 8
-    return bytes(data)
-
-
-def claim_samples(mp4: bytes, count: int) -> bytes:
-    """The same file, its table of packet sizes saying that it has `count` entries."""
-    data = bytearray(mp4)
-    at = data.index(b"stsz") + 12
-    data[at : at + 4] = struct.pack(">I", count)
-    return bytes(data)
 
 
 def claim_10_gb(start: bytes) -> bytes:

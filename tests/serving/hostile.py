@@ -10,7 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from tests.data.make_videos import write_video
+from tests.data.make_videos import claim_samples, claim_size, write_video
 
 PASSWD = b"file:///etc/passwd"
 PLAYLISTS = {
@@ -20,25 +20,6 @@ PLAYLISTS = {
     "mpd": b'<?xml version="1.0"?><MPD><BaseURL>' + PASSWD + b"</BaseURL></MPD>",
     "sdp": b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n",
 }
-
-
-def claim_size(vp9: bytes, side: int) -> bytes:
-    """The same stream, its key frames saying that pictures are `side` pixels wide and high."""
-    data, at = bytearray(vp9), 0
-    while (at := data.find(b"\x49\x83\x42", at)) >= 0:  # VP9's sync code; then 4 bits, the size
-        bits = int.from_bytes(data[at + 3 : at + 8], "big")
-        size = (side - 1) << 20 | (side - 1) << 4
-        data[at + 3 : at + 8] = (bits >> 36 << 36 | size | bits & 0xF).to_bytes(5, "big")
-        at += 8
-    return bytes(data)
-
-
-def claim_samples(mp4: bytes, count: int) -> bytes:
-    """The same file, its table of packet sizes saying that it has `count` entries."""
-    data = bytearray(mp4)
-    at = data.index(b"stsz") + 12
-    data[at : at + 4] = struct.pack(">I", count)
-    return bytes(data)
 
 
 def long_gif(path: Path, seconds: int) -> bytes:
