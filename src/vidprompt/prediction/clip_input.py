@@ -9,9 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vidprompt.data.frames.sampling import Views, tracklet_clips
 from vidprompt.data.probe.result import Limits
 from vidprompt.data.shards.plan import FrameSettings
@@ -122,11 +119,6 @@ class ClipInput:
         results = isolated_stream(_decode_windows, item, limits.timeout_s, limits.memory_mb)
         with closing(results):
             yield from results
-
-    def clip_times(self, video: DecodedVideo, name: str = "") -> NDArray[np.float64]:
-        """When the frames of the clips are shown, in seconds, (clips, T)."""
-        rows = np.searchsorted(video.numbers, self.clips(video.n_frames, name))
-        return video.times[rows]
 
 
 def decode_item(item: tuple[ClipInput, Path, int]) -> Iterator[DecodedVideo]:

@@ -62,7 +62,7 @@ def _source(page: Path, video: str) -> str:
     if kind and path.stat().st_size <= _EMBEDDED_BYTES:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     try:
-        relative = os.path.relpath(path.absolute(), page.absolute().parent)  # noqa: PTH (up, too)
+        relative = os.path.relpath(path.absolute(), page.absolute().parent)  # may go up, too
     except ValueError:  # another drive
         return path.absolute().as_uri()
     return quote(Path(relative).as_posix())
