@@ -7,12 +7,15 @@ same      losses and gradients of the same steps on the processor and on the GPU
 train     a training step (ViT-B/16, 8 × 224, bf16, random weights): clips/s, share of peak, memory,
           kernels, synchronisations, and what single settings change
 demo      the demo's models trained, encoded and evaluated on the GPU, beside the recorded CPU figures
+use       encoding clips with EZ-CLIP on ViT-B/16 in each precision: clips/s, and how far features are from
+          the processor's
+backbones our frozen forward of each family beside the library's `encode_image`: time and peak memory
 data      JPEG decoding on the GPU, and how long steps wait for the loader
 compiled  the same steps with `trainer.compile`
 tests     the tests of models, training and inference on the GPU machine
 
-Every figure is a line of JSON as soon as it is there. All of them with the card's name are in
-`$OUT/gpu.json` (default: benchmarks/results/gpu.json); parts that were not run keep what the file has.
+Every figure is a line of JSON as soon as it is there. All of them are in `$OUT/gpu.json` (default:
+benchmarks/results/gpu.json) under the card's name; parts that were not run keep what the file has.
 LIMIT_S (default 540) ends the run: a part that has not begun by then is left out. Settings
 of the part train alone: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
 """
@@ -48,6 +51,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from vidprompt.data.clips.augmentation import Augmentation
 from vidprompt.data.clips.batch_plan import ShuffledBatches
+from vidprompt.data.clips.reading import normalise
 from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
@@ -77,7 +81,7 @@ def say(part: str, **figures: Any) -> None:
     at = round(time.monotonic() - BEGAN)
     print(json.dumps({"part": part, "at_s": at, **figures}), flush=True)
     stored = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
-    content = {**stored, **provenance(), "gpu": CARD, **ROWS}
+    content = {**stored, CARD: {**stored.get(CARD, {}), **provenance(), **ROWS}}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
 
@@ -326,6 +330,49 @@ def compiled_step(method: str, chance: bool, name: str) -> None:
     say("graphs", method=method, what=name, graphs=graphs)
 
 
+# -- use ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def use() -> None:
+    """Clips/s of EZ-CLIP's encoder, and its features beside the processor's."""
+    setting = Setting(VIT, "ez_clip", BATCH, steps=50, classes=400)
+    model = setting.objective(setting.config()).model.eval().requires_grad_(False)
+    size, frames = model.backbone.image_size, model.num_frames
+    draw = torch.Generator().manual_seed(0)
+    clips = torch.randint(256, (BATCH, frames, 3, size, size), dtype=torch.uint8, generator=draw)
+    few, mean, std = clips[:4], model.backbone.mean, model.backbone.std
+    reference = model.encode_video(normalise(few, mean, std, torch.device("cpu")))[1]
+    model.to(DEVICE)
+    held = clips.to(DEVICE)
+    for name, dtype in (("float32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+
+        def encode(of: torch.Tensor, dtype: torch.dtype | None = dtype) -> torch.Tensor:
+            with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
+                video = normalise(of, mean, std, torch.device(DEVICE))
+                return model.encode_video(video)[1].float()
+
+        spent = seconds(lambda: encode(held), 5)  # noqa: B023
+        cosine = torch.cosine_similarity(encode(few).cpu(), reference).min().item()
+        say("use", on=name, clips_s=round(BATCH / spent, 1), least_cosine=round(cosine, 6))
+
+
+def backbones() -> None:
+    """Ratios of time, peak memory and features, ours beside the library's."""
+    from benchmarks.backbones import NAMES, measure
+
+    for name in NAMES:
+        if left() < 20:
+            return
+        attempt(
+            "backbones",
+            name,
+            "frozen_clip",
+            lambda n=name: say("backbones", name=n, **measure(n, 64, 9, torch.device(DEVICE))),
+        )
+        clean()
+
+
 # -- data -----------------------------------------------------------------------------------------
 
 
@@ -435,6 +482,8 @@ def loading(cache: Path, ids: list[str], method: str, what: str) -> None:
 
 def demo() -> None:
     """The demo's methods trained, encoded and evaluated; top-1 beside the CPU's."""
+    if DEVICE == "cpu":
+        return  # it would write over the project's own results
     for method, precision in (("ez_clip", "no"), ("vita_clip", "no"), ("ez_clip", "fp16_weights")):
         if left() < 45:
             return
@@ -506,7 +555,7 @@ def tests() -> None:
     say("tests", rc=done.returncode, s=round(time.perf_counter() - began), last=last, failed=failed)
 
 
-PARTS = (same, train, demo, data, compiled, tests)
+PARTS = (same, train, use, backbones, demo, data, compiled, tests)
 
 
 def main(names: list[str]) -> None:
