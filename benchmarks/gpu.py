@@ -352,7 +352,7 @@ def use() -> None:
                 video = normalise(of, mean, std, torch.device(DEVICE))
                 return model.encode_video(video)[1].float()
 
-        spent = seconds(lambda: encode(held), 5)  # noqa: B023
+        spent = seconds(lambda: encode(held), 5)
         cosine = torch.cosine_similarity(encode(few).cpu(), reference).min().item()
         say("use", on=name, clips_s=round(BATCH / spent, 1), least_cosine=round(cosine, 6))
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Ensemble = Literal["softmax_sum", "mean_feature"]
 Numbers = NDArray[np.float64]
@@ -84,8 +85,13 @@ def class_probabilities(
             by_view[rows] = _softmax(cosines[rows], logit_scale).mean(axis=1)
         out[start : start + chunk] = by_view.reshape(len(part), -1, classes).mean(axis=1)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(min(_MAX_THREADS, _threads())) as pool:
-        list(pool.map(score, range(0, len(views), chunk)))
+    starts = range(0, len(views), chunk)
+    with _blas().limit(limits=1):
+        if len(starts) == 1:
+            score(0)
+        else:
+            with ThreadPoolExecutor(min(_MAX_THREADS, _threads())) as pool:
+                list(pool.map(score, starts))
     return out
 
 
@@ -115,6 +121,12 @@ def _exp(x: Numbers) -> Numbers:
     series += 1
     series *= np.take(_EXP, steps.astype(np.intp), mode="clip")
     return series
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process; finding them takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _threads() -> int:

@@ -28,6 +28,9 @@ def decode_videos(
                 yield video, Failure(str(video), result.detail)
         return
     maximum = (limits or Limits()).max_pixels
+    if len(videos) == 1:
+        yield videos[0], _try_decode(settings, videos[0], maximum)
+        return
     # the next video is decoded while one is encoded
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(_try_decode, settings, video, maximum) for video in videos[:1]]

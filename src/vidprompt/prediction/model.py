@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -174,18 +174,22 @@ class Model:
         the last bits of sums. `on_result` is called after each. `decoded`: the videos where they are decoded
         already (`decode_ahead`).
         """
-        alone = len(videos) == 1
-        with nullcontext(1) if alone else single_threaded(self.device) as threads:
-            encoded = map_ahead(
-                lambda pair: self._encode_pair(*pair),
-                decode_videos(self.input, videos, workers, limits) if decoded is None else decoded,
-                threads,
-            )
-            with closing(encoded):
-                for result in encoded:
-                    yield result
-                    if on_result is not None:
-                        on_result()
+        if decoded is None:
+            decoded = decode_videos(self.input, videos, workers, limits)
+        if len(videos) == 1:  # in this thread: another one would start OpenMP threads of its own
+            for pair in decoded:
+                yield self._encode_pair(*pair)
+                if on_result is not None:
+                    on_result()
+            return
+        with (
+            single_threaded(self.device) as threads,
+            closing(map_ahead(lambda pair: self._encode_pair(*pair), decoded, threads)) as encoded,
+        ):
+            for result in encoded:
+                yield result
+                if on_result is not None:
+                    on_result()
 
     def _encode_pair(
         self, video: Video, decoded: DecodedVideo | Failure
