@@ -52,7 +52,9 @@ began = psutil.Process().create_time()
 name, video, classes = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 marks = [("interpreter", time.time())]
 import vidprompt
-from vidprompt.prediction import loading
+from vidprompt.models import checkpoint
+from vidprompt.models.backbones import loading as backbones
+from vidprompt.prediction import loading, model as _
 marks.append(("imports", time.time()))
 def timed(name, function):
     def call(*arguments, **options):
@@ -60,8 +62,8 @@ def timed(name, function):
         marks.append((name, time.time()))
         return result
     return call
-loading.load_backbone = timed("backbone", loading.load_backbone)
-loading.load_checkpoint = timed("checkpoint", loading.load_checkpoint)
+backbones.load_backbone = timed("backbone", backbones.load_backbone)
+checkpoint.load_checkpoint = timed("checkpoint", checkpoint.load_checkpoint)
 model = loading.load(name, "cpu")
 marks.append(("model", time.time()))
 model.texts(classes)

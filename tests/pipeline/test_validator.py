@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
-from vidprompt.pipeline.validator import retrieval_map
+from vidprompt.inference.encoding import MIN_CLIPS_FOR_WORKERS
+from vidprompt.models.text.prompts import PromptSet
+from vidprompt.pipeline import validator
+from vidprompt.pipeline.validator import Validator, retrieval_map
+
+
+@pytest.mark.parametrize(
+    ("clips", "workers"), [(MIN_CLIPS_FOR_WORKERS - 1, 0), (MIN_CLIPS_FOR_WORKERS, 3)]
+)
+def test_many_clips_are_loaded_by_workers(
+    monkeypatch: pytest.MonkeyPatch, clips: int, workers: int
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def encode(*_: Any, **options: Any) -> np.ndarray:
+        seen.update(options)
+        return np.eye(2, dtype=np.float32)[:, None]
+
+    monkeypatch.setattr(validator, "encode_videos", encode)
+    model: Any = SimpleNamespace(eval=lambda: None, device=torch.device("cpu"))
+    listed: Any = lambda _: range(clips)  # noqa: E731
+    measured = Validator(
+        model,
+        listed,
+        ["a", "b"],
+        [0, 0],
+        classes=None,
+        prompts=PromptSet(("{}",)),
+        ensemble="softmax_sum",
+        workers=3,
+    )
+    assert measured.evaluate() == 1.0
+    assert seen["workers"] == workers
 
 
 def test_retrieval_map_is_the_loop() -> None:

@@ -5,7 +5,9 @@ As a program it writes its step log as JSON; several processes of it train toget
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from tests.models.small import small_backbone
 
 from vidprompt.models import create_model
@@ -122,8 +125,10 @@ def record(folder: Path, name: str, **changes: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """`FOLDER {NAME: CHANGES}`: record each."""
+    """`FOLDER {NAME: CHANGES}`: record each; at the very end, whether there is still a process group."""
     folder = Path(sys.argv[1])
+    ended = folder / f"group_{os.environ.get('RANK', 0)}.json"
+    atexit.register(lambda: ended.write_text(json.dumps(dist.is_initialized())))
     for name, changes in json.loads(sys.argv[2]).items():
         found = record(folder / name, name, **changes)
         if new_accelerator("no").is_main_process:

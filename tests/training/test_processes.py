@@ -51,6 +51,12 @@ def test_one_and_two_processes_have_the_same_losses(
         assert two["sums"][key] == pytest.approx(value, abs=1e-3)
 
 
+def test_processes_leave_their_group(together: Path) -> None:
+    assert [json.loads((together / f"group_{rank}.json").read_text()) for rank in (0, 1)] == [
+        False
+    ] * 2
+
+
 def test_how_many_processes_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     for gpus in (0, 3, 8):

@@ -20,7 +20,8 @@ from vidprompt.system.progress import Progress
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MIN_CLIPS_FOR_WORKERS = 5_000  # for fewer, starting worker processes takes longer than they save
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def encode_videos(
@@ -105,7 +106,7 @@ def _encode(
 ) -> torch.Tensor:
     """(b, crops, T, 3, S, S) in [0, 255] → float32 (b · crops, E) on the CPU."""
     frames = frames.to(device, non_blocking=True).flatten(0, 1)
-    dtype = _AUTOCAST.get(clips.views.precision)
+    dtype = AUTOCAST.get(clips.views.precision)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         video = normalise(frames, model.backbone.mean, model.backbone.std, device)
         return model.encode_video(video)[1].float().cpu()

@@ -111,6 +111,7 @@ def build_validation(
             classes=None if measured.retrieval else videos.classes,
             prompts=prompt_set(vars(measured.prompts)),
             ensemble=measured.prompts.ensemble,
+            workers=config.trainer.workers,
             rank=processes.rank,
             count=processes.world_size,
         )

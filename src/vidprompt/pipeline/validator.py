@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from vidprompt.data.clips.testing import TestClips
-from vidprompt.inference.encoding import encode_videos
+from vidprompt.inference.encoding import MIN_CLIPS_FOR_WORKERS, encode_videos
 from vidprompt.metrics.classification import top_k_accuracy
 from vidprompt.metrics.retrieval import RetrievalSet, evaluate_retrieval
 from vidprompt.metrics.scores import Ensemble, class_probabilities
@@ -26,7 +26,8 @@ class Validator:
     """Top-1 in [0, 1] of the videos among `classes`, scored as in evaluation.
 
     Without classes (re-identification), the mean average precision of their retrieval. Under several
-    processes each encodes its share of the videos, and all return the same number.
+    processes each encodes its share of the videos, and all return the same number. `workers`: processes that
+    load many clips.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Validator:
         classes: Sequence[str] | None,
         prompts: PromptSet,
         ensemble: Ensemble,
+        workers: int = 0,
         rank: int = 0,
         count: int = 1,
     ) -> None:
@@ -48,6 +50,8 @@ class Validator:
         own = [videos[i] for i in self.shares[rank]]
         self.clips = clips(own) if own else None
         self.count = count
+        many = self.clips is not None and len(self.clips) >= MIN_CLIPS_FOR_WORKERS
+        self.workers = workers if many else 0
 
     @torch.inference_mode()
     def evaluate(self) -> float:
@@ -80,7 +84,12 @@ class Validator:
         if self.clips is not None:
             quiet = Progress("held out", len(self.clips), quiet=True)
             own = encode_videos(
-                self.model, self.clips, batch_size=BATCH, device=device, progress=quiet
+                self.model,
+                self.clips,
+                batch_size=BATCH,
+                device=device,
+                progress=quiet,
+                workers=self.workers,
             )
         gathered: list[np.ndarray | None] = [own]
         if self.count > 1:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from vidprompt.models.backbones.loading import load_backbone
-from vidprompt.models.checkpoint import load_checkpoint
-from vidprompt.models.factory import create_model
-from vidprompt.prediction.clip_input import ClipInput
-from vidprompt.prediction.model import Model
 from vidprompt.prediction.sources import find_model_source
-from vidprompt.prediction.texts import TextSettings
 from vidprompt.system.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from vidprompt.prediction.model import Model
 
 NUM_FRAMES = 8  # of a bare backbone
 # The texts of a bare backbone: CLIP's usual sentence, for actions
@@ -43,8 +41,16 @@ def load(
     Raises UserError, with what to do, for an unknown model, a missing or other backbone, and a device that
     this machine does not have.
     """
-    chosen = choose_device(device)
     source = find_model_source(model, weights=weights, project=project)
+    # seconds, which a wrong name does not wait for
+    from vidprompt.models.backbones.loading import load_backbone
+    from vidprompt.models.checkpoint import load_checkpoint
+    from vidprompt.models.factory import create_model
+    from vidprompt.prediction.clip_input import ClipInput
+    from vidprompt.prediction.model import Model
+    from vidprompt.prediction.texts import TextSettings
+
+    chosen = choose_device(device)
     backbone = load_backbone(source.backbone)
     if source.checkpoint is None or source.metadata is None:
         encoder = create_model("frozen_clip", backbone, num_frames=num_frames or NUM_FRAMES)
@@ -70,6 +76,8 @@ def load(
 
 def choose_device(device: str | torch.device) -> torch.device:
     """The device of a name; "auto": a GPU if there is one. Raises UserError for one that is not there."""
+    import torch
+
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -20,7 +20,7 @@ import vidprompt
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.probe.result import Limits
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.inference.encoding import map_ahead, single_threaded
+from vidprompt.inference.encoding import AUTOCAST, map_ahead, single_threaded
 from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.prediction.classes import Classes, ClassTexts
@@ -55,7 +55,6 @@ from vidprompt.system.errors import DataError, UserError
 
 Video = str | Path
 _KEPT_TEXTS = 8  # sets of classes whose features are kept
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Model:
@@ -150,7 +149,7 @@ class Model:
     @torch.inference_mode()
     def _encode(self, clips: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Clips (n, T, 3, S, S) → features of frames (n, T, E) and of clips (n, E)."""
-        dtype = _AUTOCAST.get(self.input.views.precision)
+        dtype = AUTOCAST.get(self.input.views.precision)
         backbone = self.encoder.backbone
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             normalised = normalise(clips, backbone.mean, backbone.std, self.device)

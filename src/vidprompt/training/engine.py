@@ -6,6 +6,7 @@ the random numbers and the learning rate. A resumed run therefore ends as one th
 
 from __future__ import annotations
 
+import atexit
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -124,6 +125,8 @@ def new_accelerator(precision: str) -> Accelerator:
             f"accelerate is configured for {accelerator.distributed_type.value}, which is not supported: "
             "launch plain processes (accelerate launch --multi_gpu)"
         )
+    if accelerator.num_processes > 1:
+        atexit.register(accelerator.state.destroy_process_group)  # twice does no harm
     return accelerator
 
 

@@ -25,7 +25,7 @@ from vidprompt.data.frames.cache import PARAMETERS, FrameCache
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import Split, read_splits
 from vidprompt.files.hashes import sha256
-from vidprompt.inference.encoding import encode_blocks, single_threaded
+from vidprompt.inference.encoding import MIN_CLIPS_FOR_WORKERS, encode_blocks, single_threaded
 from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
 from vidprompt.inference.feature_store import all_frames, takes_all_frames, write_features
 from vidprompt.models import create_model
@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
-MIN_CLIPS_FOR_WORKERS = 5_000  # for fewer, starting worker processes takes longer than they save
 
 
 @dataclass
