@@ -26,7 +26,10 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     ("override", "says"),
     [
         ("methd=ez_clip", "unknown key 'methd': did you mean method?"),
-        ("method=ezclip", "did you mean ez_clip? valid: ez_clip, frozen_clip, vita_clip"),
+        (
+            "method=ezclip",
+            "did you mean ez_clip? valid: ez_clip, frozen_clip, vifi_clip, vita_clip",
+        ),
         ("trainer.lrr=1", "did you mean trainer.lr?"),
         ("trainer.lr.x=1", "trainer.lr is a value"),
         ("trainer.lr", "not of the form key=value"),

@@ -41,7 +41,11 @@ def choices(experiment: str) -> dict[str, str]:
 
 EXPERIMENTS = sorted(file.stem for file in (PARAMS / "experiment").glob("*.yaml"))
 PRESETS = [name for name in EXPERIMENTS if choices(name).get("trainer") in PUBLISHED]
-RECIPES = [f"{trainer}/{method}" for trainer in PUBLISHED for method in ("ez_clip", "vita_clip")]
+RECIPES = [
+    f"{trainer}/{method}"
+    for trainer in PUBLISHED
+    for method in ("ez_clip", "vita_clip", "vifi_clip")
+]
 
 
 def leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
@@ -212,9 +216,10 @@ def test_the_published_recipe_of_re_identification() -> None:
     assert protocol.image_model.length == "60 epochs"
     assert (cut.flip, cut.erase, list(cut.scales)) == (True, 0.5, [1.0, 0.8889])
     assert (cut.jitter, cut.channels, cut.greyscale) == (0.0, 0.0, 0.0)
-    # all of the image tower (86.2 million), 12 layers × 4 prompts of 768, and nothing else
-    tower = trained("ez_clip_ccvid@csci") - 12 * 4 * 768
-    assert tower / 1e6 == pytest.approx(86.2, abs=0.05)
+    # all of the image tower (304.1 million), 24 layers × 4 prompts of 1024, and nothing else
+    assert config.backbone.name == "EVA02-L-14"
+    tower = trained("ez_clip_ccvid@csci") - 24 * 4 * 1024
+    assert tower / 1e6 == pytest.approx(304.1, abs=0.05)
 
 
 def test_todays_recipe_is_the_default() -> None:

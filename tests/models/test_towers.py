@@ -98,7 +98,7 @@ def test_a_step_reaches_exactly_what_is_trained(method: str, backbone: Backbone)
 
 @families("PE-Core-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2", "ViT-L-14-CLIPA", "MobileCLIP-B")
 def test_a_trained_backbone_is_trained_whole_in_a_copy(backbone: Backbone) -> None:
-    model = build("ez_clip", backbone, train_backbone="both", adapter_ratio=0).train()
+    model = build("ez_clip", backbone, train_backbone="all", adapter_ratio=0).train()
     loss = CrossEntropy(model, NAMES, PromptSet())
     loss(video(backbone), torch.tensor([0, 2]))["loss"].backward()
     missed = {n for n, p in model.clip.named_parameters() if p.grad is None or not p.grad.any()}
@@ -106,6 +106,37 @@ def test_a_trained_backbone_is_trained_whole_in_a_copy(backbone: Backbone) -> No
     assert missed <= {"logit_scale", "logit_bias", "visual.class_embedding"}
     assert model.clip is not backbone.clip
     assert not any(p.requires_grad for p in backbone.clip.parameters())
+
+
+@families(
+    "ViT-B-16", "PE-Core-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2", "MobileCLIP-B", "EVA01-g-14"
+)
+@pytest.mark.parametrize("choice", ["last_n", "lora"])
+def test_the_last_blocks_or_small_matrices_are_trained(choice: str, backbone: Backbone) -> None:
+    options = {"train_backbone": choice, "trained_blocks": 1, "lora_rank": 2}
+    model = build("vifi_clip", backbone, **options)
+    frozen, clips = build("frozen_clip", backbone), video(backbone)
+    with torch.no_grad():
+        before = model.encode_video(clips)[1]
+        assert torch.equal(before, frozen.encode_video(clips)[1])
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    outside = [n for n in trained if not any(f"blocks.{i}." in n for i in range(9))]
+    norms = [n for n in outside if "norm" in n or "ln_" in n]
+    assert (len(norms) >= 2, len(outside) > len(norms)) == ((choice == "last_n",) * 2)
+    assert not [n for n in outside if "pos_embed" in n or "token" in n or "positional" in n]
+    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = CrossEntropy(model, NAMES, PromptSet())
+        loss(clips, torch.tensor([0, 2]))["loss"].backward()
+        optimizer.step()
+    reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == set(trained)
+    with torch.no_grad():
+        after = model.encode_video(clips)[1]
+        assert not torch.allclose(after, before, atol=1e-5)
+        model.merge_lora()
+        assert torch.equal(model.encode_video(clips)[1], after)
 
 
 @torch.no_grad()

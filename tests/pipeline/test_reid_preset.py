@@ -42,7 +42,8 @@ def test_the_preset_runs_from_the_frames_to_the_metrics(tmp_path: Path) -> None:
     assert (training["steps"], training["image_model"]["steps"]) == (3, 2)
     assert set(training["last"]) == {"step", "loss", "cross_entropy", "triplet", "motion", "lr"}
     metadata = read_metadata(tmp_path / "models/demo/ez_clip/reid/model.safetensors")
-    assert metadata.options["train_backbone"] == "vision"
+    assert metadata.options["train_backbone"] == "all"
+    assert metadata.options["trained_towers"] == "image"
     assert metadata.image_model
     floor = ("method=frozen_clip", "method.num_frames=8")
     printed = run("vidprompt", "features", *PRESET, *floor, folder=tmp_path, fails=True)

@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from tests.pipeline import forked_programs
 from tests.pipeline.project import edit, write_backbone
 from tests.reproduce.trees import TREES
 
 from vidprompt import reproduce
 from vidprompt.config.published import PublishedRow, find_row, published_rows
+from vidprompt.models.backbones.loading import build_clip
+from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.pipeline.doctor import State
 from vidprompt.reproduce.table import Reproduction
 from vidprompt.system.errors import UserError
@@ -116,6 +120,28 @@ def check_table(row: PublishedRow, found: Reproduction) -> None:
         trained_by_seed = row.protocol == "base_to_novel" and row.method != "frozen_clip"
         assert ours["over"] == ("seeds" if trained_by_seed else "videos")
     assert f"| {next(iter(row.values))} |" in found.file.with_suffix(".md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_published_re_identification_trains_an_eva(project: Path) -> None:
+    """All weights of timm's smallest EVA-02, of 42×42 pixels."""
+    row = ROWS["leaderboard/reid/ccvid_general"]
+    make_data(project, row)
+    vision = {"timm_model_name": "eva02_tiny_patch14_224", "timm_model_pretrained": False,
+              "timm_pool": "token", "timm_proj": None, "image_size": 42}  # fmt: skip
+    text = {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    config = {"embed_dim": 192, "vision_cfg": vision, "text_cfg": text, "custom_text": True}
+    (project / "eva.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    save_file(build_clip(config).state_dict(), project / "eva.safetensors")
+    own = {"name": "eva", "config": "eva.json", "weights": "eva.safetensors", "pretrained": "null"}
+    found, _ = run(row, *(f"backbone.{key}={value}" for key, value in own.items()))
+    check_table(row, found)
+    [checkpoint] = project.glob("multirun/*/models/ccvid/ez_clip/reid/model.safetensors")
+    metadata = read_metadata(checkpoint)
+    assert metadata.backbone == "eva"
+    assert metadata.options["train_backbone"] == "all"
+    assert "clip.visual.trunk.blocks.0.attn.q_proj.weight" in load_file(checkpoint)
 
 
 @pytest.mark.slow

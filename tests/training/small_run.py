@@ -49,6 +49,9 @@ def objective(name: str = "contrastive_motion", dropout: float = 0.0) -> Objecti
         off = {"prompt_dropout": 0.0, "stochastic_depth": 0.0}
         model = create_model("ez_clip", small_backbone(), num_frames=2, **off)
         return ReIdentification(model, CLASSES, context_length=2, margin=0.3, triplet_weight=1.0)
+    if name == "fine_tuned":
+        model = create_model("vifi_clip", small_backbone(), num_frames=2)
+        return create_objective("cross_entropy", model, CLASSES, PromptSet(("a {}",)), {})
     method = "vita_clip" if name == "cross_entropy" else "ez_clip"
     drops = {"prompt_dropout": dropout, "stochastic_depth": 0.0} if method == "ez_clip" else {}
     context = {"context": "shared"} if method == "vita_clip" else {}

@@ -85,7 +85,7 @@ def test_batch_hard_triplet_equals_a_loop(margin: float | None, normalised: bool
 
 def reid(frames: int = 2, **options: Any) -> ReIdentification:
     torch.manual_seed(0)
-    model = create_model("ez_clip", small_backbone(), num_frames=frames, train_backbone="vision")
+    model = create_model("ez_clip", small_backbone(), num_frames=frames, train_backbone="all")
     return ReIdentification(
         model,
         ["a", "b", "c"],

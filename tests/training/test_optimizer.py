@@ -75,7 +75,7 @@ def test_rates_and_decay_go_by_kind_and_a_part_of_the_model_comes_first() -> Non
 
 
 def test_biases_of_norms_can_have_a_rate_of_their_own() -> None:
-    model = create_model("ez_clip", small_backbone(), num_frames=2, train_backbone="vision")
+    model = create_model("ez_clip", small_backbone(), num_frames=2, train_backbone="all")
     scales = {"biases": 2.0, "norm_biases": 2.0}
     optimizer = build_optimizer(
         model, lr=1.0, weight_decay=0.1, betas=(0.9, 0.9), lr_scale=scales, no_decay=["norm_biases"]

@@ -22,6 +22,7 @@ RUNS: dict[str, dict] = {
     "contrastive_motion": {"micro_batches": 2},
     "cross_entropy": {},
     "identity": {},
+    "fine_tuned": {},
 }
 
 

@@ -53,7 +53,7 @@ class PublishedRow:
     """
 
     name: str
-    method: Literal["frozen_clip", "ez_clip", "vita_clip"]
+    method: Literal["frozen_clip", "ez_clip", "vita_clip", "vifi_clip"]
     protocol: Literal["zero_shot", "base_to_novel", "few_shot", "supervised", "reid"]
     dataset: str
     backbone: str

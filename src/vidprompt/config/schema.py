@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import REST, Range, build
-from vidprompt.config.names import PROTOCOLS
+from vidprompt.config.names import FLOOR, PROTOCOLS
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -98,6 +98,49 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class BackboneTraining:
+    """What of CLIP a method trains, in a copy of it: some of `MethodConfig.options` (docs/training.md)."""
+
+    train_backbone: Literal["none", "last_n", "all", "lora"] = "none"
+    trained_towers: Literal["image", "text", "both"] = "both"
+    trained_blocks: Count = 2  # n of last_n
+    lora_rank: Count = 8
+    lora_alpha: Positive = (
+        16.0  # the product of LoRA's matrices is multiplied by lora_alpha / lora_rank
+    )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], where: str = "") -> BackboneTraining:
+        """Of a method's options, by name. Raises UserError for a value that is not valid."""
+        names = cls.__dataclass_fields__
+        return build(cls, {key: value for key, value in options.items() if key in names}, where)
+
+    @property
+    def trains_image(self) -> bool:
+        """True if weights of the image tower are trained."""
+        return self.train_backbone != "none" and self.trained_towers != "text"
+
+    @property
+    def trains_text(self) -> bool:
+        """True if weights of the text tower are trained."""
+        return self.train_backbone != "none" and self.trained_towers != "image"
+
+    def describe(self) -> str:
+        """`the last 2 blocks of both towers`."""
+        towers = (
+            "both towers" if self.trained_towers == "both" else f"the {self.trained_towers} tower"
+        )
+        if self.train_backbone == "lora":
+            return f"LoRA of rank {self.lora_rank} in {towers}"
+        if self.train_backbone == "last_n":
+            last = (
+                "last block" if self.trained_blocks == 1 else f"last {self.trained_blocks} blocks"
+            )
+            return f"the {last} of {towers}"
+        return towers if self.train_backbone == "all" else "none of CLIP"
+
+
+@dataclass(frozen=True)
 class MethodConfig:
     """A method (params/method): its options and its objective's; `objective` None: nothing to train."""
 
@@ -106,6 +149,14 @@ class MethodConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     objective: str | None = None
     objective_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        chosen = BackboneTraining.of(self.options, "method.options").train_backbone
+        if self.name == FLOOR and chosen != "none":
+            raise UserError(
+                f"method.options.train_backbone={chosen}: {FLOOR} is what all others are compared with, and "
+                "is never trained; method=vifi_clip is the same model with a trained backbone"
+            )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
-    """Rebuild the model of a checkpoint on its backbone.
+    """Rebuild the model of a checkpoint on its backbone, with LoRA's products added to the weights.
 
     Raises UserError when it was trained on another backbone or its tensors are not the method's.
     """
@@ -54,4 +54,5 @@ def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, Ch
         model.load_trained_state(state)
     except KeyError as error:
         raise UserError(f"{path} does not fit {metadata.method}: {error}") from error
+    model.merge_lora()
     return model, metadata

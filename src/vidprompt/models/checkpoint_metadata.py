@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,16 @@ def read_metadata(path: Path | str) -> CheckpointMetadata:
     if text is None:
         raise UserError(f"{path} is a safetensors file, but not one of VidPrompt's checkpoints")
     try:
-        return CheckpointMetadata(**json.loads(text))
-    except (TypeError, ValueError) as error:
+        values = json.loads(text)
+        return CheckpointMetadata(**values | {"options": _current(values.get("options", {}))})
+    except (TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: its metadata is of another version of VidPrompt: {error}"
         ) from error
+
+
+def _current(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's options, those of older releases by their present names."""
+    towers = {"vision": "image", "both": "both"}.get(str(options.get("train_backbone")))
+    trained = {"train_backbone": "all", "trained_towers": towers} if towers else {}
+    return {**options, **trained}

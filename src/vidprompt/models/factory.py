@@ -11,6 +11,7 @@ from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.frozen_clip import FrozenCLIP
 from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.vifi_clip import ViFiCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
 from vidprompt.models.text.prompts import context_options
 from vidprompt.system.errors import UserError
@@ -20,6 +21,7 @@ METHODS: dict[str, type[VideoCLIP]] = {
     "frozen_clip": FrozenCLIP,
     "ez_clip": EZCLIP,
     "vita_clip": VitaCLIP,
+    "vifi_clip": ViFiCLIP,
 }
 
 
@@ -48,10 +50,7 @@ def create_model(
     if unknown:
         valid = suggestion(unknown[0], method_options(method))
         raise UserError(f"{method} does not take {unknown[0]}: {valid}")
-    if METHODS[method] is FrozenCLIP:
-        model: VideoCLIP = FrozenCLIP(loaded, num_frames)
-    else:
-        model = METHODS[method](loaded, num_frames, class_names=list(class_names or ()), **options)
+    model = METHODS[method](loaded, num_frames, class_names=list(class_names or ()), **options)
     model.options = options
     return model
 

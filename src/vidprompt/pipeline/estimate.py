@@ -208,7 +208,7 @@ def clip_seconds(config: Config) -> tuple[float, float]:
             encoded = time.perf_counter()
             if trains:
                 _, features = model.encode_video(video)
-        if trains:
+        if trains and features.requires_grad:  # not where only the text tower is trained
             features.square().mean().backward()
         wait()
         return encoded - began, time.perf_counter() - encoded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import open_clip
@@ -14,6 +15,7 @@ from vidprompt.data.annotations.class_names import class_words
 from vidprompt.files.atomic import replacing
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, from_clip
+from vidprompt.models.layers.low_rank import has_low_rank
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
@@ -111,6 +113,10 @@ def published_state(model: VideoCLIP) -> State:
             f"{' and no '.join(model.switched_off)}: it cannot be exported"
         )
     _check_towers(model.backbone)
+    if has_low_rank(model):
+        model = deepcopy(model)
+        model.merge_lora()
+        context = model.context
     state = to_published(model, model.state_dict())
     if context is not None:
         tokens, _, _ = context.layout(context.names or ["X"], pad=True)

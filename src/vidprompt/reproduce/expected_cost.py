@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.schema import Config, DatasetConfig
+from vidprompt.config.schema import BackboneTraining, Config, DatasetConfig
 from vidprompt.pipeline.doctor import Finding, State
 from vidprompt.pipeline.estimate import duration, training_clips, videos_of_run
 from vidprompt.reproduce.backbones.catalogue import figures
@@ -42,11 +42,11 @@ def expected_cost(config: Config, runs: Sequence[str]) -> Iterator[Finding]:
         f"about {needed / 1e9:,.0f} GB of frames for {videos:,} videos, estimated, beside the videos; "
         f"{free / 1e9:,.0f} GB free",
     )
-    scale = _work_of_a_clip(config)
+    scale, whole = _work_of_a_clip(config), _backward_work(config)
     trained = (_training_videos(config.dataset, run) for run in runs)
     clips = sum(training_clips(config, count) for count in trained)
     tested = _tested(config.dataset, videos) * max(1, len(runs))
-    seconds = scale * (clips / TRAINED_CLIPS_S + tested / ENCODED_CLIPS_S)
+    seconds = scale * (whole * clips / TRAINED_CLIPS_S + tested / ENCODED_CLIPS_S)
     number = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
     trainings = f"{number} of {clips:,} clips in all" if runs else "no training"
     yield Finding(
@@ -80,6 +80,12 @@ def _training_videos(dataset: DatasetConfig, run: str) -> int:
     listed = expected.get(f"train.{run}") or expected.get("train.supervised_split1")
     listed = listed or TRAINING_VIDEOS.get(dataset.name) or _videos(dataset)
     return videos_of_run(run, listed, classes)
+
+
+def _backward_work(config: Config) -> float:
+    """A step's work, as a multiple of one with a frozen image tower: three products a weight, not two."""
+    training = BackboneTraining.of(config.method.options)
+    return 1.5 if training.trains_image and training.train_backbone != "last_n" else 1.0
 
 
 def _work_of_a_clip(config: Config) -> float:

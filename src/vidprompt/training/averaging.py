@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from vidprompt.models.layers.low_rank import FACTORS
+
 Values = list[torch.Tensor]
 
 
@@ -32,15 +34,34 @@ class ExponentialMovingAverage:
 
 @torch.no_grad()
 def wise_ft(
-    values: Sequence[torch.Tensor], initial: Sequence[torch.Tensor], alpha: float
+    values: Sequence[torch.Tensor], initial: Sequence[torch.Tensor | None], alpha: float
 ) -> Values:
-    """initial + alpha · (values - initial).
+    """initial + alpha · (values - initial); the value itself where `initial` is None.
 
-    WiSE-FT (Wortsman et al., CVPR 2022) interpolates the weights of zero-shot and fine-tuned CLIP. Here CLIP
-    is frozen, and the initial prompts and adapters stand for zero-shot CLIP: adapters start as the identity,
-    prompts close to zero.
+    WiSE-FT (Wortsman et al., CVPR 2022) interpolates the weights of zero-shot and fine-tuned CLIP: here all
+    that is trained. Where CLIP is frozen, the initial prompts and adapters stand for zero-shot CLIP: adapters
+    start as the identity, prompts close to zero.
     """
-    return [first + alpha * (last - first) for last, first in zip(values, initial, strict=True)]
+    return [
+        last if first is None else first + alpha * (last - first)
+        for last, first in zip(values, initial, strict=True)
+    ]
+
+
+def wise_ft_start(named: Sequence[tuple[str, nn.Parameter]]) -> list[torch.Tensor | None]:
+    """The present values of parameters, as the `initial` of `wise_ft`.
+
+    LoRA adds a product of two factors to a weight. While the second is zero, mixing that one alone mixes
+    the weights, and mixing both would not: the first has None.
+    """
+    values = {name: p.detach().clone() for name, p in named}
+    first, second = FACTORS
+    return [
+        None
+        if name.endswith(first) and not values[f"{name.removesuffix(first)}{second}"].any()
+        else value
+        for name, value in values.items()
+    ]
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from vidprompt.models.layers.low_rank import FACTORS, LowRank
+
 FP16_WEIGHTS = "fp16_weights"
 _PROJECTIONS = ("text_projection", "proj")  # CLIP's, parameters of no layer
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -21,8 +23,8 @@ _ATTENTION_BIASES = ("in_proj_bias", "bias_k", "bias_v")
 def half_parameters(module: nn.Module) -> list[nn.Parameter]:
     """The parameters that EZ-CLIP keeps in float16.
 
-    Weights and biases of linear layers, convolutions and attentions, and CLIP's two projections; not those
-    of layer norms, embeddings, prompts, learned contexts and the logit scale.
+    Weights and biases of linear layers, convolutions and attentions, CLIP's two projections, and LoRA's
+    matrices; not those of layer norms, embeddings, prompts, learned contexts and the logit scale.
     """
     found: dict[int, nn.Parameter] = {}
     for one in module.modules():
@@ -33,8 +35,10 @@ def half_parameters(module: nn.Module) -> list[nn.Parameter]:
             names += ["weight", "bias"]
         if isinstance(one, nn.MultiheadAttention):
             names += [*_ATTENTION, *_ATTENTION_BIASES]
+        if isinstance(one, LowRank):
+            names += FACTORS
         for parameter in (getattr(one, name) for name in names):
-            if parameter is not None:
+            if isinstance(parameter, nn.Parameter):  # not a sum with LoRA's product
                 found[id(parameter)] = parameter
     return list(found.values())
 

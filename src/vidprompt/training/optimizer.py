@@ -13,6 +13,10 @@ from vidprompt.training.settings import TrainerSettings
 
 KINDS = ("weights", "biases", "norms", "prompts", "context", "scale")
 NORM_BIASES = "norm_biases"  # in lr_scale: the biases among the norms
+BACKBONE = (
+    "backbone"  # in lr_scale: a factor beside the others'; in no_decay: all that is trained of CLIP
+)
+TOWERS = ("image_tower", "text_tower")
 
 
 def parameter_kind(module: nn.Module, name: str) -> str:
@@ -63,8 +67,9 @@ def build_optimizer(
     Args:
         betas: of AdamW; SGD has `momentum` instead, and its decay is added to the gradient (L2).
         lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`), which comes first;
-            `norm_biases` are the biases of the norms apart.
-        no_decay: kinds and parts without weight decay.
+            `norm_biases` are the biases of the norms apart. What is trained of CLIP has the factor
+            `backbone` too.
+        no_decay: kinds and parts without weight decay; `backbone` is all of CLIP.
         optimizer: "adamw" or "sgd".
 
     Each group has its unscheduled rate as `base_lr`, and as `names` the kinds and modules that are in it.
@@ -73,7 +78,9 @@ def build_optimizer(
     scales = dict(lr_scale or {})
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     if not named:
-        raise UserError("nothing is trained: the method has no parameters of its own")
+        raise UserError(
+            "nothing is trained: the method has no parameters of its own, and its train_backbone is none"
+        )
     _check_names([*scales, *no_decay], {submodule_of(name) for name, _ in named})
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     names: dict[tuple[float, float], dict[str, None]] = {}
@@ -83,6 +90,10 @@ def build_optimizer(
         called = [part, *narrower, kind]
         scaled = next((one for one in called if one in scales), kind)
         rate = lr * scales.get(scaled, 1.0)
+        if part in TOWERS:
+            called.append(BACKBONE)
+            rate *= scales.get(BACKBONE, 1.0)
+            scaled = scaled if scaled == part else f"{BACKBONE} {scaled}"
         decay = 0.0 if set(called) & set(no_decay) else weight_decay
         groups.setdefault((rate, decay), []).append(parameter)
         names.setdefault((rate, decay), {})[scaled] = None
@@ -102,7 +113,7 @@ def build_optimizer(
 
 
 def _check_names(names: Iterable[str], submodules: set[str]) -> None:
-    kinds = (*KINDS, NORM_BIASES)
+    kinds = (*KINDS, NORM_BIASES, BACKBONE)
     for name in names:
         if name not in kinds and name not in submodules:
             raise UserError(

@@ -1,8 +1,8 @@
 """Data-parallel training: gather features and average gradients over the processes.
 
-The trained parameters are a few million numbers, so one all-reduce a step is enough. Torch's
-DistributedDataParallel would hook into every parameter to overlap that with the backward pass, and would
-allow only one forward pass a step (micro-batches take two).
+The parameters of prompts and adapters are a few million numbers, so one all-reduce a step is enough, and a
+few where the backbone is trained. Torch's DistributedDataParallel would hook into every parameter to overlap
+that with the backward pass, and would allow only one forward pass a step (micro-batches take two).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from vidprompt.system.errors import UserError
+
+AT_ONCE = 1 << 25  # gradients that are averaged by one call: 128 MiB
 
 
 class _Gather(torch.autograd.Function):
@@ -36,6 +38,19 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(gradient)
         first = dist.get_rank() * ctx.count
         return gradient[first : first + ctx.count]
+
+
+def _in_groups(parameters: Sequence[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters in groups of about AT_ONCE numbers, which are copied together."""
+    groups: list[list[nn.Parameter]] = [[]]
+    size = 0
+    for parameter in parameters:
+        if size >= AT_ONCE:
+            groups.append([])
+            size = 0
+        groups[-1].append(parameter)
+        size += parameter.numel()
+    return groups
 
 
 class Processes:
@@ -71,18 +86,19 @@ class Processes:
         """Average the gradients over the processes; returns True if `stop` is True in any of them."""
         if self.world_size == 1:
             return stop
-        gradients = [
-            (torch.zeros_like(p) if p.grad is None else p.grad).flatten().float()
-            for p in parameters
-        ]
         flag = torch.tensor([float(stop)], device=self.device)
-        flat = torch.cat([*gradients, flag])
-        dist.all_reduce(flat)
-        flat[:-1] /= self.world_size
-        sizes = [parameter.numel() for parameter in parameters]
-        for parameter, gradient in zip(parameters, flat[:-1].split(sizes), strict=True):
-            parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
-        return bool(flat[-1] > 0)
+        for group in _in_groups(parameters):
+            gradients = [
+                (torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in group
+            ]
+            flat = torch.cat([*gradients, flag])
+            dist.all_reduce(flat)
+            flag = flat[-1:].clone()
+            flat = flat[:-1] / self.world_size
+            sizes = [parameter.numel() for parameter in group]
+            for parameter, gradient in zip(group, flat.split(sizes), strict=True):
+                parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
+        return bool(flag > 0)
 
     def broadcast_parameters(self, parameters: Sequence[nn.Parameter]) -> None:
         """Copy the first process's values into the parameters of all."""

@@ -12,7 +12,12 @@ import torch
 from accelerate import Accelerator
 
 from vidprompt.data.clips.reading import normalise
-from vidprompt.training.averaging import ExponentialMovingAverage, load_values, wise_ft
+from vidprompt.training.averaging import (
+    ExponentialMovingAverage,
+    load_values,
+    wise_ft,
+    wise_ft_start,
+)
 from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import LossTerms, Objective
 from vidprompt.training.optimizer import build_optimizer, learning_rates, lr_factor, set_lr
@@ -71,7 +76,7 @@ class Stepper:
         if settings.precision == FP16_WEIGHTS:
             self.halves = [p for p in half_parameters(objective) if p.requires_grad]
             round_to_half(self.halves)
-        self.initial = [p.detach().clone() for p in self.parameters] if settings.wise_ft < 1 else []
+        self.initial = wise_ft_start(named) if settings.wise_ft < 1 else []
         self.ema = ExponentialMovingAverage(self.parameters, settings.ema) if settings.ema else None
 
     # -- a step -------------------------------------------------------------------------------

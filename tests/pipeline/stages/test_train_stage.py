@@ -101,7 +101,8 @@ def test_another_list_is_another_run(project: Path, monkeypatch: pytest.MonkeyPa
 
 
 PEOPLE = (
-    "split=reid", "method.options.train_backbone=vision", "method.options.adapter_ratio=0",
+    "split=reid", "method.options.train_backbone=all", "method.options.trained_towers=image",
+    "method.options.adapter_ratio=0",
     "protocol.head=linear", "protocol.margin=null", "protocol.triplet_normalised=false",
     "protocol.motion_weight=1", "protocol.people_per_batch=2", "protocol.tracklets_per_person=2",
     "protocol.image_model.length=3", "trainer.optimizer=sgd", "trainer.lr=0.01",

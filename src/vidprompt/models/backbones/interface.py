@@ -29,6 +29,7 @@ class Block(ABC):
     `attend` and `mlp` return what is added to the tokens, with the layer's own scale or norm of it.
     """
 
+    block: nn.Module  # the library's own
     heads: int
 
     @abstractmethod

@@ -38,11 +38,15 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 def weight_of(weight: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """`weight` · factor, for a product: under autocast a kept copy in half precision if it is frozen.
 
-    Not kept are trained weights, which autocast casts with their gradient, and copies within a compiled
-    function, where the cast is part of a kernel.
+    Not kept are trained weights, which autocast casts with their gradient, copies within a compiled
+    function, where the cast is part of a kernel, and copies of what is computed in inference mode.
     """
     dtype = autocast_dtype(weight.device)
     if dtype is None or weight.requires_grad or torch.compiler.is_compiling():
+        return weight if factor == 1 else weight * factor
+    if (
+        weight.is_inference()
+    ):  # computed from others, as with LoRA: nothing would find its copy again
         return weight if factor == 1 else weight * factor
     copies = _COPIES.setdefault(weight, {})
     source = (weight._version, weight.data_ptr(), weight.device)

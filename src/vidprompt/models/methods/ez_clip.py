@@ -42,10 +42,6 @@ class Adapter(nn.Module):
         return x + self.up(nn.functional.gelu(self.down(x)))
 
 
-_SCALES = ("logit_scale", "logit_bias")  # of CLIP; never trained with its towers
-TRAIN_BACKBONE = ("none", "vision", "both")
-
-
 class EZLayerPrompts(NamedTuple):
     """EZ-CLIP's additions to one vision layer; None = switched off."""
 
@@ -71,13 +67,11 @@ class EZCLIP(VideoCLIP):
             whole batch (of the temporal prompts a frame index). "sample": a frame (of the prompts a video,
             in the text tower a text).
         adapter_ratio: an adapter's hidden width over the tower's width (1/4); 0 = no adapters.
-        train_backbone: also train all weights of CLIP's image tower ("vision") or of both towers ("both",
-            without the logit scale), in a copy of the backbone; as released "none".
         other_lengths: for a video of another length than T: "refuse" it, or resample the prompts in time
             ("nearest" or "linear").
-        options: a learned text context beside the adapters (see VideoCLIP).
+        options: a learned text context beside the adapters, and a trained backbone (see VideoCLIP).
 
-    Raises UserError for an unknown prompt_start, other_lengths or train_backbone, or a negative ratio.
+    Raises UserError for an unknown prompt_start or other_lengths, or a negative ratio.
     """
 
     method = "ez_clip"
@@ -95,20 +89,15 @@ class EZCLIP(VideoCLIP):
         text_stochastic_depth: float | None = None,
         stochastic_depth_axis: str = "token",
         adapter_ratio: float = 0.25,
-        train_backbone: str = "none",
         other_lengths: str = "refuse",
         **options: Any,
     ) -> None:
-        check_choice("train_backbone", train_backbone, TRAIN_BACKBONE)
-        own = backbone if train_backbone == "none" else backbone.copy()
-        super().__init__(own, num_frames, **options)
+        super().__init__(backbone, num_frames, **options)
         layers = len(self.vision_blocks)
         check_choice("prompt_start", prompt_start, ("released", "ramp"))
         check_choice("other_lengths", other_lengths, ("refuse", *RESAMPLING))
         if adapter_ratio < 0:
             raise UserError(f"adapter_ratio is {adapter_ratio}; give a share of the width, or 0")
-        self.train_backbone = train_backbone
-        self._train_towers()
         self.other_lengths = other_lengths
         self.temporal_prompts: nn.Parameter | None = None
         if temporal_prompts:
@@ -142,15 +131,6 @@ class EZCLIP(VideoCLIP):
         if start == "ramp":
             return ramp(*shape, scale)
         return uniform(shape, self.image_tower.patch_size, scale)
-
-    def _train_towers(self) -> None:
-        """Require gradients of the towers of CLIP that are trained."""
-        for name, parameter in self.clip.named_parameters():
-            vision = name.startswith("visual.")
-            parameter.requires_grad_(
-                (self.train_backbone == "both" and name not in _SCALES)
-                or (self.train_backbone == "vision" and vision)
-            )
 
     def temporal_positions(self, t: int) -> torch.Tensor:
         """The temporal embedding (t, D): zero unless a checkpoint has another.
@@ -238,8 +218,7 @@ class EZCLIP(VideoCLIP):
 
     @property
     def text_is_fixed(self) -> bool:
-        trained = bool(self.text_adapters) or self.train_backbone == "both"
-        return super().text_is_fixed and not trained and not self.drops_text
+        return super().text_is_fixed and not self.text_adapters and not self.drops_text
 
 
 def _rising(rate: float, layers: int) -> list[float]:

@@ -14,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vidprompt.config.schema import BackboneTraining
 from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
 from vidprompt.models.layers.attention import AttentionMaps
+from vidprompt.models.layers.low_rank import merge_low_rank
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.encoder import TextEncoder
+from vidprompt.models.trained_backbone import train_towers
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -53,7 +56,7 @@ class VideoCLIP(TextEncoder):
     """A frozen CLIP applied to video: the mean of the frames' image features.
 
     Args:
-        backbone: never changed, so several models can share one (a method that trains it has a copy).
+        backbone: never changed, so several models can share one (a model that trains it has a copy).
         num_frames: T.
         class_names: annotated names of the training classes, for class-specific contexts.
         context: "none", "class" (learned vectors for each class; other classes use plain names) or
@@ -61,8 +64,14 @@ class VideoCLIP(TextEncoder):
         context_length: M, the number of vectors.
         context_position: position of the class name: "end" (after the vectors), "middle", "front".
         clean_names: apply `clean_class_name` to class names.
+        train_backbone: what of CLIP is trained too, in a copy of the backbone (`train_towers`): "none",
+            "last_n" (the last blocks and what follows them), "all", or "lora".
+        trained_towers: of which tower: "image", "text" or "both".
+        trained_blocks: n of "last_n".
+        lora_rank, lora_alpha: of "lora": the inner width of its matrices, and their factor times that.
 
-    Raises UserError for an unknown context or position.
+    Raises UserError for an unknown context, position, train_backbone or trained_towers, and for numbers
+    out of range.
     """
 
     method = "frozen_clip"
@@ -77,10 +86,27 @@ class VideoCLIP(TextEncoder):
         context_length: int = 16,
         context_position: str = "end",
         clean_names: bool = True,
+        train_backbone: str = "none",
+        trained_towers: str = "both",
+        trained_blocks: int = 2,
+        lora_rank: int = 8,
+        lora_alpha: float = 16.0,
     ) -> None:
         super().__init__()
+        self.backbone_training = BackboneTraining.of(
+            {
+                "train_backbone": train_backbone,
+                "trained_towers": trained_towers,
+                "trained_blocks": trained_blocks,
+                "lora_rank": lora_rank,
+                "lora_alpha": lora_alpha,
+            }
+        )
+        if train_backbone != "none":
+            backbone = backbone.copy()
         self.backbone = backbone
         self.clip = backbone.clip.requires_grad_(False)
+        train_towers(backbone, self.backbone_training)
         self.num_frames = num_frames
         self.image_tower, self.text_tower = backbone.image_tower, backbone.text_tower
         self.vision_blocks, self.text_blocks = self.image_tower.blocks, self.text_tower.blocks
@@ -317,6 +343,14 @@ class VideoCLIP(TextEncoder):
         """Compile one vision layer; it serves all layers, any batch and any T."""
         kwargs.setdefault("dynamic", True)
         self.vision_layer = torch.compile(self.vision_layer, *args, **kwargs)  # type: ignore[method-assign]
+
+    @property
+    def text_is_fixed(self) -> bool:
+        return super().text_is_fixed and not self.backbone_training.trains_text
+
+    def merge_lora(self) -> None:
+        """Add LoRA's products to the weights, for use without further training; without LoRA nothing."""
+        merge_low_rank(self.clip)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
         """The content of a checkpoint: the state dict without what is frozen of the backbone."""

@@ -179,13 +179,20 @@ def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
 
 def _summary_line(what: str, lists: TrainingLists, model: VideoCLIP, processes: int) -> str:
     """What is trained on what, in one line."""
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained, of_backbone = trained_parameters(model), trained_parameters(model.clip)
+    part = model.backbone_training.describe()
+    backbone = f" ({of_backbone:,} of CLIP: {part})" if of_backbone else ""
     held = f", {len(lists.val.videos)} held out" if lists.val else ""
     shared = f", {processes} processes" if processes > 1 else ""
     return (
-        f"{what} on {lists.split.id}: {trained:,} trainable parameters, "
+        f"{what} on {lists.split.id}: {trained:,} trainable parameters{backbone}, "
         f"{len(lists.train.videos)} of {lists.listed} videos usable{held}{shared}"
     )
+
+
+def trained_parameters(module: nn.Module) -> int:
+    """How many numbers of a module are trained."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
@@ -258,10 +265,10 @@ def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trai
     out = paths.checkpoint(dataset, method.name, name)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
     write_text(paths.training_log(dataset, method.name, name), _as_csv(log))
-    summary = _summary(lists, log, trained.settings) | {"image_model": None}
+    summary = _summary(lists, trained) | {"image_model": None}
     image_log = paths.image_model_log(dataset, method.name, name)
     if image:
-        summary["image_model"] = _summary(lists, image.log, image.settings)
+        summary["image_model"] = _summary(lists, image)
         write_text(image_log, _as_csv(image.log))
     else:
         image_log.unlink(missing_ok=True)
@@ -298,9 +305,12 @@ def _config_hash(trained: _Trained) -> str:
     return digest({k: v for k, v in trained.fingerprint.items() if k not in left_out})
 
 
-def _summary(lists: TrainingLists, log: TrainingLog, settings: TrainerSettings) -> dict[str, Any]:
-    """training.json: videos, steps, the last row of the log, and how the kept step was chosen."""
+def _summary(lists: TrainingLists, trained: _Trained) -> dict[str, Any]:
+    """training.json: what was trained, videos, steps, the last row of the log, how the step was chosen."""
+    log, settings, model = trained.log, trained.settings, trained.objective.model
     return {
+        "trained_parameters": trained_parameters(model),
+        "train_backbone": model.backbone_training.train_backbone,
         "videos": len(lists.train.videos),
         "listed": lists.listed,
         "held_out": len(lists.val.videos) if lists.val else 0,
