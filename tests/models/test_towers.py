@@ -98,8 +98,8 @@ def test_a_step_reaches_exactly_what_is_trained(method: str, backbone: Backbone)
 
 @families("PE-Core-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2", "ViT-L-14-CLIPA", "MobileCLIP-B")
 def test_a_trained_backbone_is_trained_whole_in_a_copy(backbone: Backbone) -> None:
-    model = build("ez_clip", backbone, train_backbone="all", adapter_ratio=0).train()
-    loss = CrossEntropy(model, NAMES, PromptSet())
+    model = build("ez_clip", backbone, train_backbone="all", adapter_ratio=0, stochastic_depth=0.0)
+    loss = CrossEntropy(model, NAMES, PromptSet()).train()
     loss(video(backbone), torch.tensor([0, 2]))["loss"].backward()
     missed = {n for n, p in model.clip.named_parameters() if p.grad is None or not p.grad.any()}
     # the class token of a mean of patches is dropped, of which the last layer's query is a part
@@ -118,13 +118,13 @@ def test_the_last_blocks_or_small_matrices_are_trained(choice: str, backbone: Ba
     frozen, clips = build("frozen_clip", backbone), video(backbone)
     with torch.no_grad():
         before = model.encode_video(clips)[1]
-        assert torch.equal(before, frozen.encode_video(clips)[1])
+        assert torch.allclose(before, frozen.encode_video(clips)[1], atol=1e-6)
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
     outside = [n for n in trained if not any(f"blocks.{i}." in n for i in range(9))]
     norms = [n for n in outside if "norm" in n or "ln_" in n]
     assert (len(norms) >= 2, len(outside) > len(norms)) == ((choice == "last_n",) * 2)
     assert not [n for n in outside if "pos_embed" in n or "token" in n or "positional" in n]
-    optimizer = torch.optim.SGD(trained.values(), lr=0.1)
+    optimizer = torch.optim.SGD(trained.values(), lr=1.0)
     for _ in range(2):
         optimizer.zero_grad()
         loss = CrossEntropy(model, NAMES, PromptSet())
@@ -136,7 +136,7 @@ def test_the_last_blocks_or_small_matrices_are_trained(choice: str, backbone: Ba
         after = model.encode_video(clips)[1]
         assert not torch.allclose(after, before, atol=1e-5)
         model.merge_lora()
-        assert torch.equal(model.encode_video(clips)[1], after)
+        assert torch.allclose(model.encode_video(clips)[1], after, atol=1e-6)
 
 
 @torch.no_grad()
