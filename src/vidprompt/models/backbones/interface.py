@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ class Block(ABC):
     `attend` and `mlp` return what is added to the tokens, with the layer's own scale or norm of it.
     """
 
-    block: nn.Module  # the library's own
+    block: Any  # the library's module
     heads: int
 
     @abstractmethod

@@ -7,6 +7,7 @@ peft does) would go unseen. PyTorch's parametrisation is of the weight itself: w
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,10 +49,8 @@ def has_low_rank(module: nn.Module) -> bool:
 def merge_low_rank(module: nn.Module) -> None:
     """Make plain weights of the sums, in place; what is computed stays the same."""
     for layer in list(module.modules()):
-        if isinstance(layer, parametrize.ParametrizationList) or not parametrize.is_parametrized(
-            layer
-        ):
-            continue
-        for name, added in list(layer.parametrizations.items()):
-            if any(isinstance(one, LowRank) for one in added):
-                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+        if parametrize.is_parametrized(layer):
+            lists: Any = layer.parametrizations
+            for name, added in list(lists.items()):
+                if has_low_rank(added):
+                    parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
