@@ -289,6 +289,9 @@ class TrainerConfig:
     order: Literal["random", "streaming"]
     decode: Literal["workers", "device"]
     augmentation: AugmentationConfig
+    tracker: Literal["none", "tensorboard", "mlflow", "wandb", "comet_ml", "aim", "dvclive"] = (
+        "none"
+    )
 
     def __post_init__(self) -> None:
         if self.ema == 1:

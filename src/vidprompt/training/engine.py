@@ -141,10 +141,12 @@ def train(
     progress: Progress,
     validation: Validation | None = None,
     keep_last: bool = False,
+    track: Callable[[Mapping[str, float]], None] | None = None,
 ) -> TrainingLog:
     """Train `objective` in place, from its newest snapshot if there is one, to the values that are kept.
 
     `keep_last` writes a snapshot after the last step too, from which the same run is finished at once.
+    `track` is called in the first process with each step's numbers, as the step log gets them.
 
     Raises UserError when the loss or gradient is not finite in more steps than `skip_non_finite` allows, and
     Interrupted after SIGTERM or SIGINT, with a snapshot written.
@@ -159,7 +161,7 @@ def train(
     run.resume()
     start = time.monotonic()
     with Interruption() as interruption:
-        run.train_steps(interruption, log_folder, progress)
+        run.train_steps(interruption, log_folder, progress, track)
     log = run.finish()
     log.seconds = time.monotonic() - start
     return log
@@ -213,7 +215,13 @@ class _Run:
 
     # -- steps --------------------------------------------------------------------------------
 
-    def train_steps(self, interruption: Interruption, log_folder: Path, progress: Progress) -> None:
+    def train_steps(
+        self,
+        interruption: Interruption,
+        log_folder: Path,
+        progress: Progress,
+        track: Callable[[Mapping[str, float]], None] | None = None,
+    ) -> None:
         """Do all remaining steps."""
         first, total = self.state.step, self.settings.steps
         if first == total:
@@ -235,7 +243,10 @@ class _Run:
                 seconds = {"data_s": loaded - start, "step_s": time.monotonic() - loaded}
                 measures = self._evaluate()
                 if log is not None:
-                    log.write({"step": self.state.step, **result.numbers, **seconds, **measures})
+                    numbers = {"step": self.state.step, **result.numbers, **seconds, **measures}
+                    log.write(numbers)
+                    if track is not None:
+                        track(numbers)
                 progress.advance(1, self._progress_text(result, sum(seconds.values())))
                 self._save_or_stop(result.stop, interruption)
 

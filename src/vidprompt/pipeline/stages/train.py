@@ -40,6 +40,7 @@ from vidprompt.pipeline.validator import Validator
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import UserError
 from vidprompt.system.progress import Progress
+from vidprompt.system.tracker import Tracker
 from vidprompt.training.engine import TEST, TrainingLog, new_accelerator, train
 from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import Objective, ReIdentification, create_objective
@@ -51,7 +52,12 @@ logger = logging.getLogger(__name__)
 
 IMAGE_MODEL = "image_model"  # subfolder for the step log and snapshots of the image model
 GROUPS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # that a run depends on
-WITHOUT_EFFECT = ("workers", "tensorboard", "save_every")  # keys of the trainer, on results
+WITHOUT_EFFECT = (
+    "workers",
+    "tensorboard",
+    "tracker",
+    "save_every",
+)  # keys of the trainer, on results
 
 
 @dataclass
@@ -78,13 +84,23 @@ def run(config: Config) -> None:
     if of_image is not None:
         image = _train(of_image, lists, folder / IMAGE_MODEL, images=True)
         image.objective.to("cpu")
-    trained = _train(config, lists, folder, start=image)
-    if processes.is_main:
-        _write(config, lists, trained, image)
-        for finished in (trained, image):
-            if finished:
-                finished.snapshots.clear()
+    with _tracker(config, folder, processes) as tracker:
+        trained = _train(config, lists, folder, start=image, tracker=tracker)
+        if processes.is_main:
+            tracker.add_files(_write(config, lists, trained, image))
+            for finished in (trained, image):
+                if finished:
+                    finished.snapshots.clear()
     processes.barrier()
+
+
+def _tracker(config: Config, folder: Path, processes: Processes) -> Tracker:
+    """The run in the experiment tracker of `trainer.tracker`, in the first process."""
+    name = config.trainer.tracker if processes.is_main else "none"
+    dataset, split = config.dataset.name, config.split
+    inputs = (paths.frames(dataset), paths.splits(dataset), paths.backbone(dataset))
+    run = f"{dataset}/{config.method.name}/{split}"
+    return Tracker(name, run, folder, config.values, inputs)
 
 
 def image_model_config(config: Config) -> Config | None:
@@ -125,6 +141,7 @@ def _train(
     *,
     images: bool = False,
     start: _Trained | None = None,
+    tracker: Tracker | None = None,
 ) -> _Trained:
     """Train to the end, the image model (`images`) or the model itself, from the values of `start` if given.
 
@@ -158,6 +175,7 @@ def _train(
             progress=progress,
             validation=validation,
             keep_last=images,
+            track=tracker.log if tracker else None,
         )
     held_out = validation.held_out if validation else None
     unknown = held_out.unknown_threshold() if isinstance(held_out, Validator) else None
@@ -242,8 +260,13 @@ def _fingerprint(
     }
 
 
-def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trained | None) -> None:
-    """Write the checkpoint, loss.csv and training.json; with an image model its image_loss.csv too."""
+def _write(
+    config: Config, lists: TrainingLists, trained: _Trained, image: _Trained | None
+) -> list[Path]:
+    """Write the checkpoint, loss.csv and training.json; with an image model its image_loss.csv too.
+
+    Returns the files that every run has.
+    """
     dataset, method, name = config.dataset.name, config.method, config.split
     model, log = trained.objective.model, trained.log
     metadata = CheckpointMetadata(
@@ -276,6 +299,8 @@ def _write(config: Config, lists: TrainingLists, trained: _Trained, image: _Trai
     rate = log.done / log.seconds if log.seconds else 0.0
     chosen = "" if log.kept_step == trained.settings.steps else f", of step {log.kept_step}"
     logger.info(f"{rate:.2f} steps/s; checkpoint{chosen} {out.stat().st_size / 1e6:.2f} MB")
+    written = (paths.training_log, paths.training_summary)
+    return [out, *(path_of(dataset, method.name, name) for path_of in written)]
 
 
 def _input(config: Config, split: Split) -> dict[str, Any]:
