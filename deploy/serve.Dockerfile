@@ -2,7 +2,7 @@
 #   docker build -f deploy/serve.Dockerfile -t vidprompt-serve .
 FROM python:3.11-slim AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 

@@ -36,7 +36,7 @@ LAYERS = (
     "comparison",
     "recompute",
     "pipeline",
-    "published registry review sweep",
+    "published registry review sweep project",
     "reproduce",
     "prediction",
     "index export",

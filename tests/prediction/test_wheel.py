@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 from tests.data.make_videos import write_video
+from tests.installed_wheel import ROOT, build_wheel, make_environment, run
 from tests.prediction.small_checkpoint import CLASSES, WEIGHTS, write_model
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-BUILD = "from setuptools import build_meta; build_meta.build_wheel('dist')"
 PYTHON = """
 import sys, vidprompt
 assert "site-packages" in vidprompt.__file__, vidprompt.__file__
@@ -29,29 +24,12 @@ print(model.embed(["video.mp4"]).features.shape, model.embed_text("a dog").shape
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as `pip wheel --no-deps .` does it."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "src", source / "src", ignore=unwanted)
-    subprocess.run([sys.executable, "-c", BUILD], cwd=source, check=True, capture_output=True)
-    (file,) = (source / "dist").glob("*.whl")
-    return file
+    return build_wheel(tmp_path_factory.mktemp("source"))
 
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a new environment with the wheel, which sees this one's other packages."""
-    folder = tmp_path_factory.mktemp("environment")
-    create = [sys.executable, "-m", "venv", "--without-pip", folder]
-    subprocess.run(create, check=True)
-    python = folder / "bin/python"
-    install = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--no-deps"]
-    subprocess.run([*install, "--python", python, wheel], check=True, capture_output=True)
-    (packages,) = (folder / "lib").glob("python*/site-packages")
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
-    return folder / "bin"
+    return make_environment(tmp_path_factory.mktemp("environment"), wheel)
 
 
 @pytest.fixture
@@ -66,24 +44,6 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(tmp_path / "h264.mp4", empty / "video.mp4")
     shutil.rmtree(tmp_path / "project")
     return empty
-
-
-def run(environment: Path, folder: Path, *command: str, code: int = 0) -> tuple[str, str]:
-    """Run a program of the environment in the folder, without the internet; (stdout, stderr)."""
-    left = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIDPROMPT", "VIRTUAL"))
-    }
-    offline = {"HF_HUB_OFFLINE": "1", "HOME": str(folder), "COLUMNS": "200"}
-    done = subprocess.run(
-        [environment / command[0], *command[1:]],
-        cwd=folder,
-        env=left | offline,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout, done.stderr
 
 
 def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -69,9 +70,15 @@ def _configure_messages(
         bool, typer.Option("-q", "--quiet", help="Show errors only; also after COMMAND.")
     ] = False,
 ) -> None:
+    from vidprompt.project.code_link import renew_code_link
     from vidprompt.system.logging import configure
 
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
+    try:
+        if renew_code_link(Path.cwd()):
+            logger.info("src/vidprompt is linked to this package: `dvc status` compares its code")
+    except (UserError, OSError) as error:  # a command that runs no stage does without
+        logger.debug(error)
 
 
 for _group in (

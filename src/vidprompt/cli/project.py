@@ -14,6 +14,56 @@ from vidprompt.system.errors import UserError
 PANEL = "Project"
 
 
+def init(
+    folder: Annotated[str, typer.Argument(help="Made if need be; has to be empty.")],
+    demo: Annotated[
+        bool, typer.Option("--demo", help="With the demo's data and small CLIP (vidprompt[demo]).")
+    ] = False,
+) -> None:
+    """Write a new project: parameters, pipeline, flows, CI, README; `dvc repro` runs in it."""
+    from vidprompt.project.create import create_project
+    from vidprompt.project.skeleton import package_version
+
+    count = create_project(folder, demo=demo)
+    print(f"{folder}: {count} files of vidprompt {package_version()}")
+    own = "videos into data/own/<class>/, then `vidprompt activate own` and `dvc repro`"
+    print(f"next: cd {quote(folder)}; " + ("dvc repro, or " if demo else "") + own)
+
+
+def upgrade(
+    take: Annotated[
+        bool, typer.Option("--apply", help="Take the package's files where yours are not changed.")
+    ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file to keep as it is here, whatever the package has.", metavar="FILE"
+        ),
+    ] = None,
+) -> None:
+    """Show which files of the project are older than the package's; exit 1 if any is left."""
+    from vidprompt.project import upgrade as upgrading
+
+    root = Path.cwd()
+    if keep:
+        upgrading.keep(root, keep)
+    report = upgrading.examine(root)
+    if take:
+        for path in upgrading.apply(root, report):
+            print(f"{path}: taken")
+        report = upgrading.examine(root)
+    for finding in report.findings:
+        print(f"{finding.path}: {finding.state.value}")
+        print(finding.diff, end="")
+    made = f"made by vidprompt {report.made_by}, {report.installed} is installed"
+    count = len(report.findings)
+    print(
+        f"{made}: " + (f"{count} files are not up to date" if count else "all files are up to date")
+    )
+    if report.findings:
+        raise typer.Exit(1)
+
+
 @with_paths
 def config(
     overrides: Overrides = None,
@@ -57,6 +107,9 @@ def activate(
 ) -> None:
     """Write the stages of active datasets (params/stages.yaml) and the code they run (dvc.yaml)."""
     from vidprompt.pipeline import matrix
+    from vidprompt.project.code_link import renew_code_link
+
+    renew_code_link(Path.cwd())
 
     if check:
         if stale := matrix.stale():
@@ -131,5 +184,5 @@ def check_store(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (config, doctor, activate, cost, review, check_store):
+    for command in (init, upgrade, config, doctor, activate, cost, review, check_store):
         app.command(rich_help_panel=PANEL)(command)

@@ -6,6 +6,7 @@ by dvc.lock, what another stage wrote; code, parameters and committed results ha
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from vidprompt.provenance.code import SOURCE_FOLDER, STAGE_FOLDER, SourceTree
+from vidprompt.provenance.code import SOURCE_FOLDER, STAGE_FOLDER, SourceTree, running_sources
 from vidprompt.provenance.dvc_project import DvcProject, first_line, tree_md5
 from vidprompt.provenance.lock_report import Difference, Finding, LockReport
+from vidprompt.provenance.project_record import RECORD
 from vidprompt.provenance.revision import parents
 from vidprompt.system.errors import UserError
 
@@ -112,7 +114,7 @@ def _check(project: DvcProject, stages: list[Any]) -> LockReport:
         name = _name(stage)
         differences += _of_stage(stage, name, lock.get(name), code)
         if name in lock:
-            differences += _of_inputs(stage, name, lock[name], outs)
+            differences += _of_inputs(stage, name, lock[name], outs, code)
         differences += _of_outputs(stage, name, outs)
         for path, read, written in _links(stage, outs, project):
             links += 1
@@ -134,6 +136,10 @@ def _check(project: DvcProject, stages: list[Any]) -> LockReport:
         unlinked=unlinked,
         absent=sum(o.is_cached and o.state in ("deleted", "not in cache") for o in outs.values()),
     )
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _path(entry: Any) -> str:
@@ -181,14 +187,16 @@ def _of_stage(
 
 
 class _Code:
-    """The code that the stages of a revision run, where the repository holds the package's sources."""
+    """The code that the stages of a revision run: the package's sources in the repository, or, where a commit
+    has none (a project of `vidprompt init`), the installed package's."""
 
     def __init__(self, project: DvcProject) -> None:
         revision, start = project.revision, f"{SOURCE_FOLDER}/"
         if revision.commit:
             names = [path.removeprefix(start) for path in revision.files if path.startswith(start)]
             read = cache(lambda name: revision.read(start + name) or b"")
-            self._tree = SourceTree(frozenset(names), read)
+            installed = not names and RECORD in revision.files
+            self._tree = running_sources() if installed else SourceTree(frozenset(names), read)
         else:  # files that git ignores are imported, too
             self._tree = SourceTree.of_folder(revision.root / SOURCE_FOLDER)
         self._repo = project.repo
@@ -213,6 +221,16 @@ class _Code:
             verbs = ("are", "are no dependencies") if more else ("is", "is no dependency")
             remedy = f"run `vidprompt activate`, then {_AGAIN}"
             yield f"`{missing[0]}`{more} {verbs[0]} run by it and {verbs[1]}", remedy
+
+    def md5(self, path: str) -> str:
+        """The MD5 that DVC gives a file or folder of the code; empty for another path."""
+        start = f"{SOURCE_FOLDER}/"
+        inner = path.removeprefix(start) if path.startswith(start) else ""
+        if inner in self._tree.files:
+            return _md5(self._tree.read(inner))
+        below = [name for name in self._tree.files if inner and _is_below(name, inner)]
+        files = {name.removeprefix(f"{inner}/"): _md5(self._tree.read(name)) for name in below}
+        return tree_md5(files) if files else ""
 
     def _run_by(self, command: str) -> list[str]:
         """Paths of a stage's files, sorted."""
@@ -271,9 +289,12 @@ def _paths(entry: Mapping[str, Any], key: str) -> set[str]:
 
 
 def _of_inputs(
-    stage: Any, name: str, entry: Mapping[str, Any], outs: Mapping[str, _Output]
+    stage: Any, name: str, entry: Mapping[str, Any], outs: Mapping[str, _Output], code: _Code
 ) -> Iterator[Difference]:
-    """Code, data and parameters that are not those on record; outputs are left to `_of_outputs`."""
+    """Code, data and parameters that are not those on record; outputs are left to `_of_outputs`.
+
+    Code that a commit lacks is the installed package's.
+    """
     words = {"deleted": "is gone", "new": "is not recorded in dvc.lock"}
     for dep in stage.deps:
         path = _path(dep) or str(dep.def_path)
@@ -282,6 +303,12 @@ def _of_inputs(
                 for key, one in state.items():
                     problem = words.get(one, "has changed")
                     yield Difference(name, path, problem, f"{path}: {key}", True, _AGAIN)
+                continue
+            installed = code.md5(path) if state == "deleted" else ""
+            if installed:
+                if installed != dep.hash_info.value:
+                    problem = "of the installed vidprompt is not what the stage ran"
+                    yield Difference(name, path, problem, path, True, _AGAIN)
                 continue
             is_undeclared = state == "new" and path not in _paths(entry, "deps")
             if not is_undeclared and not _follows_from_outputs(path, state, outs):
