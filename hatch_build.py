@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 TARGET = "vidprompt/project/skeleton"
 
 
-class SkeletonHook(BuildHookInterface):  # type: ignore[type-arg]
+class SkeletonHook(BuildHookInterface):
     """Adds `skeleton`, a list of files and folders of the repository, below TARGET."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def build_wheel(source: Path) -> Path:
 
 def make_environment(folder: Path, *wheels: Path) -> Path:
     """The folder of programs of a new environment with the wheels, which sees this one's other packages."""
-    create = [sys.executable, "-m", "venv", "--without-pip", folder]
+    create = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     subprocess.run(create, check=True)
     python = folder / "bin/python"
     install = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--no-deps"]

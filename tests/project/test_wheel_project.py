@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-c", f"import sys; {DEMO}", out]
+    command = [sys.executable, "-c", f"import sys; {DEMO}", str(out)]
     subprocess.run(command, cwd=ROOT / "tools/demo_package", check=True, capture_output=True)
     return make_environment(tmp_path_factory.mktemp("environment"), wheel, *out.glob("*.whl"))
 
