@@ -274,21 +274,40 @@ class VideoCLIP(TextEncoder):
         `prompts` are those of `layer_prompts`, `positions` the tower's rotary ones; only the first
         `num_queries` tokens (default: all) are computed.
         """
-        queries, kv = block.project_qkv(block.norm(tokens), num_queries, positions)
-        prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
-        attended = block.attend(
-            queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space"
-        )
         x, first, second = tokens, drawn.attention, drawn.mlp
         if num_queries is not None:
             x = tokens[:, :num_queries]
             first, second = (f if f is None else f[:, :num_queries] for f in (first, second))
-        x = self.after_attention(prompts, x + scale_branch(attended, first))
+        x = x + scale_branch(
+            self.attention_branch(block, prompts, drawn, tokens, t, positions, num_queries, maps),
+            first,
+        )
+        x = self.after_attention(prompts, x)
         if self.recompute == "mlp" and torch.is_grad_enabled():
             out = checkpoint(block.mlp, x, use_reentrant=False, preserve_rng_state=False)
         else:
             out = block.mlp(x)
         return x + scale_branch(out, second)
+
+    def attention_branch(
+        self,
+        block: Block,
+        prompts: Any,
+        drawn: LayerDraws,
+        tokens: torch.Tensor,
+        t: int,
+        positions: torch.Tensor | None,
+        num_queries: int | None,
+        maps: AttentionMaps | None,
+    ) -> torch.Tensor:
+        """What the attention of `vision_layer` adds to the tokens, (B·T, num_queries or N, D).
+
+        A function of its own, so that its queries, keys and values are freed before the MLP, where a
+        forward pass takes most memory.
+        """
+        queries, kv = block.project_qkv(block.norm(tokens), num_queries, positions)
+        prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
+        return block.attend(queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space")
 
     def prompt_kv(
         self,

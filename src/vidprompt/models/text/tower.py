@@ -49,9 +49,14 @@ def encode_embedded(
     blocks = tower.blocks
     draws = draws or [LayerDraws()] * len(blocks)
     for layer, (block, drawn) in enumerate(zip(blocks[:-1], draws, strict=False)):
-        queries, kv = block.project_qkv(block.norm(x))
-        attended = block.attend(queries, kv, causal=tower.causal, dropout=drawn.rate)
-        x = after_attention(layer, x + scale_branch(attended, _cut(drawn.attention, length)))
+        # nothing of the attention has a name, and so memory, during the MLP, which takes most
+        x = x + scale_branch(
+            block.attend(
+                *block.project_qkv(block.norm(x)), causal=tower.causal, dropout=drawn.rate
+            ),
+            _cut(drawn.attention, length),
+        )
+        x = after_attention(layer, x)
         x = x + scale_branch(block.mlp(x), _cut(drawn.mlp, length))
     last = len(blocks) - 1
     x = _last_block(
