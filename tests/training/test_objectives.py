@@ -182,8 +182,16 @@ def test_extras_are_off_by_default_and_not_used_in_evaluation() -> None:
     assert set(plain(video, labels)) == {"loss", "cross_entropy"}
     mixing = CrossEntropy(model, classes, PromptSet(), mixup=1.0).eval()
     assert torch.equal(plain(video, labels)["loss"], mixing(video, labels)["loss"])
-    with pytest.raises(UserError, match="objective cross_entropy does not take these options"):
-        create_objective("cross_entropy", model, classes, PromptSet(), {"smoothing": 0.1})
+    for options, message in (
+        ({"smoothing": 0.1}, "cross_entropy does not take smoothing: did you mean label_smoothing"),
+        ({"bias": -10}, "objective cross_entropy does not take bias"),
+        ({"mixup": "0,1"}, "method.objective_options.mixup is '0,1': give a number"),
+        ({"mixup": True}, "is True: give a number"),
+        ({"motion_weight": float("inf")}, "is inf: give a number"),
+        ({"motion_weight": None}, "is None: give a number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            create_objective("cross_entropy", model, classes, PromptSet(), options)
     still = create_model("ez_clip", small_backbone(), num_frames=1)
     with pytest.raises(UserError, match="needs at least 2 frames"):
         CrossEntropy(still, classes, PromptSet(), motion_weight=1.0)

@@ -44,6 +44,8 @@ NO_GROUPS = (RECIPE, "published")  # folders of params/ whose files are not chos
 OPEN = (
     "trainer.lr_scale",
 )  # mappings with keys of the user's (a part of the model), checked later
+# keys that no file sets, as only one choice of another key knows them: mapping → keys
+OPTIONAL = {"method.objective_options": ("bias",)}
 # in a dataset's `pipeline`, each a file or a file a method
 STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")
 METHOD_GROUPS = ("prompts", "views")  # in a method's `pipeline`
@@ -375,7 +377,8 @@ class _Layers:
         from omegaconf.errors import OmegaConfBaseException
 
         parsed = parse_value(key, value)
-        force = key.rpartition(".")[0] in OPEN
+        mapping, _, last = key.rpartition(".")
+        force = mapping in OPEN or last in OPTIONAL.get(mapping, ())
         try:
             OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
         except OmegaConfBaseException as error:  # no such key in a mapping, or no mapping
@@ -476,8 +479,10 @@ def _check_key(key: str, tree: DictConfig) -> None:
     for part in key.split("."):
         if not isinstance(node, DictConfig):
             raise UserError(f"{key}: {walked} is a value, it has no {part!r} in it")
-        if part not in node.keys():  # which has those without a value (???) too  # noqa: SIM118
+        # its keys are those without a value (???) too
+        known = {*map(str, node.keys()), *OPTIONAL.get(walked, ())}
+        if part not in known:
             inside = f"{walked}." if walked else ""
-            names = [f"{inside}{name}" for name in sorted(str(name) for name in node)]
+            names = [f"{inside}{name}" for name in sorted(known)]
             raise UserError(f"unknown key {key!r}: {suggestion(f'{inside}{part}', names)}")
         node, walked = node._get_node(part), f"{walked}.{part}".lstrip(".")

@@ -6,6 +6,8 @@ of all, and each computes the loss of the whole batch, in float32 whatever preci
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,7 +18,7 @@ from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize_classes
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import check_choice
+from vidprompt.system.suggestions import check_choice, suggestion
 
 LossTerms = dict[str, torch.Tensor]
 HEADS = ("context", "linear")  # of re-identification
@@ -430,9 +432,23 @@ def create_objective(
     prompts: PromptSet,
     options: dict[str, float],
 ) -> ClassificationObjective:
-    """Create an objective by its name in OBJECTIVES. Raises UserError for an unknown name or option."""
+    """Create an objective by its name in OBJECTIVES.
+
+    Raises UserError for an unknown name or option, or an option that is no number.
+    """
     check_choice("objective", name, OBJECTIVES)
-    try:
-        return OBJECTIVES[name](model, class_names, prompts, **options)
-    except TypeError as error:
-        raise UserError(f"objective {name} does not take these options: {error}") from error
+    valid = objective_options(name)
+    for option, value in options.items():
+        if option not in valid:
+            raise UserError(f"objective {name} does not take {option}: {suggestion(option, valid)}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and math.isfinite(value)) and (option, value) != ("bias", None):
+            raise UserError(f"method.objective_options.{option} is {value!r}: give a number")
+    return OBJECTIVES[name](model, class_names, prompts, **options)
+
+
+def objective_options(name: str) -> list[str]:
+    """The options that an objective takes."""
+    kinds = (OBJECTIVES[name], ClassificationObjective)
+    parameters = [p for kind in kinds for p in inspect.signature(kind.__init__).parameters.values()]
+    return list(dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
