@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidprompt.cli.overrides import Overrides, with_paths
+from vidprompt.system.errors import UserError
 
 if TYPE_CHECKING:
-    from vidprompt.reproduce.backbones.catalogue import Figures
+    from vidprompt.reproduce.backbones.catalogue import Configured
 
 PANEL = "Models and published checkpoints"
 
@@ -36,30 +38,59 @@ def backbones(
     every: Annotated[
         bool, typer.Option("--all", help="All models of open_clip, and why some are refused.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the backbones of params/backbone: size, cost of a frame, licence and published figures."""
-    from vidprompt.cli.tables import print_table
     from vidprompt.reproduce.backbones.catalogue import configured, registered
 
     if every:
-        rows = [(name, reason or "taken") for name, reason in registered().items()]
-        print_table("Models of open_clip", ("model", "taken, or refused because"), rows)
+        _print_registered(registered(), as_json)
         return
-    print_table(
-        "Backbones (backbone=FILE)",
-        ("file", "model:tag", "pixels", "M parameters", "GFLOPs a frame", "licence", "ImageNet %",
-         "Kinetics-400 %", "source of the figures"),
-        [
-            (one.file, f"{one.model}:{one.tag}", *_figures(one.figures))
-            for one in configured(Path("params/backbone"))
-        ],
-        "llrrrlrrl",
-    )  # fmt: skip
+    folder = Path("params/backbone")
+    if not folder.is_dir():
+        raise UserError(f"there is no {folder} here: run this in a project's folder, or with --all")
+    _print_configured(configured(folder), as_json)
 
 
-def _figures(known: Figures | None) -> tuple[str, ...]:
-    """The columns of what is known of weights."""
-    return tuple(vars(known).values())[2:] if known else ("",) * 7
+def _print_registered(models: dict[str, str], as_json: bool) -> None:
+    from vidprompt.cli.tables import print_table
+
+    if as_json:
+        print(json.dumps({name: {"refused": reason or None} for name, reason in models.items()}))
+        return
+    rows = [(name, reason or "taken") for name, reason in models.items()]
+    taken = sum(not reason for reason in models.values())
+    title = f"Models of open_clip: {taken} of {len(models)} are taken"
+    print_table(title, ("model", "taken, or refused because"), rows)
+
+
+def _print_configured(backbones: list[Configured], as_json: bool) -> None:
+    """A row each, with the numbers of the sources, which follow the table."""
+    from vidprompt.cli.tables import print_table
+
+    if as_json:
+        print(json.dumps([asdict(one) for one in backbones]))
+        return
+    sources: dict[str, int] = {}
+    rows = []
+    for one in backbones:
+        known = one.figures
+        row = [one.file, f"{one.model}:{one.tag}"]
+        if known is None:
+            rows.append([*row, *[""] * 7])
+            continue
+        used = [name for name in (known.licence_source, known.source) if name]
+        numbers = sorted({sources.setdefault(name, len(sources) + 1) for name in used})
+        row += [known.pixels, known.parameters, known.gflops, known.licence]
+        rows.append([*row, known.imagenet, known.kinetics400, " ".join(map(str, numbers))])
+    heads = ("file", "model:tag", "pixels", "M", "GFLOPs", "licence", "ImageNet", "K400", "source")
+    print_table("Backbones (backbone=FILE)", heads, rows, "llrrrlrrl")
+    print(
+        "\nM: millions of parameters. GFLOPs: of a frame. ImageNet, K400 (Kinetics-400): top-1 of zero-shot\n"
+        "classification, percent. Sources (of the licence, of these figures):"
+    )
+    for name, number in sources.items():
+        print(f"{number:>3}  {name}")
 
 
 def import_checkpoint(

@@ -26,6 +26,7 @@ class Figures:
     parameters: str  # millions, of both towers
     gflops: str  # of a frame in the image tower, two a multiplication
     licence: str  # of the weights
+    licence_source: str  # where it says so: a file on GitHub, or a model card of the Hub
     imagenet: str  # top-1 of zero-shot classification, percent
     kinetics400: str  # the same of videos
     source: str  # of the two
