@@ -1,5 +1,6 @@
 """Every family of backbones: our forward is the library's, and both methods train on it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from vidprompt.export.metadata import ExportMetadata
 from vidprompt.export.module import ExportedModel
-from vidprompt.export.writing import trace_program, write_onnx
+from vidprompt.export.writing import trace_program, write_onnx, write_torch_export
 from vidprompt.models import create_model
 from vidprompt.models.backbones.interface import ImageTower, register_image_tower
 from vidprompt.models.backbones.loading import Backbone, from_clip
@@ -21,9 +22,8 @@ from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy
 
 NAMES = ["riding a bike", "yoga", "playing the violin"]
 FRAMES = 3
-# one of each way to build a tower and a text, for what is not about the numbers
-KINDS = ("PE-Core-B-16", "EVA02-B-16", "MobileCLIP2-L-14", "ViT-B-16-SigLIP", "ViT-L-14-CLIPA")
 FAST = ("ViT-B-16", "PE-Core-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2")
+FASTER = ("PE-Core-B-16", "ViT-B-16-SigLIP2")  # for what is not about the numbers
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,9 @@ def backbone(request: pytest.FixtureRequest, backbones: dict[str, Backbone]) -> 
     return backbones[name]
 
 
-def families(*names: str) -> pytest.MarkDecorator:
-    """Run for these families, those that are not FAST as slow tests."""
-    slow = [name for name in names if name not in FAST]
-    values = [pytest.param(n, marks=[pytest.mark.slow] if n in slow else []) for n in names]
+def families(*names: str, fast: Sequence[str] = FAST) -> pytest.MarkDecorator:
+    """Run for these families, those that are not `fast` as slow tests."""
+    values = [pytest.param(n, marks=[] if n in fast else [pytest.mark.slow]) for n in names]
     return pytest.mark.parametrize("backbone", values, indirect=True)
 
 
@@ -155,7 +154,7 @@ def test_ez_clip_starts_as_the_identity(
     assert torch.allclose(model.encode_video(clips)[0], frozen.encode_video(clips)[0], atol=2e-6)
 
 
-@families(*KINDS)
+@families(*FAMILIES, fast=FASTER)
 @pytest.mark.parametrize("text", [None, "riding a bike"])
 @pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
 def test_an_explanation_is_a_distribution(
@@ -168,7 +167,7 @@ def test_an_explanation_is_a_distribution(
 
 
 @torch.no_grad()
-@families(*KINDS)
+@families(*FAMILIES, fast=FASTER)
 def test_maps_do_not_change_the_features(backbone: Backbone) -> None:
     for method in ("frozen_clip", "ez_clip", "vita_clip"):
         model, maps = build(method, backbone), []
@@ -179,7 +178,7 @@ def test_maps_do_not_change_the_features(backbone: Backbone) -> None:
             assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5)
 
 
-@families(*KINDS)
+@families(*FAMILIES, fast=FASTER)
 def test_recomputed_activations_give_the_same_gradients(backbone: Backbone) -> None:
     grads = []
     for what in RECOMPUTE:
@@ -198,7 +197,7 @@ def test_recomputed_activations_give_the_same_gradients(backbone: Backbone) -> N
             assert torch.allclose(gradient, other[name], rtol=1e-4, atol=1e-6), name
 
 
-@families(*KINDS)
+@families(*FAMILIES, fast=FASTER)
 def test_half_precision_by_autocast_stays_half(backbone: Backbone) -> None:
     model = build("vita_clip", backbone).train()
     expected = model.encode_video(video(backbone))[0]
@@ -208,11 +207,13 @@ def test_half_precision_by_autocast_stays_half(backbone: Backbone) -> None:
     assert (found - expected).norm() < 0.1 * expected.norm()
 
 
-@pytest.mark.slow
-@families("PE-Core-B-16")
-def test_one_compilation_serves_every_layer_batch_and_length(backbone: Backbone) -> None:
-    options = {"other_lengths": "nearest"}
-    plain, compiled = (build("ez_clip", backbone, **options) for _ in range(2))
+@families(*FAMILIES, fast=())
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_one_compilation_serves_every_layer_batch_and_length(
+    method: str, backbone: Backbone
+) -> None:
+    options = {"other_lengths": "nearest"} if method == "ez_clip" else {}
+    plain, compiled = (build(method, backbone, **options) for _ in range(2))
     torch._dynamo.reset()
     compiled.compile()
     torch._dynamo.utils.counters.clear()
@@ -220,24 +221,27 @@ def test_one_compilation_serves_every_layer_batch_and_length(backbone: Backbone)
         clips = torch.randn(batch, t, 3, backbone.image_size, backbone.image_size)
         with torch.no_grad():
             expected, found = (m.encode_video(clips)[1] for m in (plain, compiled))
-        assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6
 
 
-@pytest.mark.slow
-@families("PE-Core-B-16", "EVA02-B-16", "ViT-B-16-SigLIP2")
-def test_an_onnx_file_computes_the_same_features(backbone: Backbone, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    model = build("vita_clip", backbone)
+@families(*FAMILIES, fast=())
+@pytest.mark.parametrize("method", ["frozen_clip", "ez_clip", "vita_clip"])
+def test_exported_files_compute_the_same_features(
+    method: str, backbone: Backbone, tmp_path: Path
+) -> None:
+    model = build(method, backbone)
     with torch.no_grad():
         text = model.encode_classes(NAMES)
     metadata = ExportMetadata(
-        model="vita_clip", identity="", method="vita_clip", backbone=backbone.tag, num_frames=FRAMES,
+        model=method, identity="", method=method, backbone=backbone.tag, num_frames=FRAMES,
         image_size=backbone.image_size, feature_size=model.feature_width, class_names=tuple(NAMES),
         prompts_per_class=1,
     )  # fmt: skip
     program = trace_program(ExportedModel(model, text), metadata)
+    assert write_torch_export(tmp_path / "model.pt2", program).features < 1e-5
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
     assert write_onnx(tmp_path / "model.onnx", program).features < 1e-4
 
 
