@@ -37,7 +37,9 @@ def missing_data(dataset: str, root: Path = Path()) -> list[str]:
     """The .dvc files of missing inputs of the dataset's stages (its folder, the weights)."""
     stages = yaml.safe_load((root / "params/stages.yaml").read_text("utf-8")) or {}
     inputs = stages.get("dataset", {}).get(dataset, {}) | stages.get("unpack", {}).get(dataset, {})
-    wanted = [Path(inputs[key]) for key in ("archives", "root", "weights") if key in inputs]
+    wanted = [
+        Path(inputs[key]) for key in ("archives", "root", "weights", "tokenizer") if key in inputs
+    ]
     absent = [path for path in wanted if not (root / path).exists()]
     return sorted(
         {

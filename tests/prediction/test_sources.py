@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.pipeline.stages.encoding_project import BACKBONE
 from tests.prediction.small_checkpoint import CLASSES, WEIGHTS, write_backbone, write_model
 
+from vidprompt.models.backbones.tokenizer_files import PACKAGED, tokenizer_digest
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.prediction.sources import PROJECT_VARIABLE, ModelSource, find_model_source
 from vidprompt.system.errors import UserError
@@ -146,3 +148,29 @@ def test_a_bare_backbone_is_named_by_tag_folder_or_hub(project: Path) -> None:
     spec = write_backbone(Path())
     own = find_model_source("open_clip:ViT-B-32", weights=spec["weights"])
     assert own.backbone == {"name": "ViT-B-32", "pretrained": None, "weights": WEIGHTS}
+
+
+def test_the_tokenizer_is_found_beside_the_checkpoint_or_as_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {"name": "tiny", "config": BACKBONE, "weights": WEIGHTS}
+    root = tmp_path / "project"
+    own = root / "data/tokenizer"
+    own.mkdir(parents=True)
+    (own / "tokenizer.json").write_text("{}")
+    spec |= {"tokenizer": "data/tokenizer", "tokenizer_digest": tokenizer_digest(own)}
+    file = write_model(root, backbone_spec=spec)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = find_model_source(file).backbone
+    assert Path(str(found["tokenizer"])).resolve() == own
+    copied = tmp_path / "copied"
+    (copied / "backbone").mkdir(parents=True)
+    shutil.copy(file, copied)
+    shutil.copy(root / WEIGHTS, copied / "backbone")
+    assert find_model_source(copied).backbone["tokenizer"] == "data/tokenizer"  # texts will ask
+    shutil.copytree(own, copied / PACKAGED)
+    assert find_model_source(copied).backbone["tokenizer"] == str(copied / PACKAGED)
+    (copied / PACKAGED / "tokenizer.json").write_text('{"other": 1}')
+    with pytest.raises(UserError, match="was trained with another tokenizer than that in"):
+        find_model_source(copied)

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.registry.project import CLASSES, NAME
+from tests.models.small_tokenizer import write_tokenizer
+from tests.pipeline.project import edit
+from tests.registry.project import CLASSES, NAME, commit
 
 import vidprompt
+from vidprompt.models.backbones.tokenizer_files import PACKAGED
 from vidprompt.prediction.sources import PROJECT_VARIABLE
-from vidprompt.registry.model_files import fetch_version
+from vidprompt.provenance.revision import Revision
+from vidprompt.registry import versions
+from vidprompt.registry.model_files import VersionFiles, fetch_version
 from vidprompt.registry.registration import rollback
 from vidprompt.registry.releases import (
     Release,
@@ -102,3 +107,34 @@ def test_a_damaged_release_is_written_again_and_old_ones_go(
     left = {path.name for path in (tmp_path / "releases").iterdir()}
     assert len(left) == 3
     assert release.folder.name in left
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how its tests read videos")
+def test_a_version_holds_its_tokenizer(
+    two_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the project's git or DVC, and loaded without internet."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_tokenizer(two_versions / "data/words")
+    edit(two_versions / "params/backbone/tiny.yaml", tokenizer="data/words")
+    (two_versions / ".gitignore").write_text("/cache/\n/models/\n/data/words/\n")
+    with pytest.raises(UserError, match="has no file of a tokenizer in data/words"):
+        version(two_versions, "v0.3.0")
+    (two_versions / ".gitignore").write_text("/cache/\n/models/\n")
+    files = version(two_versions, "v0.4.0")
+    release = write_release(files, tmp_path / "service")
+    names = {path.name for path in (release.folder / PACKAGED).iterdir()}
+    assert names >= {"tokenizer.json", "tokenizer_config.json"}
+    shutil.copytree(release.folder, tmp_path / "copy")
+    shutil.rmtree(two_versions)
+    shutil.rmtree(tmp_path / "service")
+    monkeypatch.chdir(tmp_path)
+    tokenizer = vidprompt.load(tmp_path / "copy", "cpu").encoder.backbone.tokenizer
+    assert tokenizer(["a bike rides"])[0, :5].tolist() == [3, 4, 5, 1, 0]
+
+
+def version(project: Path, name: str) -> VersionFiles:
+    """The project as it is as a registered version, without gates."""
+    revision = Revision(project, commit(project, name))
+    versions.register(revision, NAME, name, name)
+    return fetch_version(resolve(project, f"{NAME}@{name}"), project)

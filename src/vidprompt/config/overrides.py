@@ -16,6 +16,7 @@ from vidprompt.system.errors import UserError
 # keys whose value is a path
 PATHS = (
     "backbone.config",
+    "backbone.tokenizer",
     "backbone.weights",
     "dataset.archives",
     "dataset.root",

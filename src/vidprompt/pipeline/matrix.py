@@ -99,7 +99,9 @@ def _add_dataset(
     protocols, roles = protocols_of(config), set(config.dataset.roles)
     groups = stage_choices(config.dataset, FLOOR, PROTOCOL)
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
+    tokenizer = config.backbone.tokenizer or "src/vidprompt/models/backbones/tokenizer.py"
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
+    item["tokenizer"] = str(tokenizer)
     texts = _texts_file(config, FLOOR)
     stages["dataset"][name] = item | groups | {"texts": texts}
     if config.dataset.archives:

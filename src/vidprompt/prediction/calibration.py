@@ -102,6 +102,8 @@ def write_calibrated(checkpoint: Path, out: Path, threshold: UnknownThreshold) -
     spec = dict(metadata.backbone_spec)
     if spec.get("weights") and (place := _from(checkpoint, str(spec["weights"]))) is not None:
         spec["weights"] = str(place)  # found from wherever the copy lies
+    if spec.get("tokenizer") and (place := _from(checkpoint, str(spec["tokenizer"]))) is not None:
+        spec["tokenizer"] = str(place)
     changed = replace(metadata, backbone_spec=spec, unknown=threshold.to_dict())
     text = json.dumps(asdict(changed), sort_keys=True, ensure_ascii=False)
     with replacing(out) as temporary:
@@ -114,7 +116,7 @@ def _from(checkpoint: Path, recorded: str) -> Path | None:
     if Path(recorded).is_absolute():
         return None
     folders: Sequence[Path] = [Path.cwd(), *checkpoint.absolute().parents]
-    return next((folder / recorded for folder in folders if (folder / recorded).is_file()), None)
+    return next((folder / recorded for folder in folders if (folder / recorded).exists()), None)
 
 
 def run_calibration(

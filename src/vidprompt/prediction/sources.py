@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.files.hashes import sha256
+from vidprompt.models.backbones.tokenizer_files import (
+    PACKAGED,
+    tokenizer_digest,
+    tokenizer_files,
+)
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -144,6 +149,7 @@ def _registered(text: str, root: Path | None, weights: Path | str | None) -> Mod
         backbone["weights"] = str(_file(weights))
     elif backbone.get("weights"):
         backbone["weights"] = str(_backbone_weights(metadata, backbone, files.checkpoint))
+    backbone["tokenizer"] = _tokenizer(backbone, files.checkpoint)
     about = {"version": version.selector, "commit": version.commit}
     return ModelSource(text, backbone, files.checkpoint, metadata, about)
 
@@ -163,6 +169,7 @@ def _checkpoint(path: Path, text: str, weights: Path | str | None) -> ModelSourc
             del backbone["weights"]  # in the cache of another machine: from the Hub, then
         else:
             backbone["weights"] = str(_backbone_weights(metadata, backbone, path))
+    backbone["tokenizer"] = _tokenizer(backbone, path)
     return ModelSource(text, backbone, path, metadata)
 
 
@@ -203,6 +210,27 @@ def _backbone_weights(
             [*([get] if get else []), "name the file with --weights (weights=… in Python)"]
         )
     )
+
+
+def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path) -> str | None:
+    """The folder of the backbone's tokenizer; as recorded where it is not found, which matters to texts only.
+
+    It is looked for as the weights are. Raises UserError where another tokenizer is in its place.
+    """
+    recorded, wanted = backbone.get("tokenizer"), backbone.get("tokenizer_digest")
+    places = [checkpoint.parent / PACKAGED]
+    if recorded:
+        above = checkpoint.absolute().parents
+        places = [Path(recorded), *(folder / recorded for folder in above), *places]
+    present = [place for place in places if tokenizer_files(place)]
+    for place in present:
+        if not wanted or tokenizer_digest(place) == wanted:
+            return str(place)
+    if present:
+        raise UserError(
+            f"{checkpoint} was trained with another tokenizer than that in {present[0]}: copy its own there"
+        )
+    return None if recorded is None else str(recorded)
 
 
 def _file(path: Path | str) -> Path:

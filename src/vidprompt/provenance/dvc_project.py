@@ -196,6 +196,10 @@ class DvcProject:
         md5 = entries.get("/".join(self.repo.fs.relparts(full, out.fs_path)))
         return (whole, md5) if md5 else ()
 
+    def tracks(self, path: str) -> bool:
+        """Whether DVC or git tracks a file of the revision."""
+        return self.tracked_md5(path) is not None or self.revision.read(path) is not None
+
     def copy(self, path: str, target: Path) -> None:
         """Write a tracked file of the revision to `target`, from DVC's stores or from git.
 

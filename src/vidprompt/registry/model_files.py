@@ -3,7 +3,7 @@
 cache/registry/weights/<MD5>.safetensors    weights that are not in models/
 cache/registry/<name>/<version>/
     model.safetensors
-    backbone/…         the backbone's files, unless open_clip downloads them
+    backbone/…         the backbone's files, unless open_clip downloads them, and its tokenizer's
     version.json       commit, backbone and the files' SHA-256; written last
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import digest, sha256
+from vidprompt.models.backbones.tokenizer_files import PACKAGED, TOKENIZER_FILES, tokenizer_files
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.provenance.dvc_project import DvcProject, has_md5
 from vidprompt.provenance.revision import Revision
@@ -98,7 +99,7 @@ def fetch_version(version: Version, root: Path) -> VersionFiles:
         with DvcProject(revision) as project:
             _fetch(model, project, folder)
     backbone = dict((Revision(folder).json(VERSION_FILE) or {})["backbone"])
-    for key in BACKBONE_FILES:
+    for key in (*BACKBONE_FILES, "tokenizer"):
         if backbone.get(key):
             backbone[key] = str(folder / backbone[key])  # an absolute path stays as it is
     return VersionFiles(version, model, folder / "model.safetensors", backbone)
@@ -132,5 +133,41 @@ def _fetch(model: DeclaredModel, project: DvcProject, folder: Path) -> None:
         name = f"backbone/{PurePosixPath(path).name}"
         project.copy(str(path), folder / name)
         backbone[key], hashes[name] = name, sha256(folder / name)
+    _fetch_tokenizer(backbone, project, folder)
+    for file in tokenizer_files(folder / PACKAGED):
+        backbone["tokenizer"] = PACKAGED
+        hashes[f"{PACKAGED}/{file.name}"] = sha256(file)
     record = {"commit": project.revision.commit, "backbone": backbone, "sha256": hashes}
     write_json(folder / VERSION_FILE, record)
+
+
+def tracked_tokenizer(backbone: Mapping[str, Any], project: DvcProject) -> list[str]:
+    """The files of a backbone's tokenizer that DVC or git tracks, in a folder of the project."""
+    named = backbone.get("tokenizer")
+    if not named or PurePosixPath(named).is_absolute():
+        return []
+    return [f"{named}/{name}" for name in TOKENIZER_FILES if project.tracks(f"{named}/{name}")]
+
+
+def _fetch_tokenizer(backbone: Mapping[str, Any], project: DvcProject, folder: Path) -> None:
+    """Write the tokenizer's files into a version's folder, unless they come with weights from the Hub.
+
+    UserError where none is tracked.
+    """
+    named = backbone.get("tokenizer")
+    paths = tracked_tokenizer(backbone, project)
+    for path in paths:
+        project.copy(path, folder / PACKAGED / PurePosixPath(path).name)
+    if named and not paths and not PurePosixPath(named).is_absolute():
+        raise UserError(
+            f"{project.revision.label} has no file of a tokenizer in {named} (tokenizer.json, "
+            "tokenizer_config.json …): add them to git, or to DVC with `dvc add`"
+        )
+    if named or not backbone.get("weights"):
+        return
+    from vidprompt.models.backbones.loading import hub_tokenizer
+
+    config = backbone.get("config")
+    shape = {**backbone, "config": str(folder / config) if config else None}
+    if tokenizer := hub_tokenizer(shape):
+        tokenizer.save(folder / PACKAGED)

@@ -17,6 +17,7 @@ from typing import Any
 
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
+from vidprompt.models.backbones.tokenizer_files import PACKAGED, tokenizer_files
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.model_files import VERSION_FILE, VersionFiles
@@ -90,6 +91,9 @@ def write_release(files: VersionFiles, folder: Path) -> Release:
 def _sources(files: VersionFiles) -> dict[str, Path]:
     """Where each file of a release comes from, by its place, which is where `vidprompt.load` looks."""
     sources = {"model.safetensors": files.checkpoint}
+    if tokenizer := files.backbone.get("tokenizer"):
+        found = tokenizer_files(Path(str(tokenizer)))
+        sources |= {f"{PACKAGED}/{file.name}": file for file in found}
     weights, config = files.backbone.get("weights"), files.backbone.get("config")
     if not weights:  # open_clip fetches them by their tag
         return sources

@@ -15,7 +15,12 @@ from vidprompt.provenance.revision import Revision
 from vidprompt.recompute.results import metrics_differences
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import DeclaredModel, ModelResult
-from vidprompt.registry.model_files import BACKBONE_FILES, Weights, find_backbone
+from vidprompt.registry.model_files import (
+    BACKBONE_FILES,
+    Weights,
+    find_backbone,
+    tracked_tokenizer,
+)
 from vidprompt.reporting.markdown import first_of
 from vidprompt.system.errors import DataError, UserError
 
@@ -121,6 +126,8 @@ def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -
     commit = revision.commit or "HEAD"
     backbone = find_backbone(model, revision)
     files = sorted(str(backbone[key]) for key in BACKBONE_FILES if backbone.get(key))
+    if named := backbone.get("tokenizer"):
+        files += tracked_tokenizer(backbone, project) or [str(named)]
     inside = [path for path in files if not PurePosixPath(path).is_absolute()]
     tracked = {path: md5s for path in inside if (md5s := project.tracked_objects(path))}
     found, names = remotes_with(project, {model.path: (weights.md5,), **tracked})

@@ -27,6 +27,7 @@ from open_clip.pretrained import (
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.interface import ImageTower, TextTower
 from vidprompt.models.backbones.tokenizer import Tokenizer
+from vidprompt.models.backbones.tokenizer_files import tokenizer_digest
 from vidprompt.models.backbones.towers import image_tower, text_tower, why_refused
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.errors import UserError
@@ -134,6 +135,8 @@ def load_backbone(spec: Spec) -> Backbone:
     weights = str(spec["weights"]) if spec.get("weights") else None
     own = {"name": name, "pretrained": pretrained or None, "config": config, "weights": weights}
     own |= {"image_size": spec.get("image_size"), "quick_gelu": quick_gelu, "tokenizer": folder}
+    if folder:
+        own["tokenizer_digest"] = tokenizer_digest(Path(folder))
     return replace(backbone, spec=own | {"mean": list(backbone.mean), "std": list(backbone.std)})
 
 
@@ -262,6 +265,16 @@ def build_clip(config: Mapping[str, Any]) -> open_clip.CLIP | open_clip.CustomTe
     kind = open_clip.CustomTextCLIP if own.pop("custom_text", False) else open_clip.CLIP
     own["vision_cfg"]["timm_model_pretrained"] = False
     return kind(**own)
+
+
+def hub_tokenizer(spec: Mapping[str, Any]) -> Tokenizer | None:
+    """The tokenizer that the Hugging Face Hub has for a backbone's specification; None where it is
+    CLIP's own or lies in a folder."""
+    if spec.get("tokenizer"):
+        return None
+    text_cfg = _model_config(str(spec.get("name", "")), spec.get("config"))["text_cfg"]
+    tokenizer = Tokenizer(text_cfg, CLIPTextCfg.context_length)
+    return tokenizer if tokenizer.name else None
 
 
 def weights_digest(state: Mapping[str, torch.Tensor]) -> str:

@@ -11,6 +11,7 @@ import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
 
+from vidprompt.models.backbones.tokenizer_files import PACKAGED
 from vidprompt.system.errors import UserError
 
 
@@ -42,12 +43,19 @@ class Tokenizer:
         tokens: torch.Tensor = self._loaded(texts, context_length or self.context_length)
         return tokens
 
+    def save(self, folder: Path) -> None:
+        """Write the files of a tokenizer of Hugging Face's into a folder that can be given as `folder`."""
+        self._loaded.save_pretrained(str(folder))
+
     @cached_property
     def _loaded(self) -> Any:
         if not self.name:
             return open_clip.SimpleTokenizer(context_length=self.context_length, **self._options)
         if self._local and not Path(self.name).is_dir():
-            raise UserError(f"backbone.tokenizer: no folder {self.name}")
+            raise UserError(
+                f"backbone.tokenizer: no folder {self.name}; of a copied checkpoint it may also be in "
+                f"{PACKAGED}, beside it"
+            )
         try:
             return HFTokenizer(
                 self.name,

@@ -13,8 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: Config) -> None:
-    """Load the dataset's backbone (a tag is downloaded once) and record its checksum."""
+    """Load the dataset's backbone (a tag is downloaded once) and record its checksum, and its tokenizer's."""
     backbone = load_backbone(vars(config.backbone))
     found = {"name": backbone.tag, "sha256": backbone.identity()}
+    if tokenizer := backbone.spec.get("tokenizer_digest"):
+        found["tokenizer"] = tokenizer
     write_json(paths.backbone(config.dataset.name), found)
     logger.info(f"{backbone.tag}: {found['sha256'][:16]}…")

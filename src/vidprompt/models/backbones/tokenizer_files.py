@@ -1,0 +1,25 @@
+"""The files of a tokenizer of Hugging Face's in a folder, which may hold weights too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vidprompt.files.hashes import digest, sha256
+
+PACKAGED = "backbone/tokenizer"  # their folder beside a checkpoint that is copied with its backbone
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "config.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The tokenizer's files that are in a folder; [] if it is none, or has none."""
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Identifies the content of a tokenizer's files; "" where there are none."""
+    files = tokenizer_files(folder)
+    return digest({file.name: sha256(file) for file in files}) if files else ""
