@@ -3,7 +3,7 @@
     python benchmarks/without_class_token.py     # about 6 minutes on one core, after the demo's `dvc repro`
 
 No CLIP with attention pooling is small enough to train on here, so one is made: the demo's, with an image
-tower of timm's as SigLIP's is (no class token, attention pooling over the patches) that starts from the demo's
+tower of timm's as SigLIP's is (no class token, attention pooling over the patches) starting from the demo's
 layers and is trained to give the same features of stills. Both methods are then trained on the supervised
 list, with either choice and several seeds, by the demo's recipe but for its length:
 
