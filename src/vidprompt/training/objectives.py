@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -430,7 +431,7 @@ def create_objective(
     model: VideoCLIP,
     class_names: Sequence[str],
     prompts: PromptSet,
-    options: dict[str, float],
+    options: Mapping[str, Any],
 ) -> ClassificationObjective:
     """Create an objective by its name in OBJECTIVES.
 
