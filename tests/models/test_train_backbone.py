@@ -11,18 +11,20 @@ from safetensors.torch import load_file, save_file
 from tests.models.small import metadata_of, small_backbone
 from tests.models.test_prompt_types import NAMES, assert_all_trained
 
+from vidprompt.config.compose import compose
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
 from vidprompt.models.layers.low_rank import has_low_rank
 from vidprompt.models.methods.video_clip import RECOMPUTE, VideoCLIP
 from vidprompt.models.text.prompts import PromptSet
-from vidprompt.pipeline.parameter_table import parameter_table
+from vidprompt.pipeline.parameter_table import model_without_weights, parameter_table
 from vidprompt.published.checkpoints import published_state
 from vidprompt.system.errors import UserError
 from vidprompt.training.objectives import create_objective
 from vidprompt.training.optimizer import build_optimizer, parameter_kind
 
+ROOT = Path(__file__).parents[2]
 FRAMES = 2
 METHODS = ("ez_clip", "vita_clip", "vifi_clip")
 CHOICES: dict[str, dict[str, Any]] = {
@@ -292,6 +294,20 @@ def test_the_parts_and_rates_of_a_trained_backbone_go_by_its_towers() -> None:
     assert found["clip.visual.transformer.resblocks.0.attn.in_proj_bias"] == (0.1, 0.0)
     assert found["temporal_prompts"] == (3.0, 0.1)
     assert parameter_kind(model, "clip.visual.ln_pre.bias") == "norms"
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_parameters_are_counted_without_weights(
+    choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    options = {"train_backbone": choice, **CHOICES[choice]}
+    config = compose([f"method.options.{key}={value}" for key, value in options.items()])
+    table = {part.name: part for part in parameter_table(model_without_weights(config, 2))}
+    own = table["CLIP image tower"].trained + table["CLIP text tower"].trained
+    total = own + sum(table[f"{side} adapters"].trained for side in ("vision", "text"))
+    assert table["total"].trained == total + table["temporal prompts"].trained
+    assert (own > 0) is (choice != "none")
 
 
 def test_without_adapters_and_prompts_it_is_the_frozen_model() -> None:

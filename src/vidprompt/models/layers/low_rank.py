@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from vidprompt.models.layers.frozen_weights import autocast_dtype
+
 FACTORS = ("lora_A", "lora_B")  # names of the matrices; the second starts at zero
 
 
@@ -28,8 +30,13 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        if autocast_dtype(weight.device) is None:
+            return self._sum(weight)
         with torch.autocast(weight.device.type, enabled=False):  # the sum is cast, not its parts
-            return weight + self.scale * (self.lora_B @ self.lora_A)
+            return self._sum(weight)
+
+    def _sum(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight + self.scale * (self.lora_B @ self.lora_A)
 
 
 def add_low_rank(module: nn.Module, rank: int, alpha: float) -> None:
