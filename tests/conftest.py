@@ -30,3 +30,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {Path(__file__).parent / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+
+
+@pytest.fixture
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings run on the CPU of a GPU machine too."""
+    import torch
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "device", property(lambda _: torch.device("cpu")))

@@ -108,6 +108,20 @@ def test_a_frozen_weight_is_cast_once_and_again_after_a_change() -> None:
     assert len(frozen_weights._COPIES) == count - 1  # copies go with their weight
 
 
+def test_a_model_made_in_inference_mode_computes_under_autocast() -> None:
+    """Its weights count no changes, so that no copies of them are kept."""
+    clips = torch.randn(1, 3, 3, 32, 32)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        model = build("ez_clip")
+        first = model.encode_video(clips)[1], model.encode_classes(NAMES)
+        assert not any(weight in frozen_weights._COPIES for weight in model.parameters())
+        model.clip.visual.proj.mul_(2)
+        assert apart(model.encode_video(clips)[1].float(), 2 * first[0].float()) < 1e-2
+        assert torch.equal(model.encode_classes(NAMES), first[1])
+    expected = build("ez_clip").encode_video(clips)[1].detach()
+    assert apart(first[0].float(), expected) < 3e-2
+
+
 def test_a_norm_of_half_precision_has_statistics_in_float32() -> None:
     norm = torch.nn.LayerNorm(64)
     x = (300 + torch.randn(5, 64)).to(torch.bfloat16)  # squares and sums beyond bfloat16's digits

@@ -43,6 +43,7 @@ def trained(folder: Path, lr: float, **changes: object) -> Objective:
     return chosen
 
 
+@pytest.mark.usefixtures("on_the_cpu")  # in float32 as the reference; a GPU computes in float16
 def test_steps_are_those_of_the_published_round_trip(tmp_path: Path) -> None:
     found, expected = values(trained(tmp_path, 1e-3)), values(reference(SETTINGS.steps, 1e-3))
     for name, value in found.items():

@@ -38,15 +38,13 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 def weight_of(weight: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """`weight` · factor, for a product: under autocast a kept copy in half precision if it is frozen.
 
-    Not kept are trained weights, which autocast casts with their gradient, copies within a compiled
-    function, where the cast is part of a kernel, and copies of what is computed in inference mode.
+    Not kept are trained weights, which autocast casts with their gradient, copies within a compiled function,
+    where the cast is part of a kernel, and copies of inference tensors: they do not count their changes, and
+    those computed from others, as with LoRA, are not found again.
     """
-    dtype = autocast_dtype(weight.device)
-    if dtype is None or weight.requires_grad or torch.compiler.is_compiling():
-        return weight if factor == 1 else weight * factor
-    if (
-        weight.is_inference()
-    ):  # computed from others, as with LoRA: nothing would find its copy again
+    kept_here = not (torch.compiler.is_compiling() or weight.requires_grad or weight.is_inference())
+    dtype = autocast_dtype(weight.device) if kept_here else None
+    if dtype is None:
         return weight if factor == 1 else weight * factor
     copies = _COPIES.setdefault(weight, {})
     source = (weight._version, weight.data_ptr(), weight.device)

@@ -59,6 +59,8 @@ def scale_branch(x: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor:
     """x · factor, where `factor` broadcasts to x; x itself where it is None."""
     if factor is None:
         return x
+    if torch.compiler.is_compiling():
+        return x * factor.to(x.dtype)
     out: torch.Tensor = _Scale.apply(x, factor.to(x.dtype))
     return out
 

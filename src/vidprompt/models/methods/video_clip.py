@@ -18,7 +18,7 @@ from vidprompt.config.schema import BackboneTraining
 from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
-from vidprompt.models.layers.attention import AttentionMaps
+from vidprompt.models.layers.attention import AttentionMaps, attend
 from vidprompt.models.layers.low_rank import merge_low_rank
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import LearnedContext
@@ -278,18 +278,37 @@ class VideoCLIP(TextEncoder):
         if num_queries is not None:
             x = tokens[:, :num_queries]
             first, second = (f if f is None else f[:, :num_queries] for f in (first, second))
-        x = x + scale_branch(
-            self.attention_branch(block, prompts, drawn, tokens, t, positions, num_queries, maps),
-            first,
+        # no name keeps queries, keys and values, or the heads' outputs, for as long as the MLP runs
+        return self.token_part(
+            block, prompts, first, second, x,
+            self.attended(block, prompts, drawn, tokens, t, positions, num_queries, maps),
+        )  # fmt: skip
+
+    def token_part(
+        self,
+        block: Block,
+        prompts: Any,
+        first: torch.Tensor | None,
+        second: torch.Tensor | None,
+        x: torch.Tensor,
+        attended: torch.Tensor,
+    ) -> torch.Tensor:
+        """The part of a vision layer that treats each token by itself, after the attention of its heads.
+
+        Tokens x and heads' outputs `attended` (n, q, D) → tokens (n, q, D); `first` and `second` are the
+        factors of the two branches (`LayerDraws`).
+        """
+        x = self.after_attention(
+            prompts, x + scale_branch(block.attention_output(attended), first)
         )
-        x = self.after_attention(prompts, x)
+        del attended
         if self.recompute == "mlp" and torch.is_grad_enabled():
             out = checkpoint(block.mlp, x, use_reentrant=False, preserve_rng_state=False)
         else:
             out = block.mlp(x)
         return x + scale_branch(out, second)
 
-    def attention_branch(
+    def attended(
         self,
         block: Block,
         prompts: Any,
@@ -300,14 +319,16 @@ class VideoCLIP(TextEncoder):
         num_queries: int | None,
         maps: AttentionMaps | None,
     ) -> torch.Tensor:
-        """What the attention of `vision_layer` adds to the tokens, (B·T, num_queries or N, D).
+        """Outputs of the heads of `vision_layer` before their projection, (B·T, num_queries or N, D).
 
         A function of its own, so that its queries, keys and values are freed before the MLP, where a
         forward pass takes most memory.
         """
         queries, kv = block.project_qkv(block.norm(tokens), num_queries, positions)
         prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
-        return block.attend(queries, [kv, *prompt_kv], dropout=drawn.rate, maps=maps, name="space")
+        return attend(
+            queries, [kv, *prompt_kv], block.heads, dropout=drawn.rate, maps=maps, name="space"
+        )
 
     def prompt_kv(
         self,
@@ -359,9 +380,16 @@ class VideoCLIP(TextEncoder):
             self.train(training)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile one vision layer; it serves all layers, any batch and any T."""
-        kwargs.setdefault("dynamic", True)
-        self.vision_layer = torch.compile(self.vision_layer, *args, **kwargs)  # type: ignore[method-assign]
+        """Compile `token_part`, whose graph serves all layers: weights are its inputs.
+
+        The attention is not in it: it is a kernel of its own anyway, and its dropout rate, which differs from
+        layer to layer, would be a constant of the graph. Raises UserError with `recompute`.
+        """
+        if self.recompute != "nothing":
+            raise UserError(
+                f"trainer.compile=true goes with trainer.recompute=nothing, not {self.recompute}"
+            )
+        self.token_part = torch.compile(self.token_part, *args, **kwargs)  # type: ignore[method-assign]
 
     @property
     def text_is_fixed(self) -> bool:
