@@ -106,7 +106,7 @@ def test_a_video_is_shuffled_the_same_each_time_and_as_no_other() -> None:
     )  # right and reversed are equally likely: no bias to either
     with pytest.raises(UserError, match="order=random: .*valid: forward, reversed, shuffled"):
         Views(order="random")
-    with pytest.raises(UserError, match="precision=fp8: .*valid: no, bf16, fp16"):
+    with pytest.raises(UserError, match="precision=fp8: .*valid: no, tf32, bf16, fp16"):
         Views(precision="fp8")
 
 

@@ -188,7 +188,7 @@ def test_lengths_are_steps_or_epochs() -> None:
         ({"momentum": 1.0}, "trainer.momentum=1.0: a number from 0 to below 1"),
         ({"warmup_start": 2}, "trainer.warmup_start=2: a number from 0 to 1, or null"),
         ({"dtype": "half"}, "valid: float16, bfloat16, float32"),
-        ({"precision": "fp8"}, "valid: no, bf16, fp16"),
+        ({"precision": "fp8"}, "valid: no, tf32, bf16, fp16"),
         ({"select": "test"}, "valid: last, best"),
         ({"ema": 1.5}, "a number from 0 to 1"),
         ({"ema": 1.0}, "would never leave the start"),

@@ -268,7 +268,7 @@ class TrainerConfig:
     betas: tuple[BelowOne, BelowOne]
     momentum: BelowOne
     clip_grad: Positive | None
-    precision: Literal["no", "bf16", "fp16", "fp16_weights"]
+    precision: Literal["no", "tf32", "bf16", "fp16", "fp16_weights"]
     recompute: str
     compile: bool
     ema: Fraction
@@ -287,7 +287,7 @@ class TrainerConfig:
     stride: Count
     indices: Literal["released", "even"]
     order: Literal["random", "streaming"]
-    decode: Literal["workers", "device"]
+    augment_on: Literal["auto", "cpu", "device"]
     augmentation: AugmentationConfig
     tracker: Literal["none", "tensorboard", "mlflow", "wandb", "comet_ml", "aim", "dvclive"] = (
         "none"

@@ -16,12 +16,12 @@ from vidprompt.data.clips.loading import load_batches
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.precision import computing_in
 from vidprompt.system.progress import Progress
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 MIN_CLIPS_FOR_WORKERS = 5_000  # for fewer, starting worker processes takes longer than they save
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def encode_videos(
@@ -106,8 +106,7 @@ def _encode(
 ) -> torch.Tensor:
     """(b, crops, T, 3, S, S) in [0, 255] → float32 (b · crops, E) on the CPU."""
     frames = frames.to(device, non_blocking=True).flatten(0, 1)
-    dtype = AUTOCAST.get(clips.views.precision)
-    with torch.autocast(device.type, dtype, enabled=dtype is not None):
+    with computing_in(clips.views.precision, device):
         video = normalise(frames, model.backbone.mean, model.backbone.std, device)
         return model.encode_video(video)[1].float().cpu()
 

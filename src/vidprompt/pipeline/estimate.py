@@ -195,7 +195,7 @@ def clip_seconds(config: Config) -> tuple[float, float]:
     size = backbone.image_size
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     trainer = config.values["trainer"]  # its other numbers may be open, where nothing is trained
-    half = trainer["precision"] != "no" and device.type == "cuda"
+    half = trainer["precision"] not in ("no", "tf32") and device.type == "cuda"
     trains = any(parameter.requires_grad for parameter in model.parameters())
 
     def measured(clips: int) -> tuple[float, float]:

@@ -20,9 +20,10 @@ import vidprompt
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.probe.result import Limits
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.inference.encoding import AUTOCAST, map_ahead, single_threaded
+from vidprompt.inference.encoding import map_ahead, single_threaded
 from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.precision import computing_in
 from vidprompt.prediction.classes import Classes, ClassTexts
 from vidprompt.prediction.clip_input import ClipInput
 from vidprompt.prediction.clips import VideoClips, video_clips
@@ -149,9 +150,8 @@ class Model:
     @torch.inference_mode()
     def _encode(self, clips: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Clips (n, T, 3, S, S) → features of frames (n, T, E) and of clips (n, E)."""
-        dtype = AUTOCAST.get(self.input.views.precision)
         backbone = self.encoder.backbone
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+        with computing_in(self.input.views.precision, self.device):
             normalised = normalise(clips, backbone.mean, backbone.std, self.device)
             frames, videos = self.encoder.encode_video(normalised)
         return frames.float().cpu().numpy(), videos.float().cpu().numpy()

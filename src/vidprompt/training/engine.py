@@ -25,6 +25,7 @@ from accelerate.utils import (
     broadcast_object_list,
 )
 
+from vidprompt.models.precision import TF32
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption, SignalReceived
 from vidprompt.system.progress import Progress
@@ -96,14 +97,15 @@ class TrainingLog:
 def new_accelerator(precision: str) -> Accelerator:
     """Accelerate's view of devices and processes, as they were launched.
 
-    `fp16_weights` computes in float16 without a loss scale on a CUDA device, and in float32 elsewhere.
+    `fp16_weights` computes in float16 without a loss scale on a CUDA device, and in float32 elsewhere;
+    of `tf32` see `models.precision`.
 
     Raises UserError for a precision that this machine does not support, or a kind of distribution that is not
     plain data parallelism.
     """
     # without a GPU, accelerate finds other processes only if `cpu` is set
     cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    mixed, unscaled = precision, precision == FP16_WEIGHTS
+    mixed, unscaled = "no" if precision == TF32 else precision, precision == FP16_WEIGHTS
     if unscaled:
         mixed = "fp16" if torch.cuda.is_available() else "no"
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from vidprompt.data.clips.reading import normalise
+from vidprompt.models.precision import float32_products
 from vidprompt.training.averaging import (
     ExponentialMovingAverage,
     load_values,
@@ -86,6 +87,10 @@ class Stepper:
 
         A step whose loss or gradient is not finite changes nothing.
         """
+        with float32_products(self.settings.precision):
+            return self._step(step, batch, stop)
+
+    def _step(self, step: int, batch: Batch, stop: bool) -> StepResult:
         factor = lr_factor(self.settings, step)
         set_lr(self.optimizer, factor)
         terms = self._backward(step, *batch)

@@ -22,7 +22,7 @@ SAMPLINGS = ("segment", "dense")
 TRAINING_SAMPLINGS = (*SAMPLINGS, "centre")
 INDICES = ("released", "even")
 ORDERS = ("forward", "reversed", "shuffled")
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("no", "tf32", "bf16", "fp16")
 INTERPOLATIONS = ("bilinear", "bicubic")
 RESIZE_INPUT = 224  # pixels of the input that `Views.resize` is given for
 
@@ -204,7 +204,7 @@ class Views:
 
     `order` of a clip's frames, to test a model's use of time: `forward`, `reversed`, or `shuffled` (every
     order is equally likely). Nothing is random: a video is shuffled the same way each time.
-    `precision` of the model: `no` is float32, else autocast to bf16 or fp16.
+    `precision` of the model: `no` is float32, `tf32` the same with TF32 on a GPU, else autocast to bf16 or fp16.
     """
 
     sampling: str = "segment"
