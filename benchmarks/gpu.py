@@ -10,14 +10,16 @@ demo      the demo's models trained, encoded and evaluated on the GPU, beside th
 use       encoding clips with EZ-CLIP on ViT-B/16 in each precision: clips/s, and how far features are from
           the processor's
 backbones our frozen forward of each family beside the library's `encode_image`: time and peak memory
-data      JPEG decoding on the GPU, and how long steps wait for the loader
+augmentation  a batch augmented on the GPU: time, synchronisations, and how far pixels are from the processor's
+data      how long steps wait for the loader: clips augmented on the GPU (`device`), crops alone (`crops`), and
+          clips augmented by the loading processes (`workers`)
 compiled  the same steps with `trainer.compile`
 tests     the tests of models, training and inference on the GPU machine
 
 Every figure is a line of JSON as soon as it is there. All of them are in `$OUT/gpu.json` (default:
 benchmarks/results/gpu.json) under the card's name; parts that were not run keep what the file has.
 LIMIT_S (default 540) ends the run: a part that has not begun by then is left out. Settings
-of the part train alone: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
+of the parts train and data alone: `ONLY="as it is,fp16_weights" METHOD=ez_clip`.
 """
 
 from __future__ import annotations
@@ -47,14 +49,16 @@ from benchmarks.machine import ROOT, provenance
 from benchmarks.training_runs import METHODS, Setting
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
-from torchvision.io import ImageReadMode, decode_jpeg
+from torch.utils.data._utils.pin_memory import pin_memory
 
-from vidprompt.data.clips.augmentation import Augmentation
+from vidprompt.data.clips.augmentation import Augmentation, training_view
+from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
 from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
+from vidprompt.models.precision import computing_in
 from vidprompt.training.engine import new_accelerator
 from vidprompt.training.step import Batch, Stepper
 
@@ -167,6 +171,7 @@ def train() -> None:
         "4 micro-batches": {"micro_batches": 4},
         "fp16_weights": {"precision": "fp16_weights"},
         "float32": {"precision": "no"},
+        "tf32": {"precision": "tf32"},
     }
     for name, options in changes.items():
         if ONLY and name not in ONLY:
@@ -175,7 +180,7 @@ def train() -> None:
             if left() < 20:
                 return
             base = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
-            setting, counted = replace(base, **options), 4 if name == "float32" else 8
+            setting, counted = replace(base, **options), 4 if name in ("float32", "tf32") else 8
             attempt("train", name, method, lambda s=setting, n=name, c=counted: measured(s, n, c))
 
 
@@ -273,17 +278,25 @@ def synchronisations(made: Stepper, data: Batch, method: str) -> None:
     """How often a step makes the processor wait for the GPU, and where."""
     if DEVICE != "cuda":
         return
+    places = places_of_waits(lambda: made.step(98, data, False))
+    say("synchronisations", method=method, count=sum(places.values()), places=places)
+
+
+def places_of_waits(call: Callable[[], Any]) -> dict[str, int]:
+    """Lines at which the processor waits for the GPU in `call`, and how often."""
+    places: dict[str, int] = {}
+    if DEVICE != "cuda":
+        return places
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        made.step(98, data, False)
+        call()
     torch.cuda.set_sync_debug_mode("default")
-    places: dict[str, int] = {}
     for warning in seen:
         if "synchroniz" in str(warning.message):
             place = f"{'/'.join(Path(warning.filename).parts[-2:])}:{warning.lineno}"
             places[place] = places.get(place, 0) + 1
-    say("synchronisations", method=method, count=sum(places.values()), places=places)
+    return places
 
 
 def profiled(made: Stepper, data: Batch, method: str) -> None:
@@ -308,26 +321,31 @@ def profiled(made: Stepper, data: Batch, method: str) -> None:
 
 
 def compiled() -> None:
-    """The same step compiled."""
-
-    for method, chance in (("vita_clip", True), ("ez_clip", False), ("ez_clip", True)):
+    """The same steps as they are and compiled."""
+    for method in CHOSEN:
         if left() < 60:
             return
-        name = "compiled" if chance else "compiled, nothing dropped"
-        attempt("compiled", name, method, lambda m=method, c=chance, n=name: compiled_step(m, c, n))
+        attempt("compiled", "compiled", method, lambda m=method: compiled_step(m))
 
 
-def compiled_step(method: str, chance: bool, name: str) -> None:
-    """Time a compiled step, and count its graphs."""
+def compiled_step(method: str) -> None:
+    """Time steps before and after compilation, and count graphs."""
     dynamo = import_module("torch._dynamo")  # seconds, which each loading process would spend too
     dynamo.reset()
     dynamo.utils.counters.clear()
     setting = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
-    made, data = stepper(setting, chance=chance)
-    made.objective.model.compile()
-    timed(name, made, data, method, warm=2, counted=6, part="compiled")
-    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
-    say("graphs", method=method, what=name, graphs=graphs)
+    losses = []
+    for name in ("eager", "compiled"):
+        made, data = stepper(setting)
+        if name == "compiled":
+            made.objective.model.compile()
+        losses.append(made.step(0, data, False).numbers["loss"])
+        timed(name, made, data, method, counted=6, part="compiled")
+        del made
+        clean()
+    stats = dynamo.utils.counters["stats"]["unique_graphs"]
+    off = abs(losses[1] / losses[0] - 1)
+    say("graphs", method=method, graphs=stats, loss_apart=float(f"{off:.2g}"))
 
 
 # -- use ------------------------------------------------------------------------------------------
@@ -345,15 +363,16 @@ def use() -> None:
     reference = model.encode_video(normalise(few, mean, std, torch.device("cpu")))[1]
     model.to(DEVICE)
     held = clips.to(DEVICE)
-    for name, dtype in (("float32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+    for name in ("no", "tf32", "bf16", "fp16"):
 
-        def encode(of: torch.Tensor, dtype: torch.dtype | None = dtype) -> torch.Tensor:
-            with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
+        def encode(of: torch.Tensor, precision: str = name) -> torch.Tensor:
+            with computing_in(precision, torch.device(DEVICE)):
                 video = normalise(of, mean, std, torch.device(DEVICE))
                 return model.encode_video(video)[1].float()
 
         spent = seconds(lambda: encode(held), 5)
         cosine = torch.cosine_similarity(encode(few).cpu(), reference).min().item()
+        name = "float32" if name == "no" else name
         say("use", on=name, clips_s=round(BATCH / spent, 1), least_cosine=round(cosine, 6))
 
 
@@ -396,40 +415,63 @@ def pictures(folder: Path, count: int = 16, frames: int = 32) -> Path:
 
 
 def data() -> None:
-    """JPEG decoding, and steps that read from shards with a worker a core."""
+    """Steps that read from shards with a worker a core, augmented by these or on the GPU."""
     with tempfile.TemporaryDirectory(prefix="vidprompt-gpu-") as name:
         cache = pictures(Path(name))
         ids = [f"v/{n:03d}" for n in range(16)] * 64
-        if DEVICE == "cuda":
-            attempt("jpeg", "decoding", "", lambda: decoding(cache, ids))
-        for method, what in (
-            ("ez_clip", "crops"),
-            ("ez_clip", "recipe"),
-            ("vita_clip", "recipe"),
-            ("ez_clip", "on the GPU"),
-        ):
-            if left() < 45:
-                return
-            attempt("loader", what, method, lambda m=method, w=what: loading(cache, ids, m, w))
+        for what in ("device", "crops", "workers"):
+            for method in CHOSEN:
+                if left() < 35:
+                    return
+                if ONLY and what not in ONLY:
+                    continue
+                attempt("loader", what, method, lambda m=method, w=what: loading(cache, ids, m, w))
 
 
-def decoding(cache: Path, ids: list[str]) -> None:
-    """Rates of nvJPEG, and how far its pixels are from the processor's."""
-    clips = TrainingClips(cache, ids, [0] * len(ids), num_frames=8, size=224)
-    frames = [
-        torch.frombuffer(bytearray(one), dtype=torch.uint8)
-        for row in range(16)
-        for one in clips.cache.read_encoded(row, np.arange(32))
+def augmentation() -> None:
+    """Time, launches and synchronisations of a batch's augmentation on the GPU, and its pixels."""
+    for method in CHOSEN:
+        attempt("augmentation", "", method, lambda m=method: augmented(m))
+
+
+def augmented(method: str) -> None:
+    """A batch by the released recipe, beside the same clips on the processor."""
+    setting = Setting(VIT, method, BATCH, classes=400)
+    recipe = Augmentation(**vars(setting.config().trainer.augmentation))
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.rand((BATCH * 8, 3, 24, 32), generator=draw).mul_(255)
+    sized = torch.nn.functional.interpolate(coarse, (256, 340), mode="bicubic")
+    noisy = sized.add_(torch.randn(sized.shape, generator=draw).mul_(5)).clamp_(0, 255)
+    clips = noisy.to(torch.uint8).unflatten(0, (BATCH, 8))
+    drawn = [
+        drawn_clip(one, n, 224, recipe, np.random.default_rng(n)) for n, one in enumerate(clips)
     ]
-    for how, size in (("512 at once", 512), ("8 at a time", 8)):
-        groups = [frames[i : i + size] for i in range(0, len(frames), size)]
-        spent = seconds(
-            lambda g=groups: [decode_jpeg(one, ImageReadMode.RGB, "cuda") for one in g], 2
-        )
-        say("jpeg", how=how, frames_s=round(len(frames) / spent))
-    there, here = (decode_jpeg(frames[:8], ImageReadMode.RGB, where) for where in ("cuda", "cpu"))
-    off = torch.stack([(a.cpu().int() - b.int()).abs() for a, b in zip(there, here, strict=True)])
-    say("jpeg", difference_mean=round(off.float().mean().item(), 3), difference_max=int(off.max()))
+    batch, where = collate_drawn(drawn, recipe), torch.device(DEVICE)
+    if DEVICE == "cuda":
+        batch = pin_memory(batch)
+
+    def augment() -> torch.Tensor:
+        return augment_batch(batch, 224, recipe, where)[0]
+
+    spent = seconds(augment, 5)
+    began = time.perf_counter()
+    found = augment()
+    issued = time.perf_counter() - began
+    wait()
+    few = found[:16].cpu()
+    pairs = list(enumerate(clips[:16]))
+    expected = [training_view(one, 224, recipe, np.random.default_rng(n)) for n, one in pairs]
+    off = (few.int() - torch.stack(expected).int()).abs()
+    say(
+        "augmentation",
+        method=method,
+        ms=round(1e3 * spent, 2),
+        processor_ms=round(1e3 * issued, 2),
+        synchronisations=places_of_waits(augment),
+        difference_mean=round(off.float().mean().item(), 5),
+        difference_max=int(off.max()),
+        above_1=round((off > 1).float().mean().item(), 6),
+    )
 
 
 def loading(cache: Path, ids: list[str], method: str, what: str) -> None:
@@ -437,7 +479,6 @@ def loading(cache: Path, ids: list[str], method: str, what: str) -> None:
     setting = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
     recipe = dict(vars(setting.config().trainer.augmentation))
     crops = {"scales": [1.0, 0.875, 0.75, 0.66], "flip": True}
-    encoded = what == "on the GPU"
     made, _ = stepper(setting)
     clips = TrainingClips(
         cache,
@@ -446,10 +487,10 @@ def loading(cache: Path, ids: list[str], method: str, what: str) -> None:
         num_frames=made.objective.model.num_frames,
         size=made.objective.model.backbone.image_size,
         augmentation=Augmentation(**(crops if what == "crops" else recipe)),
-        encoded=encoded,
+        drawn=what == "device",
     )
-    workers = 1 if encoded else min(8, max(1, (os.cpu_count() or 2) - 1))  # 8: as released
-    steps = workers + (24 if what == "crops" else 8)
+    workers = min(8, max(1, (os.cpu_count() or 2) - 1))  # 8: as released
+    steps = workers + (8 if what == "workers" else 24)
     plan = ShuffledBatches(len(ids), BATCH, steps + 2, 1, 0)
     loader = batches(clips, plan, workers, torch.device(DEVICE))
     began, rows = time.perf_counter(), []
@@ -555,7 +596,7 @@ def tests() -> None:
     say("tests", rc=done.returncode, s=round(time.perf_counter() - began), last=last, failed=failed)
 
 
-PARTS = (same, train, use, backbones, demo, data, compiled, tests)
+PARTS = (same, train, use, backbones, demo, augmentation, data, compiled, tests)
 
 
 def main(names: list[str]) -> None:

@@ -170,19 +170,29 @@ def test_an_epoch_gives_the_same_clips_however_many_workers(cache: Path) -> None
     assert not torch.equal(clips[(0, 0)][0], clips[(1, 0)][0])
 
 
-def test_frames_decoded_elsewhere_are_the_same(cache: Path) -> None:
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_batches_augmented_on_a_device_are_the_same(cache: Path, workers: int) -> None:
     options: dict[str, Any] = {
         "num_frames": 4,
         "size": 48,
-        "augmentation": Augmentation(jitter=1.0),
+        "augmentation": Augmentation(jitter=1.0, jitter_by_frame=True, channels=0.5),
     }
     videos, labels = ["a/1", "p/1", "a/0"], [1, 2, 0]
     plan = ShuffledBatches(3, 2, 4, seed=1)
     here = batches(TrainingClips(cache, videos, labels, **options), plan, 0)
-    there = batches(TrainingClips(cache, videos, labels, encoded=True, **options), plan, 0)
+    there = batches(TrainingClips(cache, videos, labels, drawn=True, **options), plan, workers)
     for (video, label), (other, theirs) in zip(here, there, strict=True):
         assert torch.equal(label, theirs)
         assert torch.equal(video, other)
+
+
+def test_shared_memory_is_counted_for_whole_pictures(cache: Path) -> None:
+    chosen = {"num_frames": 4, "size": 48, "augmentation": Augmentation(rand_augment={})}
+    sizes = [
+        TrainingClips(cache, ["a/1", "p/1"], [0, 0], drawn=drawn, **chosen).item_bytes  # type: ignore[arg-type]
+        for drawn in (False, True)
+    ]
+    assert sizes == [4 * 3 * 48 * 48, 4 * 3 * 64 * 96]
 
 
 def test_views_are_clips_and_crops_in_order(cache: Path) -> None:

@@ -5,7 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vidprompt.data.clips.rand_augment import OPERATIONS, RandAugment, augment, rand_augment
+from vidprompt.data.clips.rand_augment import (
+    OPERATIONS,
+    DrawnOperation,
+    RandAugment,
+    apply_operation,
+    draw_operations,
+)
 from vidprompt.system.errors import UserError
 
 TIMM = {
@@ -29,6 +35,18 @@ def picture() -> np.ndarray:
 
 def clip_of(*pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def augment(clip: torch.Tensor, name: str, magnitude: float, sign: int = 1) -> torch.Tensor:
+    return apply_operation(clip, DrawnOperation(name, magnitude, sign))
+
+
+def rand_augment(
+    clip: torch.Tensor, settings: RandAugment, rng: np.random.Generator
+) -> torch.Tensor:
+    for drawn in draw_operations(settings, rng):
+        clip = apply_operation(clip, drawn)
+    return clip
 
 
 def test_the_operations_are_those_of_timms_increasing_set() -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,8 @@ from tests.models.small import small_backbone
 from tests.training.small_run import CLASSES, SETTINGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vidprompt.data.clips.augmentation import Augmentation
+from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
 from vidprompt.models import create_model
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.training.engine import new_accelerator
@@ -131,6 +134,30 @@ def test_the_cpu_waits_for_no_operation_of_a_step(stepper: tuple[Stepper, str]) 
         step(made, 1)
     assert not seen.waits
     assert MOST[method] / 2 < seen.launches <= MOST[method]
+
+
+@pytest.mark.parametrize("rand_augment", [None, {"layers": 4, "probability": 1.0}])
+def test_the_cpu_waits_for_no_operation_of_an_augmentation(rand_augment: Any) -> None:
+    everything: dict[str, Any] = {
+        "flip": True, "jitter": 1.0, "jitter_by_frame": True, "channels": 1.0, "greyscale": 0.5, "erase": 1.0
+    }  # fmt: skip
+    chosen = Augmentation(rand_augment=rand_augment, **everything)
+    drawn = [
+        drawn_clip(
+            torch.zeros(2, 3, 40 + n % 2, 48, dtype=torch.uint8), n, 32, chosen,
+            np.random.default_rng(n),
+        )
+        for n in range(40)
+    ]  # fmt: skip
+    batch = collate_drawn(drawn, chosen)
+    augment_batch(batch, 32, chosen, META)
+    with Watch() as seen:
+        clips, labels = augment_batch(batch, 32, chosen, META)
+    assert clips.is_meta
+    assert labels.is_meta
+    assert clips.shape == (40, 2, 3, 32, 32)
+    assert not seen.waits
+    assert seen.launches <= (1700 if rand_augment else 130)
 
 
 def test_what_the_cpu_waits_for_is_seen() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from vidprompt.config import paths
-from vidprompt.config.schema import Config, ReidConfig
+from vidprompt.config.schema import Config, ReidConfig, TrainerConfig
 from vidprompt.data.clips.augmentation import Augmentation
 from vidprompt.data.clips.batch_plan import BatchPlan, PersonBatches, ShuffledBatches, SlicedBatches
 from vidprompt.data.clips.training import TrainingClips, batches
@@ -78,6 +80,13 @@ def batch_plan(config: Config, lists: TrainingLists) -> tuple[TrainerSettings, B
     return settings, ShuffledBatches(count, size, settings.steps, config.seed, shards=shards)
 
 
+def augments_on_device(trainer: TrainerConfig, device: torch.device) -> bool:
+    """True if batches are augmented on the device of the training, False in its loading processes."""
+    return trainer.augment_on == "device" or (
+        trainer.augment_on == "auto" and device.type == "cuda"
+    )
+
+
 def batch_source(
     config: Config, lists: TrainingLists, model: VideoCLIP, plan: BatchPlan, processes: Processes
 ) -> BatchSource:
@@ -96,7 +105,7 @@ def batch_source(
         sampling=trainer.sampling,
         stride=trainer.stride,
         indices=trainer.indices,
-        encoded=trainer.decode == "device",
+        drawn=augments_on_device(trainer, processes.device),
     )
     share = processes.local_slice(len(plan.batch(0)))
 

@@ -100,6 +100,8 @@ def _convert(batch: Any, kind: type, function: Callable[[Any], Any]) -> Any:
     """The function's values of a batch's members of a type, in lists and tuples too."""
     if isinstance(batch, kind):
         return function(batch)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_convert(one, kind, function) for one in batch))
     if type(batch) in (list, tuple):
         return type(batch)(_convert(one, kind, function) for one in batch)
     return batch

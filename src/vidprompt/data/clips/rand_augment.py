@@ -68,25 +68,36 @@ class Operation(NamedTuple):
     either_sign: bool = False
 
 
-def rand_augment(
-    clip: torch.Tensor, settings: RandAugment, rng: np.random.Generator
-) -> torch.Tensor:
-    """Apply random operations to a clip, uint8 (T, 3, H, W) → the same shape."""
-    names = list(OPERATIONS)
+class DrawnOperation(NamedTuple):
+    """An operation with what was drawn for a clip: a magnitude in [0, 10], and a sign of 1 or -1."""
+
+    name: str
+    magnitude: float
+    sign: int
+
+    @property
+    def argument(self) -> float:
+        """The argument of the operation's function."""
+        operation = OPERATIONS[self.name]
+        level = self.magnitude / LARGEST * (self.sign if operation.either_sign else 1)
+        return operation.argument(level)
+
+
+def draw_operations(settings: RandAugment, rng: np.random.Generator) -> list[DrawnOperation]:
+    """The operations that are applied to a clip, in their order."""
+    names, drawn = list(OPERATIONS), []
     for number in rng.integers(len(names), size=settings.layers):
         applied = rng.random() < settings.probability
         magnitude = float(np.clip(rng.normal(settings.magnitude, settings.std), 0, LARGEST))
         sign = 1 if rng.random() < 0.5 else -1
         if applied:
-            clip = augment(clip, names[number], magnitude, sign)
-    return clip
+            drawn.append(DrawnOperation(names[number], magnitude, sign))
+    return drawn
 
 
-def augment(clip: torch.Tensor, name: str, magnitude: float, sign: int = 1) -> torch.Tensor:
-    """Apply one of OPERATIONS at a magnitude in [0, 10]; `sign` is 1 or -1, for those with `either_sign`."""
-    operation = OPERATIONS[name]
-    level = magnitude / LARGEST * (sign if operation.either_sign else 1)
-    return operation.apply(clip, operation.argument(level))
+def apply_operation(clip: torch.Tensor, drawn: DrawnOperation) -> torch.Tensor:
+    """A clip uint8 (T, 3, H, W) after one operation, of the same shape."""
+    return OPERATIONS[drawn.name].apply(clip, drawn.argument)
 
 
 def _shear(clip: torch.Tensor, x: float, y: float) -> torch.Tensor:

@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from vidprompt.data.clips.augmentation import Augmentation, training_view
+from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
 from vidprompt.data.clips.batch_plan import BatchPlan
 from vidprompt.data.clips.loading import load_batches
-from vidprompt.data.clips.reading import (
-    cached_rows,
-    decode_jpegs,
-    one_row_a_length,
-    read_clip,
-    to_clip,
-)
+from vidprompt.data.clips.reading import cached_rows, one_row_a_length, read_clip
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import TRAINING_SAMPLINGS, clip_rng, training_frames
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError
 from vidprompt.system.suggestions import check_choice
 
 
 class TrainingClips(Dataset):
     """Random clips of training videos, indexed by (epoch, index of the video), as batch plans do.
 
-    An item is (clip uint8 (T, 3, size, size), label), or an `EncodedClip` with `encoded`: stored frames for
-    `decode_batch` to decode on another device. A GPU's decoder gives other pixels, by 3 of 255 in the mean.
-    The dataset keeps rows instead of names, so that a worker's memory stays small. `sampling`, `stride` and
-    `indices`: see `training_frames`.
+    An item is (clip uint8 (T, 3, size, size), label), or with `drawn` a `DrawnClip`, which `augment_batch`
+    finishes on a device. The dataset keeps rows instead of names, so that a worker's memory stays small.
+    `sampling`, `stride` and `indices`: see `training_frames`.
 
     Raises DataError for a video that is not in the frame cache, or too few of whose frames are, UserError
     for an unknown sampling.
@@ -52,7 +47,7 @@ class TrainingClips(Dataset):
         sampling: str = "segment",
         stride: int = 1,
         indices: str = "released",
-        encoded: bool = False,
+        drawn: bool = False,
     ) -> None:
         check_choice("sampling", sampling, TRAINING_SAMPLINGS)
         self.cache = FrameCache(cache)
@@ -60,7 +55,7 @@ class TrainingClips(Dataset):
         self.labels = np.asarray(labels, np.int64)
         self.num_frames, self.size, self.seed = num_frames, size, seed
         self.augmentation = augmentation or Augmentation()
-        self.sampling, self.stride, self.encoded = sampling, stride, encoded
+        self.sampling, self.stride, self.drawn = sampling, stride, drawn
         self.indices = indices
         for row in one_row_a_length(self.cache, self.rows):
             self._positions(row, np.random.default_rng(0))
@@ -73,11 +68,19 @@ class TrainingClips(Dataset):
         row, label = int(self.rows[index]), int(self.labels[index])
         rng = clip_rng(self.seed, epoch, self.cache.video_id(row))
         positions = self._positions(row, rng)
-        if self.encoded:
-            wanted, inverse = np.unique(positions, return_inverse=True)
-            return EncodedClip(self.cache.read_encoded(row, wanted), inverse, rng, label)
         clip = read_clip(self.cache, row, positions)
+        if self.drawn:
+            return drawn_clip(clip, label, self.size, self.augmentation, rng)
         return training_view(clip, self.size, self.augmentation, rng), label
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of a clip's pixels as a loading process passes it on; of whole pictures, a large one's."""
+        pixels = self.size**2
+        if self.drawn and self.augmentation.rand_augment is not None:
+            some = self.rows[:: max(1, len(self.rows) // 1000)].tolist()
+            pixels = max(height * width for height, width in map(self.cache.size, some))
+        return self.num_frames * 3 * pixels
 
     def _positions(self, row: int, rng: np.random.Generator) -> np.ndarray:
         """Where the frames of a clip are in the cache, (T,). Raises DataError."""
@@ -96,56 +99,25 @@ class TrainingClips(Dataset):
         return self.cache.positions(row, numbers)
 
 
-class EncodedClip(NamedTuple):
-    """A training clip before decoding: JPEG frames, their order in the clip, and its random generator."""
-
-    frames: list[bytes]
-    order: np.ndarray
-    rng: np.random.Generator
-    label: int
-
-
-def decode_batch(
-    batch: Sequence[EncodedClip], size: int, augmentation: Augmentation, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decode and augment clips on a device: uint8 (B, T, 3, size, size), labels (B,).
-
-    Where the device is a GPU, torchvision decodes JPEG there. Raises UserError for other formats.
-    """
-    clips = []
-    for item in batch:
-        try:
-            frames = decode_jpegs(item.frames, device)
-        except RuntimeError as error:
-            raise UserError(
-                f"frames cannot be decoded on {device} ({str(error).splitlines()[0]}): "
-                "set trainer.decode to workers"
-            ) from error
-        clip = to_clip(frames[torch.from_numpy(item.order).to(device)])
-        clips.append(training_view(clip, size, augmentation, item.rng))
-    return torch.stack(clips), torch.tensor([item.label for item in batch])
-
-
 def batches(
     clips: TrainingClips, plan: BatchPlan, workers: int, device: torch.device | None = None
 ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """Load the planned batches in order: clips uint8 (B, T, 3, size, size), labels (B,).
 
-    `workers`: loading processes, which end when the generator is closed. Encoded clips are decoded on
-    `device`. Raises DataError as the clips do.
+    `workers`: loading processes, which end when the generator is closed. Drawn clips are augmented on
+    `device` (default: the CPU), where their batches then are. Raises DataError as the clips do.
     """
-    item_bytes = 0 if clips.encoded else clips.num_frames * 3 * clips.size**2
     loaded = load_batches(
         clips,
         plan,
         workers,
         pin_memory=torch.cuda.is_available(),
-        collate=list if clips.encoded else None,
-        batch_bytes=item_bytes * len(plan.batch(0)) if workers else 0,
+        collate=partial(collate_drawn, augmentation=clips.augmentation) if clips.drawn else None,
+        batch_bytes=clips.item_bytes * len(plan.batch(0)) if workers else 0,
     )
     with closing(loaded):
         for batch in loaded:
-            if clips.encoded:
+            if clips.drawn:
                 where = device or torch.device("cpu")
-                batch = decode_batch(batch, clips.size, clips.augmentation, where)
+                batch = augment_batch(batch, clips.size, clips.augmentation, where)
             yield batch

@@ -26,6 +26,7 @@ from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.pipeline.training_data import (
     TrainingLists,
+    augments_on_device,
     batch_plan,
     batch_source,
     training_lists,
@@ -70,6 +71,7 @@ class _Trained:
     fingerprint: dict[str, Any]
     snapshots: Snapshots
     unknown: UnknownThreshold | None  # from the held-out videos
+    augmented_on: str  # "cpu", or the kind of device that augmented its clips
 
 
 def run(config: Config) -> None:
@@ -179,7 +181,9 @@ def _train(
         )
     held_out = validation.held_out if validation else None
     unknown = held_out.unknown_threshold() if isinstance(held_out, Validator) else None
-    return _Trained(objective, log, settings, fingerprint, snapshots, unknown)
+    on_device = augments_on_device(config.trainer, processes.device)
+    augmented_on = processes.device.type if on_device else "cpu"
+    return _Trained(objective, log, settings, fingerprint, snapshots, unknown, augmented_on)
 
 
 def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
@@ -331,7 +335,10 @@ def _config_hash(trained: _Trained) -> str:
 
 
 def _summary(lists: TrainingLists, trained: _Trained) -> dict[str, Any]:
-    """training.json: what was trained, videos, steps, the last row of the log, how the step was chosen."""
+    """training.json: what was trained, videos, steps, the last row of the log, how the step was chosen.
+
+    With the precision of the computation, and on what clips were augmented: "cpu", or a kind of device.
+    """
     log, settings, model = trained.log, trained.settings, trained.objective.model
     return {
         "trained_parameters": trained_parameters(model),
@@ -342,6 +349,8 @@ def _summary(lists: TrainingLists, trained: _Trained) -> dict[str, Any]:
         "steps": settings.steps,
         "epochs": round(settings.steps * settings.batch_size / len(lists.train.videos), 2),
         "last": log.rows[-1] if log.rows else None,
+        "precision": settings.precision,
+        "augmented_on": trained.augmented_on,
         "select": settings.select,
         "kept_step": log.kept_step,
         "skipped_steps": log.skipped,
