@@ -10,9 +10,9 @@ demo      the demo's models trained, encoded and evaluated on the GPU, beside th
 use       encoding clips with EZ-CLIP on ViT-B/16 in each precision: clips/s, and how far features are from
           the processor's
 backbones our frozen forward of each family beside the library's `encode_image`: time and peak memory
-augmentation  a batch augmented on the GPU: time, synchronisations, and how far pixels are from the processor's
-data      how long steps wait for the loader: clips augmented on the GPU (`device`), crops alone (`crops`), and
-          clips augmented by the loading processes (`workers`)
+augmentation  a batch augmented on the GPU: time, synchronisations, how far pixels are from the processor's
+data      how long steps wait for the loader: clips augmented on the GPU ("device"), crops alone ("crops"),
+          and clips augmented by the loading processes ("workers")
 compiled  the same steps with `trainer.compile`
 tests     the tests of models, training and inference on the GPU machine
 

@@ -115,10 +115,14 @@ def test_operations_of_a_clip_keep_their_order() -> None:
 
 
 def test_boxes_are_resized_as_on_the_cpu() -> None:
-    boxes = torch.tensor([[0, 0, 40, 56], [3, 5, 17, 40], [8, 2, 32, 32], [39, 55, 1, 1], [0, 9, 40, 9]])
+    boxes = torch.tensor(
+        [[0, 0, 40, 56], [3, 5, 17, 40], [8, 2, 32, 32], [39, 55, 1, 1], [0, 9, 40, 9]]
+    )
     clips = torch.stack([clip(seed) for seed in range(len(boxes))])
     found = resized(clips, boxes, SIZE)
-    expected = [cropped(one, tuple(box), SIZE) for one, box in zip(clips, boxes.tolist(), strict=True)]
+    expected = [
+        cropped(one, tuple(box), SIZE) for one, box in zip(clips, boxes.tolist(), strict=True)
+    ]
     off = apart(found, torch.stack(expected))
     assert off.max() <= 1
     assert off.float().mean() < 0.03
@@ -134,6 +138,7 @@ def test_a_batch_passes_through_pipes() -> None:
     assert isinstance(sent, DrawnBatch)
     assert isinstance(sent.groups[0].pixels, np.ndarray)
     one, other = (
-        augment_batch(batch, SIZE, chosen, CPU)[0] for batch in (arrived, collate_drawn(drawn, chosen))
+        augment_batch(batch, SIZE, chosen, CPU)[0]
+        for batch in (arrived, collate_drawn(drawn, chosen))
     )
     assert torch.equal(one, other)

@@ -89,5 +89,10 @@ def test_jitter_of_a_clip_without_hue_is_what_it_was() -> None:
     chosen = Augmentation(jitter=1.0, jitter_strength=(0.4, 0.4, 0.2, 0.0))
     found = training_view(clip[..., :32], 32, chosen, np.random.default_rng(3))
     rng = np.random.default_rng(3)
-    _ = rng.choice(chosen.scales), rng.integers(1), rng.integers(1), rng.random()  # the crop, and whether
+    _ = (
+        rng.choice(chosen.scales),
+        rng.integers(1),
+        rng.integers(1),
+        rng.random(),
+    )  # the crop, and whether
     assert torch.equal(found, plain(clip[..., :32], rng.uniform(-1, 1, 4) * chosen.jitter_strength))

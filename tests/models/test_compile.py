@@ -54,5 +54,7 @@ def test_a_graph_serves_all_layers(method: str, graphs: int, half: bool) -> None
 def test_what_is_recomputed_is_not_compiled() -> None:
     model = build("vita_clip", layers=2)
     model.recompute = "mlp"
-    with pytest.raises(UserError, match="compile=true goes with trainer.recompute=nothing, not mlp"):
+    with pytest.raises(
+        UserError, match="compile=true goes with trainer.recompute=nothing, not mlp"
+    ):
         model.compile()

@@ -203,7 +203,9 @@ def test_chunks_of_texts_drop_the_same_positions(
     assert not torch.allclose(features[0], model.encode_texts(TEXTS), atol=1e-3)
 
 
-@pytest.mark.usefixtures("on_the_cpu")  # a GPU's sums differ with the batch, and Adam's steps with them
+@pytest.mark.usefixtures(
+    "on_the_cpu"
+)  # a GPU's sums differ with the batch, and Adam's steps with them
 def test_micro_batches_drop_the_same_positions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

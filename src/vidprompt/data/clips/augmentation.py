@@ -159,9 +159,7 @@ def _jittered(clip: torch.Tensor, spreads: NDArray[np.float64], wide: bool) -> t
     return out
 
 
-def _crop_box(
-    height: int, width: int, augmentation: Augmentation, rng: np.random.Generator
-) -> Box:
+def _crop_box(height: int, width: int, augmentation: Augmentation, rng: np.random.Generator) -> Box:
     if augmentation.area is not None:
         area, ratio = augmentation.area, augmentation.ratio
         return resized_box(height, width, rng, area=area, ratio=ratio)

@@ -1,4 +1,4 @@
-"""Augment whole batches on a device: what loading processes leave to it, with the random numbers that they drew.
+"""Augment whole batches on a device, with the random numbers that loading processes drew.
 
 Without RandAugment a loading process crops and resizes, and the device does the colours: the same values as
 `training_view`. RandAugment comes before the crop, so with it whole pictures go to the device; resizing and
@@ -42,7 +42,9 @@ class DrawnBatch(NamedTuple):
 
     groups: list[ClipGroup]
     flip: torch.Tensor | None  # bool (B,)
-    jitter: torch.Tensor | None  # float32 (B, T, 6): factors and complements as in `Jitter`, and the hue
+    jitter: (
+        torch.Tensor | None
+    )  # float32 (B, T, 6): factors and complements as in `Jitter`, and the hue
     channels: torch.Tensor | None  # int64 (B, 3)
     greyscale: torch.Tensor | None  # bool (B,)
     erased: torch.Tensor | None  # int64 (B, 4); without height: nothing
@@ -52,7 +54,7 @@ class DrawnBatch(NamedTuple):
 def drawn_clip(
     clip: torch.Tensor, label: int, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> DrawnClip:
-    """A loading process's part for a clip uint8 (T, 3, H, W): draw all, and crop unless RandAugment is first."""
+    """A loading process's part for a clip uint8 (T, 3, H, W): draw, and crop unless RandAugment is first."""
     frames, _, height, width = clip.shape
     draws = draw(frames, height, width, size, augmentation, rng)
     if augmentation.rand_augment is None:
@@ -152,7 +154,9 @@ def _coloured(clips: torch.Tensor, batch: DrawnBatch, part: slice, wide: bool) -
     if batch.jitter is not None:
         factors = batch.jitter[part, :, None, None, None].unbind(-1)
         clips = jittered(
-            clips, Jitter(factors[0], Blend(*factors[1:3]), Blend(*factors[3:5]), factors[5]), wide=wide
+            clips,
+            Jitter(factors[0], Blend(*factors[1:3]), Blend(*factors[3:5]), factors[5]),
+            wide=wide,
         )
     if batch.channels is not None:
         clips = clips.gather(2, batch.channels[part, None, :, None, None].expand(clips.shape))

@@ -1,4 +1,4 @@
-"""RandAugment's operations on several clips at once, each with its own argument, without waiting for the device.
+"""RandAugment's operations on several clips at once, each with its own argument; no device is waited for.
 
 The same operations as in `rand_augment`, whose values they have: exactly where values alone are changed, and
 within the rounding of a bilinear interpolation where pictures are moved.
@@ -23,6 +23,7 @@ from vidprompt.data.clips.colours import (
 from vidprompt.data.clips.rand_augment import GREY, DrawnOperation
 
 ARGUMENTS = 6  # numbers an operation is given: its argument, or the rows of a matrix
+MOVING = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 Pixels = torch.Tensor  # uint8 (n, T, 3, H, W)
 
 
@@ -63,9 +64,7 @@ def plan_operations(
 def apply_plan(pixels: Pixels, plan: Plan) -> Pixels:
     """Apply the operations to clips in place."""
     counts = [operation.count for operation in plan.operations]
-    given = zip(
-        plan.operations, plan.rows.split(counts), plan.arguments.split(counts), strict=True
-    )
+    given = zip(plan.operations, plan.rows.split(counts), plan.arguments.split(counts), strict=True)
     for operation, rows, arguments in given:
         chosen = pixels.index_select(0, rows)
         pixels.index_copy_(0, rows, _APPLY[operation.name](chosen, arguments))
@@ -75,25 +74,24 @@ def apply_plan(pixels: Pixels, plan: Plan) -> Pixels:
 def _arguments(drawn: DrawnOperation, height: int, width: int) -> list[float]:
     """What `_APPLY` takes of an operation on pictures of a size."""
     value = drawn.argument
-    if drawn.name in _MATRICES:
-        return _MATRICES[drawn.name](value, height, width)
+    if drawn.name in MOVING:
+        return _matrix(drawn.name, value, height, width)
     if drawn.name == "posterise":
         value = float((256 - (1 << (8 - int(value)))) & 255)  # the bits that are kept
     return [value, 1.0 - value, *[0.0] * (ARGUMENTS - 2)]
 
 
-# From where a pixel at (x, y) of the new picture comes, both from the middle: rows of a 2 × 3 matrix.
-_MATRICES: dict[str, Callable[[float, int, int], list[float]]] = {
-    "rotate": lambda degrees, height, width: _rotation(math.radians(degrees)),
-    "shear_x": lambda by, height, width: [1.0, by, by * height / 2, 0.0, 1.0, 0.0],
-    "shear_y": lambda by, height, width: [1.0, 0.0, 0.0, by, 1.0, by * width / 2],
-    "translate_x": lambda by, height, width: [1.0, 0.0, by * width, 0.0, 1.0, 0.0],
-    "translate_y": lambda by, height, width: [1.0, 0.0, 0.0, 0.0, 1.0, by * height],
-}
-
-
-def _rotation(angle: float) -> list[float]:
-    return [math.cos(angle), -math.sin(angle), 0.0, math.sin(angle), math.cos(angle), 0.0]
+def _matrix(name: str, value: float, height: int, width: int) -> list[float]:
+    """From where a pixel at (x, y) of the new picture comes, both from the middle: rows of a 2 × 3 matrix."""
+    cosine, sine = math.cos(math.radians(value)), math.sin(math.radians(value))
+    matrices = {
+        "rotate": [cosine, -sine, 0.0, sine, cosine, 0.0],
+        "shear_x": [1.0, value, value * height / 2, 0.0, 1.0, 0.0],
+        "shear_y": [1.0, 0.0, 0.0, value, 1.0, value * width / 2],
+        "translate_x": [1.0, 0.0, value * width, 0.0, 1.0, 0.0],
+        "translate_y": [1.0, 0.0, 0.0, 0.0, 1.0, value * height],
+    }
+    return matrices[name]
 
 
 def _number(arguments: torch.Tensor, place: int = 0) -> torch.Tensor:
@@ -162,5 +160,5 @@ _APPLY: dict[str, Callable[[Pixels, torch.Tensor], Pixels]] = {
     "contrast": lambda pixels, a: adjust_contrast(pixels, _blend(a)),
     "brightness": lambda pixels, a: adjust_brightness(pixels, _number(a)),
     "sharpness": _sharpness,
-    **dict.fromkeys(_MATRICES, _move),
+    **dict.fromkeys(MOVING, _move),
 }

@@ -1,8 +1,9 @@
-"""Colours of clips in 8 bits: brightness, contrast, saturation, hue, greyscale; on a CPU and whole batches on a GPU.
+"""Colours of clips in 8 bits, of a frame on a CPU or of a whole batch on a GPU.
 
-A factor is a number, or a tensor that broadcasts to the pixels (…, 3, H, W), with its complement in double
-precision (`Blend`). Each step rounds as torchvision's does, whose values these are but for the hue's: that is
-turned in integers, without hue and saturation in between, and within 1 of 255 of the exact value.
+Brightness, contrast, saturation, hue and greyscale. A factor is a number, or a tensor that broadcasts to the
+pixels (…, 3, H, W), with its complement in double precision (`Blend`). Each step rounds as torchvision's,
+whose values these are but for the hue's: that is turned in integers, without hue and saturation in between,
+and within 1 of 255 of the exact value.
 """
 
 from __future__ import annotations
@@ -114,9 +115,7 @@ def shift_hue(pixels: torch.Tensor, shift: Factor, *, wide: bool = True) -> torc
     is_red, is_green = red == largest, green == largest
     red, green, blue = (one.to(torch.int16) for one in (red, green, blue))
     twice = chroma * 2
-    hue = _chosen(
-        is_red, green - blue, _chosen(is_green, blue - red + twice, red - green - twice)
-    )
+    hue = _chosen(is_red, green - blue, _chosen(is_green, blue - red + twice, red - green - twice))
     six = shift.squeeze(-3) * 6 if isinstance(shift, torch.Tensor) else shift * 6
     hue += chroma.mul(six).round_().to(torch.int16)
     bottom, low, high = smallest - chroma, smallest.to(torch.int16), largest.to(torch.int16)

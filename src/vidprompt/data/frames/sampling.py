@@ -204,7 +204,7 @@ class Views:
 
     `order` of a clip's frames, to test a model's use of time: `forward`, `reversed`, or `shuffled` (every
     order is equally likely). Nothing is random: a video is shuffled the same way each time.
-    `precision` of the model: `no` is float32, `tf32` the same with TF32 on a GPU, else autocast to bf16 or fp16.
+    `precision` of the model: `no` is float32, `tf32` that with TF32 on a GPU, else autocast to bf16 or fp16.
     """
 
     sampling: str = "segment"

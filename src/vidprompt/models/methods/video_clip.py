@@ -298,9 +298,7 @@ class VideoCLIP(TextEncoder):
         Tokens x and heads' outputs `attended` (n, q, D) → tokens (n, q, D); `first` and `second` are the
         factors of the two branches (`LayerDraws`).
         """
-        x = self.after_attention(
-            prompts, x + scale_branch(block.attention_output(attended), first)
-        )
+        x = self.after_attention(prompts, x + scale_branch(block.attention_output(attended), first))
         del attended
         if self.recompute == "mlp" and torch.is_grad_enabled():
             out = checkpoint(block.mlp, x, use_reentrant=False, preserve_rng_state=False)
