@@ -28,10 +28,10 @@ Pixels = torch.Tensor  # uint8 (n, T, 3, H, W)
 
 
 class PlannedOperation(NamedTuple):
-    """One operation on `count` clips of a group."""
+    """One operation on so many clips of a group."""
 
     name: str
-    count: int
+    clips: int
 
 
 class Plan(NamedTuple):
@@ -63,7 +63,7 @@ def plan_operations(
 
 def apply_plan(pixels: Pixels, plan: Plan) -> Pixels:
     """Apply the operations to clips in place."""
-    counts = [operation.count for operation in plan.operations]
+    counts = [operation.clips for operation in plan.operations]
     given = zip(plan.operations, plan.rows.split(counts), plan.arguments.split(counts), strict=True)
     for operation, rows, arguments in given:
         chosen = pixels.index_select(0, rows)
