@@ -30,7 +30,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_traced(tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["ez_clip", "frozen_clip"])
+@pytest.mark.parametrize("method", ["ez_clip", "frozen_clip", "lora"])
 def test_predictions_are_those_of_the_model(method: str, tmp_path: Path) -> None:
     model = small_model(method, Views(clips=2, crops=3, antialias=False))
     folder = tmp_path / "video"

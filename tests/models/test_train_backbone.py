@@ -226,6 +226,28 @@ def test_half_precision_follows_the_weights_as_they_are_trained(choice: str) -> 
         assert (features(model)[0] - before).norm() > 0.2 * before.norm()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", TRAINED)
+def test_a_compiled_model_trains_the_same(choice: str) -> None:
+    gradients = []
+    for compiled in (False, True):
+        model = build(choice).train()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        if compiled:
+            torch._dynamo.reset()
+            model.compile()
+        model.encode_video(clips())[1].sin().sum().backward()
+        named = model.named_parameters()
+        gradients.append({n: p.grad for n, p in named if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], rtol=1e-3, atol=1e-5), name
+
+
 def test_texts_are_encoded_anew_while_their_tower_is_trained() -> None:
     for towers, fixed in (("image", True), ("text", False), ("both", False)):
         model = build("all", towers, method="vifi_clip")

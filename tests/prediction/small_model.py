@@ -25,7 +25,18 @@ def small_encoder(method: str) -> VideoCLIP:
     return create_model(method, small_backbone(), num_frames=FRAMES, class_names=CLASSES)
 
 
+def small_lora_encoder() -> VideoCLIP:
+    """A fine-tuned CLIP whose LoRA changes its features."""
+    torch.manual_seed(0)
+    options = {"train_backbone": "lora", "lora_rank": 2}
+    encoder = create_model("vifi_clip", small_backbone(), num_frames=FRAMES, **options)
+    for parameter in encoder.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return encoder
+
+
 def small_model(method: str = "frozen_clip", views: Views | None = None) -> Model:
-    encoder = small_encoder(method)
+    encoder = small_lora_encoder() if method == "lora" else small_encoder(method)
     settings = ClipInput(FRAMES, SIZE, views or Views())
     return Model(ModelSource("small", {}), encoder, settings, TextSettings(), torch.device("cpu"))

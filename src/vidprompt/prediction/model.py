@@ -78,6 +78,7 @@ class Model:
         device: torch.device,
     ) -> None:
         self.source, self.input, self.text, self.device = source, input, text, device
+        encoder.merge_lora()
         self.encoder = encoder.eval().requires_grad_(False).to(device)
         self._texts: OrderedDict[str, ClassTexts] = OrderedDict()
         self._lock = threading.Lock()  # of the text side, which changes the encoder for a moment
