@@ -29,8 +29,8 @@ def fine_tuned(choice: str, method: str = "vifi_clip", **options: Any) -> Object
 
 @torch.no_grad()
 def features(objective: Objective) -> torch.Tensor:
+    model = objective.model.eval().cpu()  # also what was trained on a GPU
     video = torch.randn(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
-    model = objective.model.eval()
     return torch.cat([model.encode_video(video)[1], model.encode_classes(CLASSES)[:, 0]])
 
 
