@@ -34,13 +34,20 @@ def register(
         bool, typer.Option("--check", help="Write nothing; exit 1 if a check fails.")
     ] = False,
     push: Push = False,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also in MLflow's registry (MLFLOW_TRACKING_URI).")
+    ] = False,
 ) -> None:
     """Assign a stage to a model if it is reproducible, available and passes its gates."""
     from vidprompt.cli import tables
     from vidprompt.registry import checks, registration
 
     if not check:
-        registration.register(name, stage, version=version, bump=bump, push=push)
+        done = registration.register(name, stage, version=version, bump=bump, push=push)
+        if mlflow:
+            from vidprompt.registry.mlflow_models import register_in_mlflow
+
+            logger.info(f"MLflow: {register_in_mlflow(done, stage)} is {stage}")
         return
     report = registration.check(name, stage, version)
     title = f"{name} of {report.revision} for {stage}"
