@@ -26,7 +26,9 @@ def test_each_backbone_has_a_row_and_its_sources_a_line(monkeypatch: pytest.Monk
     assert f"{row[-1]:>3}  github facebookresearch/perception_models, apps/pe/README.md" in lines
     found = json.loads(shown("--json"))
     assert [one["file"] for one in found] == [one.file for one in configured(PARAMS)]
-    assert found[0]["figures"]["licence_source"]
+    known = next(one["figures"] for one in found if one["file"] == "vit_b_16")
+    assert (known["imagenet"], known["kinetics400"], known["pixels"]) == (68.3, None, 224)
+    assert known["licence_source"] == "github openai/CLIP, LICENSE"
 
 
 def test_all_of_open_clips_models_are_taken_or_refused(

@@ -27,6 +27,10 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("methd=ez_clip", "unknown key 'methd': did you mean method?"),
         (
+            "method.objective_options.bais=-10",
+            "unknown key 'method.objective_options.bais': did you mean method.objective_options.bias?",
+        ),
+        (
             "method=ezclip",
             "did you mean ez_clip? valid: ez_clip, frozen_clip, vifi_clip, vita_clip",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,12 +64,21 @@ def _print_registered(models: dict[str, str], as_json: bool) -> None:
     print_table(title, ("model", "taken, or refused because"), rows)
 
 
+def _as_json(one: Configured) -> dict[str, Any]:
+    """A configured backbone with numbers where the figures have some, and null for an empty one."""
+    content = asdict(one)
+    for key, value in (content["figures"] or {}).items():
+        number = key in ("pixels", "parameters", "gflops", "imagenet", "kinetics400") and value
+        content["figures"][key] = float(value) if number else value or None
+    return content
+
+
 def _print_configured(backbones: list[Configured], as_json: bool) -> None:
     """A row each, with the numbers of the sources, which follow the table."""
     from vidprompt.cli.tables import print_table
 
     if as_json:
-        print(json.dumps([asdict(one) for one in backbones]))
+        print(json.dumps([_as_json(one) for one in backbones]))
         return
     sources: dict[str, int] = {}
     rows = []
@@ -83,11 +92,11 @@ def _print_configured(backbones: list[Configured], as_json: bool) -> None:
         numbers = sorted({sources.setdefault(name, len(sources) + 1) for name in used})
         row += [known.pixels, known.parameters, known.gflops, known.licence]
         rows.append([*row, known.imagenet, known.kinetics400, " ".join(map(str, numbers))])
-    heads = ("file", "model:tag", "pixels", "M", "GFLOPs", "licence", "ImageNet", "K400", "source")
-    print_table("Backbones (backbone=FILE)", heads, rows, "llrrrlrrl")
+    heads = ("file", "model:tag", "px", "M", "GFLOPs", "licence", "IN-1k", "K400", "source")
+    print_table("Backbones (backbone=FILE)", heads, rows, "llrrrlrrl", optional="model:tag")
     print(
-        "\nM: millions of parameters. GFLOPs: of a frame. ImageNet, K400 (Kinetics-400): top-1 of zero-shot\n"
-        "classification, percent. Sources (of the licence, of these figures):"
+        "\nM: millions of parameters. GFLOPs: of a frame. IN-1k, K400: top-1 of zero-shot\n"
+        "classification on ImageNet and Kinetics-400, percent. Sources of licence and figures:"
     )
     for name, number in sources.items():
         print(f"{number:>3}  {name}")

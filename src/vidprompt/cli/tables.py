@@ -13,15 +13,24 @@ _COLOURS = {"passed": "green", "FAILED": "bold red", "not checked": "yellow"}
 
 
 def print_table(
-    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], align: str = ""
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    align: str = "",
+    optional: str = "",
 ) -> None:
     """Print a table; off a terminal two blanks separate columns, whatever the width.
 
-    `align` is a letter a column, `l` or `r`; empty: all to the left.
+    `align` is a letter a column, `l` or `r`; empty: all to the left. `optional` is the head of a column
+    that is left out where the terminal is too narrow for all.
     """
     console, sides = Console(), align or "l" * len(heads)
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    if console.is_terminal and optional and sum(widths) + 3 * len(widths) > console.width:
+        kept = [i for i, head in enumerate(heads) if head != optional]
+        heads, sides = [heads[i] for i in kept], "".join(sides[i] for i in kept)
+        rows = [[row[i] for i in kept] for row in rows]
     if not console.is_terminal:
-        widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
         print(title)
         for row in (heads, *rows):
             cells = (
