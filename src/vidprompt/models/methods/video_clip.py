@@ -52,6 +52,11 @@ def logits(
         return found if bias is None else found + bias
 
 
+def _first_tokens(factors: torch.Tensor | None, count: int | None) -> torch.Tensor | None:
+    """Factors of the first `count` tokens (None: of all)."""
+    return factors if factors is None or count is None else factors[:, :count]
+
+
 class VideoCLIP(TextEncoder):
     """A frozen CLIP applied to video: the mean of the frames' image features.
 
@@ -274,28 +279,29 @@ class VideoCLIP(TextEncoder):
         `prompts` are those of `layer_prompts`, `positions` the tower's rotary ones; only the first
         `num_queries` tokens (default: all) are computed.
         """
-        x, first, second = tokens, drawn.attention, drawn.mlp
-        if num_queries is not None:
-            x = tokens[:, :num_queries]
-            first, second = (f if f is None else f[:, :num_queries] for f in (first, second))
-        # no name keeps queries, keys and values, or the heads' outputs, for as long as the MLP runs
+        # No name keeps queries, keys and values, or the heads' outputs, for as long as the MLP runs. The
+        # tokens are cut after the attention: gradients of several uses are summed in that order.
         return self.token_part(
-            block, prompts, first, second, x,
+            block,
+            prompts,
             self.attended(block, prompts, drawn, tokens, t, positions, num_queries, maps),
-        )  # fmt: skip
+            tokens if num_queries is None else tokens[:, :num_queries],
+            _first_tokens(drawn.attention, num_queries),
+            _first_tokens(drawn.mlp, num_queries),
+        )
 
     def token_part(
         self,
         block: Block,
         prompts: Any,
+        attended: torch.Tensor,
+        x: torch.Tensor,
         first: torch.Tensor | None,
         second: torch.Tensor | None,
-        x: torch.Tensor,
-        attended: torch.Tensor,
     ) -> torch.Tensor:
         """The part of a vision layer that treats each token by itself, after the attention of its heads.
 
-        Tokens x and heads' outputs `attended` (n, q, D) → tokens (n, q, D); `first` and `second` are the
+        Heads' outputs `attended` and tokens x (n, q, D) → tokens (n, q, D); `first` and `second` are the
         factors of the two branches (`LayerDraws`).
         """
         x = self.after_attention(prompts, x + scale_branch(block.attention_output(attended), first))
