@@ -9,7 +9,7 @@ from tests.pipeline.project import copy_project, edit, run, write_backbone
 from vidprompt.models.checkpoint_metadata import read_metadata
 
 FEW = ("trainer.length=3", "trainer.warmup=1", "protocol.image_model.length=2")
-PRESET = ("experiment=ez_clip_ccvid@csci", "dataset=demo", *FEW)
+PRESET = ("experiment=ez_clip_ccvid@csci", "dataset=demo", "backbone=demo_clip", *FEW)
 PROTOCOLS = {"general", "clothes-changing", "same-clothes"}
 
 
