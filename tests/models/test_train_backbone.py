@@ -27,6 +27,7 @@ from vidprompt.training.optimizer import build_optimizer, parameter_kind
 ROOT = Path(__file__).parents[2]
 FRAMES = 2
 METHODS = ("ez_clip", "vita_clip", "vifi_clip")
+FAST = (("ez_clip", "lora", "image"), ("vita_clip", "last_n", "text"), ("ez_clip", "none", "both"))
 CHOICES: dict[str, dict[str, Any]] = {
     "none": {},
     "last_n": {"trained_blocks": 1},
@@ -34,6 +35,18 @@ CHOICES: dict[str, dict[str, Any]] = {
     "lora": {"lora_rank": 2, "lora_alpha": 4},
 }
 TRAINED = [one for one in CHOICES if one != "none"]
+SLOW = pytest.mark.slow
+EVERY_STEP = [  # of all methods, choices and towers, the fast tests take a few
+    pytest.param(m, c, t, marks=[] if (m, c, t) in FAST or (m, t) == ("vifi_clip", "both") else SLOW)
+    for m in METHODS
+    for c in CHOICES
+    for t in ("image", "text", "both")
+]
+FEW = [
+    pytest.param(m, c, marks=[] if (m, c) in (("ez_clip", "lora"), ("vita_clip", "last_n")) else SLOW)
+    for m in METHODS
+    for c in TRAINED
+]
 # of one of two blocks, and what follows
 LAST = {
     "image": ("visual.transformer.resblocks.1.", "visual.ln_post.", "visual.proj"),
@@ -105,9 +118,7 @@ def expected_names(choice: str, towers: str) -> set[str]:
     return {f"clip.{name}" for name in found}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("choice", CHOICES)
-@pytest.mark.parametrize("towers", ["image", "text", "both"])
+@pytest.mark.parametrize(("method", "choice", "towers"), EVERY_STEP)
 def test_a_gradient_reaches_exactly_what_is_trained(method: str, choice: str, towers: str) -> None:
     backbone = small_backbone()
     before = {name: value.clone() for name, value in backbone.clip.state_dict().items()}
@@ -138,8 +149,7 @@ def test_models_that_share_a_backbone_do_not_see_the_training_of_one(choice: str
     assert not any(p.requires_grad for p in backbone.clip.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("choice", TRAINED)
+@pytest.mark.parametrize(("method", "choice"), FEW)
 def test_a_checkpoint_has_what_was_trained_and_names_the_backbone_it_started_from(
     tmp_path: Path, method: str, choice: str
 ) -> None:
@@ -192,8 +202,7 @@ def test_the_published_format_has_loras_sum() -> None:
     assert has_low_rank(model)  # the model itself stays as it was
 
 
-@pytest.mark.parametrize("choice", TRAINED)
-@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+@pytest.mark.parametrize(("method", "choice"), FEW)
 def test_recomputed_activations_give_the_same_gradients(method: str, choice: str) -> None:
     gradients = []
     for what in RECOMPUTE:

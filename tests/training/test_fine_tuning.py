@@ -17,7 +17,7 @@ from vidprompt.training import processes
 from vidprompt.training.objectives import Objective, create_objective
 from vidprompt.training.optimizer import build_optimizer, learning_rates
 
-CHOICES = ("last_n", "all", "lora")
+CHOICES = ["lora", *(pytest.param(one, marks=pytest.mark.slow) for one in ("last_n", "all"))]
 
 
 def fine_tuned(choice: str, method: str = "vifi_clip", **options: Any) -> Objective:
@@ -46,6 +46,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path: Path, choice: 
     assert torch.equal(features(again), features(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", CHOICES)
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path, choice: str) -> None:
     losses = []
