@@ -63,7 +63,7 @@ from vidprompt.training.step import Batch
 OUT = ROOT / "benchmarks/results/peers.json"
 STEPS, WARM_UP, ROUNDS = 40, 5, 3
 EPOCH, SAVE_EVERY, KILLED_IN = 16, 10, 26  # of the part "kill"
-PEERS = {"Lightning": "lightning", "HF Trainer": "transformers"}
+PACKAGES = ("lightning", "transformers", "torchmetrics", "torch")
 VIDEOS, CLASSES = 20_000, 600
 
 
@@ -431,7 +431,7 @@ def main() -> None:
         found[name] = PARTS[name]()
         print(json.dumps({name: found[name]}, indent=1), flush=True)
     if len(arguments.parts) == len(PARTS):
-        versions = {name: version(name) for name in (*PEERS.values(), "torchmetrics", "torch")}
+        versions = {name: version(name) for name in PACKAGES}
         result = provenance() | found | {"versions": versions}
         OUT.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

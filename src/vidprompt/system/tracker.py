@@ -109,7 +109,7 @@ class Tracker:
         """What makes a resumed training go on in its run, and names the run, in a tracker's own words."""
         id_ = self._kept_run()
         if self.name == "mlflow":
-            commit = provenance(()).get("git/commit")
+            commit = _git("rev-parse", "HEAD")
             tags = {"mlflow.source.git.commit": commit} if commit else {}
             return {"run_name": self.run, "run_id": id_, "tags": tags}
         if self.name == "wandb":
