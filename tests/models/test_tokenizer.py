@@ -11,8 +11,8 @@ from tests.models.families import tokenizer
 from tests.models.small_tokenizer import WORDS, write_tokenizer
 
 from vidprompt.models.backbones.loading import hub_tokenizer, load_backbone
+from vidprompt.models.backbones.local_files import tokenizer_digest
 from vidprompt.models.backbones.tokenizer import Tokenizer
-from vidprompt.models.backbones.tokenizer_files import tokenizer_digest
 from vidprompt.models.text.prompts import tokenize
 from vidprompt.system.errors import UserError
 

@@ -10,7 +10,7 @@ import torch
 from tests.pipeline.stages.encoding_project import BACKBONE
 from tests.prediction.small_checkpoint import CLASSES, WEIGHTS, write_backbone, write_model
 
-from vidprompt.models.backbones.tokenizer_files import PACKAGED, tokenizer_digest
+from vidprompt.models.backbones.local_files import PACKAGED, tokenizer_digest
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.prediction.sources import PROJECT_VARIABLE, ModelSource, find_model_source
 from vidprompt.system.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,14 +10,23 @@ import numpy as np
 import pytest
 from tests.models.small_tokenizer import write_tokenizer
 from tests.pipeline.project import edit
+from tests.pipeline.stages.encoding_project import BACKBONE
 from tests.registry.project import CLASSES, NAME, commit
 
 import vidprompt
-from vidprompt.models.backbones.tokenizer_files import PACKAGED
+from vidprompt.files.hashes import sha256
+from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.backbones.local_files import PACKAGED
 from vidprompt.prediction.sources import PROJECT_VARIABLE
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry import versions
-from vidprompt.registry.model_files import VersionFiles, fetch_version
+from vidprompt.registry.model_files import (
+    VersionFiles,
+    backbone_files,
+    fetch_version,
+    find_backbone,
+)
 from vidprompt.registry.registration import rollback
 from vidprompt.registry.releases import (
     Release,
@@ -128,6 +138,39 @@ def test_a_version_holds_its_tokenizer(
     shutil.copytree(release.folder, tmp_path / "copy")
     shutil.rmtree(two_versions)
     shutil.rmtree(tmp_path / "service")
+    monkeypatch.chdir(tmp_path)
+    tokenizer = vidprompt.load(tmp_path / "copy", "cpu").encoder.backbone.tokenizer
+    assert tokenizer(["a bike rides"])[0, :5].tolist() == [3, 4, 5, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how its tests read videos")
+def test_a_version_holds_the_files_of_a_backbone_named_by_its_folder(
+    two_versions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`name: local-dir:FOLDER` names no file, and all of them are in the folder."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder, params = two_versions / "data/words", two_versions / "params/backbone/tiny.yaml"
+    params.write_text("name: local-dir:data/words\n")
+    write_tokenizer(folder)
+    pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5]}
+    described = {"model_cfg": BACKBONE, "preprocess_cfg": pixels}
+    (folder / "open_clip_config.json").write_text(json.dumps(described))
+    with pytest.raises(
+        UserError, match=r"data/words/open_clip_model\.safetensors .* tracked neither"
+    ):
+        version(two_versions, "v0.3.0")
+    shutil.copy(two_versions / "data/backbone/tiny.safetensors", folder / "model.safetensors")
+    files = version(two_versions, "v0.4.0")
+    release = write_release(files, tmp_path / "service")
+    with DvcProject(Revision(two_versions, files.version.commit)) as project:
+        checked = backbone_files(find_backbone(files.model, project), project)
+    assert {"data/words/open_clip_config.json", "data/words/tokenizer.json"} < set(checked)
+    shutil.rmtree(folder)
+    backbone = load_backbone(files.backbone)
+    assert backbone.mean == (0.1, 0.2, 0.3)
+    assert backbone.checksum == sha256(two_versions / "data/backbone/tiny.safetensors")
+    shutil.copytree(release.folder, tmp_path / "copy")
+    shutil.rmtree(two_versions)
     monkeypatch.chdir(tmp_path)
     tokenizer = vidprompt.load(tmp_path / "copy", "cpu").encoder.backbone.tokenizer
     assert tokenizer(["a bike rides"])[0, :5].tolist() == [3, 4, 5, 1, 0]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.files.hashes import sha256
-from vidprompt.models.backbones.tokenizer_files import (
+from vidprompt.models.backbones.local_files import (
     PACKAGED,
     tokenizer_digest,
     tokenizer_files,
@@ -187,14 +187,10 @@ def _spec_beside(path: Path, metadata: CheckpointMetadata) -> dict[str, Any]:
 def _backbone_weights(
     metadata: CheckpointMetadata, backbone: Mapping[str, Any], checkpoint: Path
 ) -> Path:
-    """The file of the backbone's weights, found by its checksum where its path does not lead to it.
-
-    It is looked for as the path says, from here, from the folders above the checkpoint, and beside it.
-    """
+    """The file of the backbone's weights, found by its checksum where its path does not lead to it."""
     recorded, wanted = Path(str(backbone["weights"])), metadata.backbone_checksum
-    places = [recorded, *(folder / recorded for folder in checkpoint.absolute().parents)]
-    places += [checkpoint.parent / recorded.name, checkpoint.parent / "backbone" / recorded.name]
-    present = [place for place in places if place.is_file()]
+    beside = [checkpoint.parent / recorded.name, checkpoint.parent / "backbone" / recorded.name]
+    present = [place for place in _places(recorded, checkpoint, *beside) if place.is_file()]
     for place in present:
         if not wanted or sha256(place) == wanted:
             return place
@@ -218,10 +214,7 @@ def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path) -> str | None:
     It is looked for as the weights are. Raises UserError where another tokenizer is in its place.
     """
     recorded, wanted = backbone.get("tokenizer"), backbone.get("tokenizer_digest")
-    places = [checkpoint.parent / PACKAGED]
-    if recorded:
-        above = checkpoint.absolute().parents
-        places = [Path(recorded), *(folder / recorded for folder in above), *places]
+    places = _places(recorded, checkpoint, checkpoint.parent / PACKAGED)
     present = [place for place in places if tokenizer_files(place)]
     for place in present:
         if not wanted or tokenizer_digest(place) == wanted:
@@ -231,6 +224,15 @@ def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path) -> str | None:
             f"{checkpoint} was trained with another tokenizer than that in {present[0]}: copy its own there"
         )
     return None if recorded is None else str(recorded)
+
+
+def _places(recorded: str | Path | None, checkpoint: Path, *beside: Path) -> list[Path]:
+    """Where a backbone's file or folder may be: as its path says, from here and from the folders above the
+    checkpoint, then in places beside it."""
+    if recorded is None:
+        return list(beside)
+    above = checkpoint.absolute().parents
+    return [Path(recorded), *(folder / recorded for folder in above), *beside]
 
 
 def _file(path: Path | str) -> Path:

@@ -17,7 +17,15 @@ from typing import Any
 
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.models.backbones.tokenizer_files import PACKAGED, TOKENIZER_FILES, tokenizer_files
+from vidprompt.models.backbones.local_files import (
+    FOLDER_CONFIG,
+    FOLDER_WEIGHTS,
+    LOCAL_DIR,
+    PACKAGED,
+    TOKENIZER_CONFIG,
+    TOKENIZER_FILES,
+    tokenizer_files,
+)
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
 from vidprompt.provenance.dvc_project import DvcProject, has_md5
 from vidprompt.provenance.revision import Revision
@@ -27,7 +35,7 @@ from vidprompt.system.errors import UserError
 
 FOLDER = Path("cache/registry")
 VERSION_FILE = "version.json"
-BACKBONE_FILES = ("config", "weights")  # keys of a backbone's parameters that name files
+_FILES = ("config", "weights")  # keys of a backbone's parameters that name files
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,12 @@ def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
     return Weights(file, md5, hashed, digest([hashed, metadata.config_hash]), metadata)
 
 
-def find_backbone(model: DeclaredModel, revision: Revision) -> dict[str, Any]:
-    """The parameters (params/backbone) of the backbone of a model's dataset. UserError for none."""
+def find_backbone(model: DeclaredModel, project: DvcProject) -> dict[str, Any]:
+    """The parameters (params/backbone) of the backbone of a model's dataset. UserError for none.
+
+    Of a backbone in a folder, the files in it are named.
+    """
+    revision = project.revision
     dataset = revision.yaml(f"params/dataset/{model.dataset}.yaml")
     choice = (dataset.get("pipeline") or {}).get("backbone")
     for one in [] if choice else revision.yaml("params/config.yaml").get("defaults") or []:
@@ -73,7 +85,38 @@ def find_backbone(model: DeclaredModel, revision: Revision) -> dict[str, Any]:
             f"{revision.label} does not say what backbone {model.name} is on: no "
             f"params/backbone/{choice}.yaml in it"
         )
-    return backbone
+    return _files_of_folder(dict(backbone), project)
+
+
+def _files_of_folder(backbone: dict[str, Any], project: DvcProject) -> dict[str, Any]:
+    """The parameters of a backbone named `local-dir:FOLDER`, with the files that are tracked there."""
+    name = str(backbone.get("name"))
+    if not name.startswith(LOCAL_DIR) or all(backbone.get(key) for key in _FILES):
+        return backbone
+    folder = PurePosixPath(name.removeprefix(LOCAL_DIR))
+    weights = [str(folder / file) for file in FOLDER_WEIGHTS]
+    inside = not folder.is_absolute()
+    found = [path for path in weights if inside and project.tracks(path)]
+    files = {"config": str(folder / FOLDER_CONFIG), "weights": (found or weights)[0]}
+    if inside and project.tracks(str(folder / TOKENIZER_CONFIG)):
+        files["tokenizer"] = str(folder)
+    return backbone | {key: backbone.get(key) or file for key, file in files.items()}
+
+
+def backbone_files(backbone: Mapping[str, Any], project: DvcProject) -> dict[str, str]:
+    """A backbone's files, of its tokenizer too: path → place in a version's folder.
+
+    Of a tokenizer those that DVC or git tracks; the folder itself where there is none.
+    """
+    paths = [str(backbone[key]) for key in _FILES if backbone.get(key)]
+    files = {path: f"backbone/{PurePosixPath(path).name}" for path in sorted(paths)}
+    if named := backbone.get("tokenizer"):
+        inside = not PurePosixPath(named).is_absolute()
+        tracked = [name for name in TOKENIZER_FILES if inside and project.tracks(f"{named}/{name}")]
+        files |= {f"{named}/{name}": f"{PACKAGED}/{name}" for name in tracked}
+        if not tracked:
+            files[str(named)] = PACKAGED
+    return files
 
 
 @dataclass(frozen=True)
@@ -99,7 +142,7 @@ def fetch_version(version: Version, root: Path) -> VersionFiles:
         with DvcProject(revision) as project:
             _fetch(model, project, folder)
     backbone = dict((Revision(folder).json(VERSION_FILE) or {})["backbone"])
-    for key in (*BACKBONE_FILES, "tokenizer"):
+    for key in (*_FILES, "tokenizer"):
         if backbone.get(key):
             backbone[key] = str(folder / backbone[key])  # an absolute path stays as it is
     return VersionFiles(version, model, folder / "model.safetensors", backbone)
@@ -125,15 +168,21 @@ def _fetch(model: DeclaredModel, project: DvcProject, folder: Path) -> None:
     with replacing(folder / "model.safetensors") as temporary:
         shutil.copyfile(weights.file, temporary)
     hashes = {"model.safetensors": weights.sha256}
-    backbone = find_backbone(model, project.revision)
-    for key in BACKBONE_FILES:
-        path = backbone.get(key)
-        if not path or PurePosixPath(path).is_absolute():
+    backbone = find_backbone(model, project)
+    for path, name in backbone_files(backbone, project).items():
+        if PurePosixPath(path).is_absolute():
             continue
-        name = f"backbone/{PurePosixPath(path).name}"
-        project.copy(str(path), folder / name)
-        backbone[key], hashes[name] = name, sha256(folder / name)
-    _fetch_tokenizer(backbone, project, folder)
+        if name == PACKAGED:
+            raise UserError(
+                f"{project.revision.label} has no file of a tokenizer in {path} (tokenizer.json, "
+                "tokenizer_config.json …): add them to git, or to DVC with `dvc add`"
+            )
+        project.copy(path, folder / name)
+        hashes[name] = sha256(folder / name)
+        for key in _FILES:
+            if backbone.get(key) == path:
+                backbone[key] = name
+    _fetch_tokenizer_of_hub(backbone, folder)
     for file in tokenizer_files(folder / PACKAGED):
         backbone["tokenizer"] = PACKAGED
         hashes[f"{PACKAGED}/{file.name}"] = sha256(file)
@@ -141,29 +190,9 @@ def _fetch(model: DeclaredModel, project: DvcProject, folder: Path) -> None:
     write_json(folder / VERSION_FILE, record)
 
 
-def tracked_tokenizer(backbone: Mapping[str, Any], project: DvcProject) -> list[str]:
-    """The files of a backbone's tokenizer that DVC or git tracks, in a folder of the project."""
-    named = backbone.get("tokenizer")
-    if not named or PurePosixPath(named).is_absolute():
-        return []
-    return [f"{named}/{name}" for name in TOKENIZER_FILES if project.tracks(f"{named}/{name}")]
-
-
-def _fetch_tokenizer(backbone: Mapping[str, Any], project: DvcProject, folder: Path) -> None:
-    """Write the tokenizer's files into a version's folder, unless they come with weights from the Hub.
-
-    UserError where none is tracked.
-    """
-    named = backbone.get("tokenizer")
-    paths = tracked_tokenizer(backbone, project)
-    for path in paths:
-        project.copy(path, folder / PACKAGED / PurePosixPath(path).name)
-    if named and not paths and not PurePosixPath(named).is_absolute():
-        raise UserError(
-            f"{project.revision.label} has no file of a tokenizer in {named} (tokenizer.json, "
-            "tokenizer_config.json …): add them to git, or to DVC with `dvc add`"
-        )
-    if named or not backbone.get("weights"):
+def _fetch_tokenizer_of_hub(backbone: Mapping[str, Any], folder: Path) -> None:
+    """Write the tokenizer that the Hub has for weights that are in a file into a version's folder."""
+    if backbone.get("tokenizer") or not backbone.get("weights"):
         return
     from vidprompt.models.backbones.loading import hub_tokenizer
 

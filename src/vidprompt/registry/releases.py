@@ -17,7 +17,7 @@ from typing import Any
 
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
-from vidprompt.models.backbones.tokenizer_files import PACKAGED, tokenizer_files
+from vidprompt.models.backbones.local_files import PACKAGED, tokenizer_files
 from vidprompt.models.checkpoint_metadata import read_metadata
 from vidprompt.provenance.revision import Revision
 from vidprompt.registry.model_files import VERSION_FILE, VersionFiles

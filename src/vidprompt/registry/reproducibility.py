@@ -16,10 +16,9 @@ from vidprompt.recompute.results import metrics_differences
 from vidprompt.registry.checks import Check
 from vidprompt.registry.declared import DeclaredModel, ModelResult
 from vidprompt.registry.model_files import (
-    BACKBONE_FILES,
     Weights,
+    backbone_files,
     find_backbone,
-    tracked_tokenizer,
 )
 from vidprompt.reporting.markdown import first_of
 from vidprompt.system.errors import DataError, UserError
@@ -124,10 +123,7 @@ def check_remotes(model: DeclaredModel, weights: Weights, project: DvcProject) -
     """Whether others can get what `load` needs: the weights, and the backbone's own files."""
     revision = project.revision
     commit = revision.commit or "HEAD"
-    backbone = find_backbone(model, revision)
-    files = sorted(str(backbone[key]) for key in BACKBONE_FILES if backbone.get(key))
-    if named := backbone.get("tokenizer"):
-        files += tracked_tokenizer(backbone, project) or [str(named)]
+    files = backbone_files(find_backbone(model, project), project)
     inside = [path for path in files if not PurePosixPath(path).is_absolute()]
     tracked = {path: md5s for path in inside if (md5s := project.tracked_objects(path))}
     found, names = remotes_with(project, {model.path: (weights.md5,), **tracked})

@@ -26,21 +26,21 @@ from open_clip.pretrained import (
 
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.interface import ImageTower, TextTower
+from vidprompt.models.backbones.local_files import (
+    FOLDER_CONFIG,
+    FOLDER_WEIGHTS,
+    LOCAL_DIR,
+    TOKENIZER_CONFIG,
+    tokenizer_digest,
+)
 from vidprompt.models.backbones.tokenizer import Tokenizer
-from vidprompt.models.backbones.tokenizer_files import tokenizer_digest
 from vidprompt.models.backbones.towers import image_tower, text_tower, why_refused
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 Spec = str | Mapping[str, Any]
-HUB, FOLDER = "hf-hub:", "local-dir:"  # open_clip's prefixes of names with files of their own
-FOLDER_CONFIG = "open_clip_config.json"
-_TOKENIZER = "tokenizer_config.json"
-_FOLDER_WEIGHTS = (
-    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors",
-    "open_clip_pytorch_model.bin", "pytorch_model.bin",
-)  # fmt: skip
+HUB = "hf-hub:"  # open_clip's prefix, as LOCAL_DIR, of names with files of their own
 
 
 @dataclass
@@ -86,7 +86,8 @@ def load_backbone(spec: Spec) -> Backbone:
             mapping with `name` and any of
             `pretrained`: a tag of open_clip's registry;
             `weights`: a local file instead (safetensors, or PyTorch's with `weights_only`);
-            `config`: an open_clip model config, or a JSON file with one, for a name not in the registry;
+            `config`: an open_clip model config, or a JSON file with one (also a folder's
+            open_clip_config.json), for a name not in the registry;
             `image_size`: another input size; the position embeddings are interpolated;
             `quick_gelu`: the activation of a local file (a tag has its own);
             `tokenizer`: a folder with the files of the tokenizer, where it is not CLIP's own;
@@ -141,26 +142,32 @@ def load_backbone(spec: Spec) -> Backbone:
 
 
 def _as_mapping(spec: Spec) -> Mapping[str, Any]:
-    """The mapping of a name; of one with files of its own, with these files."""
+    """The mapping of a name; of one with files of its own, with what these files say."""
     if isinstance(spec, str):
-        prefixed = spec.startswith((HUB, FOLDER))
+        prefixed = spec.startswith((HUB, LOCAL_DIR))
         name, _, pretrained = (spec, "", "") if prefixed else spec.partition(":")
         spec = {"name": name, "pretrained": pretrained}
-    name = str(spec.get("name", ""))
-    if not name.startswith((HUB, FOLDER)) or (spec.get("config") and spec.get("weights")):
-        return spec
+    name, config = str(spec.get("name", "")), spec.get("config")
+    pixels = {key: spec[key] for key in ("mean", "std") if spec.get(key)}  # over those of files
+    if not name.startswith((HUB, LOCAL_DIR)) or (config and spec.get("weights")):
+        is_file = config and not isinstance(config, Mapping)
+        return {**spec, **_described(_existing(config)), **pixels} if is_file else spec
     config, weights = _hub_files(name) if name.startswith(HUB) else _folder_files(name)
-    content = _read_json(config)
-    pixels = content.get("preprocess_cfg") or {}
-    files = {
-        "config": content.get("model_cfg", content),
-        "weights": spec.get("weights") or weights,
-        "mean": pixels.get("mean"),
-        "std": pixels.get("std"),
-    }
-    if name.startswith(FOLDER) and (config.parent / _TOKENIZER).is_file():
+    files = {**_described(config), "weights": spec.get("weights") or weights}
+    if name.startswith(LOCAL_DIR) and (config.parent / TOKENIZER_CONFIG).is_file():
         files["tokenizer"] = config.parent
-    return {**spec, **files}
+    return {**spec, **files, **pixels}
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """What a JSON file says: an open_clip model config, or a folder's open_clip_config.json, which has the
+    statistics of pixels beside it. Raises UserError."""
+    content = _read_json(path)
+    config = content.get("model_cfg", content)
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
+        raise UserError(f"{path} is no open_clip model config: embed_dim, vision_cfg, text_cfg")
+    pixels = content.get("preprocess_cfg") or {}
+    return {"config": config} | {key: pixels[key] for key in ("mean", "std") if pixels.get(key)}
 
 
 def _hub_files(name: str) -> tuple[Path, Path]:
@@ -172,17 +179,17 @@ def _hub_files(name: str) -> tuple[Path, Path]:
     except Exception as error:  # of the network, the Hub or its cache: each has its own
         raise UserError(
             f"backbone {name} cannot be fetched ({_first_line(error)}); without internet, copy a folder "
-            f"that `huggingface-cli download {model} --local-dir DIR` wrote and name it {FOLDER}DIR"
+            f"that `huggingface-cli download {model} --local-dir DIR` wrote and name it {LOCAL_DIR}DIR"
         ) from error
 
 
 def _folder_files(name: str) -> tuple[Path, Path]:
-    folder = Path(name.removeprefix(FOLDER))
-    files = [folder / file for file in _FOLDER_WEIGHTS if (folder / file).is_file()]
+    folder = Path(name.removeprefix(LOCAL_DIR))
+    files = [folder / file for file in FOLDER_WEIGHTS if (folder / file).is_file()]
     if not (folder / FOLDER_CONFIG).is_file() or not files:
         raise UserError(
             f"{folder} is no folder of an open_clip model: it needs {FOLDER_CONFIG} and "
-            f"{_FOLDER_WEIGHTS[0]} (or {', '.join(_FOLDER_WEIGHTS[1:])})"
+            f"{FOLDER_WEIGHTS[0]} (or {', '.join(FOLDER_WEIGHTS[1:])})"
         )
     return folder / FOLDER_CONFIG, files[0]
 
@@ -272,6 +279,7 @@ def hub_tokenizer(spec: Mapping[str, Any]) -> Tokenizer | None:
     CLIP's own or lies in a folder."""
     if spec.get("tokenizer"):
         return None
+    spec = _as_mapping(spec)
     text_cfg = _model_config(str(spec.get("name", "")), spec.get("config"))["text_cfg"]
     tokenizer = Tokenizer(text_cfg, CLIPTextCfg.context_length)
     return tokenizer if tokenizer.name else None
@@ -287,16 +295,10 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _model_config(name: str, given: Any) -> dict[str, Any]:
-    """A given open_clip config or that in a JSON file, or else of a registered name."""
-    if isinstance(given, Mapping):
-        return deepcopy(dict(given))
+def _model_config(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A given open_clip config, or that of a registered name."""
     if given:
-        path = _existing(given)
-        config = _read_json(path)
-        if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config):
-            raise UserError(f"{path} is no open_clip model config: embed_dim, vision_cfg, text_cfg")
-        return config
+        return deepcopy(dict(given))
     registered = get_model_config(name)
     if registered is None:
         raise UserError(

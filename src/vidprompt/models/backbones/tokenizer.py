@@ -11,7 +11,7 @@ import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
 
-from vidprompt.models.backbones.tokenizer_files import PACKAGED
+from vidprompt.models.backbones.local_files import PACKAGED
 from vidprompt.system.errors import UserError
 
 
