@@ -1,10 +1,12 @@
 # A service: `vidprompt serve` on the model in /model/current (docs/deploying.md).
 #   docker build -f deploy/serve.Dockerfile -t vidprompt-serve .
+#   (--build-arg VERSION=X.Y.Z: what `vidprompt.__version__` says; the build has no git)
 FROM python:3.11-slim AS wheel
+ARG VERSION=0+unknown
 WORKDIR /source
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN SETUPTOOLS_SCM_PRETEND_VERSION="$VERSION" pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim
 COPY constraints.txt /wheels/

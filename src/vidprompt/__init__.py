@@ -3,8 +3,6 @@
 import os
 from typing import Any
 
-__version__ = "0.1.0"
-
 # Large tensors in huge pages (Linux, CPU; read by torch at its first allocation): a training process
 # stays a fifth smaller, because what is freed leaves whole pages behind, and is not slower.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -17,12 +15,19 @@ if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
 
 
 def __getattr__(name: str) -> Any:
-    """`vidprompt.load`, imported when it is used: `import vidprompt` stays fast.
+    """`vidprompt.load` and `vidprompt.__version__`, imported when used: `import vidprompt` stays fast.
 
-    Nothing in the package uses it, so what a stage runs does not depend on it (`provenance.code`).
+    No stage uses them, so what a stage runs does not depend on them (`provenance.code`).
     """
     if name == "load":
         from vidprompt.prediction.loading import load
 
         return load
+    if name == "__version__":  # of the installed distribution, which has it from the git tag
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("vidprompt")
+        except PackageNotFoundError:  # a folder of sources on the path
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

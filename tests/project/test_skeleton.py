@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import vidprompt
 from vidprompt.project.skeleton import (
@@ -59,10 +63,27 @@ def test_templates_are_filled_in_and_their_form_is_right(files: dict[str, bytes]
     assert "jobs" in yaml.safe_load(files[".github/workflows/ci.yml"])
 
 
-def test_versions_in_files_are_the_package_s(settings: dict[str, Any]) -> None:
-    assert settings["tool"]["hatch"]["version"]["fallback-version"] == vidprompt.__version__
+def test_the_version_is_the_distribution_s_and_stands_in_no_file(
+    settings: dict[str, Any], files: dict[str, bytes]
+) -> None:
+    assert vidprompt.__version__ == version("vidprompt")
+    assert "version" in settings["project"]["dynamic"]
+    assert settings["tool"]["hatch"]["version"]["fallback-version"] == "0+unknown"
+    literal = re.compile(r"^(__version__|version)\s*[:=]\s*[\"']?\d", re.MULTILINE)
+    sources = [*(ROOT / "src").rglob("*.py"), ROOT / "pyproject.toml", ROOT / "CITATION.cff"]
+    assert not [path for path in sources if literal.search(path.read_text("utf-8"))]
+    asked = tomllib.loads(files["pyproject.toml"].decode())["project"]["dependencies"]
+    assert Requirement(asked[0]).specifier.contains(vidprompt.__version__, prereleases=True)
+
+
+def test_the_changelog_is_of_keep_a_changelog() -> None:
     changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    assert f"## [{vidprompt.__version__}]" in changes
+    heads = re.findall(r"^## (.*)$", changes, re.MULTILINE)
+    assert heads[0] == "[Unreleased]"
+    numbers = [re.match(r"\[(\d+\.\d+\.\d+)\]", head) for head in heads[1:]]
+    released = [Version(number[1]) for number in numbers if number]
+    assert len(released) == len(heads) - 1
+    assert released == sorted(released, reverse=True)
 
 
 @pytest.mark.parametrize(

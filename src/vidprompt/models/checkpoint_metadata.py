@@ -24,7 +24,7 @@ class CheckpointMetadata:
     class_names: list[str]
     options: dict[str, Any] = field(default_factory=dict)
     config_hash: str = ""
-    version: str = ""  # of the code: `vidprompt.provenance.code.code_version`
+    version: str = ""  # hash of the code: `vidprompt.provenance.code.code_version`
     image_model: str = (
         ""  # hash of the configuration of the image model that started this one; "": none
     )

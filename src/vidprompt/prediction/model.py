@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-import vidprompt
 from vidprompt.data.clips.reading import normalise
 from vidprompt.data.probe.result import Limits
 from vidprompt.files.hashes import digest, sha256
@@ -55,6 +54,8 @@ from vidprompt.prediction.windows import STRIDE_S, WINDOW_S, VideoEnd, WindowFra
 from vidprompt.system.errors import DataError, UserError
 
 Video = str | Path
+# Raised where an embedding of the same video by the same checkpoint becomes another one
+EMBEDDING_FORM = ("0", "1")
 _KEPT_TEXTS = 8  # sets of classes whose features are kept
 
 
@@ -120,7 +121,7 @@ class Model:
         checkpoint = self.source.checkpoint
         return digest(
             [
-                vidprompt.__version__.split(".")[:2],
+                EMBEDDING_FORM,
                 sha256(checkpoint) if checkpoint else self.method,
                 self.encoder.backbone.identity(),
                 self.input.to_dict(),

@@ -10,8 +10,6 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
 
@@ -36,7 +34,7 @@ def skeleton(name: str) -> dict[str, bytes]:
     files = {path: file.read_bytes() for path, file in _repository_files()}
     for template, path in TEMPLATES.items():
         text = (HERE / "templates" / template).read_text("utf-8")
-        values = {"name": name, "package": distribution_name(name), "version": base_version()}
+        values = {"name": name, "package": distribution_name(name), "version": lowest_version()}
         files[path] = Template(text).substitute(values).encode()
     return dict(sorted(files.items()))
 
@@ -80,15 +78,11 @@ def distribution_name(name: str) -> str:
     return "-".join(part for part in kept.split("-") if part) or "project"
 
 
-@cache
 def package_version() -> str:
-    """Of the installed distribution, which comes from the git tag; without one, the code's own."""
-    try:
-        return version("vidprompt")
-    except PackageNotFoundError:
-        return vidprompt.__version__
+    """Of the installed distribution, which has it from the git tag."""
+    return str(vidprompt.__version__)
 
 
-def base_version() -> str:
-    """The code's version, X.Y.Z: the lowest that a project asks for."""
-    return vidprompt.__version__
+def lowest_version() -> str:
+    """The lowest version that a project asks for: this one, without what pip does not compare."""
+    return package_version().partition("+")[0]

@@ -163,11 +163,12 @@ def code_hash(stage: str) -> str:
 
 
 def code_version(stage: str = "train") -> str:
-    """The package's version and the hash of a stage's code: what a checkpoint was made with.
+    """The hash of a stage's code: what a checkpoint was made with.
 
-    A hash and not a commit: what is equal gives equal bytes, in a clone without git as well.
+    A hash, and no commit or version, which come from git: what is equal gives equal bytes, in a clone without
+    git or tags as well.
     """
-    return f"{vidprompt.__version__}+{code_hash(stage)}"
+    return code_hash(stage)
 
 
 # -- dvc.yaml ---------------------------------------------------------------------------------------
