@@ -39,7 +39,7 @@ LAYERS = (
     "published registry review sweep project",
     "reproduce",
     "prediction",
-    "index export",
+    "index export hub",
     "serving",
     "cli",
 )

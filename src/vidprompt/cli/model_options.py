@@ -14,8 +14,8 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A run (demo/ez_clip/supervised_split1), a checkpoint, a registered version (NAME@STAGE) or "
-        "a backbone (open_clip:NAME:TAG).",
+        help="A run (demo/ez_clip/supervised_split1), a checkpoint, a registered version (NAME@STAGE), one "
+        "of the Hugging Face Hub (hf://OWNER/NAME) or a backbone (open_clip:NAME:TAG).",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]

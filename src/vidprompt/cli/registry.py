@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vidprompt.cli.model_options import Weights
 from vidprompt.cli.overrides import with_paths
 from vidprompt.system.errors import UserError
 
@@ -134,7 +135,45 @@ def evaluate_registered(
     print(folder.relative_to(Path.cwd()))
 
 
+def push_to_hub(
+    model: Annotated[
+        str, typer.Argument(help="A registered version (NAME@STAGE), a run, a checkpoint's file.")
+    ],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the Hub.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a private repository, if it is new.")
+    ] = False,
+    revision: Annotated[str, typer.Option(help="The branch; made if there is none.")] = "main",
+    licence: Annotated[
+        str,
+        typer.Option("--license", help="The Hub's identifier: mit, … Default: the backbone's."),
+    ] = "",
+    message: Annotated[str, typer.Option(help="Of the commit. Default: the model's name.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask and write nothing; print files and card.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Replace another model, or an edited card, there.")
+    ] = False,
+    weights: Weights = None,
+) -> None:
+    """Publish a model on the Hugging Face Hub, with its backbone and a model card."""
+    from vidprompt.cli import tables
+    from vidprompt.hub.publication import find_publication
+    from vidprompt.hub.push import contents, push
+
+    content = contents(find_publication(model, weights=weights), repo, licence)
+    if dry_run:
+        rows = [(name, f"{size:,}") for name, size in sorted(content.sizes.items())]
+        tables.print_table(f"{repo}, {revision}", ("File", "Bytes"), rows, "lr")
+        print(f"\n{content.texts['README.md'].decode()}", end="")
+        return
+    done = push(content, repo, private=private, branch=revision, message=message, overwrite=yes)
+    logger.info(f"{content.name} is on {done.page}")
+    print(done.address)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (register, models, rollback, card, evaluate_registered):
+    for command in (register, models, rollback, card, evaluate_registered, push_to_hub):
         app.command(rich_help_panel=PANEL)(command)

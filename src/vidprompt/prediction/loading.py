@@ -31,7 +31,8 @@ def load(
 
     Args:
         model: a checkpoint file or its folder; a run of a project ("demo/ez_clip/supervised_split1"); a
-            registered version ("ez-clip-demo@production"); or a bare backbone
+            registered version ("ez-clip-demo@production"); one of the Hugging Face Hub
+            ("hf://OWNER/NAME", "hf://OWNER/NAME@REVISION"); or a bare backbone
             ("open_clip:ViT-B-16-quickgelu:openai", "open_clip:hf-hub:ORG/NAME", a local folder).
         device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", …
         weights: the backbone's file, where it is not found by itself.

@@ -4,6 +4,7 @@ MODEL is one of
     a file                       models/demo/ez_clip/supervised_split1/model.safetensors, or its folder
     a run of this project        demo/ez_clip/supervised_split1
     a registered version         ez-clip-demo@v0.1.0, @latest, or @STAGE (production)
+    one of the Hugging Face Hub  hf://OWNER/NAME, hf://OWNER/NAME@REVISION (branch, tag or commit)
     a bare backbone              open_clip:ViT-B-16-quickgelu:openai, open_clip:hf-hub:ORG/NAME,
                                  open_clip:local-dir:FOLDER, or such a folder
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from vidprompt.models.backbones.local_files import (
     tokenizer_files,
 )
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.prediction.hub_model import PREFIX, WEIGHTS, fetch_hub_model
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 OPEN_CLIP = "open_clip:"
 _HUB = "hf-hub:"
 PROJECT_VARIABLE = "VIDPROMPT_PROJECT"
-WEIGHTS = "model.safetensors"
 _FOREIGN = (".pt", ".pth", ".bin", ".ckpt", ".tar")
 
 
@@ -48,7 +49,8 @@ class ModelSource:
     backbone: Mapping[str, Any]
     checkpoint: Path | None = None
     metadata: CheckpointMetadata | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)  # version and commit of a registered one
+    # version and commit of a registered one; hub and revision (its commit there) of one of the Hub
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_model_source(
@@ -63,6 +65,8 @@ def find_model_source(
         raise UserError(f"no model is named: {_FORMS}")
     if text.startswith(OPEN_CLIP):
         return _bare(text.removeprefix(OPEN_CLIP), weights)
+    if text.startswith(PREFIX):
+        return _from_hub(text, weights)
     path = Path(text).expanduser()
     if (path / WEIGHTS).is_file() or path.is_file():
         return _checkpoint(path if path.is_file() else path / WEIGHTS, text, weights)
@@ -77,8 +81,8 @@ def find_model_source(
 
 
 _FORMS = (
-    "name a checkpoint file, a run (DATASET/METHOD/RUN), a registered version (NAME@STAGE) or a backbone "
-    "(open_clip:NAME:TAG)"
+    "name a checkpoint file, a run (DATASET/METHOD/RUN), a registered version (NAME@STAGE), a model of the "
+    "Hugging Face Hub (hf://OWNER/NAME) or a backbone (open_clip:NAME:TAG)"
 )
 
 
@@ -154,7 +158,17 @@ def _registered(text: str, root: Path | None, weights: Path | str | None) -> Mod
     return ModelSource(text, backbone, files.checkpoint, metadata, about)
 
 
-def _checkpoint(path: Path, text: str, weights: Path | str | None) -> ModelSource:
+def _from_hub(text: str, weights: Path | str | None) -> ModelSource:
+    """A model of the Hub, named by its commit: the branch may be at another one tomorrow."""
+    model = fetch_hub_model(text)
+    source = _checkpoint(model.folder / WEIGHTS, model.address, weights, alone=True)
+    return replace(source, about={"hub": model.repo, "revision": model.commit})
+
+
+def _checkpoint(
+    path: Path, text: str, weights: Path | str | None, *, alone: bool = False
+) -> ModelSource:
+    """A checkpoint's file. `alone`: it is a stranger's, and files are taken from its folder only."""
     if path.suffix in _FOREIGN:
         raise UserError(
             f"{path} is no checkpoint of VidPrompt's: `vidprompt import-checkpoint {path} OUT` converts "
@@ -162,15 +176,28 @@ def _checkpoint(path: Path, text: str, weights: Path | str | None) -> ModelSourc
         )
     metadata = read_metadata(path)
     backbone = dict(metadata.backbone_spec) or _spec_beside(path, metadata)
+    if alone:
+        _check_spec(metadata, text)
     if weights:
         backbone["weights"] = str(_file(weights))
     elif backbone.get("weights"):
-        if str(backbone.get("name")).startswith(_HUB) and not Path(backbone["weights"]).is_file():
+        from_hub = str(backbone.get("name")).startswith(_HUB)
+        if from_hub and (alone or not Path(backbone["weights"]).is_file()):
             del backbone["weights"]  # in the cache of another machine: from the Hub, then
         else:
-            backbone["weights"] = str(_backbone_weights(metadata, backbone, path))
-    backbone["tokenizer"] = _tokenizer(backbone, path)
+            backbone["weights"] = str(_backbone_weights(metadata, backbone, path, alone=alone))
+    backbone["tokenizer"] = _tokenizer(backbone, path, alone=alone)
     return ModelSource(text, backbone, path, metadata)
+
+
+def _check_spec(metadata: CheckpointMetadata, text: str) -> None:
+    """Raises UserError where a stranger's checkpoint names files of this machine for its backbone."""
+    spec = metadata.backbone_spec
+    local = str(spec.get("name")).startswith("local-dir:") and not spec.get("weights")
+    if local or not isinstance(spec.get("config"), Mapping | None):
+        raise UserError(
+            f"{text} does not bring its backbone: it names a file of the machine where it was trained"
+        )
 
 
 def _spec_beside(path: Path, metadata: CheckpointMetadata) -> dict[str, Any]:
@@ -185,12 +212,17 @@ def _spec_beside(path: Path, metadata: CheckpointMetadata) -> dict[str, Any]:
 
 
 def _backbone_weights(
-    metadata: CheckpointMetadata, backbone: Mapping[str, Any], checkpoint: Path
+    metadata: CheckpointMetadata,
+    backbone: Mapping[str, Any],
+    checkpoint: Path,
+    *,
+    alone: bool = False,
 ) -> Path:
     """The file of the backbone's weights, found by its checksum where its path does not lead to it."""
     recorded, wanted = Path(str(backbone["weights"])), metadata.backbone_checksum
     beside = [checkpoint.parent / recorded.name, checkpoint.parent / "backbone" / recorded.name]
-    present = [place for place in _places(recorded, checkpoint, *beside) if place.is_file()]
+    places = beside if alone else _places(recorded, checkpoint, *beside)
+    present = [place for place in places if place.is_file()]
     for place in present:
         if not wanted or sha256(place) == wanted:
             return place
@@ -199,7 +231,8 @@ def _backbone_weights(
         if present
         else f"{recorded} is not on this machine"
     )
-    get = "`dvc pull data.dvc` in the project fetches it" if not recorded.is_absolute() else ""
+    in_project = not (alone or recorded.is_absolute())
+    get = "`dvc pull data.dvc` in the project fetches it" if in_project else ""
     raise UserError(
         f"{checkpoint} needs its backbone {metadata.backbone} (sha256 {wanted[:12]}), and {problem}: "
         + "; or ".join(
@@ -208,13 +241,14 @@ def _backbone_weights(
     )
 
 
-def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path) -> str | None:
+def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path, *, alone: bool = False) -> str | None:
     """The folder of the backbone's tokenizer; as recorded where it is not found, which matters to texts only.
 
     It is looked for as the weights are. Raises UserError where another tokenizer is in its place.
     """
     recorded, wanted = backbone.get("tokenizer"), backbone.get("tokenizer_digest")
-    places = _places(recorded, checkpoint, checkpoint.parent / PACKAGED)
+    beside = checkpoint.parent / PACKAGED
+    places = [beside] if alone else _places(recorded, checkpoint, beside)
     present = [place for place in places if tokenizer_files(place)]
     for place in present:
         if not wanted or tokenizer_digest(place) == wanted:
@@ -223,7 +257,7 @@ def _tokenizer(backbone: Mapping[str, Any], checkpoint: Path) -> str | None:
         raise UserError(
             f"{checkpoint} was trained with another tokenizer than that in {present[0]}: copy its own there"
         )
-    return None if recorded is None else str(recorded)
+    return None if recorded is None else PACKAGED if alone else str(recorded)
 
 
 def _places(recorded: str | Path | None, checkpoint: Path, *beside: Path) -> list[Path]:

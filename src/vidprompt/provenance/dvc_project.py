@@ -229,11 +229,14 @@ class DvcProject:
 
 def has_md5(file: Path, md5: str) -> bool:
     """Whether it is a file with this MD5 (a folder's listing: with `.dir` after it)."""
-    if not file.is_file():
-        return False
+    return file.is_file() and file_md5(file) == md5.removesuffix(".dir")
+
+
+def file_md5(file: Path) -> str:
+    """The MD5 of a file's bytes, by which DVC names it."""
     with file.open("rb") as content:
         hashed = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False))
-    return hashed.hexdigest() == md5.removesuffix(".dir")
+    return hashed.hexdigest()
 
 
 def path_in_git(store: Any, md5: str, revision: Revision) -> str | None:

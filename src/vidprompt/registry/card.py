@@ -42,13 +42,13 @@ def card(name: str, revision: Revision, version: Version | None = None) -> str:
     parts = [
         _head(model, revision, version),
         _loading(model, weights, version),
-        _limits(model, results, weights),
+        limits_section(model, results, weights),
         _results(model, results, revision),
         _compared(model, results, weights, revision, policy),
-        _data(model, results, revision, policy),
-        _training(model, revision),
-        _configuration(model, revision),
-        _hashes(model, results, weights),
+        data_section(model, results, revision, policy),
+        training_section(model, revision),
+        configuration_section(model, revision),
+        hashes_section(model, results, weights),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -85,7 +85,8 @@ text = model.encode_classes(["walking", "running"])
     vidprompt evaluate-registered {selector} dataset=NAME"""
 
 
-def _limits(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+def limits_section(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+    """What it is for, and what is not known of it."""
     metadata = weights.metadata
     protocols = ", ".join(one.name(model) for one in results) or "nothing"
     few = min((one.result.n for one in results), default=0)
@@ -146,9 +147,10 @@ def _compared(
     return "\n".join([heading, *table(("Measure", "This less that, in points"), rows, "ll")])
 
 
-def _data(
+def data_section(
     model: DeclaredModel, results: Sequence[ModelResult], revision: Revision, policy: Policy
 ) -> str:
+    """The datasets of its training and its tests, with their licences."""
     rows = []
     for dataset in sorted({model.dataset, *(one.dataset for one in results)}):
         health = revision.json(f"results/{dataset}/health.json") or {}
@@ -166,7 +168,8 @@ def _data(
     return "\n".join(["## Data", "", *table(heads, rows, "lrrll")])
 
 
-def _training(model: DeclaredModel, revision: Revision) -> str:
+def training_section(model: DeclaredModel, revision: Revision) -> str:
+    """How the training went; nothing where the revision has no record of it."""
     path = f"results/{model.dataset}/{model.method}/runs/{model.run}/training.json"
     training = revision.json(path)
     if training is None:
@@ -179,7 +182,7 @@ def _training(model: DeclaredModel, revision: Revision) -> str:
     )
 
 
-def _configuration(model: DeclaredModel, revision: Revision) -> str:
+def configuration_section(model: DeclaredModel, revision: Revision) -> str:
     """The configuration that today's code composes from the revision's parameters."""
     from vidprompt.config.compose import compose
 
@@ -210,7 +213,8 @@ def _parameters(revision: Revision) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _hashes(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+def hashes_section(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
+    """The hashes of the weights, of what they were trained with, and of their results."""
     metadata = weights.metadata
     rows = [
         (f"{model.path}, MD5 (DVC)", f"`{weights.md5}`"),

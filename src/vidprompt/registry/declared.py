@@ -89,6 +89,15 @@ def find_model(revision: Revision, name: str) -> DeclaredModel:
     return models[name]
 
 
+def model_of_weights(revision: Revision, path: str) -> DeclaredModel | None:
+    """The model of a training's weights: as declared, or called DATASET/METHOD/RUN. None for another file."""
+    match = _WEIGHTS.fullmatch(path)
+    if match is None:
+        return None
+    declared = (one for one in declared_models(revision).values() if one.path == path)
+    return next(declared, DeclaredModel("/".join(match.groups()), path, "", (), *match.groups()))
+
+
 def model_results(model: DeclaredModel, revision: Revision) -> list[ModelResult]:
     """Every result of this model's training, own dataset first; some may be of other weights.
 

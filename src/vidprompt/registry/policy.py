@@ -12,7 +12,7 @@ from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
 FILE = "params/registry.yaml"
-_TOP = ("stages", "defaults", "models", "licences")
+_TOP = ("stages", "defaults", "models", "licences", "backbone_licences")
 _GATES = ("minimum", "coverage", "validation", "max_broken_share", "not_worse_than")
 
 
@@ -35,13 +35,17 @@ class Gates:
 
 @dataclass(frozen=True)
 class Policy:
-    """params/registry.yaml: `own` has each model's gates by stage, `headline` its measure in lists."""
+    """params/registry.yaml: `own` has each model's gates by stage, `headline` its measure in lists.
+
+    `licences`: a dataset's, as text; `backbone_licences`: of a backbone's weights, by the Hub's identifier.
+    """
 
     stages: tuple[str, ...]
     defaults: Mapping[str, Gates]
     own: Mapping[str, Mapping[str, Gates]]
     headline: Mapping[str, str]
     licences: Mapping[str, str]
+    backbone_licences: Mapping[str, str] = field(default_factory=dict)
 
     def check_stage(self, stage: str) -> None:
         """UserError for an unknown stage."""
@@ -105,9 +109,13 @@ def read_policy(revision: Revision) -> Policy:
         own[name] = {s: _gates(gates, f"{where}.{s}", stages) for s, gates in entry.items()}
         if headline[name]:
             _check_result(headline[name].partition("/")[0], f"{where}.headline")
-    licences = _mapping(content.get("licences"), "licences")
-    texts = {name: " ".join(str(text).split()) for name, text in licences.items()}
-    return Policy(tuple(stages), defaults, own, headline, texts)
+    licences, of_backbones = (_texts(content, key) for key in ("licences", "backbone_licences"))
+    return Policy(tuple(stages), defaults, own, headline, licences, of_backbones)
+
+
+def _texts(content: Mapping[str, Any], key: str) -> dict[str, str]:
+    entries = _mapping(content.get(key), key)
+    return {name: " ".join(str(text).split()) for name, text in entries.items()}
 
 
 def _gates(content: Any, where: str, stages: list[str]) -> Gates:

@@ -73,7 +73,8 @@ def write_release(files: VersionFiles, folder: Path) -> Release:
     for old in (part, target):
         shutil.rmtree(old, ignore_errors=True)
     hashes = {}
-    for place, source in _sources(files).items():
+    contents = portable_files(version.selector, files.checkpoint, files.backbone)
+    for place, source in contents.items():
         with replacing(part / place) as temporary:
             shutil.copyfile(source, temporary)
         hashes[place] = sha256(part / place)
@@ -88,22 +89,26 @@ def write_release(files: VersionFiles, folder: Path) -> Release:
     return Release(target, about | {"sha256": hashes})
 
 
-def _sources(files: VersionFiles) -> dict[str, Path]:
-    """Where each file of a release comes from, by its place, which is where `vidprompt.load` looks."""
-    sources = {"model.safetensors": files.checkpoint}
-    if tokenizer := files.backbone.get("tokenizer"):
+def portable_files(name: str, checkpoint: Path, backbone: Mapping[str, Any]) -> dict[str, Path]:
+    """What another machine needs of a model: each file by its place, which is where `vidprompt.load` looks.
+
+    `backbone`: for `load_backbone`, with files of this machine. Raises UserError, for the model called
+    `name`, where the checkpoint does not say what its backbone is built from.
+    """
+    sources = {"model.safetensors": checkpoint}
+    if tokenizer := backbone.get("tokenizer"):
         found = tokenizer_files(Path(str(tokenizer)))
         sources |= {f"{PACKAGED}/{file.name}": file for file in found}
-    weights, config = files.backbone.get("weights"), files.backbone.get("config")
+    weights, config = backbone.get("weights"), backbone.get("config")
     if not weights:  # open_clip fetches them by their tag
         return sources
-    spec = read_metadata(files.checkpoint).backbone_spec
+    spec = read_metadata(checkpoint).backbone_spec
     if spec.get("weights"):
         return sources | {f"backbone/{Path(spec['weights']).name}": Path(str(weights))}
-    if not config:
+    if not config or isinstance(config, Mapping):
         raise UserError(
-            f"{files.version.selector} does not say what its backbone is built from, as it was trained by an "
-            "older version of VidPrompt: train and register it again"
+            f"{name} does not say what its backbone is built from, as it was trained by an older version of "
+            "VidPrompt: train it again"
         )
     beside = {"backbone.json": Path(str(config)), "backbone.safetensors": Path(str(weights))}
     return sources | beside

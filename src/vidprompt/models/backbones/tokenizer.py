@@ -35,6 +35,7 @@ class Tokenizer:
         self._local = folder is not None
         self._mode = text_cfg.get("tokenizer_mode")
         self._options = dict(text_cfg.get("tokenizer_kwargs") or {})
+        self._options.pop("trust_remote_code", None)  # a stranger's configuration may ask for it
 
     def __call__(
         self, texts: str | Sequence[str], context_length: int | None = None
@@ -61,6 +62,7 @@ class Tokenizer:
                 self.name,
                 context_length=self.context_length,
                 tokenizer_mode=self._mode,
+                trust_remote_code=False,
                 **self._options,
             )
         except ImportError as error:

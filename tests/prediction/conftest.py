@@ -1,0 +1,5 @@
+"""The Hub of the tests."""
+
+from tests.hub.running_hub import hub
+
+__all__ = ["hub"]
