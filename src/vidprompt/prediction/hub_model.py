@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidprompt.files.hashes import sha256
-from vidprompt.models.backbones.tokenizer_files import PACKAGED, TOKENIZER_FILES
+from vidprompt.models.backbones.local_files import PACKAGED, TOKENIZER_FILES
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.hub_errors import hub_error
 
