@@ -45,6 +45,6 @@ def test_the_preset_runs_from_the_frames_to_the_metrics(tmp_path: Path) -> None:
     assert metadata.options["train_backbone"] == "all"
     assert metadata.options["trained_towers"] == "image"
     assert metadata.image_model
-    floor = ("method=frozen_clip", "method.num_frames=8", "method.options.train_backbone=none")
+    floor = ("method=frozen_clip", "method.num_frames=8")
     printed = run("vidprompt", "features", *PRESET, *floor, folder=tmp_path, fails=True)
     assert "says 'all-frames-4' and the model takes 8 frames" in printed

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import REST, Range, build
-from vidprompt.config.names import FLOOR, PROTOCOLS
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -151,12 +151,7 @@ class MethodConfig:
     objective_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        chosen = BackboneTraining.of(self.options, "method.options").train_backbone
-        if self.name == FLOOR and chosen != "none":
-            raise UserError(
-                f"method.options.train_backbone={chosen}: {FLOOR} is what all others are compared with, and "
-                "is never trained; method=vifi_clip is the same model with a trained backbone"
-            )
+        BackboneTraining.of(self.options, "method.options")
 
 
 @dataclass(frozen=True)

@@ -233,7 +233,10 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
             motion_weight=config.protocol.motion_weight,
         )
     if config.method.objective is None:
-        raise UserError(f"{config.method.name} has nothing to train")
+        raise UserError(
+            f"{config.method.name} has nothing to train: all others are compared with it; method=vifi_clip is "
+            "the same model with a trained backbone"
+        )
     prompts, options = prompt_set(vars(config.prompts)), dict(config.method.objective_options)
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
 
