@@ -40,7 +40,7 @@ LAYERS = (
     "reproduce",
     "prediction",
     "index export hub",
-    "serving",
+    "serving contract",
     "cli",
 )
 ORDER = {folder: level for level, line in enumerate(LAYERS) for folder in line.split()}

@@ -8,11 +8,12 @@ from importlib.metadata import entry_points
 import typer
 from typer.testing import CliRunner
 
-from vidprompt.cli import export, models, project, registry, reproduce, results, stages
+from vidprompt.cli import export, models, plugins, project, registry, reproduce, results, stages
 from vidprompt.cli.main import CommandGroup, app
 
 PANELS = {
-    module.PANEL for module in (export, models, project, registry, reproduce, results, stages)
+    module.PANEL
+    for module in (export, models, plugins, project, registry, reproduce, results, stages)
 }
 
 

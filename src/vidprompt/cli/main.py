@@ -23,6 +23,7 @@ from vidprompt.cli import (
     export,
     index,
     models,
+    plugins,
     predict,
     project,
     registry,
@@ -71,12 +72,14 @@ def _configure_messages(
     ] = False,
 ) -> None:
     from vidprompt.project.code_link import renew_code_link
+    from vidprompt.provenance.plugin_links import renew_plugin_links
     from vidprompt.system.logging import configure
 
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
     try:
         if renew_code_link(Path.cwd()):
             logger.info("src/vidprompt is linked to this package: `dvc status` compares its code")
+        renew_plugin_links(Path.cwd())
     except (UserError, OSError) as error:  # a command that runs no stage does without
         logger.debug(error)
 
@@ -88,6 +91,7 @@ for _group in (
     reproduce,
     explain,
     models,
+    plugins,
     index,
     export,
     serving,

@@ -37,13 +37,13 @@ def reproduce(
 ) -> None:
     """Train and evaluate what a published row stands for; show its figures beside ours."""
     from vidprompt import reproduce as rows_again
-    from vidprompt.config.names import METHODS
+    from vidprompt.config.compose import params_names
     from vidprompt.config.published import published_rows
     from vidprompt.system.errors import UserError
     from vidprompt.system.suggestions import check_choice
 
     if method:
-        check_choice("--method", method, METHODS)
+        check_choice("--method", method, params_names("method"))
     if not show:
         if not row:
             raise UserError("name a row, or list them: vidprompt reproduce --list")

@@ -3,6 +3,9 @@
 A file of a group is chosen by, the first that does: the command line, the experiment, the dataset's
 `pipeline`, for persons the views `tracklets`, the method's `pipeline` (its own texts and views), config.yaml.
 
+Files are the project's, and those that plug-ins' packages bring (`config/plugins.py`): of one name, the
+project's counts.
+
 Later layers win: the chosen files in the order of Hydra's defaults list (config.yaml's groups, the recipe,
 the experiment), then a dataset's own numbers of its protocol (`dataset.protocols`) and the trainer's
 (`by_protocol`), except for keys that the experiment or the command line sets, and the command line.
@@ -21,8 +24,9 @@ from vidprompt.config.file_names import (
     check_name,
     check_unpacked_root,
 )
-from vidprompt.config.names import FLOOR, PROTOCOLS
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.config.overrides import override_of, parse_value, split_override, with_home
+from vidprompt.config.plugins import package_params
 from vidprompt.config.schema import (
     Config,
     DatasetConfig,
@@ -75,13 +79,13 @@ def compose_values(overrides: Sequence[str] = ()) -> Composition:
     """As `compose`, before types are checked, with the source of every value."""
     folder = params_folder()
     groups = {
-        path.name: sorted(file.stem for file in path.glob("*.yaml"))
+        path.name: params_names(path.name)
         for path in sorted(folder.iterdir())
         if path.is_dir() and path.name not in NO_GROUPS
     }
     given = [split_override(override) for override in overrides]
     _check_choices(given, groups)
-    experiment = _Experiment.read(folder, dict(given).get("experiment"))
+    experiment = _Experiment.read(dict(given).get("experiment"))
     chosen = _chosen_files(folder, groups, given, experiment)
     assigned = [(key, value) for key, value in given if key not in groups]
     return _merge(folder, chosen, assigned, experiment.keys)
@@ -95,6 +99,36 @@ def params_folder() -> Path:
             f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root"
         )
     return folder
+
+
+def params_file(name: str) -> Path:
+    """The file `params/<name>.yaml` (`method/ez_clip`): the project's, else that of a plug-in's package.
+
+    The project's, where there is none of that name. Raises UserError where two packages have one.
+    """
+    file, _ = _find_params(name)
+    return file
+
+
+def params_names(group: str) -> list[str]:
+    """The files of a group by name, the project's and those of plug-ins' packages; sorted."""
+    folders = [params_folder(), *(one.folder for one in package_params())]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def _find_params(name: str) -> tuple[Path, str]:
+    """`params_file`, and its name in messages."""
+    own = params_folder() / f"{name}.yaml"
+    if not own.is_file():
+        found = [one for one in package_params() if (one.folder / f"{name}.yaml").is_file()]
+        if len(found) > 1:
+            origins = " and ".join(one.origin for one in found)
+            raise UserError(
+                f"{PARAMS}/{name}.yaml is in {origins}: uninstall one, or write the project's own"
+            )
+        if found:
+            return found[0].folder / f"{name}.yaml", found[0].label(name)
+    return own, f"{PARAMS}/{name}.yaml"
 
 
 def config_hash(config: Config, *groups: str) -> str:
@@ -148,8 +182,8 @@ def _chosen_files(
     dataset, method, protocol = (
         chosen.get(group, usual[group]) for group in ("dataset", "method", "protocol")
     )
-    own = _pipeline(folder / "dataset" / f"{dataset}.yaml")
-    pipeline = _method_choices(folder, method, protocol) | _of_method(own, method)
+    own = _pipeline(params_file(f"dataset/{dataset}"))
+    pipeline = _method_choices(method, protocol) | _of_method(own, method)
     for group in {**experiment.choices, **pipeline}:
         if group not in groups:
             raise UserError(f"unknown key {group!r}: {suggestion(group, sorted(groups))}")
@@ -171,25 +205,27 @@ def _of_method(pipeline: Mapping[str, Any], method: str) -> dict[str, str]:
     choices = {}
     for group, name in pipeline.items():
         if isinstance(name, Mapping):
-            methods = sorted(file.stem for file in (params_folder() / "method").glob("*.yaml"))
             for one in name:
-                check_choice(f"pipeline.{group}", one, methods)
+                check_choice(f"pipeline.{group}", one, params_names("method"))
         chosen = name.get(method) if isinstance(name, Mapping) else name
         if chosen is not None:
             choices[str(group)] = str(chosen)
     return choices
 
 
-def _method_choices(folder: Path, method: str, protocol: str) -> dict[str, str]:
+def _method_choices(method: str, protocol: str) -> dict[str, str]:
     """Group → file that a method goes with, on a dataset that does not choose. Raises UserError.
 
-    Persons are looked at alike by all methods; the floor's one encoding serves every protocol.
+    Persons are looked at alike by all methods, but for those of which nothing is trained: their one encoding
+    serves every protocol.
     """
-    file = folder / "method" / f"{method}.yaml"
-    choices = _pipeline(file)
+    file = params_file(f"method/{method}")
+    content = read_yaml(file) if file.is_file() else {}
+    choices = dict(content.get("pipeline") or {})
     for group in choices:
         check_choice(f"{file}: pipeline", group, METHOD_GROUPS)
-    tracklets = {"views": TRACKLETS} if protocol == "reid" and method != FLOOR else {}
+    trained = content.get("objective") is not None
+    tracklets = {"views": TRACKLETS} if protocol == "reid" and trained else {}
     return {str(group): str(name) for group, name in choices.items()} | tracklets
 
 
@@ -202,11 +238,11 @@ class _Experiment:
     split: str = ""
 
     @classmethod
-    def read(cls, folder: Path, name: str | None) -> _Experiment:
+    def read(cls, name: str | None) -> _Experiment:
         """Raises UserError when the file is not a mapping."""
         if name in (None, "null"):
             return cls()
-        content = read_yaml(folder / "experiment" / f"{name}.yaml")
+        content = read_yaml(params_file(f"experiment/{name}"))
         choices = _defaults(content)
         content.pop("defaults", None)
         keys = frozenset(_leaves(content))
@@ -216,10 +252,9 @@ class _Experiment:
 def stage_choices(dataset: DatasetConfig, method: str, protocol: str) -> dict[str, str]:
     """Group → file that a dataset's stages of a method and a protocol read: of the dataset's `pipeline`,
     else of the method's, else what config.yaml chooses."""
-    folder = params_folder()
-    usual = _defaults(read_yaml(folder / "config.yaml"))
+    usual = _defaults(read_yaml(params_folder() / "config.yaml"))
     own = _of_method(dataset.pipeline, method)
-    chosen = usual | _method_choices(folder, method, protocol) | own
+    chosen = usual | _method_choices(method, protocol) | own
     return {group: chosen[group] for group in STAGE_GROUPS}
 
 
@@ -279,10 +314,11 @@ def _merge(
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             loader = GlobalHydra.instance().config_loader()
             choices = [override_of(key, value) for key, value in chosen if value != "null"]
+            choices += _search_path()
             for one in loader.compute_defaults_list("config", choices, RunMode.RUN).defaults:
                 path = str(one.config_path)
                 if not path.startswith("hydra/"):
-                    layers.add_file(folder / f"{path}.yaml", f"{PARAMS}/{path}.yaml", one.package)
+                    layers.add_file(*_find_params(path), one.package)
                     group, _, stem = path.partition("/")
                     files |= {group: stem} if stem else {}
         if "dataset" in files:
@@ -295,8 +331,9 @@ def _merge(
         for key, value in assigned:
             layers.assign(key, value)
     except (UnicodeDecodeError, YAMLError):
-        for file in sorted(folder.rglob("*.yaml")):
-            read_yaml(file)  # the one that cannot be read, by name and line
+        for place in (folder, *(one.folder for one in package_params())):
+            for file in sorted(place.rglob("*.yaml")):
+                read_yaml(file)  # the one that cannot be read, by name and line
         raise
     except (HydraException, OmegaConfBaseException) as error:
         first = str(error).strip().splitlines()[0]
@@ -310,24 +347,28 @@ def _merge(
     layers.remove("trainer.by_protocol")
     composition = layers.composition()
     composition = Composition(with_home(composition.values), composition.sources)
-    _check_paths(folder, files, composition)
+    _check_paths(files, composition)
     return _with_content(composition)
 
 
-def _check_paths(folder: Path, files: Mapping[str, str], composition: Composition) -> None:
+def _search_path() -> list[str]:
+    """Where Hydra looks for files that the project has not, as overrides."""
+    places = [override_of("", f"file://{one.folder}")[1:] for one in package_params()]
+    return [f"hydra.searchpath=[{','.join(places)}]"] if places else []
+
+
+def _check_paths(files: Mapping[str, str], composition: Composition) -> None:
     """Refuse a configuration that would write to the folders of another. Raises UserError."""
     for group in NAMED_GROUPS:
         if group in files:
-            check_distinct(
-                group, files[group], [file.stem for file in folder.glob(f"{group}/*.yaml")]
-            )
+            check_distinct(group, files[group], params_names(group))
             name = composition.values[group].get("name")
             check_name(group, files[group], name, composition.sources.get(f"{group}.name", ""))
     if composition.values.get("dataset", {}).get("archives"):
         others = {
-            file.stem: read_yaml(file)
-            for file in folder.glob("dataset/*.yaml")
-            if file.stem != files["dataset"]
+            name: read_yaml(params_file(f"dataset/{name}"))
+            for name in params_names("dataset")
+            if name != files["dataset"]
         }
         check_unpacked_root(files["dataset"], composition.values["dataset"], others)
 
@@ -369,7 +410,7 @@ class _Layers:
 
         if OmegaConf.select(self.tree, f"{group}.name") is None:
             OmegaConf.update(self.tree, f"{group}.name", stem, force_add=True)
-            self._note_leaf(f"{group}.name", f"{PARAMS}/{group}/{stem}.yaml")
+            self._note_leaf(f"{group}.name", _find_params(f"{group}/{stem}")[1])
 
     def assign(self, key: str, value: str) -> None:
         """Set a key as the command line does, in Hydra's grammar of values."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import Range, build
 from vidprompt.config.compose import compose, params_folder, read_yaml
+from vidprompt.config.plugins import plugins
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -53,7 +54,7 @@ class PublishedRow:
     """
 
     name: str
-    method: Literal["frozen_clip", "ez_clip", "vita_clip", "vifi_clip"]
+    method: str
     protocol: Literal["zero_shot", "base_to_novel", "few_shot", "supervised", "reid"]
     dataset: str
     backbone: str
@@ -82,9 +83,15 @@ def published_rows(params: Path | None = None) -> dict[str, PublishedRow]:
     """
     params = params or params_folder()
     presets = {file.stem for file in (params / "experiment").glob("*.yaml")}
+    methods = [file.stem for file in sorted((params / "method").glob("*.yaml"))]
+    methods += [one.name for one in plugins("methods")]
     rows: dict[str, PublishedRow] = {}
     for file in sorted((params / FOLDER).glob("*.yaml")):
         for row in _rows_of(file):
+            if row.method not in methods:
+                raise UserError(
+                    f"{file}: {row.name}: method={row.method}: {suggestion(row.method, methods)}"
+                )
             for preset in (row.experiment, row.model):
                 if preset is not None and preset not in presets:
                     raise UserError(

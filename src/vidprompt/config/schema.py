@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import REST, Range, build
-from vidprompt.config.names import PROTOCOLS
+from vidprompt.config.names import FROZEN, PROTOCOLS
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -95,6 +95,7 @@ class BackboneConfig:
     image_size: Count | None = None
     quick_gelu: bool | None = None
     tokenizer: str | None = None
+    towers: str | None = None  # a plug-in of the kind backbones, whose adapters take its towers
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,15 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         BackboneTraining.of(self.options, "method.options")
+
+    @property
+    def trained(self) -> bool:
+        """False for a method with nothing to train: its one encoding serves every protocol."""
+        return self.objective is not None
+
+    def encoding_of(self, run: str) -> str:
+        """The folder of features that tests of a run are read from: the run's own, or `frozen`."""
+        return run if self.trained else FROZEN
 
 
 @dataclass(frozen=True)
@@ -422,6 +432,7 @@ class _Single:
     seed: Whole
     workers: Whole
     processes: int | str
+    metrics: tuple[str, ...] = ()
 
 
 _SINGLE = tuple(_Single.__dataclass_fields__)
@@ -443,6 +454,7 @@ class Config:
     seed: Whole
     workers: Whole
     processes: int | str
+    metrics: tuple[str, ...]  # beside the usual ones
     values: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -458,7 +470,7 @@ class Config:
             views=build(ViewsConfig, values["views"], "views"),
             runner=build(RunnerConfig, values["runner"], "runner"),
             values=values,
-            **vars(build(_Single, {key: values[key] for key in _SINGLE}, "")),
+            **vars(build(_Single, {key: values[key] for key in _SINGLE if key in values}, "")),
         )
         if not config._open_numbers():
             _ = config.trainer

@@ -25,7 +25,7 @@ class ExportMetadata:
     Args:
         model: the name it was exported by.
         identity: hex hash of what determines an embedding (checkpoint, backbone, transform, code).
-        method: `ez_clip`, `vita_clip` or `frozen_clip`.
+        method: its name, as `ez_clip`.
         backbone: open_clip's name and tag.
         num_frames: T, the frames of a clip; fixed.
         image_size: S, the height and width of a frame in pixels.

@@ -16,6 +16,7 @@ from vidprompt.data.splits.names import measure_of
 from vidprompt.metrics import classification as c
 from vidprompt.metrics.calibration import BINS, reliability
 from vidprompt.metrics.intervals import Statistic, UnitMean, combine, interval, mean_of_test
+from vidprompt.metrics.metric import hits, video_values
 from vidprompt.metrics.predictions import COUNT, RANK
 
 Key = tuple[str, str]  # split, test
@@ -36,27 +37,28 @@ def with_interval(statistic: Statistic) -> dict[str, Any]:
 class TableMeans:
     """The means of a protocol's tests, with what their units add: videos of one group, or single ones.
 
-    `metrics` names what `mean` takes: top1, top5, the groupings of classes, and the mean over classes.
+    `metrics` names what `mean` takes: top1, top5 and `others` (of METRICS), the groupings of classes, and the
+    mean over classes.
     """
 
-    def __init__(self, table: pd.DataFrame) -> None:
+    def __init__(self, table: pd.DataFrame, others: Sequence[str] = ()) -> None:
         self._unit = pd.Series(unit_numbers(table), index=np.arange(len(table)))
         table = table.reset_index(drop=True)
         self.tests = dict(_tests(table))
         self.groupings = [
             name.removeprefix(RANK) for name in table.columns if name.startswith(RANK)
         ]
-        self.metrics = ["top1", "top5", *self.groupings, "mean_class"]
+        # those in METRICS, shown in this order
+        self.by_video = list(dict.fromkeys(["top1", "top5", *others]))
+        self.metrics = [*self.by_video, *self.groupings, "mean_class"]
         self._means: dict[tuple[Key, str], UnitMean] = {}
 
     def hits(self, key: Key, metric: str) -> NDArray[np.float64]:
-        """0 or 1 of every video of a test (0 where a grouping is unknown)."""
+        """0 or 1 of every video of a test (0 where a grouping is unknown); a plug-in's values in [0, 1]."""
         rows = self.tests[key]
-        column, k = "rank", 5 if metric == "top5" else 1
         if metric in self.groupings:
-            column = f"{RANK}{metric}"
-        hits: NDArray[np.float64] = (rows[column] < k).to_numpy().astype(np.float64)
-        return hits
+            return hits(rows[f"{RANK}{metric}"], 1)
+        return video_values("top1" if metric == "mean_class" else metric, rows)
 
     def mean(self, key: Key, metric: str) -> UnitMean:
         """The mean of a test by one of the `metrics`."""
@@ -108,9 +110,14 @@ def _tests(table: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
         yield (str(split), str(test)), rows
 
 
-def metrics_of(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """(split → test → metrics, summary) of a protocol's predictions; see docs/architecture.md."""
-    means = TableMeans(table)
+def metrics_of(
+    table: pd.DataFrame, others: Sequence[str] = ()
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """(split → test → metrics, summary) of a protocol's predictions; see docs/architecture.md.
+
+    `others`: metrics of METRICS beside the usual ones. UserError for an unknown one.
+    """
+    means = TableMeans(table, others)
     tests: dict[str, dict[str, Any]] = {}
     for split, test in means.tests:
         tests.setdefault(split, {})[test] = _metrics(means, (split, test))
@@ -121,7 +128,7 @@ def _metrics(means: TableMeans, key: Key) -> dict[str, Any]:
     """All metrics of one test."""
     rows = means.tests[key]
     measured = {name: with_interval(means.average([key], name)) for name in means.metrics}
-    metrics = {"n": len(rows)} | {n: measured[n] for n in ("top1", "top5", "mean_class")}
+    metrics = {"n": len(rows)} | {n: measured[n] for n in (*means.by_video, "mean_class")}
     error = reliability(rows["confidence"], means.hits(key, "top1")).error
     metrics["ece"] = {"value": rounded(error), "n": len(rows), "bins": BINS}
     within = {
@@ -152,7 +159,7 @@ def summarise(tests: Mapping[str, Mapping[str, Any]], means: TableMeans) -> dict
             continue
         keys = [(split, "test") for split in splits]
         summary[measure] = {
-            metric: _mean(tests, keys, metric, means) for metric in ("top1", "top5", "mean_class")
+            metric: _mean(tests, keys, metric, means) for metric in (*means.by_video, "mean_class")
         }
         within = [tests[split]["test"].get("within", {}) for split in splits]
         shared = [name for name in within[0] if all(name in groupings for groupings in within)]
@@ -171,9 +178,12 @@ def _base_and_novel(
     """Means over the splits of base and of novel, and the harmonic mean of these two means."""
     keys = {half: [(split, half) for split in splits] for half in ("base", "novel")}
     base, novel = (_mean(tests, keys[half], "top1", means) for half in keys)
+    others = [metric for metric in means.by_video if metric not in ("top1", "top5")]
+    more = {h: {m: _mean(tests, keys[h], m, means) for m in others} for h in keys}
     harmonic = with_interval(means.harmonic(keys["base"], keys["novel"]))
     harmonic["value"] = rounded(c.harmonic_mean(base["value"], novel["value"]))
-    return {"base": {"top1": base}, "novel": {"top1": novel}, "hm": harmonic}
+    entries = {"base": {"top1": base}, "novel": {"top1": novel}}
+    return {half: entry | more[half] for half, entry in entries.items()} | {"hm": harmonic}
 
 
 def _mean(

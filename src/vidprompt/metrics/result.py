@@ -57,8 +57,8 @@ class CalibrationError:
 class SplitTest:
     """One test of a split: `n` tested of `listed` videos, `coverage` = n / listed in [0, 1].
 
-    `measures` are top1, top5 and mean_class (none in re-identification, whose tests are query and
-    gallery), `within` the accuracies within groups of classes by the group's name.
+    `measures` are top1, top5, mean_class and metrics of plug-ins (none in re-identification, whose tests are
+    query and gallery), `within` the accuracies within groups of classes by the group's name.
     """
 
     n: int
@@ -123,7 +123,8 @@ class ProtocolResult:
     """metrics.json: `n` tested of `listed` videos over all splits, `coverage` = n / listed in [0, 1].
 
     `model` and `seen_classes` are those of a registered model on another dataset than its own. Without
-    `intervals`, they are of a percentile bootstrap (version 1).
+    `intervals`, they are of a percentile bootstrap (version 1). `plugins`: `methods/linear_probe` →
+    distribution and version, of what was made with plug-ins.
     """
 
     dataset: str
@@ -138,6 +139,7 @@ class ProtocolResult:
     model: str | None = None
     seen_classes: SeenClasses | None = None
     intervals: IntervalMethod | None = None
+    plugins: Mapping[str, str] | None = None
     version: int | None = field(default=VERSION, compare=False)
 
     def to_json(self) -> dict[str, Any]:

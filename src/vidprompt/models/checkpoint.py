@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from vidprompt.config.plugins import find_plugin
 from vidprompt.files.atomic import replacing
-from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata, read_metadata
+from vidprompt.models.factory import METHODS, create_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError
 
@@ -30,12 +32,33 @@ def save_checkpoint(
         save_file(state, temporary, {"vidprompt": text})
 
 
+def _check_plugin(path: Path | str, metadata: CheckpointMetadata) -> None:
+    """Raise UserError where a checkpoint's method is not installed; warn where it is of another version."""
+    made_with = metadata.plugins.get(f"methods/{metadata.method}")
+    if metadata.method not in METHODS:
+        wanted = (
+            f"{made_with}, which is not installed"
+            if made_with
+            else "a package that is not installed"
+        )
+        name = (made_with or "").partition(" ")[0]
+        do = f"pip install {name}" if name else "install what it was trained with"
+        raise UserError(f"{path} is of the method {metadata.method}, a plug-in of {wanted}: {do}")
+    plugin = None if metadata.method in METHODS.own else find_plugin("methods", metadata.method)
+    if plugin and made_with and plugin.origin != made_with:
+        warnings.warn(
+            f"{path} was trained with {made_with}, and {plugin.origin} is installed", stacklevel=3
+        )
+
+
 def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, CheckpointMetadata]:
     """Rebuild the model of a checkpoint on its backbone, with LoRA's products added to the weights.
 
-    Raises UserError when it was trained on another backbone or its tensors are not the method's.
+    Raises UserError when its method is not installed, it was trained on another backbone, or its tensors are
+    not the method's.
     """
     metadata = read_metadata(path)
+    _check_plugin(path, metadata)
     if (metadata.backbone, metadata.backbone_checksum) != (backbone.tag, backbone.identity()):
         raise UserError(
             f"{path} was trained on backbone {metadata.backbone} "

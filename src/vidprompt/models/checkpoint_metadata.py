@@ -38,6 +38,8 @@ class CheckpointMetadata:
     )  # templates or descriptions, and their ensemble
     trained_on: dict[str, str] = field(default_factory=dict)  # dataset, split, protocol
     unknown: dict[str, Any] = field(default_factory=dict)  # `metrics.unknown`: the threshold
+    # `methods/linear_probe` → `my-method 0.1.0`: the plug-ins that it was made with
+    plugins: dict[str, str] = field(default_factory=dict)
 
 
 def read_metadata(path: Path | str) -> CheckpointMetadata:

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vidprompt.config.schema import Config
+from vidprompt.config.plugins import Registry, subclass_problem
+from vidprompt.config.schema import BackboneTraining, Config
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.frozen_clip import FrozenCLIP
@@ -15,14 +16,20 @@ from vidprompt.models.methods.vifi_clip import ViFiCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
 from vidprompt.models.text.prompts import context_options
 from vidprompt.system.errors import UserError
-from vidprompt.system.suggestions import check_choice, suggestion
+from vidprompt.system.suggestions import suggestion
 
-METHODS: dict[str, type[VideoCLIP]] = {
-    "frozen_clip": FrozenCLIP,
-    "ez_clip": EZCLIP,
-    "vita_clip": VitaCLIP,
-    "vifi_clip": ViFiCLIP,
-}
+# One of ours is a line here and a name in config/names.py, with params/method/NAME.yaml; one of another
+# package is an entry point of the group `vidprompt.methods` (docs/plugins.md).
+METHODS: Registry[type[VideoCLIP]] = Registry(
+    "methods",
+    {
+        "frozen_clip": FrozenCLIP,
+        "ez_clip": EZCLIP,
+        "vita_clip": VitaCLIP,
+        "vifi_clip": ViFiCLIP,
+    },
+    subclass_problem(VideoCLIP),
+)
 
 
 def create_model(
@@ -36,22 +43,21 @@ def create_model(
     """Build a method on a backbone.
 
     Args:
-        method: one of METHODS.
+        method: one of METHODS, a plug-in's too.
         backbone: an open_clip name, a specification for `load_backbone`, or a loaded Backbone.
         num_frames: T.
         class_names: annotated names of the training classes, for class-specific contexts.
         options: keyword options of the method's class.
 
-    Raises UserError for an unknown method or option.
+    Raises UserError for an unknown method or option, and for a plug-in that does not work.
     """
-    check_choice("method", method, METHODS)
-    loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    unknown = sorted(set(options) - set(method_options(method)))
+    kind, valid = METHODS[method], method_options(method)
+    unknown = sorted(set(options) - set(valid))
     if unknown:
-        valid = suggestion(unknown[0], method_options(method))
-        raise UserError(f"{method} does not take {unknown[0]}: {valid}")
-    model = METHODS[method](loaded, num_frames, class_names=list(class_names or ()), **options)
-    model.options = options
+        raise UserError(f"{method} does not take {unknown[0]}: {suggestion(unknown[0], valid)}")
+    loaded = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
+    model = kind(loaded, num_frames, class_names=list(class_names or ()), **options)
+    model.method, model.options = method, options
     return model
 
 
@@ -69,11 +75,24 @@ def configured_model(
     )
 
 
+def untrained_model(config: Config, backbone: Backbone) -> VideoCLIP:
+    """The model of a method with nothing to train.
+
+    An experiment may set options of another method, and its backbone's training: they are left out.
+    """
+    method = config.method
+    taken = set(method_options(method.name)) - set(BackboneTraining.__dataclass_fields__)
+    options = {key: value for key, value in method.options.items() if key in taken}
+    return create_model(method.name, backbone, num_frames=method.num_frames, **options)
+
+
 def method_options(method: str) -> list[str]:
-    """Option names of a method: its own, then those of the text context."""
+    """Option names of a method: its class's, then those of the classes that it hands `**options` on to."""
     names: dict[str, None] = {}
-    for kind in (METHODS[method], VideoCLIP):
-        parameters = inspect.signature(kind.__init__).parameters.values()
+    for kind in METHODS[method].__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = inspect.signature(vars(kind)["__init__"]).parameters.values()
         names |= {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break

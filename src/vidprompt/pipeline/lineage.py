@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR
-from vidprompt.config.schema import Config
+from vidprompt.config.schema import Config, MethodConfig
 from vidprompt.data.splits.split_file import Split
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.system.errors import DataError
@@ -15,20 +14,20 @@ from vidprompt.system.errors import DataError
 LISTS = "lists"
 
 
-def checkpoint_hash(dataset: str, method: str, run: str) -> str:
-    """The SHA-256 of the checkpoint's file; the floor, for which nothing is trained, has its name."""
-    return FLOOR if method == FLOOR else sha256(paths.checkpoint(dataset, method, run))
+def checkpoint_hash(dataset: str, method: MethodConfig, run: str) -> str:
+    """The SHA-256 of the checkpoint's file; a method with nothing to train has its name."""
+    return sha256(paths.checkpoint(dataset, method.name, run)) if method.trained else method.name
 
 
 def lineage(config: Config, run: str, splits: Mapping[str, Split]) -> dict[str, Any]:
     """What the features of a model trained on `run`, for the tests of `splits`, are made with.
 
-    The checkpoint (none of the floor), views, test lists, and prompts except their ensemble, which is
+    The checkpoint (if anything is trained), views, test lists, and prompts except their ensemble, which is
     evaluation's.
     """
     prompts = {k: v for k, v in config.values["prompts"].items() if k != "ensemble"}
     return {
-        "checkpoint": checkpoint_hash(config.dataset.name, config.method.name, run),
+        "checkpoint": checkpoint_hash(config.dataset.name, config.method, run),
         "prompts": prompts,
         "views": config.values["views"],
         LISTS: {

@@ -15,15 +15,18 @@ import yaml
 
 from vidprompt.config.compose import (
     compose,
+    params_file,
     params_folder,
     protocols_of,
     read_yaml,
     stage_choices,
 )
 from vidprompt.config.names import FLOOR, PROTOCOLS
-from vidprompt.config.schema import Config, Protocols
+from vidprompt.config.plugins import used_plugins
+from vidprompt.config.schema import Config, DatasetConfig, Protocols
 from vidprompt.files.atomic import write_text
 from vidprompt.provenance.code import SOURCE_FOLDER, SourceTree, with_code_dependencies
+from vidprompt.provenance.plugin_links import path_in_project, plugin_code, renew_plugin_links
 from vidprompt.system.errors import UserError
 
 HEAD = "# Written by `vidprompt activate` from pipeline.yaml and dataset/*.yaml: do not edit.\n"
@@ -34,7 +37,10 @@ Stages = dict[str, dict[str, dict[str, str]]]
 
 
 def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
-    """Add datasets to `active`, write stages.yaml; returns the active ones and their stages."""
+    """Add datasets to `active`, write stages.yaml; returns the active ones and their stages.
+
+    The packages of plug-ins that the stages use are linked in `plugins/`.
+    """
     file = params_folder() / "pipeline.yaml"
     pipeline = read_pipeline()
     active = [*pipeline["active"], *(name for name in names if name not in pipeline["active"])]
@@ -49,6 +55,7 @@ def activate(names: Sequence[str]) -> tuple[list[str], Stages]:
     write_text(params_folder() / "stages.yaml", stages_yaml(stages))
     for file, text in _code_dependencies():
         write_text(file, text)
+    renew_plugin_links(params_folder().parent)
     return active, stages
 
 
@@ -97,17 +104,21 @@ def _add_dataset(
 ) -> None:
     config = compose([f"dataset={name}"])
     protocols, roles = protocols_of(config), set(config.dataset.roles)
-    groups = stage_choices(config.dataset, FLOOR, PROTOCOL)
+    groups = _group_files(config.dataset, FLOOR, PROTOCOL)
     weights = config.backbone.weights or "src/vidprompt/models/backbones/loading.py"
     tokenizer = config.backbone.tokenizer or "src/vidprompt/models/backbones/tokenizer.py"
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     item["tokenizer"] = str(tokenizer)
+    item["dataset_file"] = _project_file(f"dataset/{name}")
+    for stage, key in (("manifest", "reader_code"), ("backbone", "backbone_code")):
+        item[key] = plugin_code(used_plugins(config, stage), f"the dataset {name}")
     texts = _texts_file(config, FLOOR)
     stages["dataset"][name] = item | groups | {"texts": texts}
     if config.dataset.archives:
         archives = {"archives": str(config.dataset.archives), "root": item["root"]}
-        stages["unpack"][name] = {"dataset": name} | archives
-    trainer = groups["trainer"]
+        file = {"dataset_file": item["dataset_file"]}
+        stages["unpack"][name] = {"dataset": name} | file | archives
+    trainer = stage_choices(config.dataset, FLOOR, PROTOCOL)["trainer"]
     own, models = _published(config, protocols)
     runs = training_runs(protocols, roles) + own
     tested = _tested_protocols(protocols, roles)
@@ -116,30 +127,64 @@ def _add_dataset(
     borrowed = sorted(set().union(*models.values()) - set(runs))
     there = {model for model in borrowed if "/" not in model or model.split("/")[0] in active}
     for method in pipeline["trained"]:
+        same = {"dataset": name, "method": method, **_method_files(name, method)}
         numbers = _number_files(trainer, method) | {"texts": _texts_file(config, method)}
         for run in runs:
-            read = stage_choices(config.dataset, method, _protocol_of(run)) | numbers
-            item = {"dataset": name, "method": method, "run": run, **read}
+            read = _group_files(config.dataset, method, _protocol_of(run)) | numbers
+            item = {**same, "run": run, **read}
             stages["train"][f"{name}-{method}-{run}"] = item
             model = f"{name}/{method}/{run}"
             stages["features"][f"{name}-{method}-{run}"] = item | {"model": model}
         for run in sorted(there):
             home, _, elsewhere = run.rpartition("/")
-            read = stage_choices(config.dataset, method, _protocol_of(run)) | numbers
-            item = {"dataset": name, "method": method, "run": run, **read}
+            read = _group_files(config.dataset, method, _protocol_of(run)) | numbers
+            item = {**same, "run": run, **read}
             model = f"{home or name}/{method}/{elsewhere}"
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = item | {"model": model}
+    metrics = plugin_code(used_plugins(config, "evaluate"), "metrics")
     for method in (FLOOR, *pipeline["trained"]):
+        same = {"dataset": name, "method": method, "dataset_file": _project_file(f"dataset/{name}")}
+        same |= {"method_file": _project_file(f"method/{method}"), "metric_code": metrics}
         numbers = _number_files(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
             if absent and method in pipeline["trained"]:
                 continue  # nobody trains what it is tested with
-            read = stage_choices(config.dataset, method, protocol) | numbers
-            item = {"dataset": name, "method": method, "protocol": protocol, **read}
+            read = _group_files(config.dataset, method, protocol) | numbers
+            item = {**same, "protocol": protocol, **read}
             kind, key = ("reid", "") if protocol == "reid" else ("evaluate", f"-{protocol}")
             stages[kind][f"{name}-{method}{key}"] = item
+
+
+def _project_file(name: str) -> str:
+    """The file `params/<name>.yaml` as dvc.yaml names it; a plug-in's through its link."""
+    return path_in_project(params_file(name), params_folder().parent)
+
+
+def _group_files(dataset: DatasetConfig, method: str, protocol: str) -> dict[str, str]:
+    """Group → file that stages of a method and a protocol read (`stage_choices`)."""
+    choices = stage_choices(dataset, method, protocol)
+    return {group: _project_file(f"{group}/{name}") for group, name in choices.items()}
+
+
+def _method_files(dataset: str, method: str) -> dict[str, str]:
+    """Of a trained method: its file, its dataset's, and the code of it and its objective, if a plug-in's.
+
+    Raises UserError for a method with nothing to train.
+    """
+    config = compose([f"dataset={dataset}", f"method={method}"])
+    if not config.method.trained:
+        raise UserError(
+            f"params/pipeline.yaml: trained: {method} has no objective, so nothing to train: take it out of "
+            f"the list; `vidprompt features method={method}` and `vidprompt evaluate method={method}` test it"
+        )
+    used = [one for one in used_plugins(config) if one.kind in ("methods", "objectives")]
+    return {
+        "dataset_file": _project_file(f"dataset/{dataset}"),
+        "method_file": _project_file(f"method/{method}"),
+        "method_code": plugin_code(used, f"the training of {method}"),
+    }
 
 
 def _protocol_of(run: str) -> str:
@@ -154,7 +199,7 @@ def _texts_file(config: Config, method: str) -> str:
     """
     dataset = config.dataset.name
     prompts = stage_choices(config.dataset, method, PROTOCOL)["prompts"]
-    if not read_yaml(params_folder() / "prompts" / f"{prompts}.yaml").get("descriptions"):
+    if not read_yaml(params_file(f"prompts/{prompts}")).get("descriptions"):
         return "src/vidprompt/models/text/descriptions.py"
     file = str(compose([f"dataset={dataset}", f"method={method}"]).prompts.descriptions)
     if not Path(file).is_file():
@@ -170,14 +215,14 @@ def _number_files(trainer: str, method: str) -> dict[str, str]:
 
     dvc.yaml needs a file in each place: without a recipe, or a base, it is the method's or the file itself.
     """
-    params = params_folder()
-    recipe = params / "recipe" / trainer / f"{method}.yaml"
+    recipe = params_file(f"recipe/{trainer}/{method}")
     files = {
-        "recipe": recipe if recipe.is_file() else params / "method" / f"{method}.yaml",
-        "trainer_base": _base_file(params / "trainer" / f"{trainer}.yaml"),
+        "recipe": recipe if recipe.is_file() else params_file(f"method/{method}"),
+        "trainer_base": _base_file(params_file(f"trainer/{trainer}")),
     }
     files["recipe_base"] = _base_file(files["recipe"])
-    return {key: str(path.relative_to(params.parent)) for key, path in files.items()}
+    root = params_folder().parent
+    return {key: path_in_project(path, root) for key, path in files.items()}
 
 
 def _base_file(file: Path) -> Path:
@@ -190,8 +235,9 @@ def _base_file(file: Path) -> Path:
         raise UserError(
             f"{file} begins with several files ({', '.join(named)}): dvc.yaml has a place for one"
         )
-    inside = params_folder() if named[0].startswith("/") else file.parent
-    return inside / f"{named[0].lstrip('/')}.yaml"
+    if named[0].startswith("/"):
+        return params_file(named[0].lstrip("/"))
+    return file.parent / f"{named[0]}.yaml"
 
 
 def _published(config: Config, protocols: Protocols) -> tuple[list[str], dict[str, set[str]]]:

@@ -9,7 +9,6 @@ from glob import escape
 from pathlib import Path
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR
 from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
 from vidprompt.system.locks import exclusive_lock
@@ -53,7 +52,7 @@ def stage_output(stage: str, config: Config) -> Path:
         "frames": lambda: paths.frames(dataset),
         "backbone": lambda: paths.backbone(dataset),
         "train": lambda: paths.training(dataset, method, run),
-        "features": lambda: paths.features(dataset, method, "frozen" if method == FLOOR else run),
+        "features": lambda: paths.features(dataset, method, config.method.encoding_of(run)),
         "evaluate": lambda: paths.results(dataset, method, config.protocol.name),
         "report": lambda: paths.report(dataset),
     }

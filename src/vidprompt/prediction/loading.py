@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidprompt.config.names import FLOOR
 from vidprompt.prediction.sources import find_model_source
 from vidprompt.system.errors import UserError
 
@@ -54,7 +55,7 @@ def load(
     chosen = choose_device(device)
     backbone = load_backbone(source.backbone)
     if source.checkpoint is None or source.metadata is None:
-        encoder = create_model("frozen_clip", backbone, num_frames=num_frames or NUM_FRAMES)
+        encoder = create_model(FLOOR, backbone, num_frames=num_frames or NUM_FRAMES)
         settings = ClipInput.of({}, encoder.num_frames, backbone.image_size)
         return Model(source, encoder, settings, TextSettings(TEMPLATES), chosen)
     if num_frames not in (None, source.metadata.num_frames):

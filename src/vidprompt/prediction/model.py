@@ -228,7 +228,7 @@ class Model:
         `windows.decode_windows` gives them, decoded elsewhere. `on_end` is called with what is known at the
         end. Raises DataError where the video cannot be used.
         """
-        by_frame = self.encode_frames if self.method == "frozen_clip" else None
+        by_frame = self.encode_frames if self.encoder.encodes_frames_apart else None
         decoded = decoded or self.input.windows(video, window, stride, isolated, limits)
         with closing(decoded):
             yield from encode_windows(

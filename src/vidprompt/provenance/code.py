@@ -4,6 +4,9 @@ A stage's code is the closure of its imports inside the package, read from the s
 functions and under `TYPE_CHECKING` count. This is the one definition: dvc.yaml's dependencies, checkpoints,
 stored features, sweeps, reviews and the registry use it. `system/` (errors, progress, logging, locks,
 processes) is left out, because nothing of it enters a file that a stage writes.
+
+The code of a plug-in is all files of its package. For DVC it is `plugins/<package>` in the project, a link to
+the package (`project/code_link.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import vidprompt
+from vidprompt.config.plugins import Plugin
+from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -122,8 +127,12 @@ class SourceTree:
 
     def code_hash(self, stage: str) -> str:
         """Short hash (12 hex digits) of the names and bytes of a stage's files."""
+        return self.hash_of(self.stage_files(stage))
+
+    def hash_of(self, files: Iterable[str]) -> str:
+        """Short hash (12 hex digits) of the names and bytes of some files."""
         whole = hashlib.sha256()
-        for name in sorted(self.stage_files(stage)):
+        for name in sorted(files):
             content = self.read(name)
             whole.update(f"{name}\0{len(content)}\0".encode())
             whole.update(content)
@@ -157,18 +166,40 @@ def running_sources() -> SourceTree:
 
 
 @cache
-def code_hash(stage: str) -> str:
-    """Hash of the code that a stage of the running package runs (`SourceTree.code_hash`)."""
-    return running_sources().code_hash(stage)
+def code_hash(stage: str, used: tuple[Plugin, ...] = ()) -> str:
+    """Hash of the code that a stage of the running package runs, and of the plug-ins that it uses."""
+    own = running_sources().code_hash(stage)
+    if not used:
+        return own
+    return digest([own, {one.package: plugin_hash(one) for one in used}])
 
 
-def code_version(stage: str = "train") -> str:
+@cache
+def plugin_hash(plugin: Plugin) -> str:
+    """Short hash of all files of a plug-in's package (of a single module: of its file)."""
+    tree = plugin_sources(plugin)
+    return tree.hash_of(tree.files)
+
+
+def plugin_sources(plugin: Plugin) -> SourceTree:
+    """The files of a plug-in's package. Raises UserError where it is not found."""
+    path = plugin.path
+    if path is None:
+        raise UserError(
+            f"{plugin.title}: no package {plugin.package} is installed: install it again"
+        )
+    if path.is_dir():
+        return SourceTree.of_folder(path)
+    return SourceTree(frozenset({path.name}), lambda _: path.read_bytes())
+
+
+def code_version(stage: str = "train", used: tuple[Plugin, ...] = ()) -> str:
     """The hash of a stage's code: what a checkpoint was made with.
 
     A hash, and no commit or version, which come from git: what is equal gives equal bytes, in a clone without
     git or tags as well.
     """
-    return code_hash(stage)
+    return code_hash(stage, used)
 
 
 # -- dvc.yaml ---------------------------------------------------------------------------------------

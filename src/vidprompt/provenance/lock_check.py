@@ -14,9 +14,17 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from vidprompt.provenance.code import SOURCE_FOLDER, STAGE_FOLDER, SourceTree, running_sources
+from vidprompt.config.plugins import LINKS
+from vidprompt.provenance.code import (
+    SOURCE_FOLDER,
+    STAGE_FOLDER,
+    SourceTree,
+    plugin_sources,
+    running_sources,
+)
 from vidprompt.provenance.dvc_project import DvcProject, first_line, tree_md5
 from vidprompt.provenance.lock_report import Difference, Finding, LockReport
+from vidprompt.provenance.plugin_links import find_linked
 from vidprompt.provenance.project_record import RECORD
 from vidprompt.provenance.revision import parents
 from vidprompt.system.errors import UserError
@@ -223,7 +231,9 @@ class _Code:
             yield f"`{missing[0]}`{more} {verbs[0]} run by it and {verbs[1]}", remedy
 
     def md5(self, path: str) -> str:
-        """The MD5 that DVC gives a file or folder of the code; empty for another path."""
+        """The MD5 that DVC gives a file or folder of the code (of an installed plug-in); else empty."""
+        if path.startswith(f"{LINKS}/"):
+            return _plugin_md5(path)
         start = f"{SOURCE_FOLDER}/"
         inner = path.removeprefix(start) if path.startswith(start) else ""
         if inner in self._tree.files:
@@ -247,6 +257,16 @@ class _Code:
             for path in sorted({path for files in self._files.values() for path in files})
             if self._repo.dvcignore.is_ignored(fs, fs.join(root, *path.split("/")))
         ]
+
+
+def _plugin_md5(path: str) -> str:
+    """Of the installed package that a link `plugins/<package>` leads to; empty where there is none."""
+    plugin = find_linked(path)
+    if plugin is None or len(PurePosixPath(path).parts) > 2:
+        return ""
+    tree = plugin_sources(plugin)
+    md5s = {name: _md5(tree.read(name)) for name in tree.files}
+    return next(iter(md5s.values())) if plugin.path and plugin.path.is_file() else tree_md5(md5s)
 
 
 def undeclared(stage: Any, entry: Mapping[str, Any]) -> list[str]:
@@ -299,6 +319,8 @@ def _of_inputs(
     for dep in stage.deps:
         path = _path(dep) or str(dep.def_path)
         for state in dep.status().values():
+            if path.startswith(f"{LINKS}/") and isinstance(state, dict):
+                continue  # a plug-in's parameters: its package, which has them, is compared as code
             if isinstance(state, dict):  # a parameter file's keys
                 for key, one in state.items():
                     problem = words.get(one, "has changed")
@@ -307,7 +329,8 @@ def _of_inputs(
             installed = code.md5(path) if state == "deleted" else ""
             if installed:
                 if installed != dep.hash_info.value:
-                    problem = "of the installed vidprompt is not what the stage ran"
+                    package = "plug-in" if path.startswith(f"{LINKS}/") else "vidprompt"
+                    problem = f"of the installed {package} is not what the stage ran"
                     yield Difference(name, path, problem, path, True, _AGAIN)
                 continue
             is_undeclared = state == "new" and path not in _paths(entry, "deps")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,16 @@ from vidprompt.metrics.reidentification import retrieval_metrics
 from vidprompt.reporting.measures import percent
 
 
-def recompute_metrics(path: Path) -> dict[str, Any]:
+def recompute_metrics(path: Path, others: Sequence[str] = ()) -> dict[str, Any]:
     """`summary` and, of a recognition protocol, `tests` (split → test → metrics), as in metrics.json.
 
-    Without what follows from lists: listed, coverage, skipped queries, ids. DataError for a file that holds
-    no predictions.
+    Without what follows from lists: listed, coverage, skipped queries, ids. `others`: metrics of plug-ins.
+    DataError for a file that holds no predictions, UserError for a plug-in that is not installed.
     """
     table = read_predictions(path)
     if "average_precision" in table:
         return {"summary": retrieval_metrics(table)}
-    tests, summary = metrics_of(table)
+    tests, summary = metrics_of(table, others)
     return {"tests": tests, "summary": summary}
 
 

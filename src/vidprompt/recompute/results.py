@@ -17,7 +17,7 @@ from vidprompt.recompute.differences import summarize, tree_differences
 from vidprompt.recompute.lists import health_differences, list_differences, read_lists
 from vidprompt.recompute.metrics import recompute_metrics
 from vidprompt.recompute.tables import is_same_table, recompute_tables
-from vidprompt.system.errors import DataError
+from vidprompt.system.errors import DataError, UserError
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,17 @@ def recompute_results(project: DvcProject) -> RecomputeReport:
 
 def metrics_differences(predictions: Path, result: ProtocolResult) -> list[str]:
     """Sentences for the numbers of a metrics.json that do not follow from its predictions."""
+    others = [
+        name
+        for kind, _, name in (p.partition("/") for p in result.plugins or {})
+        if kind == "metrics"
+    ]
     try:
-        wanted = recompute_metrics(predictions)
+        wanted = recompute_metrics(predictions, others)
     except DataError:
         return ["its predictions, as dvc.lock names them, cannot be read: `dvc repro`"]
+    except UserError as error:  # a plug-in that is not installed here
+        return [f"its numbers cannot be computed again: {error}"]
     content = result.to_json()
     recorded = {"summary": content["summary"]}
     if "tests" in wanted:

@@ -18,6 +18,7 @@ import yaml
 
 from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS, compose
+from vidprompt.config.plugins import used_plugins
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations.class_names import clean_class_name
 from vidprompt.data.splits.split_file import Split, read_splits, write_split
@@ -173,7 +174,7 @@ def _features_record(job: _Job, config: Config) -> dict[str, str]:
         "views": digest(config.values["views"]),
         "frames": sha256(paths.frames(job.dataset) / "frames.json"),
         "splits": digest({file.name: sha256(file) for file in split_files}),
-        "code": code_hash("features"),
+        "code": code_hash("features", used_plugins(config, "features")),
     }
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vidprompt.config import paths
 from vidprompt.config.compose import protocols_of
-from vidprompt.config.names import FLOOR
 from vidprompt.config.published import PublishedRow
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split
@@ -108,10 +107,12 @@ def _chain(
     named = [one for one in (*settings[1:], *overrides) if not one.startswith(NOT_NAMED)]
     if not settings[0].startswith("experiment="):
         named = list(overrides)  # the row's name says the rest
-    method, protocol = config.method.name, config.protocol.name
+    protocol = config.protocol.name
     variant = EvaluationVariant(row=name, name="", overrides=())
-    job = Job(slug(",".join([name, *named])), method, config.seed, everything, (variant,))
-    if method == FLOOR:
+    job = Job(
+        slug(",".join([name, *named])), config.method.name, config.seed, everything, (variant,)
+    )
+    if not config.method.trained:
         runs: tuple[str, ...] = ()
     elif borrowed is not None:
         runs = (config.split,)

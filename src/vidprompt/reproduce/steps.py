@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR
 from vidprompt.data.splits.split_file import read_splits
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.pipeline.doctor import named_lists
@@ -164,7 +163,7 @@ def _keep_protocol(chain: Chain) -> None:
 def done_steps(chain: Chain) -> tuple[list[str], list[str]]:
     """Titles of the finished steps of a chain's folder, and the trainings that are not among them."""
     done = list(Record(chain.folder).done)
-    trainings = [] if chain.job.method == FLOOR or chain.borrowed else chain.runs
+    trainings = () if chain.borrowed else chain.runs
     return done, [run for run in trainings if f"train {run}" not in done]
 
 

@@ -9,7 +9,6 @@ from statistics import pstdev
 from typing import Any
 
 from vidprompt.config.compose import params_folder, read_yaml
-from vidprompt.config.names import FLOOR
 from vidprompt.config.published import Figure, PublishedRow
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.metrics.classification import harmonic_mean
@@ -66,7 +65,7 @@ def compare(row: PublishedRow, result: ProtocolResult) -> list[Comparison]:
         values, trainings = _by_split(result, measure)
         std = pstdev(values) if len(values) > 1 else None
         over, interval = VIDEOS, found[measure].ci95
-        if trainings > 1 and result.method != FLOOR:
+        if trainings > 1 and len(set(result.hashes.checkpoints.values())) > 1:
             over, interval = SEEDS, student_interval(values)
         comparisons.append(
             Comparison(measure, figure, found[measure].value, std, interval, over, tuple(values))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config.compose import compose, params_folder
-from vidprompt.config.names import FLOOR
 from vidprompt.config.overrides import is_text, split_override
 from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
@@ -169,7 +168,7 @@ def _job(
     config = configurations.get(*untrained, f"protocol={protocols[0]}")
     given = dict([*(split_override(override) for override in base), *trained])
     seed = _seed(given.get(SEED, config.seed))
-    if config.method.name == FLOOR:  # nothing is trained: it is the same with every seed
+    if not config.method.trained:  # it is the same with every seed
         base = [override for override in base if not _changes_training_only(override)]
         trained = [pair for pair in trained if not _changes_training_only(pair[0])]
         pairs = [pair for pair in pairs if not _changes_training_only(pair[0])]

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR
+from vidprompt.config.plugins import used_plugins
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, read_split
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.inference.feature_store import INDEX  # written last
 from vidprompt.pipeline.sandbox import INPUTS, input_paths, make_sandbox, replace_link
-from vidprompt.provenance.code import code_hash
+from vidprompt.provenance.code import code_hash, plugin_hash
 from vidprompt.sweep.plan import Configurations, EvaluationVariant, Job
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.system.suggestions import suggestion
@@ -68,7 +68,7 @@ def model_steps(
     dataset = str(config.dataset.name)
     runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
     steps, trained = [], dict(trained_elsewhere or {})
-    for run in [] if job.method == FLOOR else [run for run in runs if run not in trained]:
+    for run in [run for run in runs if run not in trained] if config.method.trained else []:
         values = configs.get(*job.overrides, f"protocol={splits[run].protocol}").values
         apart = APART if _views_change_training(values["trainer"]) else (*APART, "views")
         values = {key: value for key, value in values.items() if key not in apart}
@@ -107,8 +107,9 @@ def _tests(
     tested = {name: split.to_json() for name, split in splits.items()}
     shown = {key: value for key, value in values[protocols[0]].items() if key != "protocol"}
     identity = digest([shown, trained, tested])
-    for run in ["frozen"] if job.method == FLOOR else runs:
-        overrides = common if job.method == FLOOR else (*common, f"split={run}")
+    method = composed[protocols[0]].method
+    for run in dict.fromkeys(method.encoding_of(run) for run in runs):
+        overrides = (*common, f"split={run}") if method.trained else common
         out = paths.features(dataset, job.method, run) / INDEX
         yield Step("features", variant.name, overrides, f"{before}features {run}", out, identity)
     for protocol in protocols:
@@ -147,8 +148,8 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
 
 
 def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
-    """Hashes of what all steps read: manifest and frames below `home`, and the backbone's weights where they
-    are a file."""
+    """Hashes of what all steps read: manifest and frames below `home`, the backbone's weights where they are
+    a file, and the packages of plug-ins."""
     dataset, weights = config.dataset.name, config.backbone.weights
     files = [home / paths.manifest(dataset), home / paths.frames(dataset) / "frames.json"]
     for file in files:
@@ -156,10 +157,11 @@ def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
             raise DataError(f"no {file}: run `dvc repro` (or vidprompt {file.parts[1]}) first")
     if weights and Path(weights).is_file():
         files.append(Path(weights))
-    return {
+    hashes = {
         str(file.relative_to(home) if file.is_relative_to(home) else file): sha256(file)
         for file in files
     }
+    return hashes | {one.package: plugin_hash(one) for one in used_plugins(config)}
 
 
 # -- the folder -----------------------------------------------------------------------------------

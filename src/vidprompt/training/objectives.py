@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vidprompt.config.plugins import Registry, subclass_problem
 from vidprompt.models.methods.video_clip import VideoCLIP, logits
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize_classes
@@ -156,7 +157,10 @@ def _full_precision(tensor: torch.Tensor) -> torch.autocast:
 
 
 class ClassificationObjective(Objective):
-    """Base of the objectives over classes; each works with any model.
+    """Base of the objectives over classes, a plug-in's too; each works with any model.
+
+    A subclass defines `class_terms`. Its own options are keyword-only with defaults, and it hands others on:
+    `def __init__(self, model, class_names, prompts, *, margin: float = 0.1, **options)`.
 
     Args:
         motion_weight: weight of the motion loss (EZ-CLIP: 1; Vita-CLIP has none).
@@ -419,11 +423,15 @@ class ReIdentification(Objective):
         return logits(features, text, self.model.logit_scale)
 
 
-OBJECTIVES: dict[str, type[ClassificationObjective]] = {
-    "contrastive_motion": ContrastiveMotion,
-    "cross_entropy": CrossEntropy,
-    "sigmoid": Sigmoid,
-}
+OBJECTIVES: Registry[type[ClassificationObjective]] = Registry(
+    "objectives",
+    {
+        "contrastive_motion": ContrastiveMotion,
+        "cross_entropy": CrossEntropy,
+        "sigmoid": Sigmoid,
+    },
+    subclass_problem(ClassificationObjective),
+)
 
 
 def create_objective(
@@ -433,23 +441,36 @@ def create_objective(
     prompts: PromptSet,
     options: Mapping[str, Any],
 ) -> ClassificationObjective:
-    """Create an objective by its name in OBJECTIVES.
+    """Create an objective by its name in OBJECTIVES, a plug-in's too.
 
-    Raises UserError for an unknown name or option, or an option that is no number.
+    Raises UserError for an unknown name or option, for an option that is of another type than its default
+    (a number, if that is a number or None), and for a plug-in that does not work.
     """
-    check_choice("objective", name, OBJECTIVES)
-    valid = objective_options(name)
+    kind, valid = OBJECTIVES[name], objective_options(name)
     for option, value in options.items():
         if option not in valid:
             raise UserError(f"objective {name} does not take {option}: {suggestion(option, valid)}")
+        usual = valid[option]
+        if isinstance(usual, bool | str):
+            if not isinstance(value, type(usual)):
+                wanted = "true or false" if isinstance(usual, bool) else "a text"
+                raise UserError(f"method.objective_options.{option} is {value!r}: give {wanted}")
+            continue
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and math.isfinite(value)) and (option, value) != ("bias", None):
+        if not (number and math.isfinite(value)) and not (usual is None and value is None):
             raise UserError(f"method.objective_options.{option} is {value!r}: give a number")
-    return OBJECTIVES[name](model, class_names, prompts, **options)
+    return kind(model, class_names, prompts, **options)
 
 
-def objective_options(name: str) -> list[str]:
-    """The options that an objective takes."""
-    kinds = (OBJECTIVES[name], ClassificationObjective)
-    parameters = [p for kind in kinds for p in inspect.signature(kind.__init__).parameters.values()]
-    return list(dict.fromkeys(p.name for p in parameters if p.kind is p.KEYWORD_ONLY))
+def objective_options(name: str) -> dict[str, Any]:
+    """The options that an objective takes, with their defaults."""
+    kinds = [one for one in OBJECTIVES[name].__mro__ if "__init__" in vars(one)]
+    kinds = [one for one in kinds if issubclass(one, ClassificationObjective)]
+    parameters = [
+        p for kind in kinds for p in inspect.signature(vars(kind)["__init__"]).parameters.values()
+    ]
+    options: dict[str, Any] = {}
+    for one in parameters:
+        if one.kind is one.KEYWORD_ONLY:
+            options.setdefault(one.name, one.default)
+    return options

@@ -85,6 +85,7 @@ class DatasetAnnotations:
     notes: tuple[str, ...] = ()
 
 
+# What a plug-in of the kind `datasets` is, too: it reads lists below `source.folder`, and opens no video
 Reader = Callable[[Source], DatasetAnnotations]
 
 

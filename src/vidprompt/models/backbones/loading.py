@@ -34,7 +34,7 @@ from vidprompt.models.backbones.local_files import (
     tokenizer_digest,
 )
 from vidprompt.models.backbones.tokenizer import Tokenizer
-from vidprompt.models.backbones.towers import image_tower, text_tower, why_refused
+from vidprompt.models.backbones.towers import image_tower, text_tower, use_towers, why_refused
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -91,12 +91,15 @@ def load_backbone(spec: Spec) -> Backbone:
             `image_size`: another input size; the position embeddings are interpolated;
             `quick_gelu`: the activation of a local file (a tag has its own);
             `tokenizer`: a folder with the files of the tokenizer, where it is not CLIP's own;
+            `towers`: a plug-in whose adapters take the model's towers;
             `mean`, `std`: the statistics of its pixels, where they are not OpenAI's or the tag's.
 
     Raises UserError when a file is missing or damaged, a name or tag unknown, or the methods do not run on
     the model (`unsupported_reason`).
     """
-    spec = _as_mapping(spec)
+    spec = as_mapping(spec)
+    if spec.get("towers"):
+        use_towers(str(spec["towers"]))
     name, pretrained = str(spec.get("name", "")), str(spec.get("pretrained") or "")
     config = _model_config(name, spec.get("config"))
     reason = unsupported_reason(config)
@@ -136,12 +139,14 @@ def load_backbone(spec: Spec) -> Backbone:
     weights = str(spec["weights"]) if spec.get("weights") else None
     own = {"name": name, "pretrained": pretrained or None, "config": config, "weights": weights}
     own |= {"image_size": spec.get("image_size"), "quick_gelu": quick_gelu, "tokenizer": folder}
+    if spec.get("towers"):
+        own["towers"] = str(spec["towers"])
     if folder:
         own["tokenizer_digest"] = tokenizer_digest(Path(folder))
     return replace(backbone, spec=own | {"mean": list(backbone.mean), "std": list(backbone.std)})
 
 
-def _as_mapping(spec: Spec) -> Mapping[str, Any]:
+def as_mapping(spec: Spec) -> Mapping[str, Any]:
     """The mapping of a name; of one with files of its own, with what these files say."""
     if isinstance(spec, str):
         prefixed = spec.startswith((HUB, LOCAL_DIR))
@@ -279,7 +284,7 @@ def hub_tokenizer(spec: Mapping[str, Any]) -> Tokenizer | None:
     CLIP's own or lies in a folder."""
     if spec.get("tokenizer"):
         return None
-    spec = _as_mapping(spec)
+    spec = as_mapping(spec)
     text_cfg = _model_config(str(spec.get("name", "")), spec.get("config"))["text_cfg"]
     tokenizer = Tokenizer(text_cfg, CLIPTextCfg.context_length)
     return tokenizer if tokenizer.name else None

@@ -1,13 +1,12 @@
 """The towers of a CLIP: which adapter takes them, or why none does.
 
 Another library's tower is one file with an `ImageTower` and `register_image_tower` (or a `TextTower`);
-importing it is enough, and an installed package names it in the entry point group `vidprompt.towers`.
+importing it is enough. In an installed package it is a plug-in: an entry point of the group
+`vidprompt.backbones` names the class, and a backbone's parameters name the plug-in (`towers: NAME`).
 """
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from open_clip.hf_model import HFTextEncoder
@@ -15,10 +14,27 @@ from open_clip.timm_model import TimmModel
 
 # importing them registers their adapters
 import vidprompt.models.backbones.timm_towers  # noqa: F401
+from vidprompt.config.plugins import Registry
 from vidprompt.models.backbones.interface import ImageTower, TextTower
 from vidprompt.system.errors import UserError
 
-GROUP = "vidprompt.towers"
+
+def _problem(found: Any) -> str:
+    if isinstance(found, type) and issubclass(found, ImageTower | TextTower):
+        return ""
+    return "is no subclass of ImageTower or TextTower (vidprompt.models.backbones.interface)"
+
+
+# Ours are registered by their decorators, and asked whatever a backbone's parameters name
+BACKBONES: Registry[type[ImageTower] | type[TextTower]] = Registry("backbones", {}, _problem)
+
+
+def use_towers(name: str) -> None:
+    """Make the adapters of a plug-in known. Raises UserError where there is none, or it does not work."""
+    adapter = BACKBONES[name]
+    kind = ImageTower if issubclass(adapter, ImageTower) else TextTower
+    if adapter not in kind.registered:
+        kind.registered.insert(0, adapter)  # type: ignore[arg-type]
 
 
 def image_tower(clip: Any) -> ImageTower:
@@ -32,7 +48,6 @@ def image_tower(clip: Any) -> ImageTower:
 
 def text_tower(clip: Any) -> TextTower:
     """The text tower of a model. Raises UserError if no adapter takes it."""
-    _load_entry_points()
     adapter = next((one for one in TextTower.registered if one.takes(clip)), None)
     reason = _no_text_adapter(clip) if adapter is None else adapter.missing(clip)
     if adapter is None or reason:
@@ -50,14 +65,7 @@ def why_refused(clip: Any) -> str:
     return ""
 
 
-@cache
-def _load_entry_points() -> None:
-    for entry in entry_points(group=GROUP):
-        entry.load()
-
-
 def _image_adapter(visual: Any) -> type[ImageTower] | None:
-    _load_entry_points()
     return next((one for one in ImageTower.registered if one.takes(visual)), None)
 
 

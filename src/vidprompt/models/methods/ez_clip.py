@@ -7,6 +7,7 @@ skip connection follows the attention in both towers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -75,6 +76,12 @@ class EZCLIP(VideoCLIP):
     """
 
     method = "ez_clip"
+    start = "temporal prompts, at random values, join the attention of every layer"
+
+    @classmethod
+    def image_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Without prompts in time, which an image has none of."""
+        return {**options, "temporal_prompts": False}
 
     def __init__(
         self,

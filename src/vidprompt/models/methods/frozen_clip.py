@@ -12,6 +12,7 @@ class FrozenCLIP(VideoCLIP):
     """Mean of CLIP's image features over the frames; CLIP's text features. Options: VideoCLIP's."""
 
     method = "frozen_clip"
+    encodes_frames_apart = True
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Base class of all methods: a frozen CLIP on video, with hooks for prompts and adapters.
+"""Base class of all methods, a plug-in's too: a frozen CLIP on video, with hooks for prompts and adapters.
 
 A method overrides the hooks: an embedding of time (`temporal_positions`), tokens that a frame's tokens
 attend to (`prompt_kv`), and a change after the attention. The towers stay their library's, and are seen
@@ -7,8 +7,8 @@ through `backbones.interface` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,13 @@ class VideoCLIP(TextEncoder):
     out of range.
     """
 
-    method = "frozen_clip"
+    # The name that `create_model` made it by
+    method = ""
+    # True: a frame's features do not depend on the other frames, and a video's are their mean, so that those
+    # of overlapping windows are computed once
+    encodes_frames_apart: ClassVar[bool] = False
+    # How the logits of a new model differ from frozen CLIP's, as a sentence; "": they do not
+    start: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -128,6 +134,11 @@ class VideoCLIP(TextEncoder):
                 position=context_position,
                 clean_names=clean_names,
             )
+
+    @classmethod
+    def image_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Of its options, those of the model of single images that may start it (`protocol.image_model`)."""
+        return dict(options)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode of the method's own modules; CLIP stays as it is used, for its batch norms."""

@@ -16,6 +16,7 @@ class ViFiCLIP(VideoCLIP):
     """
 
     method = "vifi_clip"
+    encodes_frames_apart = True
 
     def __init__(
         self, backbone: Backbone, num_frames: int, *, train_backbone: str = "all", **options: Any

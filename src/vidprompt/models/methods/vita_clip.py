@@ -85,6 +85,9 @@ class VitaCLIP(VideoCLIP):
     """
 
     method = "vita_clip"
+    start = (
+        "prompts, at random values, join the attention of every layer; so do contexts in the texts"
+    )
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vidprompt.config import paths
 from vidprompt.config.compose import config_hash
-from vidprompt.config.names import FLOOR
+from vidprompt.config.plugins import plugin_record, used_plugins
 from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.data.splits.split_file import Split, read_splits
@@ -43,9 +43,7 @@ def run(config: Config) -> None:
     if not splits:
         raise DataError(f"{dataset} has no split of protocol {protocol}")
     runs = sorted({split.run for split in splits.values()})
-    folders = {
-        run: paths.features(dataset, method, "frozen" if method == FLOOR else run) for run in runs
-    }
+    folders = {run: paths.features(dataset, method, config.method.encoding_of(run)) for run in runs}
     stored = {folder: read_features(folder) for folder in sorted(set(folders.values()))}
     for run, folder in folders.items():
         tested = {name: split for name, split in splits.items() if split.run == run}
@@ -61,11 +59,15 @@ def run(config: Config) -> None:
         "version": VERSION,
         "intervals": {"method": METHOD, "unit": "person" if reid else "group"},
         "hashes": {
-            "config": config_hash(config, *PARTS),
+            "config": config_hash(config, *PARTS, *(["metrics"] if config.metrics else [])),
             "data": digest(manifest[["video_id", "label", "size", "health"]].to_dict("list")),
-            "checkpoints": {run: digest(checkpoint_hash(dataset, method, run)) for run in runs},
+            "checkpoints": {
+                run: digest(checkpoint_hash(dataset, config.method, run)) for run in runs
+            },
         },
     }
+    if used := plugin_record(used_plugins(config)):
+        identity["plugins"] = used
     if isinstance(config.protocol, ReidConfig):
         numbers = _reid(config, config.protocol, splits, features, manifest, out)
     else:
@@ -101,7 +103,7 @@ def _recognition(
     classes = {key: subset.classes for key, subset in subsets.items()}
     _write_csv(recognition.per_class(table, classes), out / "per_class.csv")
     _write_csv(recognition.reliabilities(table), out / "reliability.csv")
-    tests, summary = recognition.metrics_of(table)
+    tests, summary = recognition.metrics_of(table, config.metrics)
     for (name, test), subset in subsets.items():
         found, listed = tests[name][test], len(subset.videos)
         found |= {"listed": listed, "coverage": rounded(found["n"] / listed)}

@@ -18,7 +18,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR
+from vidprompt.config.plugins import used_plugins
 from vidprompt.config.schema import Config
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.data.frames.cache import PARAMETERS, FrameCache
@@ -28,9 +28,9 @@ from vidprompt.files.hashes import sha256
 from vidprompt.inference.encoding import MIN_CLIPS_FOR_WORKERS, encode_blocks, single_threaded
 from vidprompt.inference.feature_blocks import Block, BlockRows, BlockStore, plan_blocks
 from vidprompt.inference.feature_store import all_frames, takes_all_frames, write_features
-from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint
+from vidprompt.models.factory import untrained_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import PromptSet, prompt_set
 from vidprompt.pipeline.lineage import checkpoint_hash, lineage
@@ -57,12 +57,12 @@ class _Encoding:
 
 
 def run(config: Config) -> None:
-    """Encode with `config.method` as trained on `config.split` (the frozen floor: all splits).
+    """Encode with `config.method` as trained on `config.split`; with nothing to train, all splits.
 
     Processes launched together share the blocks. A run that was killed goes on after its last block.
     """
     dataset, method = config.dataset.name, config.method.name
-    run_name = "frozen" if method == FLOOR else config.split
+    run_name = config.method.encoding_of(config.split)
     splits, views = _tested(config), Views(**vars(config.views))
     state = _processes()
     with warnings.catch_warnings():
@@ -113,7 +113,7 @@ def _processes() -> PartialState:
 def _tested(config: Config) -> dict[str, Split]:
     """Name of the split file → split, of those that are tested with this model."""
     splits = read_splits(paths.splits(config.dataset.name))
-    if config.method.name != FLOOR:
+    if config.method.trained:
         splits = {name: split for name, split in splits.items() if split.run == config.split}
     if not splits:
         raise UserError(
@@ -195,8 +195,8 @@ def _encoded(
 
 def _model(config: Config, backbone: Backbone) -> VideoCLIP:
     method = config.method
-    if method.name == FLOOR:
-        return create_model(FLOOR, backbone, num_frames=method.num_frames)
+    if not method.trained:
+        return untrained_model(config, backbone)
     path = paths.checkpoint(config.dataset.name, method.name, config.split)
     if not path.is_file():
         raise UserError(
@@ -212,14 +212,14 @@ def _identity(encoding: _Encoding) -> dict[str, Any]:
     """All that features depend on, besides the videos; blocks of a run are reused only if it is equal."""
     config, backbone = encoding.config, encoding.model.backbone
     return {
-        "checkpoint": checkpoint_hash(config.dataset.name, config.method.name, config.split),
+        "checkpoint": checkpoint_hash(config.dataset.name, config.method, config.split),
         "backbone": [backbone.tag, backbone.identity()],
         "num_frames": encoding.model.num_frames,
         "views": asdict(encoding.views),
         "frames": sha256(encoding.cache.path / PARAMETERS),  # it has every shard's checksum
         "sizes": [BLOCK, BATCH[encoding.state.device.type]],
         "device": encoding.state.device.type,
-        "code": code_hash("features"),
+        "code": code_hash("features", used_plugins(config, "features")),
         "torch": torch.__version__,
     }
 

@@ -7,14 +7,13 @@ from functools import partial
 
 from vidprompt.config import paths
 from vidprompt.config.compose import compose
-from vidprompt.config.names import FLOOR
 from vidprompt.config.schema import Config
 from vidprompt.data.frames.sampling import Views
 from vidprompt.data.splits.split_file import read_splits
 from vidprompt.inference.feature_store import read_features
-from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import Backbone, load_backbone
 from vidprompt.models.checkpoint import load_checkpoint
+from vidprompt.models.factory import untrained_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.pipeline.lineage import checkpoint_hash
 from vidprompt.reporting.dataset_report.explained_examples import ExampleModel
@@ -60,11 +59,12 @@ def _load(config: Config, method: str, split: str, test: str) -> ExampleModel:
     """It is known by the hash of its checkpoint, which the features are stored with."""
     dataset = config.dataset.name
     tested = read_splits(paths.splits(dataset))[split]
-    folder = paths.features(dataset, method, "frozen" if method == FLOOR else tested.run)
+    chosen = compose([f"dataset={dataset}", f"method={method}"])
+    folder = paths.features(dataset, method, chosen.method.encoding_of(tested.run))
     features = read_features(folder)
-    if features.made_with.get("checkpoint") != checkpoint_hash(dataset, method, tested.run):
+    if features.made_with.get("checkpoint") != checkpoint_hash(dataset, chosen.method, tested.run):
         raise DataError(f"{folder} was made with another checkpoint: run the features stage again")
-    encoder = _encoder(config, method, tested.run, load_backbone(vars(config.backbone)))
+    encoder = _encoder(chosen, tested.run, load_backbone(vars(config.backbone)))
     texts = zip(tested.tests[test].classes, features.text[f"{split}/{test}"], strict=True)
     return ExampleModel(
         encoder.eval().requires_grad_(False),
@@ -73,8 +73,8 @@ def _load(config: Config, method: str, split: str, test: str) -> ExampleModel:
     )
 
 
-def _encoder(config: Config, method: str, run: str, backbone: Backbone) -> VideoCLIP:
-    if method != FLOOR:
-        return load_checkpoint(paths.checkpoint(config.dataset.name, method, run), backbone)[0]
-    floor = compose([f"dataset={config.dataset.name}", f"method={FLOOR}"]).method
-    return create_model(FLOOR, backbone, num_frames=floor.num_frames)
+def _encoder(config: Config, run: str, backbone: Backbone) -> VideoCLIP:
+    if not config.method.trained:
+        return untrained_model(config, backbone)
+    path = paths.checkpoint(config.dataset.name, config.method.name, run)
+    return load_checkpoint(path, backbone)[0]

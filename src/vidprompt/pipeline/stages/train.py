@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from vidprompt.config import paths
+from vidprompt.config.plugins import plugin_record, used_plugins
 from vidprompt.config.schema import Config, ReidConfig
 from vidprompt.data.splits.split_file import Split
 from vidprompt.files.atomic import write_json, write_text
@@ -21,7 +22,7 @@ from vidprompt.files.hashes import digest, sha256
 from vidprompt.metrics.unknown import UnknownThreshold
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
-from vidprompt.models.factory import configured_model
+from vidprompt.models.factory import METHODS, configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
 from vidprompt.pipeline.training_data import (
@@ -108,7 +109,7 @@ def _tracker(config: Config, folder: Path, processes: Processes) -> Tracker:
 def image_model_config(config: Config) -> Config | None:
     """The configuration of the image model that `config` trains first; None: it trains none.
 
-    It is the method with one frame, a random one of a video, without prompts in time and without motion loss.
+    It is the method with one frame, a random one of a video (`VideoCLIP.image_options`), without motion loss.
     The source is the baseline of "Colors See, Colors Ignore" (ICCV 2025).
     """
     protocol = config.protocol
@@ -117,8 +118,7 @@ def image_model_config(config: Config) -> Config | None:
         return None
     values = deepcopy(dict(config.values))
     values["method"]["num_frames"] = 1
-    if "temporal_prompts" in values["method"]["options"]:
-        values["method"]["options"]["temporal_prompts"] = False
+    values["method"]["options"] = METHODS[config.method.name].image_options(config.method.options)
     values["protocol"] |= {"image_model": None, "motion_weight": 0.0}
     values["trainer"] |= {key: value for key, value in vars(chosen).items() if value is not None}
     values["trainer"] |= {"sampling": "segment", "stride": 1, "select": "last"}
@@ -234,8 +234,8 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
         )
     if config.method.objective is None:
         raise UserError(
-            f"{config.method.name} has nothing to train: all others are compared with it; method=vifi_clip is "
-            "the same model with a trained backbone"
+            f"{config.method.name} has nothing to train: all others are compared with it; method=vifi_clip "
+            "is the same model with a trained backbone"
         )
     prompts, options = prompt_set(vars(config.prompts)), dict(config.method.objective_options)
     return create_objective(config.method.objective, model, split.train.classes, prompts, options)
@@ -263,7 +263,7 @@ def _fingerprint(
         "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
         "weights": backbone,
         "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
-        "code": code_hash("train"),
+        "code": code_hash("train", used_plugins(config, "train")),
     }
 
 
@@ -284,13 +284,14 @@ def _write(
         class_names=lists.train.classes,
         options=model.options,
         config_hash=_config_hash(trained),
-        version=code_version(),
+        version=code_version("train", used_plugins(config, "train")),
         image_model=_config_hash(image) if image else "",
         backbone_spec=dict(model.backbone.spec),
         input=_input(config, lists.split),
         prompts=_prompts(config),
         trained_on={"dataset": dataset, "split": name, "protocol": lists.split.protocol},
         unknown=trained.unknown.to_dict() if trained.unknown else {},
+        plugins=plugin_record(used_plugins(config)),
     )
     out = paths.checkpoint(dataset, method.name, name)
     save_checkpoint(out, model, metadata, getattr(torch, config.trainer.dtype))
