@@ -210,10 +210,10 @@ def test_a_method_is_tested_with_its_own_views_unless_something_chooses(
     assert views("method=ez_clip") == own["ez_clip"]
     stages = _stages("ucf101", "ez_clip", "vita_clip")
     for kind in ("train", "features", "evaluate"):
-        read = {(row["method"], row["views"]) for row in stages[kind].values()}
+        read = {(row["method"], Path(row["views"]).stem) for row in stages[kind].values()}
         floor = {("frozen_clip", "frozen_clip")}
         assert read - floor == {("ez_clip", "ez_clip"), ("vita_clip", "centre")}
-    assert stages["dataset"]["ucf101"]["views"] == "frozen_clip"
+    assert stages["dataset"]["ucf101"]["views"] == "params/views/frozen_clip.yaml"
     edit(tmp_path / "params/dataset/ucf101.yaml", pipeline={"views": "centre"})
     assert views("method=ez_clip", "split=reid") == own["centre"]
     edit(tmp_path / "params/dataset/ucf101.yaml", pipeline={"views": {"vita": "centre"}})
@@ -223,10 +223,13 @@ def test_a_method_is_tested_with_its_own_views_unless_something_chooses(
 
 def test_a_persons_stages_read_the_views_of_tracklets() -> None:
     stages = _stages("demo", "ez_clip")
-    assert stages["features"]["demo-ez_clip-reid"]["views"] == "tracklets"
-    assert stages["reid"]["demo-ez_clip"]["views"] == "tracklets"
-    assert stages["reid"]["demo-frozen_clip"]["views"] == "frozen_clip"
-    assert stages["features"]["demo-ez_clip-supervised_split1"]["views"] == "ez_clip"
+    views = {
+        f"{kind}@{key}": row.get("views") for kind, s in stages.items() for key, row in s.items()
+    }
+    assert views["features@demo-ez_clip-reid"] == "params/views/tracklets.yaml"
+    assert views["reid@demo-ez_clip"] == "params/views/tracklets.yaml"
+    assert views["reid@demo-frozen_clip"] == "params/views/frozen_clip.yaml"
+    assert views["features@demo-ez_clip-supervised_split1"] == "params/views/ez_clip.yaml"
 
 
 def test_descriptions_are_the_datasets_own_and_what_is_in_them_is_in_the_hash(
@@ -301,7 +304,9 @@ def test_every_stage_names_the_parameter_files_it_reads() -> None:
     assert set(stages) == set(reads)
     for name, groups in reads.items():
         params = [next(iter(entry)) for entry in stages[name]["do"]["params"]]
+        # a file by its folder, or what stages.yaml has in its place: ${item.views}, ${item.method_file}
         listed = {Path(entry).parent.name for entry in params}
+        listed |= {entry[7:-1].removesuffix("_file") for entry in params}
         if "method" in groups:  # a recipe may change its options
             assert {"${item.recipe}", "${item.recipe_base}"} <= set(params) or "views" in groups
         assert groups <= listed, name
@@ -311,7 +316,7 @@ def test_a_training_reads_the_datasets_own_numbers_of_protocols_and_no_counts() 
     train = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]["train"]["do"][
         "params"
     ]
-    [dataset] = [keys for entry in train for file, keys in entry.items() if "/dataset/" in file]
+    [dataset] = [keys for entry in train for file, keys in entry.items() if "dataset_file" in file]
     assert dataset == ["mirror", "protocols"]
 
 
