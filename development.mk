@@ -1,5 +1,5 @@
 # For work on the package itself: what its repository has beside a project's Makefile.
-.PHONY: test slow lint coverage wheel
+.PHONY: test slow lint coverage wheel docs
 
 INSTALL := -e '.[dev]' -c constraints.txt
 REQUIREMENTS := pyproject.toml constraints.txt
@@ -20,7 +20,12 @@ wheel: env
 	uv build --out-dir dist
 	uv build --wheel --out-dir dist tools/demo_package
 
-lint: env
+# the documentation's site, in cache/site; a broken link or an unknown page is an error (mkdocs.yml)
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: env
+	mkdocs build --quiet
+
+lint: env docs
 	ruff check .
 	ruff format --check .
 	mypy

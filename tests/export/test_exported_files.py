@@ -16,6 +16,7 @@ import onnx_ir
 import pytest
 import torch
 from PIL import Image
+from tests.docs.pages import blocks
 from tests.export.small_export import CLASSES, FRAMES, SIZE, WIDTH, small_export
 
 from vidprompt.data.frames.sampling import Views
@@ -155,8 +156,8 @@ def test_the_example_of_the_documentation_gives_the_same(
     for number, pixels in enumerate(pictures):
         Image.fromarray(pixels).save(tmp_path / f"frame{number}.png")
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs/export.md").read_text("utf-8")
-    example = text.split("```python\n")[1].split("```")[0]
+    python = [one for one in blocks(ROOT / "docs/export.md") if one.language == "python"]
+    example = python[0].content
     values: dict[str, Any] = {}
     exec(example, values)
     clips = crop_frames(pictures, SIZE, Views())

@@ -86,8 +86,8 @@ def build_index(
         model: what encodes, `vidprompt.load(…)`.
         folder: of the videos, at any depth.
         out: the index's folder; it is made.
-        window, stride: seconds; a row a window of each video. None: a row a video. Only `window` given: the
-            stride is half of it.
+        window: seconds; a row a window of each video. None: a row a video.
+        stride: seconds from window to window. None: half a window.
         settings: how videos are read.
         make: makes the shards elsewhere (`processes`, `cluster`); None: this process does.
 

@@ -357,8 +357,10 @@ class ReIdentification(Objective):
         head: "context": a learned text context a person, and similarities times CLIP's factor (as CLIP-ReID);
             "linear": a linear layer on the video features as they are, which starts close to 0.
         context_length: M vectors a person, with "context".
-        margin, triplet_normalised: of `batch_hard_triplet`.
-        triplet_weight, motion_weight: of the triplet and the motion loss; the cross-entropy has weight 1.
+        margin: of `batch_hard_triplet`.
+        triplet_weight: of the triplet loss; the cross-entropy has weight 1.
+        triplet_normalised: `normalised` of `batch_hard_triplet`.
+        motion_weight: of the motion loss.
 
     Raises UserError for an unknown head, or a motion loss of a single frame. Source of the linear head, the
     soft margin and the distances of features that are not normalised: "Colors See, Colors Ignore" (ICCV

@@ -73,7 +73,8 @@ class VideoCLIP(TextEncoder):
             "last_n" (the last blocks and what follows them), "all", or "lora".
         trained_towers: of which tower: "image", "text" or "both".
         trained_blocks: n of "last_n".
-        lora_rank, lora_alpha: of "lora": the inner width of its matrices, and their factor times that.
+        lora_rank: the inner width of the matrices of "lora".
+        lora_alpha: their factor times `lora_rank`.
 
     Raises UserError for an unknown context, position, train_backbone or trained_towers, and for numbers
     out of range.

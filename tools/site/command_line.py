@@ -1,0 +1,52 @@
+"""The reference of the command line, from its parser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+from tools.site.markdown import escaped
+
+from vidprompt.cli.main import app
+
+
+def command_line_page() -> str:
+    """All commands by their panels, with usage, arguments and options as `--help` has them."""
+    group: Any = typer.main.get_command(app)
+    panels: dict[str, list[str]] = {}
+    for name, command in group.commands.items():
+        panels.setdefault(command.rich_help_panel or "Commands", []).append(name)
+    parts = ["# Command line", _inside_paragraphs(group.help)]
+    parts += ["`vidprompt COMMAND --help` prints the same.", "**Options of every command**"]
+    context = group.make_context("vidprompt", ["--help"], resilient_parsing=True)
+    parts.append(_list(one for one in group.get_params(context) if one.name != "help"))
+    for panel, names in panels.items():
+        parts.append(f"## {panel}")
+        for name in names:
+            parts += _command(group.commands[name], name)
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _command(command: Any, name: str) -> Iterator[str]:
+    context = command.make_context(name, [], resilient_parsing=True)
+    yield f"### {name}"
+    yield _inside_paragraphs(command.help)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"```text\nvidprompt {name} {usage}\n```"
+    parameters = [one for one in command.get_params(context) if one.name != "help"]
+    yield _list(one for one in parameters if one.param_type_name == "argument")
+    yield _list(one for one in parameters if one.param_type_name == "option")
+
+
+def _list(parameters: Any) -> str:
+    lines = []
+    for parameter in parameters:
+        context = typer.Context(typer.main.get_command(app))
+        if record := parameter.get_help_record(context):
+            lines.append(f"- `{record[0]}`" + (f": {escaped(record[1])}" if record[1] else ""))
+    return "\n".join(lines)
+
+
+def _inside_paragraphs(text: str | None) -> str:
+    return escaped((text or "").replace("\b", "").strip())
