@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from vidprompt.config.compose import compose
+from vidprompt.config.names import FLOOR, METHODS
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.factory import configured_model
 from vidprompt.pipeline.matrix import stages_of
@@ -41,11 +42,7 @@ def choices(experiment: str) -> dict[str, str]:
 
 EXPERIMENTS = sorted(file.stem for file in (PARAMS / "experiment").glob("*.yaml"))
 PRESETS = [name for name in EXPERIMENTS if choices(name).get("trainer") in PUBLISHED]
-RECIPES = [
-    f"{trainer}/{method}"
-    for trainer in PUBLISHED
-    for method in ("ez_clip", "vita_clip", "vifi_clip")
-]
+RECIPES = [f"{trainer}/{method}" for trainer in PUBLISHED for method in METHODS if method != FLOOR]
 
 
 def leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
@@ -136,6 +133,11 @@ def test_the_published_numbers_of_trainable_parameters() -> None:
     assert trained("ez_clip_hmdb51_few_shot") == 5_204_736 - prompts
     assert trained("vita_clip_k400") / 1e6 == pytest.approx(30.2, abs=0.05)
     assert trained("vita_clip_k400@paper") / 1e6 == pytest.approx(38.9, abs=0.05)
+    assert trained("vifi_clip_k400") == 149_620_736
+    # rank 2 of three matrices in 12 layers of width 768 and 12 of width 512
+    assert trained("clip_lora_ucf101_few_shot") == 12 * 3 * 2 * 2 * (768 + 512)
+    assert trained("vl_prompting_hmdb51_base_to_novel") == 9 * 16 * (768 + 512)
+    assert trained("vl_prompting_hmdb51_few_shot") == 12 * 10 * (768 + 512)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +169,43 @@ def test_the_published_schedules(
     assert trainer.betas == ((0.9, 0.98) if ez else (0.9, 0.999))
     assert trainer.warmup == ("5 epochs" if ez else 0)
     assert (trainer.precision == "fp16_weights") == (ez and "paper" not in experiment)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "lr", "batch", "length"),
+    [
+        ("vifi_clip_k400", 8e-6, 256, "10 epochs"),
+        ("vifi_clip_k400@supervised", 2.2e-5, 512, "30 epochs"),
+        ("vifi_clip_hmdb51_base_to_novel", 2e-6, 64, "11 epochs"),
+        ("vifi_clip_ssv2_few_shot", 2e-6, 64, "50 epochs"),
+        ("vl_prompting_ucf101_base_to_novel", 4e-2, 64, "11 epochs"),
+        ("vl_prompting_hmdb51_few_shot", 8e-3, 64, "50 epochs"),
+    ],
+)
+def test_vifi_clips_published_schedules_in_both_stages(
+    experiment: str, lr: float, batch: int, length: str
+) -> None:
+    config, trainer = composed(experiment), composed(experiment).trainer
+    assert (trainer.lr, trainer.batch_size, trainer.length) == (lr, batch, length)
+    assert (trainer.warmup, trainer.lr_end, trainer.schedule) == ("5 epochs", 0.01, "cosine")
+    assert (trainer.weight_decay, trainer.no_decay, trainer.betas) == (0.001, (), (0.9, 0.98))
+    assert config.method.objective_options["mixup"] == 0.8
+    second = config.method.name == "vl_prompting"
+    assert trainer.start_from == ("kinetics400/vifi_clip/supervised_split1" if second else None)
+    assert config.method.num_frames == (16 if "supervised" in experiment else 32)
+
+
+def test_the_published_numbers_of_few_shot_methods() -> None:
+    lora, tip = (composed(f"{name}_ucf101_few_shot") for name in ("clip_lora", "tip_adapter_f"))
+    assert (lora.trainer.lr, lora.trainer.lr_end, lora.trainer.batch_size) == (2e-4, 0.005, 32)
+    assert (lora.trainer.weight_decay, lora.trainer.betas) == (0.01, (0.9, 0.999))
+    for shots in (2, 16):  # 500 steps for each video a class
+        found = settings("clip_lora_ucf101_few_shot", 101 * shots)
+        assert found.steps == pytest.approx(500 * shots, rel=1e-3)
+    assert (tip.trainer.lr, tip.trainer.eps, tip.trainer.length) == (1e-3, 1e-4, "20 epochs")
+    assert tip.method.options["search"] == [7, 3]
+    assert tip.protocol.held_out == 4
+    assert composed("tip_adapter_ucf101_few_shot").trainer.length == 0
 
 
 def settings(experiment: str, videos: int) -> TrainerSettings:
@@ -232,8 +271,8 @@ def test_todays_recipe_is_the_default() -> None:
 
 def test_the_page_on_presets_names_all_of_them_and_no_other() -> None:
     page = (ROOT / "docs/presets.md").read_text("utf-8")
-    named = set(re.findall(r"`((?:ez|vita|frozen)_clip_[a-z0-9_]+(?:@[a-z0-9_]+)?)`", page))
-    assert named == set(PRESETS)
+    named = set(re.findall(rf"`((?:{'|'.join(METHODS)})_[a-z0-9_]+(?:@[a-z0-9_]+)?)`", page))
+    assert named - set(METHODS) == set(PRESETS)
     assert set(re.findall(r"experiment=([a-z][\w@]*)", page)) <= set(PRESETS)
 
 

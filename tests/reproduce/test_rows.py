@@ -53,6 +53,11 @@ def test_the_settings_of_a_row_are_of_its_method_dataset_and_protocol(name: str)
             assert described == [f"params/prompts/descriptions/{name}.csv" for name in names]
         else:
             assert described == [None, None]
+    if row.start is not None:  # its own trainings start from another's
+        assert chain.starts
+        assert chain.borrowed is not None
+        assert chain.borrowed.job.name == row.start
+        assert len(chain.runs) == {"base_to_novel": 3, "few_shot": 12}[row.protocol]
     if row.protocol == "base_to_novel" and row.method != FLOOR:
         assert list(chain.runs) == [f"base_to_novel_16shot_seed{seed}" for seed in (1, 2, 3)]
 

@@ -9,5 +9,14 @@ from __future__ import annotations
 
 FLOOR = "frozen_clip"  # what every method is compared with
 FROZEN = "frozen"  # in place of a training run's name, of a method with nothing to train
-METHODS = (FLOOR, "ez_clip", "vita_clip", "vifi_clip")
+METHODS = (
+    FLOOR,
+    "ez_clip",
+    "vita_clip",
+    "vifi_clip",
+    "vl_prompting",
+    "clip_lora",
+    "tip_adapter",
+    "tip_adapter_f",
+)
 PROTOCOLS = ("zero_shot", "base_to_novel", "few_shot", "supervised", "reid")

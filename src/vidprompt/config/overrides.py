@@ -21,6 +21,7 @@ PATHS = (
     "dataset.archives",
     "dataset.root",
     "prompts.descriptions",
+    "trainer.start_from",
 )
 _PLAIN = re.compile(r"[A-Za-z_./][\w./@+-]*", re.ASCII)  # the same text in Hydra's grammar
 _NO_TEXTS = {"null", "true", "false", "nan", "inf"}

@@ -45,6 +45,14 @@ def checkpoint(dataset: str, method: str, run: str) -> Path:
     return Path("models") / (home or dataset) / method / name / "model.safetensors"
 
 
+def starting_checkpoint(given: str) -> Path:
+    """The file of `trainer.start_from`: a run DATASET/METHOD/SPLIT, or a checkpoint's path."""
+    parts = given.split("/")
+    if len(parts) == 3 and all(parts) and not given.endswith(".safetensors"):
+        return checkpoint(*parts)
+    return Path(given)
+
+
 def features(dataset: str, method: str, run: str) -> Path:
     return Path("cache/features") / dataset / method / run
 

@@ -50,6 +50,8 @@ class PublishedRow:
         experiment: the preset of params/experiment that makes it; None: the method as it is.
         overrides: `key=value` beside the preset.
         model: the preset that trains the tested model on another dataset (zero-shot).
+        start: the preset that trains the checkpoint from which the row's own trainings start
+            (`trainer.start_from`).
         differs: what is not as published, or not known.
     """
 
@@ -64,6 +66,7 @@ class PublishedRow:
     experiment: str | None = None
     overrides: tuple[str, ...] = ()
     model: str | None = None
+    start: str | None = None
     differs: tuple[str, ...] = field(default=())
 
     @property
@@ -92,7 +95,7 @@ def published_rows(params: Path | None = None) -> dict[str, PublishedRow]:
                 raise UserError(
                     f"{file}: {row.name}: method={row.method}: {suggestion(row.method, methods)}"
                 )
-            for preset in (row.experiment, row.model):
+            for preset in (row.experiment, row.model, row.start):
                 if preset is not None and preset not in presets:
                     raise UserError(
                         f"{file}: {row.name}: no experiment {preset!r}: "

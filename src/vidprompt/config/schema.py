@@ -109,6 +109,22 @@ class BackboneTraining:
     lora_alpha: Positive = (
         16.0  # the product of LoRA's matrices is multiplied by lora_alpha / lora_rank
     )
+    lora_scaling: Literal["rank", "sqrt_rank"] = "rank"  # or by lora_alpha / √lora_rank
+    lora_matrices: Literal["all", "qkv"] = "all"  # of a block; qkv: each with a product of its own
+    lora_dropout: BelowOne = 0.0  # of what LoRA's matrices are multiplied with; qkv only
+
+    def __post_init__(self) -> None:
+        if self.lora_dropout and self.lora_matrices == "all":
+            raise UserError(
+                f"lora_dropout={self.lora_dropout:g} needs lora_matrices=qkv: the inputs of the other "
+                "matrices are not seen"
+            )
+
+    @property
+    def lora_scale(self) -> float:
+        """The factor of LoRA's products."""
+        rank = self.lora_rank if self.lora_scaling == "rank" else self.lora_rank**0.5
+        return self.lora_alpha / rank
 
     @classmethod
     def of(cls, options: Mapping[str, Any], where: str = "") -> BackboneTraining:
@@ -132,7 +148,8 @@ class BackboneTraining:
             "both towers" if self.trained_towers == "both" else f"the {self.trained_towers} tower"
         )
         if self.train_backbone == "lora":
-            return f"LoRA of rank {self.lora_rank} in {towers}"
+            of = "queries, keys and values of " if self.lora_matrices == "qkv" else ""
+            return f"LoRA of rank {self.lora_rank} in {of}{towers}"
         if self.train_backbone == "last_n":
             last = (
                 "last block" if self.trained_blocks == 1 else f"last {self.trained_blocks} blocks"
@@ -271,6 +288,7 @@ class TrainerConfig:
     no_decay: tuple[str, ...]
     optimizer: Literal["adamw", "sgd"]
     betas: tuple[BelowOne, BelowOne]
+    eps: Positive
     momentum: BelowOne
     clip_grad: Positive | None
     precision: Literal["no", "tf32", "bf16", "fp16", "fp16_weights"]
@@ -294,6 +312,7 @@ class TrainerConfig:
     order: Literal["random", "streaming"]
     augment_on: Literal["auto", "cpu", "device"]
     augmentation: AugmentationConfig
+    start_from: str | None = None  # a checkpoint's file, or a run DATASET/METHOD/SPLIT
     tracker: Literal["none", "tensorboard", "mlflow", "wandb", "comet_ml", "aim", "dvclive"] = (
         "none"
     )

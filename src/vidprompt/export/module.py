@@ -58,7 +58,8 @@ class ExportedModel(nn.Module):
         `text_features` (C, P, E), which are the same in every call.
         """
         pixels = (clips.to(torch.float32) / 255 - self.mean) / self.std
-        features = self.encoder.encode_video(pixels.to(self.dtype))[0].float().mean(1)
+        frames = self.encoder.encode_video(pixels.to(self.dtype))[0].float()
+        features = self.encoder.video_features(frames)
         if not self.has_classes:
             return {FEATURES: features}
         logits = self.logit_scale * (F.normalize(features, dim=-1) @ self.directions)  # P, n, C

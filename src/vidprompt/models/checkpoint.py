@@ -24,12 +24,17 @@ def save_checkpoint(
 ) -> None:
     """Write `model.trained_state()` as `dtype`, atomically. Equal content gives equal bytes."""
     state = {
-        name: value.detach().cpu().to(dtype).contiguous()
+        name: _stored(value.detach().cpu(), dtype).contiguous()
         for name, value in model.trained_state().items()
     }
     text = json.dumps(asdict(metadata), sort_keys=True, ensure_ascii=False)
     with replacing(path) as temporary:
         save_file(state, temporary, {"vidprompt": text})
+
+
+def _stored(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A value in the checkpoint's precision; whole numbers (of classes) as they are."""
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def _check_plugin(path: Path | str, metadata: CheckpointMetadata) -> None:
@@ -65,14 +70,18 @@ def load_checkpoint(path: Path | str, backbone: Backbone) -> tuple[VideoCLIP, Ch
             f"(sha256 {metadata.backbone_checksum[:12]}), and this is {backbone.tag} "
             f"(sha256 {backbone.identity()[:12]})"
         )
+    started = bool(metadata.start_from)
     model = create_model(
         metadata.method,
-        backbone,
+        backbone.copy() if started else backbone,
         num_frames=metadata.num_frames,
         class_names=metadata.class_names,
         **metadata.options,
     )
     state = {name: value.float() for name, value in load_file(path).items()}
+    if started:  # CLIP's frozen weights are the checkpoint's own
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        model.started = frozenset(n for n in state if n.startswith("clip.")) - trained
     try:
         model.load_trained_state(state)
     except KeyError as error:

@@ -28,6 +28,8 @@ class CheckpointMetadata:
     image_model: str = (
         ""  # hash of the configuration of the image model that started this one; "": none
     )
+    # the checkpoint it started from: sha256, method, trained_on; {}: the backbone
+    start_from: dict[str, Any] = field(default_factory=dict)
     # What using the model needs; empty where it was imported, or trained before these were recorded.
     backbone_spec: dict[str, Any] = field(default_factory=dict)  # for `load_backbone`
     input: dict[str, Any] = field(

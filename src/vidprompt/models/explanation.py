@@ -98,7 +98,8 @@ def _roll_out(
         relevance[:, :, 0] = 1 / t
     residual, attended = (1.0, 1.0) if weighted else (0.5, 0.5)
     for layer_maps in reversed(maps):
-        space = layer_maps["space"].mean(1).unflatten(0, (b, t))  # (B, T, queries, n + prompts)
+        # (B, T, queries, n + prompts); of prompts that are tokens too, outputs are not followed
+        space = layer_maps["space"].mean(1).unflatten(0, (b, t))[:, :, :n]
         time = layer_maps["time"].mean(1) if "time" in layer_maps else None
         num_queries = space.shape[2]
         flow = torch.einsum("btq,btqk->btk", relevance[:, :, :num_queries], space)

@@ -9,11 +9,14 @@ from typing import Any
 from vidprompt.config.plugins import Registry, subclass_problem
 from vidprompt.config.schema import BackboneTraining, Config
 from vidprompt.models.backbones.loading import Backbone, load_backbone
+from vidprompt.models.methods.clip_lora import CLIPLoRA
 from vidprompt.models.methods.ez_clip import EZCLIP
 from vidprompt.models.methods.frozen_clip import FrozenCLIP
+from vidprompt.models.methods.tip_adapter import TipAdapter, TipAdapterF
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.methods.vifi_clip import ViFiCLIP
 from vidprompt.models.methods.vita_clip import VitaCLIP
+from vidprompt.models.methods.vl_prompting import VLPrompting
 from vidprompt.models.text.prompts import context_options
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
@@ -27,6 +30,10 @@ METHODS: Registry[type[VideoCLIP]] = Registry(
         "ez_clip": EZCLIP,
         "vita_clip": VitaCLIP,
         "vifi_clip": ViFiCLIP,
+        "vl_prompting": VLPrompting,
+        "clip_lora": CLIPLoRA,
+        "tip_adapter": TipAdapter,
+        "tip_adapter_f": TipAdapterF,
     },
     subclass_problem(VideoCLIP),
 )

@@ -10,7 +10,7 @@ from torch import nn
 from vidprompt.config.schema import BackboneTraining
 from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.low_rank import add_low_rank
+from vidprompt.models.layers.low_rank import add_low_rank, add_low_rank_to
 from vidprompt.system.errors import UserError
 
 SCALES = ("logit_scale", "logit_bias")  # of CLIP; never trained with its towers
@@ -21,8 +21,8 @@ def train_towers(backbone: Backbone, chosen: BackboneTraining) -> None:
 
     all: every weight of a tower. last_n: the last blocks, and what follows them (the last norm, pooling, the
     projection to the joint space); embeddings, positions and the norm before the blocks stay frozen. lora: a
-    `LowRank` beside every matrix of all blocks; the weights themselves stay frozen. CLIP's logit scale and
-    bias are never trained.
+    `LowRank` beside every matrix of all blocks, or beside those of queries, keys and values alone; the
+    weights themselves stay frozen. CLIP's logit scale and bias are never trained.
 
     Raises UserError for more blocks than a tower has.
     """
@@ -54,7 +54,7 @@ def _train_tower(
     trained = list(parameters)
     if chosen.train_backbone == "lora":
         for block in blocks:
-            add_low_rank(block.block, chosen.lora_rank, chosen.lora_alpha)
+            _add_lora(block, chosen)
         return
     if chosen.train_backbone == "last_n":
         count = chosen.trained_blocks
@@ -67,6 +67,15 @@ def _train_tower(
         trained += [p for block in blocks[-count:] for p in block.block.parameters()]
     for parameter in trained:
         parameter.requires_grad_(True)
+
+
+def _add_lora(block: Block, chosen: BackboneTraining) -> None:
+    rank, scale = chosen.lora_rank, chosen.lora_scale
+    if chosen.lora_matrices == "all":
+        add_low_rank(block.block, rank, scale)
+        return
+    for layer, name, parts in block.qkv_matrices():
+        add_low_rank_to(layer, name, rank, scale, parts=parts, dropout=chosen.lora_dropout)
 
 
 def _used_by(

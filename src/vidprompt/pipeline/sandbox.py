@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from vidprompt.config import paths
 from vidprompt.config.compose import PARAMS
 from vidprompt.config.overrides import PATHS
 from vidprompt.config.schema import Config
@@ -27,6 +28,8 @@ def input_paths(config: Config) -> set[str]:
         given = config.values[group].get(name)
         if not given or Path(given).is_absolute():
             continue
+        if key == "trainer.start_from":
+            given = paths.starting_checkpoint(given)
         path = Path(os.path.normpath(given))
         top = path.parts[0] if path.parts else PARAMS
         if top == "..":

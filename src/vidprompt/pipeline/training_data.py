@@ -63,8 +63,10 @@ def usable(listed: Subset, cache: FrameCache) -> Subset:
     return listed.keep({video for video in listed.videos if video in cache})
 
 
-def batch_plan(config: Config, lists: TrainingLists) -> tuple[TrainerSettings, BatchPlan]:
-    """The numbers of the run, and the videos of each batch."""
+def batch_plan(
+    config: Config, lists: TrainingLists, least_steps: int = 1
+) -> tuple[TrainerSettings, BatchPlan]:
+    """The numbers of the run, and the videos of each batch; `least_steps` as in `trainer_settings`."""
     trainer, videos, count = config.trainer, lists.train, len(lists.train.videos)
     if isinstance(config.protocol, ReidConfig):
         people, tracklets = config.protocol.people_per_batch, config.protocol.tracklets_per_person
@@ -74,7 +76,9 @@ def batch_plan(config: Config, lists: TrainingLists) -> tuple[TrainerSettings, B
             videos.labels, people, tracklets, settings.steps, config.seed
         )
     size = min(trainer.batch_size, count)
-    settings = trainer_settings(trainer, videos=count, batch_size=size, seed=config.seed)
+    settings = trainer_settings(
+        trainer, videos=count, batch_size=size, seed=config.seed, least_steps=least_steps
+    )
     cache, streaming = lists.cache, trainer.order == "streaming"
     shards = cache.shards(cache.rows(videos.videos)) if streaming else None
     return settings, ShuffledBatches(count, size, settings.steps, config.seed, shards=shards)

@@ -72,6 +72,16 @@ class Validator:
         self.model.eval()
         return calibrate(class_cosines(self._features(), self._text()), self.labels)
 
+    @torch.no_grad()
+    def choose(self) -> str:
+        """Let the method set its numbers by these videos; what it chose, or ""."""
+        if self.classes is None:
+            return ""
+        self.model.eval()
+        return self.model.choose_on_held_out(
+            self._features(), self.labels, self.classes, self.prompts
+        )
+
     def _text(self) -> np.ndarray:
         """(C, P, E)."""
         assert self.classes is not None

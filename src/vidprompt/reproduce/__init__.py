@@ -30,13 +30,12 @@ def check(
 
     for chain in plan_row(find_row(name), overrides).all:
         done, to_train = done_steps(chain)
-        trainings = [] if chain.borrowed else to_train
         measured = False
-        for finding in examine(chain.config, measure, trainings):
+        for finding in examine(chain.config, measure, to_train):
             measured |= finding.subject == "disk"
             yield chain, finding
         if not measured:
-            for finding in expected_cost(chain.config, trainings):
+            for finding in expected_cost(chain.config, to_train):
                 yield chain, finding
         left = f"to train: {', '.join(to_train)}" if to_train else "nothing to train"
         message = f"{left}; done before: {', '.join(done) or 'nothing'}"

@@ -32,7 +32,8 @@ OF_THE_DATA = ("archives", "class_groups", "min_frames", "root", "sources", "pro
 class Chain:
     """One dataset with one method: data, splits, trainings, and (`tested`) features and evaluation.
 
-    `runs`: the training lists whose models it needs, by name; `borrowed`: the chain that trains them.
+    `runs`: the training lists whose models it needs, by name; `borrowed`: the chain that trains them. With
+    `starts` it trains them itself, from the checkpoint of that chain.
     """
 
     job: Job
@@ -41,6 +42,7 @@ class Chain:
     tested: bool
     data: Path  # where manifest and frames are: the project (`.`), or a folder of their own
     borrowed: Chain | None = None
+    starts: bool = False
 
     @property
     def dataset(self) -> str:
@@ -68,6 +70,11 @@ class Chain:
         return split.protocol == self.protocol and (self.tested or name in self.runs)
 
     @property
+    def trains(self) -> bool:
+        """False where its models are another chain's."""
+        return self.borrowed is None or self.starts
+
+    @property
     def all(self) -> tuple[Chain, ...]:
         """The chains in the order in which they run."""
         return (self,) if self.borrowed is None else (*self.borrowed.all, self)
@@ -87,11 +94,11 @@ def plan_row(
             raise UserError(f"{override}: {key} is the row's own ({row.name}): choose another row")
     configs = configs or Configurations()
     model = None
-    if row.model is not None:
+    if (preset := row.model or row.start) is not None:
         of_model = [one for one in overrides if not one.startswith(TARGET_ONLY)]
-        model = _chain((f"experiment={row.model}",), of_model, row.model, False, None, configs)
-    name = row.experiment or row.name
-    return _chain(row.settings, overrides, name, True, model, configs)
+        model = _chain((f"experiment={preset}",), of_model, preset, False, None, configs)
+    name, starts = row.experiment or row.name, row.start is not None
+    return _chain(row.settings, overrides, name, True, model, configs, starts)
 
 
 def _chain(
@@ -101,6 +108,7 @@ def _chain(
     tested: bool,
     borrowed: Chain | None,
     configs: Configurations,
+    starts: bool = False,
 ) -> Chain:
     everything = (*settings, *overrides)
     config = configs.get(*everything)
@@ -114,19 +122,27 @@ def _chain(
     )
     if not config.method.trained:
         runs: tuple[str, ...] = ()
-    elif borrowed is not None:
+    elif borrowed is not None and not starts:
         runs = (config.split,)
     else:
         every = training_runs(protocols_of(config), set(config.dataset.roles))
         runs = tuple(run for run in every if run.startswith(protocol))
         if not tested:
             runs = (config.split,)  # the one model that is tested elsewhere
-    if borrowed is not None and config.split != f"{borrowed.dataset}/{borrowed.config.split}":
-        raise UserError(
-            f"{name} tests {config.split}, and {borrowed.job.name} trains "
-            f"{borrowed.dataset}/{borrowed.config.split}"
-        )
-    return Chain(job, config, runs, tested, _data_home(config, configs), borrowed)
+    if borrowed is not None:
+        _check_borrowed(name, config, borrowed, starts)
+    return Chain(job, config, runs, tested, _data_home(config, configs), borrowed, starts)
+
+
+def _check_borrowed(name: str, config: Config, borrowed: Chain, starts: bool) -> None:
+    """Raise UserError where a chain does not use what the chain before it trains."""
+    trained, used = f"{borrowed.dataset}/{borrowed.config.split}", config.split
+    if starts:
+        trained = f"{borrowed.dataset}/{borrowed.job.method}/{borrowed.config.split}"
+        used = str(config.trainer.start_from)
+    if used != trained:
+        uses = "starts from" if starts else "tests"
+        raise UserError(f"{name} {uses} {used}, and {borrowed.job.name} trains {trained}")
 
 
 def _data_home(config: Config, configs: Configurations) -> Path:

@@ -129,7 +129,10 @@ def model_work(chain: Chain, configs: Configurations, again: bool = False) -> Wo
     elsewhere = {}
     if chain.borrowed is not None:
         [trained] = [s for s in model_work(chain.borrowed, configs).steps if s.stage == "train"]
-        elsewhere = {chain.config.split: trained.identity}
+        if chain.starts:
+            inputs["start"] = trained.identity
+        else:
+            elsewhere = {chain.config.split: trained.identity}
     chosen = {name: split for name, split in splits.items() if chain.includes(name, split)}
     if not chosen:
         raise DataError(f"{chain.dataset} has no split of {chain.protocol} for {chain.job.name}")
@@ -147,7 +150,10 @@ def _prepare(chain: Chain, work: Work) -> None:
     if any(step.stage == "splits" for step in work.pending):  # those of other settings would stay
         for file in (chain.folder / paths.splits(chain.dataset)).glob("*.json"):
             file.unlink()
-    if chain.borrowed is not None:
+    if chain.borrowed is not None and chain.starts:
+        checkpoint = paths.starting_checkpoint(str(chain.config.trainer.start_from))
+        replace_link(chain.borrowed.folder / checkpoint, chain.folder / checkpoint)
+    elif chain.borrowed is not None:
         models = Path("models") / chain.borrowed.dataset
         replace_link(chain.borrowed.folder / models, chain.folder / models)
 
@@ -163,7 +169,7 @@ def _keep_protocol(chain: Chain) -> None:
 def done_steps(chain: Chain) -> tuple[list[str], list[str]]:
     """Titles of the finished steps of a chain's folder, and the trainings that are not among them."""
     done = list(Record(chain.folder).done)
-    trainings = () if chain.borrowed else chain.runs
+    trainings = chain.runs if chain.trains else ()
     return done, [run for run in trainings if f"train {run}" not in done]
 
 

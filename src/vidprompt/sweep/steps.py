@@ -148,8 +148,8 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
 
 
 def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
-    """Hashes of what all steps read: manifest and frames below `home`, the backbone's weights where they are
-    a file, and the packages of plug-ins."""
+    """Hashes of what all steps read: manifest and frames below `home`, the packages of plug-ins, and where they
+    are files, the backbone's weights and the checkpoint that trainings start from."""
     dataset, weights = config.dataset.name, config.backbone.weights
     files = [home / paths.manifest(dataset), home / paths.frames(dataset) / "frames.json"]
     for file in files:
@@ -157,6 +157,8 @@ def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
             raise DataError(f"no {file}: run `dvc repro` (or vidprompt {file.parts[1]}) first")
     if weights and Path(weights).is_file():
         files.append(Path(weights))
+    if start := config.values["trainer"].get("start_from"):
+        files += [one for one in [paths.starting_checkpoint(start)] if one.is_file()]
     hashes = {
         str(file.relative_to(home) if file.is_relative_to(home) else file): sha256(file)
         for file in files

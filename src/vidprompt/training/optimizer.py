@@ -57,6 +57,7 @@ def build_optimizer(
     lr: float,
     weight_decay: float,
     betas: tuple[float, float],
+    eps: float = 1e-8,
     lr_scale: Mapping[str, float] | None = None,
     no_decay: Sequence[str] = ("biases", "norms", "prompts", "context", "scale"),
     optimizer: str = "adamw",
@@ -65,7 +66,7 @@ def build_optimizer(
     """The optimiser of the parameters that require gradients, a group for each learning rate and decay.
 
     Args:
-        betas: of AdamW; SGD has `momentum` instead, and its decay is added to the gradient (L2).
+        betas, eps: of AdamW; SGD has `momentum` instead, and its decay is added to the gradient (L2).
         lr_scale: factors of `lr` by kind (`parameter_kind`) or part (`submodule_of`), which comes first;
             `norm_biases` are the biases of the norms apart. What is trained of CLIP has the factor
             `backbone` too.
@@ -109,7 +110,7 @@ def build_optimizer(
     ]
     if optimizer == "sgd":
         return torch.optim.SGD(listed, lr=lr, momentum=momentum)
-    return torch.optim.AdamW(listed, lr=lr, betas=betas)
+    return torch.optim.AdamW(listed, lr=lr, betas=betas, eps=eps)
 
 
 def _check_names(names: Iterable[str], submodules: set[str]) -> None:

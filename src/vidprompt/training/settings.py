@@ -43,6 +43,7 @@ class TrainerSettings:
     seed: int
     optimizer: str = "adamw"
     momentum: float = 0.9
+    eps: float = 1e-8
     warmup_start: float | None = None
     lr_end: float = 0.0
     schedule_every: int = 1
@@ -50,19 +51,19 @@ class TrainerSettings:
 
 
 def trainer_settings(
-    trainer: TrainerConfig, *, videos: int, batch_size: int, seed: int
+    trainer: TrainerConfig, *, videos: int, batch_size: int, seed: int, least_steps: int = 1
 ) -> TrainerSettings:
     """The settings of a run over `videos` videos, `batch_size` of them a step.
 
-    Raises UserError for a length without a number, a run without a step, or a learning rate that float32
-    cannot take.
+    Raises UserError for a length without a number, a run of fewer than `least_steps` steps (0 where nothing
+    is trained by steps), or a learning rate that float32 cannot take.
     """
 
     def steps(value: Length, name: str) -> int:
         return in_steps(value, f"trainer.{name}", videos, batch_size)
 
     total = steps(trainer.length, "length")
-    if total < 1:
+    if total < least_steps:
         raise UserError(f"trainer.length={trainer.length}: a run has at least one step")
     if max(trainer.lr, *(trainer.lr * scale for scale in trainer.lr_scale.values()), 0.0) > MAX_LR:
         raise UserError(f"trainer.lr={trainer.lr:g} is too large: at most {MAX_LR:g}")
@@ -79,6 +80,7 @@ def trainer_settings(
         weight_decay=trainer.weight_decay,
         no_decay=trainer.no_decay,
         betas=trainer.betas,
+        eps=trainer.eps,
         clip_grad=trainer.clip_grad,
         precision=trainer.precision,
         ema=trainer.ema,

@@ -65,6 +65,7 @@ class Stepper:
                 lr=settings.lr,
                 weight_decay=settings.weight_decay,
                 betas=settings.betas,
+                eps=settings.eps,
                 lr_scale=settings.lr_scale,
                 no_decay=settings.no_decay,
                 optimizer=settings.optimizer,

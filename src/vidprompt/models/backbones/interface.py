@@ -21,6 +21,7 @@ from vidprompt.models.layers.attention import (
     project_qkv,
     project_queries,
 )
+from vidprompt.system.errors import UserError
 
 
 class Block(ABC):
@@ -39,6 +40,16 @@ class Block(ABC):
     @abstractmethod
     def in_projection(self) -> InProjection:
         """Weights of queries, keys and values."""
+
+    def qkv_matrices(self) -> list[tuple[nn.Module, str, int]]:
+        """Where the weights of `in_projection` are: module, name, and how many matrices are joined there.
+
+        Raises UserError where the adapter does not say.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not say which its matrices of queries, keys and values are: "
+            "choose lora_matrices=all"
+        )
 
     @abstractmethod
     def attention_output(self, attended: torch.Tensor) -> torch.Tensor:

@@ -40,6 +40,9 @@ class OpenClipBlock(Block):
     def in_projection(self) -> InProjection:
         return in_projection(self.block.attn)
 
+    def qkv_matrices(self) -> list[tuple[nn.Module, str, int]]:
+        return [(self.block.attn, "in_proj_weight", 3)]
+
     def attention_output(self, attended: torch.Tensor) -> torch.Tensor:
         out = self.block.attn.out_proj
         return self.block.ls_1(linear(attended, out.weight, out.bias))

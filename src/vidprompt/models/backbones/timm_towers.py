@@ -20,6 +20,7 @@ from vidprompt.models.backbones.interface import Block, ImageTower, average, reg
 from vidprompt.models.backbones.open_clip_towers import embed_patches
 from vidprompt.models.layers.attention import AttentionMaps, InProjection, attend
 from vidprompt.models.layers.frozen_weights import layer_norm, linear
+from vidprompt.models.layers.low_rank import dropped_low_rank
 
 POOLS = ("token", "avg", "map")
 
@@ -35,7 +36,11 @@ class TimmBlock(Block):
         return layer_norm(self.block.norm1, x)
 
     def in_projection(self) -> InProjection:
-        return InProjection(self.attn.qkv.weight, self.attn.qkv.bias)
+        qkv = self.attn.qkv
+        return InProjection(qkv.weight, qkv.bias, dropped_low_rank(qkv, "weight"))
+
+    def qkv_matrices(self) -> list[tuple[nn.Module, str, int]]:
+        return [(self.attn.qkv, "weight", 3)]
 
     def output_projection(self, attended: torch.Tensor) -> torch.Tensor:
         """The projection of the heads' outputs, with the norm before it that EVA-02 has."""
@@ -55,13 +60,19 @@ class TimmEvaBlock(TimmBlock):
     def in_projection(self) -> InProjection:
         if self.attn.qkv.bias is None and getattr(self.attn, "q_bias", None) is not None:
             biases = (self.attn.q_bias, self.attn.k_bias, self.attn.v_bias)
-            return InProjection(self.attn.qkv.weight, torch.cat(biases))
+            return super().in_projection()._replace(bias=torch.cat(biases))
         return super().in_projection()
+
+    def qkv_matrices(self) -> list[tuple[nn.Module, str, int]]:
+        if self.attn.qkv is not None:
+            return super().qkv_matrices()
+        attn = self.attn
+        return [(one, "weight", 1) for one in (attn.q_proj, attn.k_proj, attn.v_proj)]
 
     def project_queries(self, x: torch.Tensor) -> torch.Tensor:
         if self.attn.qkv is not None:
             return super().project_queries(x)
-        return linear(x, self.attn.q_proj.weight, self.attn.q_proj.bias)
+        return _project(self.attn.q_proj, x)
 
     def project_kv(self, x: torch.Tensor) -> torch.Tensor:
         if self.attn.qkv is not None:
@@ -85,10 +96,7 @@ class TimmEvaBlock(TimmBlock):
 
     def _keys_and_values(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Of separate projections, (…, length, D) each."""
-        keys, values = (
-            linear(x, one.weight, one.bias) for one in (self.attn.k_proj, self.attn.v_proj)
-        )
-        return keys, values
+        return _project(self.attn.k_proj, x), _project(self.attn.v_proj, x)
 
     def _rotate(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Queries or keys (n, length, D) with the positions of the patches."""
@@ -107,6 +115,13 @@ class TimmEvaBlock(TimmBlock):
     def mlp(self, x: torch.Tensor) -> torch.Tensor:
         out, scale = self.block.mlp(layer_norm(self.block.norm2, x)), self.block.gamma_2
         return out if scale is None else scale * out
+
+
+def _project(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """A linear layer of its own for queries, keys or values: (…, D) → (…, D)."""
+    low_rank = dropped_low_rank(layer, "weight")
+    out = linear(x, layer.weight, layer.bias)
+    return out if low_rank is None else out + low_rank.product(x)
 
 
 class TimmEvaPostNormBlock(TimmEvaBlock):

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vidprompt.models.layers.dropout_attention import dropout_attention
 from vidprompt.models.layers.frozen_weights import linear, weight_of
+from vidprompt.models.layers.low_rank import LowRank, dropped_low_rank
 
 # Attention weights of one layer by name ("space", "time"), each (n, heads, queries, keys).
 AttentionMaps = dict[str, torch.Tensor]
@@ -41,6 +42,7 @@ class InProjection(NamedTuple):
 
     weight: torch.Tensor
     bias: torch.Tensor | None
+    low_rank: LowRank | None = None  # its product is added to what the weights give
 
     def part(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weights and biases of some rows, for a product."""
@@ -55,17 +57,22 @@ class InProjection(NamedTuple):
 
 def in_projection(attn: nn.MultiheadAttention) -> InProjection:
     """The weights of PyTorch's module."""
-    return InProjection(attn.in_proj_weight, attn.in_proj_bias)
+    low_rank = dropped_low_rank(attn, "in_proj_weight")
+    return InProjection(attn.in_proj_weight, attn.in_proj_bias, low_rank)
 
 
 def project_queries(weights: InProjection, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (n, length, D) → queries (n, length, D)."""
-    return F.linear(x, *weights.part(slice(None, weights.width)))
+    queries = F.linear(x, *weights.part(slice(None, weights.width)))
+    low_rank = weights.low_rank
+    return queries if low_rank is None else queries + low_rank.product(x, slice(None, 1))
 
 
 def project_kv(weights: InProjection, x: torch.Tensor) -> torch.Tensor:
     """Normalised tokens (…, length, D) → keys and values concatenated, (…, length, 2·D)."""
-    return F.linear(x, *weights.part(slice(weights.width, None)))
+    kv = F.linear(x, *weights.part(slice(weights.width, None)))
+    low_rank = weights.low_rank
+    return kv if low_rank is None else kv + low_rank.product(x, slice(1, None))
 
 
 def project_qkv(
@@ -75,7 +82,7 @@ def project_qkv(
 
     One product on a CPU. On a GPU two: parts of one would keep the whole alive, and pad their gradients.
     """
-    if num_queries is None and on_cpu(x):
+    if num_queries is None and on_cpu(x) and weights.low_rank is None:
         qkv = F.linear(x, weights.weight, weights.bias)
         return qkv[..., : weights.width], qkv[..., weights.width :]
     return project_queries(weights, x[:, :num_queries]), project_kv(weights, x)

@@ -169,11 +169,11 @@ class EZCLIP(VideoCLIP):
 
     @property
     def drops_text(self) -> bool:
-        return any(self.text_drop_rates)
+        return any(self.text_drop_rates) or super().drops_text
 
     def text_draws(self, n: int) -> list[LayerDraws]:
         """What is dropped in training: positions of all texts of a call alike, or texts."""
-        if not self.drops_text:
+        if not any(self.text_drop_rates):
             return []
         device = self.temporal_embedding.device
         positions = self.text_tower.context_length

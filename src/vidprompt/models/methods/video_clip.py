@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch.utils.checkpoint import checkpoint
 
 from vidprompt.config.schema import BackboneTraining
@@ -19,10 +21,11 @@ from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.explanation import Explanation, explain
 from vidprompt.models.layers.attention import AttentionMaps, attend
-from vidprompt.models.layers.low_rank import merge_low_rank
+from vidprompt.models.layers.low_rank import low_rank_modules, merge_low_rank
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 from vidprompt.models.text.context import LearnedContext
 from vidprompt.models.text.encoder import TextEncoder
+from vidprompt.models.text.prompts import PromptSet
 from vidprompt.models.trained_backbone import train_towers
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
@@ -75,9 +78,12 @@ class VideoCLIP(TextEncoder):
         trained_blocks: n of "last_n".
         lora_rank: the inner width of the matrices of "lora".
         lora_alpha: their factor times `lora_rank`.
+        lora_scaling: "rank", or "sqrt_rank": `lora_alpha` is the factor times its root instead.
+        lora_matrices: "all" of a block, or "qkv": queries, keys and values, with a product for each.
+        lora_dropout: rate on what LoRA's matrices get in training; with "qkv" only.
 
-    Raises UserError for an unknown context, position, train_backbone or trained_towers, and for numbers
-    out of range.
+    Raises UserError for an unknown context, position, train_backbone, trained_towers, lora_scaling or
+    lora_matrices, and for numbers out of range.
     """
 
     # The name that `create_model` made it by
@@ -87,6 +93,8 @@ class VideoCLIP(TextEncoder):
     encodes_frames_apart: ClassVar[bool] = False
     # How the logits of a new model differ from frozen CLIP's, as a sentence; "": they do not
     start: ClassVar[str] = ""
+    # True: `fit` is called before the first step
+    fits_features: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,6 +111,9 @@ class VideoCLIP(TextEncoder):
         trained_blocks: int = 2,
         lora_rank: int = 8,
         lora_alpha: float = 16.0,
+        lora_scaling: str = "rank",
+        lora_matrices: str = "all",
+        lora_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone_training = BackboneTraining.of(
@@ -112,6 +123,9 @@ class VideoCLIP(TextEncoder):
                 "trained_blocks": trained_blocks,
                 "lora_rank": lora_rank,
                 "lora_alpha": lora_alpha,
+                "lora_scaling": lora_scaling,
+                "lora_matrices": lora_matrices,
+                "lora_dropout": lora_dropout,
             }
         )
         if train_backbone != "none":
@@ -125,6 +139,7 @@ class VideoCLIP(TextEncoder):
         self.width, self.text_width = self.image_tower.width, self.text_tower.width
         self._recompute = "nothing"
         self.options: dict[str, Any] = {}  # of `create_model`, for checkpoints
+        self.started: frozenset[str] = frozenset()  # frozen weights that are not the backbone's
         self.context: LearnedContext | None = None
         if context != "none":
             self.context = LearnedContext(
@@ -145,6 +160,8 @@ class VideoCLIP(TextEncoder):
         """Training mode of the method's own modules; CLIP stays as it is used, for its batch norms."""
         super().train(mode)
         self.clip.eval()
+        for low_rank in low_rank_modules(self.clip):
+            low_rank.train(mode)
         return self
 
     @property
@@ -214,7 +231,11 @@ class VideoCLIP(TextEncoder):
             frames = torch.cat([self._encode_frames(chunk, None, batch_seed) for chunk in chunks])
         else:
             frames = self._encode_frames(video, maps, batch_seed)
-        return frames, frames.mean(1)
+        return frames, self.video_features(frames)
+
+    def video_features(self, frames: torch.Tensor) -> torch.Tensor:
+        """Frame features (B, T, E) → what stands for each video: their mean, (B, E)."""
+        return frames.mean(1)
 
     def _videos_per_chunk(self, video: torch.Tensor) -> int:
         """The fewest videos that keep the device busy."""
@@ -376,6 +397,30 @@ class VideoCLIP(TextEncoder):
         del time
         return relevance.new_zeros(*relevance.shape[:2], n)
 
+    # -- without steps ------------------------------------------------------------------------
+
+    def fit(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Learn from the training videos' features (N, E) and classes (N,), if `fits_features`.
+
+        The features are those of `encode_video` before, of clips as tests have them.
+        """
+        raise NotImplementedError
+
+    def choose_on_held_out(
+        self,
+        features: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        class_names: Sequence[str],
+        prompts: PromptSet,
+    ) -> str:
+        """Set numbers of the method's by held-out videos, after the last step.
+
+        Features (N, views, E) of `encode_video`, classes (N,) among `class_names` with their prompts. Returns
+        what was chosen, as a sentence; "": nothing is.
+        """
+        del features, labels, class_names, prompts
+        return ""
+
     # -- explanation, compilation, state ------------------------------------------------------
 
     def explain(self, frames: torch.Tensor, text: str | None = None) -> Explanation:
@@ -411,13 +456,17 @@ class VideoCLIP(TextEncoder):
     def text_is_fixed(self) -> bool:
         return super().text_is_fixed and not self.backbone_training.trains_text
 
+    @property
+    def drops_text(self) -> bool:
+        return self.backbone_training.trains_text and self.backbone_training.lora_dropout > 0
+
     def merge_lora(self) -> None:
         """Add LoRA's products to the weights, for use without further training; without LoRA nothing."""
         merge_low_rank(self.clip)
 
     def trained_state(self) -> dict[str, torch.Tensor]:
-        """The content of a checkpoint: the state dict without what is frozen of the backbone."""
-        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        """The content of a checkpoint: the state dict without what is the backbone's."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad} | self.started
         return {
             name: value
             for name, value in self.state_dict().items()

@@ -15,7 +15,7 @@ from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.text.context import EmbedRows, LearnedContext
 from vidprompt.models.text.prompts import PromptSet, tokenize, tokenize_classes
-from vidprompt.models.text.tower import encode_embedded, group_by_length
+from vidprompt.models.text.tower import encode_embedded, group_by_length, no_change
 from vidprompt.system.suggestions import first_names
 
 PLAIN_NAMES = PromptSet(("{}",))
@@ -26,7 +26,8 @@ CPU_CHUNK, GPU_CHUNK = 64, 1024
 class TextEncoder(nn.Module):
     """Encodes texts with CLIP's text tower, and classes with prompts or a learned context.
 
-    A method overrides `after_text_attention`, and `text_draws` and `drops_text` where it drops something.
+    A method overrides `after_text_attention`, `before_text_layer`, and `text_draws` and `drops_text` where it
+    drops something.
     """
 
     backbone: Backbone
@@ -53,13 +54,21 @@ class TextEncoder(nn.Module):
         return self.encode_in_chunks(lambda rows: tower.embed(tokens[rows]), ends, chunk)
 
     def encode_embedded(
-        self, embedded: torch.Tensor, ends: torch.Tensor, draws: Sequence[LayerDraws] = ()
+        self,
+        embedded: torch.Tensor,
+        ends: torch.Tensor,
+        draws: Sequence[LayerDraws] = (),
+        *,
+        in_context: bool = False,
     ) -> torch.Tensor:
         """Token embeddings (n, length, W), read at `ends` (n,) → text features (n, E).
 
-        `draws` of each layer are what is dropped, with factors (n, positions, 1).
+        `draws` of each layer are what is dropped, with factors (n, positions, 1); `in_context`: these are
+        class names in the learned context.
         """
-        return encode_embedded(self.text_tower, embedded, ends, self.after_text_attention, draws)
+        before = self.before_text_layer if in_context else no_change
+        tower, after = self.text_tower, self.after_text_attention
+        return encode_embedded(tower, embedded, ends, after, draws, before)
 
     @property
     def drops_text(self) -> bool:
@@ -76,15 +85,26 @@ class TextEncoder(nn.Module):
         del layer
         return x
 
+    def before_text_layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """The method's change to the tokens (n, length, W) of a class name in the learned context."""
+        del layer
+        return x
+
     def encode_in_chunks(
-        self, embed: EmbedRows, ends: torch.Tensor, chunk: int | None = None
+        self,
+        embed: EmbedRows,
+        ends: torch.Tensor,
+        chunk: int | None = None,
+        *,
+        in_context: bool = False,
     ) -> torch.Tensor:
         """Features (n, E) of n texts, at most `chunk` at once (default: CPU_CHUNK or GPU_CHUNK).
 
         `embed(rows)` gives the token embeddings (len(rows), length, W) of some rows; `ends` (n,) is where
         each text is read. If it is on the CPU, texts of like length are encoded together, unless a GPU takes
         all at once: to sort few would cost more than it saves. With `recompute` the activations of a chunk
-        are recomputed. What is dropped in training is drawn once for all chunks.
+        are recomputed. What is dropped in training is drawn once for all chunks. `in_context` as in
+        `encode_embedded`.
         """
         recompute = self.recompute != "nothing" and torch.is_grad_enabled()
         device = self.device
@@ -95,6 +115,7 @@ class TextEncoder(nn.Module):
             lengths = [self.text_tower.needed_length(ends[group]) for group in groups]
             ends = ends.to(device, non_blocking=True)
         draws = self.text_draws(len(ends)) if self.training else []
+        drops = self.training and self.drops_text
         positions, features = self.text_tower.context_length, []
         for group, length in zip(groups, lengths, strict=True):
             rows = torch.tensor(group).to(device, non_blocking=True)
@@ -105,12 +126,11 @@ class TextEncoder(nn.Module):
                 drawn: Sequence[LayerDraws] = drawn,
                 length: int | None = length,
             ) -> torch.Tensor:
-                return self.encode_embedded(embed(rows)[:, :length], ends[rows], drawn)
+                embedded = embed(rows)[:, :length]
+                return self.encode_embedded(embedded, ends[rows], drawn, in_context=in_context)
 
             if recompute:
-                features.append(
-                    checkpoint(encode, use_reentrant=False, preserve_rng_state=bool(draws))
-                )
+                features.append(checkpoint(encode, use_reentrant=False, preserve_rng_state=drops))
             else:
                 features.append(encode())
         if len(features) == 1 and groups[0] == sorted(groups[0]):
@@ -145,7 +165,8 @@ class TextEncoder(nn.Module):
         if self.context is not None:
             if self.context.covers(class_names):
                 self.context.check_distinct(class_names)
-                return self.encode_in_chunks(*self.context.prompts(class_names), chunk)[:, None]
+                embed, ends = self.context.prompts(class_names)
+                return self.encode_in_chunks(embed, ends, chunk, in_context=True)[:, None]
             missing = self.context.missing(class_names)
             if len(missing) < len(class_names):
                 warnings.warn(

@@ -10,8 +10,8 @@ from vidprompt.models.backbones.interface import Block, TextTower
 from vidprompt.models.layers.frozen_weights import autocast_dtype
 from vidprompt.models.layers.stochastic_depth import LayerDraws, scale_branch
 
-# A method's change to the tokens after the attention of a layer: (layer, x) → x.
-AfterAttention = Callable[[int, torch.Tensor], torch.Tensor]
+# A method's change to the tokens after the attention of a layer, or before a layer: (layer, x) → x.
+ChangeTokens = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 def no_change(layer: int, x: torch.Tensor) -> torch.Tensor:
@@ -30,8 +30,9 @@ def encode_embedded(
     tower: TextTower,
     embedded: torch.Tensor,
     ends: torch.Tensor,
-    after_attention: AfterAttention = no_change,
+    after_attention: ChangeTokens = no_change,
     draws: Sequence[LayerDraws] = (),
+    before_layer: ChangeTokens = no_change,
 ) -> torch.Tensor:
     """Token embeddings (n, length, W) → text features (n, E), not normalised.
 
@@ -50,6 +51,7 @@ def encode_embedded(
     draws = draws or [LayerDraws()] * len(blocks)
     for layer, (block, drawn) in enumerate(zip(blocks[:-1], draws, strict=False)):
         # nothing of the attention has a name, and so memory, during the MLP, which takes most
+        x = before_layer(layer, x)
         x = x + scale_branch(
             block.attend(
                 *block.project_qkv(block.norm(x)), causal=tower.causal, dropout=drawn.rate
@@ -60,7 +62,12 @@ def encode_embedded(
         x = x + scale_branch(block.mlp(x), _cut(drawn.mlp, length))
     last = len(blocks) - 1
     x = _last_block(
-        blocks[last], x, ends, tower.causal, lambda x: after_attention(last, x), draws[last]
+        blocks[last],
+        before_layer(last, x),
+        ends,
+        tower.causal,
+        lambda x: after_attention(last, x),
+        draws[last],
     )
     return tower.project(x)
 

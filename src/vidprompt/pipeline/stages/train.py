@@ -25,6 +25,8 @@ from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import METHODS, configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
+from vidprompt.pipeline.feature_fit import fit_features
+from vidprompt.pipeline.starting_point import StartingPoint
 from vidprompt.pipeline.training_data import (
     TrainingLists,
     augments_on_device,
@@ -54,12 +56,8 @@ logger = logging.getLogger(__name__)
 
 IMAGE_MODEL = "image_model"  # subfolder for the step log and snapshots of the image model
 GROUPS = ("backbone", "frames", "method", "prompts", "seed", "trainer")  # that a run depends on
-WITHOUT_EFFECT = (
-    "workers",
-    "tensorboard",
-    "tracker",
-    "save_every",
-)  # keys of the trainer, on results
+# keys of the trainer, on results; of what a training starts from, the content counts
+WITHOUT_EFFECT = ("workers", "tensorboard", "tracker", "save_every", "start_from")
 
 
 @dataclass
@@ -71,6 +69,7 @@ class _Trained:
     settings: TrainerSettings
     fingerprint: dict[str, Any]
     snapshots: Snapshots
+    start: StartingPoint | None
     unknown: UnknownThreshold | None  # from the held-out videos
     augmented_on: str  # "cpu", or the kind of device that augmented its clips
 
@@ -152,47 +151,68 @@ def _train(
     accelerator = new_accelerator(config.trainer.precision)
     processes = Processes(accelerator)
     torch.manual_seed(config.seed)
-    model = _model(config, lists)
+    starting_point = StartingPoint.of(config.trainer.start_from)
+    model = _model(config, lists, starting_point, quiet=not processes.is_main)
     what = f"{config.method.name}, image model" if images else config.method.name
     if processes.is_main:
         logger.info(_summary_line(what, lists, model, processes.world_size))
     objective = _objective(config, lists.split, model)
     if start is not None:
         start_from(objective, start.objective)
-    settings, plan = batch_plan(config, lists)
+    by_steps = not model.fits_features or any(p.requires_grad for p in objective.parameters())
+    settings, plan = batch_plan(config, lists, least_steps=int(by_steps))
     tested = tested_lists(config, lists)
-    fingerprint = _fingerprint(config, lists, tested, model.backbone.identity())
+    fingerprint = _fingerprint(config, lists, tested, model)
+    if starting_point is not None:
+        fingerprint["start"] = starting_point.sha256
     processes.assert_equal_across_ranks(fingerprint, "data and settings")
     snapshots = Snapshots(folder, fingerprint, logger.info)
+    if model.fits_features:
+        fit_features(config, lists, model, folder, processes, fingerprint)
     validation = None if images else build_validation(config, lists, tested, model, processes)
     title, quiet = f"train {what} {config.split}", not processes.is_main
-    with Progress(title, settings.steps, unit="steps", quiet=quiet) as progress:
-        log = train(
-            objective,
-            batch_source(config, lists, model, plan, processes),
-            settings,
-            accelerator=accelerator,
-            snapshots=snapshots,
-            log_folder=folder,
-            progress=progress,
-            validation=validation,
-            keep_last=images,
-            track=tracker.log if tracker else None,
-        )
-    held_out = validation.held_out if validation else None
-    unknown = held_out.unknown_threshold() if isinstance(held_out, Validator) else None
+    log = TrainingLog([], [], kept_step=0, skipped=[], done=0)
+    if by_steps:
+        with Progress(title, settings.steps, unit="steps", quiet=quiet) as progress:
+            log = train(
+                objective,
+                batch_source(config, lists, model, plan, processes),
+                settings,
+                accelerator=accelerator,
+                snapshots=snapshots,
+                log_folder=folder,
+                progress=progress,
+                validation=validation,
+                keep_last=images,
+                track=tracker.log if tracker else None,
+            )
+    held_out, unknown = validation.held_out if validation else None, None
+    if isinstance(held_out, Validator):
+        if (chosen := held_out.choose()) and processes.is_main:
+            logger.info(chosen)
+        unknown = held_out.unknown_threshold()
     on_device = augments_on_device(config.trainer, processes.device)
     augmented_on = processes.device.type if on_device else "cpu"
-    return _Trained(objective, log, settings, fingerprint, snapshots, unknown, augmented_on)
+    return _Trained(
+        objective, log, settings, fingerprint, snapshots, starting_point, unknown, augmented_on
+    )
 
 
-def _model(config: Config, lists: TrainingLists) -> VideoCLIP:
+def _model(
+    config: Config, lists: TrainingLists, starting_point: StartingPoint | None, *, quiet: bool
+) -> VideoCLIP:
     """The method on its backbone, before training."""
     backbone = load_backbone(vars(config.backbone))
+    start = starting_point.load(backbone) if starting_point else None
+    if start is not None:
+        backbone = start.backbone
     if config.trainer.precision == FP16_WEIGHTS:
         backbone.identity()  # of the file's weights
         round_to_half(half_parameters(backbone.clip))
     model = configured_model(config, lists.train.classes, backbone)
+    if start is not None:
+        taken = start.apply(model)
+        logger.log(logging.DEBUG if quiet else logging.INFO, taken)
     model.recompute = config.trainer.recompute
     if config.trainer.compile:
         model.compile()
@@ -242,7 +262,7 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
 
 
 def _fingerprint(
-    config: Config, lists: TrainingLists, tested: dict[str, MeasuredList], backbone: str
+    config: Config, lists: TrainingLists, tested: dict[str, MeasuredList], model: VideoCLIP
 ) -> dict[str, Any]:
     """All that the results of a run depend on: a snapshot is resumed only where it is equal."""
     whole = config.values
@@ -253,7 +273,7 @@ def _fingerprint(
     fingerprint["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
         fingerprint["protocol"] = whole["protocol"]
-    if lists.val is not None or tested:
+    if lists.val is not None or tested or model.fits_features:
         fingerprint["views"] = whole["views"]
     if tested:
         fingerprint["tested"] = {name: list_identity(one) for name, one in tested.items()}
@@ -261,7 +281,7 @@ def _fingerprint(
     return fingerprint | {
         "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
         "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
-        "weights": backbone,
+        "weights": model.backbone.identity(),
         "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
         "code": code_hash("train", used_plugins(config, "train")),
     }
@@ -286,6 +306,7 @@ def _write(
         config_hash=_config_hash(trained),
         version=code_version("train", used_plugins(config, "train")),
         image_model=_config_hash(image) if image else "",
+        start_from=trained.start.record() if trained.start else {},
         backbone_spec=dict(model.backbone.spec),
         input=_input(config, lists.split),
         prompts=_prompts(config),
@@ -344,7 +365,8 @@ def _summary(lists: TrainingLists, trained: _Trained) -> dict[str, Any]:
     With the precision of the computation, and on what clips were augmented: "cpu", or a kind of device.
     """
     log, settings, model = trained.log, trained.settings, trained.objective.model
-    return {
+    started = {"start_from": trained.start.record()} if trained.start else {}
+    return started | {
         "trained_parameters": trained_parameters(model),
         "train_backbone": model.backbone_training.train_backbone,
         "videos": len(lists.train.videos),
