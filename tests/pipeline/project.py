@@ -94,6 +94,7 @@ def short_training(folder: Path) -> None:
     """Three steps."""
     for recipe in (folder / "params/recipe/demo").glob("*.yaml"):
         trainer = yaml.safe_load(recipe.read_text("utf-8"))["trainer"]
-        own = {name: numbers | {"length": 3} for name, numbers in trainer["by_protocol"].items()}
+        own = trainer.get("by_protocol", {})
+        own = {name: numbers | {"length": 3} for name, numbers in own.items()}
         edit(recipe, trainer__length=3, trainer__by_protocol=own)
     edit(folder / "params/trainer/demo.yaml", batch_size=8, log_every=1, warmup=1)

@@ -167,6 +167,7 @@ class MethodConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     objective: str | None = None
     objective_options: Mapping[str, Any] = field(default_factory=dict)
+    fitted: bool = False  # to features of its training videos, seen as tests see them: by `views`
 
     def __post_init__(self) -> None:
         BackboneTraining.of(self.options, "method.options")

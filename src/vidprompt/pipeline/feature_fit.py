@@ -41,8 +41,10 @@ def fit_features(
 
     Processes share the videos; a run that was killed goes on after its last block in `folder`, if its
     `fingerprint` is the same. Of a video's views the mean is taken. Raises UserError for re-identification,
-    which has no classes.
+    which has no classes, and where the configuration does not say that the method is fitted.
     """
+    if not config.method.fitted:  # what depends on `views` is known by it
+        raise UserError(f"method.fitted=false: {model.method} is fitted to features, so it is true")
     if lists.split.protocol == "reid":
         raise UserError(f"{model.method} classifies videos: it has no re-identification")
     blocks = plan_blocks(lists.train.videos, [], BLOCK)

@@ -64,9 +64,9 @@ def usable(listed: Subset, cache: FrameCache) -> Subset:
 
 
 def batch_plan(
-    config: Config, lists: TrainingLists, least_steps: int = 1
+    config: Config, lists: TrainingLists, *, by_steps: bool = True
 ) -> tuple[TrainerSettings, BatchPlan]:
-    """The numbers of the run, and the videos of each batch; `least_steps` as in `trainer_settings`."""
+    """The numbers of the run, and the videos of each batch; without `by_steps` there is none."""
     trainer, videos, count = config.trainer, lists.train, len(lists.train.videos)
     if isinstance(config.protocol, ReidConfig):
         people, tracklets = config.protocol.people_per_batch, config.protocol.tracklets_per_person
@@ -77,7 +77,7 @@ def batch_plan(
         )
     size = min(trainer.batch_size, count)
     settings = trainer_settings(
-        trainer, videos=count, batch_size=size, seed=config.seed, least_steps=least_steps
+        trainer, videos=count, batch_size=size, seed=config.seed, by_steps=by_steps
     )
     cache, streaming = lists.cache, trainer.order == "streaming"
     shards = cache.shards(cache.rows(videos.videos)) if streaming else None

@@ -70,7 +70,7 @@ def model_steps(
     steps, trained = [], dict(trained_elsewhere or {})
     for run in [run for run in runs if run not in trained] if config.method.trained else []:
         values = configs.get(*job.overrides, f"protocol={splits[run].protocol}").values
-        apart = APART if _views_change_training(values["trainer"]) else (*APART, "views")
+        apart = APART if _views_change_training(values) else (*APART, "views")
         values = {key: value for key, value in values.items() if key not in apart}
         trained[run] = digest([values, inputs, run, splits[run].to_json()])
         overrides = (*job.overrides, f"split={run}")
@@ -81,9 +81,10 @@ def model_steps(
     return steps
 
 
-def _views_change_training(trainer: Mapping[str, Any]) -> bool:
-    """True where the kept checkpoint is chosen on test clips, so that `views` change the training."""
-    return trainer["select"] == "best" or bool(trainer["best_on_test"])
+def _views_change_training(values: Mapping[str, Any]) -> bool:
+    """True where test clips are what a method is fitted to, or the kept checkpoint is chosen on."""
+    trainer, fitted = values["trainer"], values["method"].get("fitted", False)
+    return bool(fitted or trainer["select"] == "best" or trainer["best_on_test"])
 
 
 def _tests(

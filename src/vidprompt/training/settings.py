@@ -51,19 +51,20 @@ class TrainerSettings:
 
 
 def trainer_settings(
-    trainer: TrainerConfig, *, videos: int, batch_size: int, seed: int, least_steps: int = 1
+    trainer: TrainerConfig, *, videos: int, batch_size: int, seed: int, by_steps: bool = True
 ) -> TrainerSettings:
     """The settings of a run over `videos` videos, `batch_size` of them a step.
 
-    Raises UserError for a length without a number, a run of fewer than `least_steps` steps (0 where nothing
-    is trained by steps), or a learning rate that float32 cannot take.
+    Without `by_steps`, as for a method that is fitted at once, there are no steps whatever the length. Raises
+    UserError for a length without a number, a run without a step, or a learning rate that float32 cannot
+    take.
     """
 
     def steps(value: Length, name: str) -> int:
         return in_steps(value, f"trainer.{name}", videos, batch_size)
 
-    total = steps(trainer.length, "length")
-    if total < least_steps:
+    total = steps(trainer.length, "length") if by_steps else 0
+    if by_steps and total < 1:
         raise UserError(f"trainer.length={trainer.length}: a run has at least one step")
     if max(trainer.lr, *(trainer.lr * scale for scale in trainer.lr_scale.values()), 0.0) > MAX_LR:
         raise UserError(f"trainer.lr={trainer.lr:g} is too large: at most {MAX_LR:g}")

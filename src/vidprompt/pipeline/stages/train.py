@@ -160,11 +160,13 @@ def _train(
     if start is not None:
         start_from(objective, start.objective)
     by_steps = not model.fits_features or any(p.requires_grad for p in objective.parameters())
-    settings, plan = batch_plan(config, lists, least_steps=int(by_steps))
+    settings, plan = batch_plan(config, lists, by_steps=by_steps)
     tested = tested_lists(config, lists)
-    fingerprint = _fingerprint(config, lists, tested, model)
+    fingerprint = _fingerprint(config, lists, tested, model.backbone.identity())
     if starting_point is not None:
         fingerprint["start"] = starting_point.sha256
+    if model.fits_features:
+        fingerprint["views"] = config.values["views"]
     processes.assert_equal_across_ranks(fingerprint, "data and settings")
     snapshots = Snapshots(folder, fingerprint, logger.info)
     if model.fits_features:
@@ -262,7 +264,7 @@ def _objective(config: Config, split: Split, model: VideoCLIP) -> Objective:
 
 
 def _fingerprint(
-    config: Config, lists: TrainingLists, tested: dict[str, MeasuredList], model: VideoCLIP
+    config: Config, lists: TrainingLists, tested: dict[str, MeasuredList], backbone: str
 ) -> dict[str, Any]:
     """All that the results of a run depend on: a snapshot is resumed only where it is equal."""
     whole = config.values
@@ -273,7 +275,7 @@ def _fingerprint(
     fingerprint["mirror"] = config.dataset.mirror
     if lists.split.protocol == "reid":
         fingerprint["protocol"] = whole["protocol"]
-    if lists.val is not None or tested or model.fits_features:
+    if lists.val is not None or tested:
         fingerprint["views"] = whole["views"]
     if tested:
         fingerprint["tested"] = {name: list_identity(one) for name, one in tested.items()}
@@ -281,7 +283,7 @@ def _fingerprint(
     return fingerprint | {
         "videos": digest([lists.train.videos, lists.train.labels, lists.train.classes]),
         "held_out": digest([val.videos, val.labels, val.classes]) if val else "",
-        "weights": model.backbone.identity(),
+        "weights": backbone,
         "cached_frames": sha256(lists.cache.path / "index.arrow")[:12],
         "code": code_hash("train", used_plugins(config, "train")),
     }
