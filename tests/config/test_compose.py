@@ -32,7 +32,7 @@ def _in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "method=ezclip",
-            "did you mean ez_clip? valid: ez_clip, frozen_clip, vifi_clip, vita_clip",
+            "did you mean ez_clip? valid: clip_lora, ez_clip, frozen_clip, tip_adapter,",
         ),
         ("trainer.lrr=1", "did you mean trainer.lr?"),
         ("trainer.lr.x=1", "trainer.lr is a value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,7 @@ from vidprompt.training.processes import Processes
 logger = logging.getLogger(__name__)
 
 BLOCK = 256  # videos: what a killed run loses at most, and what processes share out
+FOLDER = "fit"  # of the blocks, in that of an unfinished training
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
 
 
@@ -48,7 +50,7 @@ def fit_features(
     if lists.split.protocol == "reid":
         raise UserError(f"{model.method} classifies videos: it has no re-identification")
     blocks = plan_blocks(lists.train.videos, [], BLOCK)
-    store = BlockStore(folder / "fit", blocks, _identity(fingerprint, processes.device))
+    store = BlockStore(folder / FOLDER, blocks, _identity(fingerprint, processes.device))
     pending: list[Any] = [None]
     if processes.is_main:
         numbers, message = store.prepare()
@@ -66,6 +68,11 @@ def fit_features(
     if processes.is_main:
         classes = len(set(lists.train.labels))
         logger.info(f"fitted to {len(lists.train.videos):,} videos of {classes} classes")
+
+
+def clear_features(folder: Path) -> None:
+    """Remove the features that were kept in a training's folder: it is finished."""
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
 def _identity(fingerprint: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -63,15 +63,24 @@ def test_a_second_training_starts_from_the_first_ones_checkpoint(
     values, weights = load_file(path), load_file(first)
     assert all(torch.equal(values[name], value) for name, value in weights.items())
     assert {"vision_prompts", "text_prompts", "context.vectors"} <= set(values)
-    # by its file it is the same run; another first training makes another one
-    by_file = ("method=vl_prompting", f"trainer.start_from={first}")
-    before = read_metadata(path).config_hash
-    stage.run(config(project, monkeypatch, *by_file))
-    assert read_metadata(path).config_hash == before
-    stage.run(config(project, monkeypatch, "method=vifi_clip", "trainer.lr=2e-3"))
-    stage.run(config(project, monkeypatch, *second))
-    assert read_metadata(path).config_hash != before
-    stage.run(config(project, monkeypatch, "method=vl_prompting"))
+
+
+@pytest.mark.slow
+def test_the_content_of_the_first_checkpoint_is_part_of_the_configuration(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = checkpoint(project, "vl_prompting"), checkpoint(project, "vifi_clip")
+    hashes = []
+    for start in (f"d4/vifi_clip/{RUN}", str(first), f"d4/vifi_clip/{RUN}", "null"):
+        if start != str(first):  # by its file it is the same run
+            rate = f"trainer.lr={len(hashes) + 1}e-3"
+            stage.run(config(project, monkeypatch, "method=vifi_clip", rate))
+        stage.run(
+            config(project, monkeypatch, "method=vl_prompting", f"trainer.start_from={start}")
+        )
+        hashes.append(read_metadata(path).config_hash)
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
     assert read_metadata(path).start_from == {}
     assert not [name for name in load_file(path) if name.startswith("clip.")]
 

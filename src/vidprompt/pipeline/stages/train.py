@@ -25,7 +25,7 @@ from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import METHODS, configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
-from vidprompt.pipeline.feature_fit import fit_features
+from vidprompt.pipeline.feature_fit import clear_features, fit_features
 from vidprompt.pipeline.starting_point import StartingPoint
 from vidprompt.pipeline.training_data import (
     TrainingLists,
@@ -93,6 +93,7 @@ def run(config: Config) -> None:
             for finished in (trained, image):
                 if finished:
                     finished.snapshots.clear()
+            clear_features(folder)
     processes.barrier()
 
 
