@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from vidprompt.cli.main import app
 from vidprompt.contract import CheckResult, check_method
 from vidprompt.contract.method import CHECKS
-from vidprompt.models.factory import METHODS
+from vidprompt.models.factory import METHODS, method_options
 from vidprompt.system.errors import UserError
 
 EXPORTS = ("torch.export", "ONNX")  # seconds each
@@ -36,7 +36,9 @@ def test_our_methods_are_exported(method: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["last_n", "all", "lora"])
-@pytest.mark.parametrize("method", [name for name in METHODS.own if name != "frozen_clip"])
+@pytest.mark.parametrize(
+    "method", [name for name in METHODS.own if "train_backbone" in method_options(name)]
+)
 def test_our_methods_hold_it_with_a_trained_backbone(method: str, choice: str) -> None:
     assert not failures(check_method(method, only=QUICK, train_backbone=choice, trained_blocks=1))
 

@@ -56,8 +56,13 @@ class Subject:
         torch.manual_seed(0)
         return load_backbone(self.spec)
 
-    def model(self, seed: int = 0, backbone: Backbone | None = None) -> VideoCLIP:
-        """A new model in evaluation mode; its start values are drawn with `seed`."""
+    def model(
+        self, seed: int = 0, backbone: Backbone | None = None, *, fitted: bool = True
+    ) -> VideoCLIP:
+        """A new model in evaluation mode; its start values are drawn with `seed`.
+
+        One that learns from features is `fitted` to those of `clips`, a video a class.
+        """
         backbone = backbone or self.backbone
         torch.manual_seed(seed)
         if isinstance(self.method, str):
@@ -70,7 +75,11 @@ class Subject:
             )
         else:
             model = self.method(backbone, self.num_frames, class_names=list(NAMES), **self.options)
-        return model.eval()
+        model.eval()
+        if fitted and model.fits_features:
+            with torch.no_grad():
+                model.fit(model.encode_video(self.clips())[1], torch.arange(len(NAMES)))
+        return model
 
     def clips(self, num_frames: int | None = None, batch: int = 3) -> torch.Tensor:
         """Normalised clips (batch, T, 3, S, S), the same in each call."""

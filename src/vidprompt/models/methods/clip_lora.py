@@ -21,6 +21,7 @@ class CLIPLoRA(VideoCLIP):
     """
 
     method = "clip_lora"
+    encodes_frames_apart = True
 
     def __init__(
         self,

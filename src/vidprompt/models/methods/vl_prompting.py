@@ -52,6 +52,8 @@ class VLPrompting(VideoCLIP):
     """
 
     method = "vl_prompting"
+    encodes_frames_apart = True
+    start = "prompts, at random values, join the attention of every layer of both towers"
 
     def __init__(
         self,
