@@ -34,7 +34,7 @@ def shapes(subject: Subject) -> str:
         scores = model(clips, text)
     b, t, width = len(clips), subject.num_frames, model.feature_width
     wanted = {
-        "frame features of encode_video": (frames, (b, t, width)),
+        "frame features of encode_video": (frames, (b, t, frames.shape[-1])),
         "video features of encode_video": (video, (b, width)),
         "encode_text": (plain, (len(NAMES), width)),
         "logits of forward": (scores, (b, len(NAMES))),

@@ -149,8 +149,8 @@ def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
 
 
 def input_hashes(config: Config, home: Path = Path()) -> dict[str, str]:
-    """Hashes of what all steps read: manifest and frames below `home`, the packages of plug-ins, and where they
-    are files, the backbone's weights and the checkpoint that trainings start from."""
+    """Hashes of what all steps read: manifest and frames below `home`, the packages of plug-ins, and where
+    they are files, the backbone's weights and the checkpoint that trainings start from."""
     dataset, weights = config.dataset.name, config.backbone.weights
     files = [home / paths.manifest(dataset), home / paths.frames(dataset) / "frames.json"]
     for file in files:
