@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 LOG = "log.txt"
 VIDPROMPT = (sys.executable, "-m", "vidprompt.cli")  # each stage has its own memory and state
 POLL_S = 0.2  # how often an interruption is checked for
+OTHER_PROCESS = "another process runs this job"  # why a job failed
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Launcher:
         self._trained: dict[str, Path] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()  # of what follows
-        self._live: set[subprocess.Popen[bytes]] = set()
+        self._live: dict[str, subprocess.Popen[bytes]] = {}  # by the job's name
+        self._ended: set[int] = set()  # processes that `watch` ended
 
     def run(self, plan: Plan, works: Sequence[Work], configs: Configurations) -> dict[str, str]:
         """Run the jobs of a plan; see `run_works`."""
@@ -89,60 +91,99 @@ class Launcher:
         todo = [work for work in works if work.pending]
         for work in todo:  # in this thread: Hydra is not thread-safe
             prepare(work)
+        failed: dict[str, str] = {}
+
+        def finished(work: Work, why: str) -> None:
+            if why:
+                failed[work.job.name] = why
+
+        total = sum(len(work.pending) for work in todo)
+        self.run_each(title, total, iter(todo), finished)
+        return {work.job.name: failed[work.job.name] for work in todo if work.job.name in failed}
+
+    def run_each(
+        self,
+        title: str,
+        total: int,
+        works: Iterator[Work],
+        finished: Callable[[Work, str], None],
+        watch: Callable[[Work], bool] | None = None,
+    ) -> None:
+        """Run prepared jobs as they come: the next is taken from `works` when a place is free.
+
+        `total` is the number of steps; `finished` gets each job and why it failed (empty: it did not);
+        `watch` is asked about each running job five times a second, and its step is ended where it is true.
+        All three are called in this thread. Raises Interrupted as `run_works`.
+        """
         for file in [] if self.again else sorted(MULTIRUNS.glob(f"*/*/{RECORD}")):
             self._trained |= Record(file.parent).trained()
-        failed: dict[str, str] = {}
-        total = sum(len(work.pending) for work in todo)
+        futures: dict[Future[str], Work] = {}
+        left = True
         with (
             Progress(title, total, unit="steps") as progress,
             Interruption() as interruption,
             ThreadPoolExecutor(self.jobs) as pool,
         ):
-            futures = {pool.submit(self._job, work, progress): work for work in todo}
-            left = set(futures)
-            while left:
-                done, left = wait(left, POLL_S, FIRST_COMPLETED)
-                failed |= {futures[one].job.name: why for one in done if (why := one.result())}
-                if interruption.requested and not self._stop.is_set():
-                    self._end()
+            try:
+                while left or futures:
+                    while left and len(futures) < self.jobs:
+                        work = None if self._stop.is_set() else next(works, None)
+                        left = work is not None
+                        if work is not None:
+                            futures[pool.submit(self._job, work, progress)] = work
+                    done, _ = wait(futures, POLL_S, FIRST_COMPLETED)
+                    for one in done:
+                        finished(futures.pop(one), one.result())
+                    for work in futures.values() if watch else ():
+                        if watch is not None and watch(work):
+                            self._end_step(work)
+                    if interruption.requested and not self._stop.is_set():
+                        self._end()
+            except BaseException:
+                self._end()  # the pool waits for what runs
+                raise
         if interruption.number is not None:
             raise Interrupted("stopped; the same command resumes it", interruption.number)
-        return {work.job.name: failed[work.job.name] for work in todo if work.job.name in failed}
 
     def _job(self, work: Work, progress: Progress) -> str:
-        """Run a job's pending steps; returns why it failed, empty for success."""
+        """Run a job's pending steps; returns why some failed, empty for success.
+
+        After a step that failed, those that do not need it are run all the same.
+        """
         began, name = time.monotonic(), work.job.name
         environment, gpu = self.environment, self._gpus.get()
         if gpu is not None:
             environment = environment | {"CUDA_VISIBLE_DEVICES": gpu}
+        failed: dict[str, str] = {}  # title → why; empty: it needs one that failed
         with ExitStack() as held:
             held.callback(self._gpus.put, gpu)
             try:
                 lock = held.enter_context(exclusive_lock(work.folder))
             except UserError:
-                return "another process runs this job"
+                return OTHER_PROCESS
             if not self._stop.is_set():
                 work.record.forget(work.pending, work.job)
-            for done, step in enumerate(work.pending):
-                status = None
-                if not self._stop.is_set():
+            for step in work.pending:
+                status, why = None, ""
+                if failed.keys() & set(step.needs):
+                    failed[step.title] = ""
+                elif not self._stop.is_set():
                     status = self._step(work, step, lock.fileno(), environment)
                 if self._stop.is_set() and status != 0:
                     return "stopped"
-                if status != 0 or not (work.folder / step.folder / step.output).exists():
-                    with self._lock:
-                        progress.advance(len(work.pending) - done)
+                if status == 0 and (work.folder / step.folder / step.output).exists():
+                    work.record.add(step, work.job)
+                elif status is not None:
                     problem = (
                         _last_line(work.folder / LOG) if status else f"it left no {step.output}"
                     )
-                    why = f"{step.title}: {problem} ({work.folder / LOG})"
+                    why = failed[step.title] = f"{step.title}: {problem} ({work.folder / LOG})"
                     logger.error(f"failed {name}: {why}")
-                    return why
-                work.record.add(step, work.job)
                 with self._lock:
                     progress.advance()
-        logger.info(f"done {name} ({time.monotonic() - began:.0f} s)")
-        return ""
+        if not failed:
+            logger.info(f"done {name} ({time.monotonic() - began:.0f} s)")
+        return "; ".join(why for why in failed.values() if why)
 
     def _step(self, work: Work, step: Step, lock: int, environment: Mapping[str, str]) -> int:
         """Run a step; returns its exit status. It inherits the lock, as it may outlive a killed parent."""
@@ -167,17 +208,25 @@ class Launcher:
                     pass_fds=[lock],
                     start_new_session=True,  # Ctrl-C reaches it once, from here
                 )
-                self._live.add(process)
+                self._live[work.job.name] = process
             try:
                 return process.wait()
             finally:
                 with self._lock:
-                    self._live.discard(process)
+                    del self._live[work.job.name]
 
     def _end(self) -> None:
         with self._lock:
             self._stop.set()
-            for process in self._live:
+            for process in self._live.values():
+                process.terminate()
+
+    def _end_step(self, work: Work) -> None:
+        """End the running step of a job, by one signal: a training writes a snapshot first."""
+        with self._lock:
+            process = self._live.get(work.job.name)
+            if process is not None and process.pid not in self._ended:
+                self._ended.add(process.pid)
                 process.terminate()
 
 

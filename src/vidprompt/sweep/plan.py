@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,17 @@ class EvaluationVariant:
 
 @dataclass(frozen=True)
 class Job:
-    """One method with one seed, in a folder `name` of its own."""
+    """One method with one seed, in a folder `name` of its own.
+
+    `of_run`: overrides of the training on one list alone, such as its length.
+    """
 
     name: str
     method: str
     seed: int
     overrides: tuple[str, ...]
     variants: tuple[EvaluationVariant, ...]
+    of_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -164,14 +168,14 @@ def _job(
 ) -> Job:
     trained = [*overrides, *(pair for pair in pairs if not _changes_tests_only(pair[0]))]
     variant = [pair for pair in pairs if _changes_tests_only(pair[0])]
-    untrained = [o for o in (*base, *_joined(trained)) if not _changes_training_only(o)]
+    untrained = [o for o in (*base, *_joined(trained)) if not changes_training_only(o)]
     config = configurations.get(*untrained, f"protocol={protocols[0]}")
     given = dict([*(split_override(override) for override in base), *trained])
     seed = _seed(given.get(SEED, config.seed))
     if not config.method.trained:  # it is the same with every seed
-        base = [override for override in base if not _changes_training_only(override)]
-        trained = [pair for pair in trained if not _changes_training_only(pair[0])]
-        pairs = [pair for pair in pairs if not _changes_training_only(pair[0])]
+        base = [override for override in base if not changes_training_only(override)]
+        trained = [pair for pair in trained if not changes_training_only(pair[0])]
+        pairs = [pair for pair in pairs if not changes_training_only(pair[0])]
         seed = _seed(config.seed)
     named = [setting] if setting else []
     name = ",".join([*named, *_joined(pair for pair in pairs if not _changes_tests_only(pair[0]))])
@@ -203,7 +207,7 @@ def _changes_tests_only(key: str) -> bool:
     return key == "views" or key.startswith("views.")
 
 
-def _changes_training_only(override: str) -> bool:
+def changes_training_only(override: str) -> bool:
     """True for an override that changes the training and not the tests."""
     return override.startswith((SEED, "trainer"))
 

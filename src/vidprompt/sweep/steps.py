@@ -42,6 +42,7 @@ class Step:
     title: str  # within the job
     output: Path  # what it leaves, relative to `folder`
     identity: str  # of all that its output follows from, but the code
+    needs: tuple[str, ...] = ()  # titles of the job's steps without which it cannot run
 
 
 def steps_of(job: Job, protocols: tuple[str, ...], configs: Configurations) -> list[Step]:
@@ -69,11 +70,12 @@ def model_steps(
     runs = sorted({split.run for split in splits.values() if split.protocol in protocols})
     steps, trained = [], dict(trained_elsewhere or {})
     for run in [run for run in runs if run not in trained] if config.method.trained else []:
-        values = configs.get(*job.overrides, f"protocol={splits[run].protocol}").values
+        trained_with = (*job.overrides, *job.of_run.get(run, ()))
+        values = configs.get(*trained_with, f"protocol={splits[run].protocol}").values
         apart = APART if _views_change_training(values) else (*APART, "views")
         values = {key: value for key, value in values.items() if key not in apart}
         trained[run] = digest([values, inputs, run, splits[run].to_json()])
-        overrides = (*job.overrides, f"split={run}")
+        overrides = (*trained_with, f"split={run}")
         out = paths.checkpoint(dataset, job.method, run)
         steps.append(Step("train", "", overrides, f"train {run}", out, trained[run]))
     for variant in job.variants:
@@ -112,14 +114,17 @@ def _tests(
     for run in dict.fromkeys(method.encoding_of(run) for run in runs):
         overrides = (*common, f"split={run}") if method.trained else common
         out = paths.features(dataset, job.method, run) / INDEX
-        yield Step("features", variant.name, overrides, f"{before}features {run}", out, identity)
+        title, needs = f"{before}features {run}", (f"train {run}",)
+        yield Step("features", variant.name, overrides, title, out, identity, needs)
     for protocol in protocols:
         out = paths.results(dataset, job.method, protocol) / "metrics.json"
         overrides = (*common, f"protocol={protocol}")
         of_protocol = digest([values[protocol], identity])
-        yield Step(
-            "evaluate", variant.name, overrides, f"{before}evaluate {protocol}", out, of_protocol
-        )
+        tested_runs = sorted({s.run for s in splits.values() if s.protocol == protocol})
+        encoded = dict.fromkeys(method.encoding_of(run) for run in tested_runs)
+        features = tuple(f"{before}features {run}" for run in encoded)
+        title = f"{before}evaluate {protocol}"
+        yield Step("evaluate", variant.name, overrides, title, out, of_protocol, features)
 
 
 def chosen_splits(dataset: str, protocols: tuple[str, ...]) -> dict[str, Split]:
