@@ -37,7 +37,7 @@ LAYERS = (
     "recompute",
     "pipeline",
     "published registry review sweep project",
-    "reproduce",
+    "reproduce tuning method_comparison inspection",
     "prediction",
     "index export hub",
     "serving contract",

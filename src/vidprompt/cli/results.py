@@ -109,7 +109,36 @@ def metrics(
         Console().print(metrics_table(result))
 
 
+def inspect(
+    results: Annotated[
+        list[str],
+        typer.Argument(help="DATASET/METHOD/PROTOCOL, or a results folder; several of a dataset."),
+    ],
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a folder that FiftyOne imports; open nothing."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the app.", show_default=False)] = None,
+) -> None:
+    """Show each tested video with its class, predictions, errors and embeddings in FiftyOne."""
+    from vidprompt.inspection.videos import inspect_results
+
+    if export is None:
+        from vidprompt.inspection.app import load_fiftyone, open_app
+
+        load_fiftyone()  # before the work
+        open_app(inspect_results(results), port)
+        return
+    from vidprompt.inspection.export import export as export_to
+
+    found = inspect_results(results)
+    export_to(found, export)
+    for name, count in found.errors.items():
+        print(f"{name}: {count:,} of {len(found.with_field(name)):,} wrong")
+    print(f"{export}: python {export / 'open.py'}, where FiftyOne is installed")
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (table, compare, multirun, metrics):
+    for command in (table, compare, multirun, metrics, inspect):
         app.command(rich_help_panel=PANEL)(command)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
-NO_GROUPS = (RECIPE, "published")  # folders of params/ whose files are not chosen
+NO_GROUPS = (RECIPE, "published", "tune")  # folders of params/ whose files are not chosen
 OPEN = (
     "trainer.lr_scale",
 )  # mappings with keys of the user's (a part of the model), checked later

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Protocol
 
 from vidprompt.files.atomic import replacing, write_json, write_text
 from vidprompt.reporting.rendering import data_uri
 from vidprompt.review.build import Review
 from vidprompt.review.markdown import review_markdown
-from vidprompt.review.pictures import Picture
 from vidprompt.system.errors import UserError
 
 REPORTS = ("review.md", "summary.md", "review.html")
@@ -41,6 +41,16 @@ details { border: 1px solid var(--line); border-radius: 6px; padding: 4px 10px; 
 summary { cursor: pointer; }
 img { max-width: 100%; height: auto; background: white; }
 """
+
+
+class NamedPicture(Protocol):
+    """A PNG, and the name by which Markdown refers to it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def png(self) -> bytes: ...
 
 
 def write_review(review: Review, folder: Path) -> Path:
@@ -96,8 +106,8 @@ def shorten(markdown: str) -> str:
     return f"{kept}\n\n**Shortened: the whole report is in review.html of the artifact.**\n"
 
 
-def html_page(markdown: str, pictures: Sequence[Picture], title: str) -> str:
-    """The HTML page of a review's Markdown, with the pictures that it refers to by name embedded."""
+def html_page(markdown: str, pictures: Sequence[NamedPicture], title: str) -> str:
+    """The HTML page of Markdown (a review's, or another), with the pictures that it names embedded."""
     from markdown_it import MarkdownIt
 
     body = MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown)
