@@ -35,6 +35,7 @@ from vidprompt.metrics.result import Measure, ProtocolResult, summary_entry, sum
 from vidprompt.system.errors import UserError
 
 MIN_SIGNS = 6  # fewer signs cannot reach p < 0.05: 2 / 2⁵ = 0.0625
+_SEED = "#seed"  # before a seed, in the splits of a table of several
 Test = tuple[str, str]  # split, test
 MeasureKey = tuple[str, str]  # an entry of a result's summary, metric
 Numbers = NDArray[np.float64]
@@ -101,7 +102,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Measure:
+class MeanOfTests:
     """A row: the mean of `metric` over tests, or the harmonic mean of two such means."""
 
     name: str
@@ -136,7 +137,7 @@ def compare(a: LoadedResult, b: LoadedResult) -> Comparison:
     pairs["unit"] = unit_numbers(pairs.assign(group=group))
     if unit == "video" and (group != "").any():
         unit = "group"
-    differences = tuple(_difference(pairs, measure) for measure in _measures(protocol, pairs))
+    differences = tuple(_difference(pairs, measure) for measure in means_of_tests(protocol, pairs))
     return Comparison(
         a=a,
         b=b,
@@ -166,21 +167,25 @@ def _ids(loaded: LoadedResult) -> dict[str, str]:
     return splits | {name: one.id for name, one in loaded.result.summary.items() if one.id}
 
 
-def _measures(protocol: str, pairs: pd.DataFrame) -> Iterator[_Measure]:
-    """The rows, as the summary of metrics.json has them; of several splits, each after their mean."""
+def means_of_tests(protocol: str, pairs: pd.DataFrame) -> Iterator[MeanOfTests]:
+    """The rows, as the summary of metrics.json has them; of several splits, each after their mean.
+
+    The tests of several seeds (`split_of_seed`) are of one entry.
+    """
     entries: dict[str, list[Test]] = {}
     for test in sorted(set(zip(pairs["split"], pairs["test"], strict=True))):
-        name = test[1] if protocol == "reid" else summary_entry(protocol, *test)
+        split, _ = seed_of(test[0])
+        name = test[1] if protocol == "reid" else summary_entry(protocol, split, test[1])
         entries.setdefault(name, []).append(test)
     for name in sorted(entries, key=_natural):
         tests = tuple(entries[name])
         for metric in measured(protocol):
-            yield _Measure(name, "", metric, tests)
+            yield MeanOfTests(name, "", metric, tests)
             for test in tests if len(tests) > 1 else ():
-                yield _Measure(name, test[0], metric, (test,))
+                yield MeanOfTests(name, test[0], metric, (test,))
         before, _, last = name.rpartition("novel")
         if not last and f"{before}base" in entries:
-            yield _Measure(f"{before}hm", "", "top1", tuple(entries[f"{before}base"]), tests)
+            yield MeanOfTests(f"{before}hm", "", "top1", tuple(entries[f"{before}base"]), tests)
 
 
 def _natural(name: str) -> tuple[int, str, bool, str]:
@@ -190,7 +195,7 @@ def _natural(name: str) -> tuple[int, str, bool, str]:
     return (int(number[0]) if number else 0, before, part == "hm", part)
 
 
-def _difference(pairs: pd.DataFrame, measure: _Measure) -> MeasureDifference:
+def _difference(pairs: pd.DataFrame, measure: MeanOfTests) -> MeasureDifference:
     tests = [*measure.tests, *measure.novel]
     of_test = dict(list(pairs.groupby(["split", "test"])))
     parts = [of_test[test] for test in tests]
@@ -225,7 +230,7 @@ def _difference(pairs: pd.DataFrame, measure: _Measure) -> MeasureDifference:
 
 
 def _tested_difference(
-    parts: list[pd.DataFrame], measure: _Measure, hits: bool
+    parts: list[pd.DataFrame], measure: MeanOfTests, hits: bool
 ) -> tuple[tuple[float, float], float, float, tuple[float, float]]:
     """The interval of the difference, the difference, p, and the measure of A and of B."""
     first = len(measure.tests)
@@ -246,19 +251,41 @@ def _tested_difference(
         gradient += [sign * slopes[0] / first] * first
         gradient += [sign * slopes[1] / max(1, len(measure.novel))] * len(measure.novel)
         values.append(value)
-    halves = [parts[:first], parts[first:]] if measure.novel else [parts]
-    trainings = None
-    if len(halves[0]) > 1 and all(_same_list(half) for half in halves):
-        trainings = [i for half in halves for i in range(len(half))] * 2
+    trainings = trainings_of(measure, parts)
     difference = values[0] - values[1]
-    statistic = combine(difference, means, gradient, trainings)
+    statistic = combine(difference, means, gradient, trainings and trainings * 2)
     low, high, p = difference_interval(
         statistic,
-        n=sum(map(len, parts)) // (1 if trainings is None else len(measure.tests)),
+        n=sum(map(len, parts)) // len(set(trainings or [0])),
         hits=hits,
         gallery=measure.metric in RETRIEVAL,
     )
     return (low, high), difference, p, (values[1], values[0])
+
+
+def trainings_of(measure: MeanOfTests, parts: list[pd.DataFrame]) -> list[int] | None:
+    """The training of each of a measure's tests, from 0, where they are a sample of trainings.
+
+    Tests of one list are of as many trainings; tests of other lists of one a seed.
+    """
+    first = len(measure.tests)
+    halves = [parts[:first], parts[first:]] if measure.novel else [parts]
+    if len(halves[0]) > 1 and all(_same_list(half) for half in halves):
+        return [i for half in halves for i in range(len(half))]
+    seeds = [seed_of(split)[1] for split, _ in (*measure.tests, *measure.novel)]
+    names = sorted(set(seeds))
+    return [names.index(seed) for seed in seeds] if len(names) > 1 else None
+
+
+def split_of_seed(split: str, seed: int) -> str:
+    """The name of a split in a table of several seeds' predictions."""
+    return f"{split}{_SEED}{seed}"
+
+
+def seed_of(split: str) -> tuple[str, str]:
+    """A split's own name, and its seed; empty in a table of one training."""
+    name, _, seed = split.partition(_SEED)
+    return name, seed
 
 
 def _same_list(parts: list[pd.DataFrame]) -> bool:
