@@ -1,0 +1,1 @@
+"""Look at a result video by video in FiftyOne: `vidprompt inspect`."""
