@@ -28,6 +28,11 @@ from vidprompt.system.suggestions import check_choice
 Words = tuple[str, ...]
 THOROUGH = "VIDPROMPT_DOCS_COMPOSE"  # set: compose the very configuration of each command
 FOLDERS = ("benchmarks", "deploy", "docs", "flows", "params", "src", "tests", "tools")
+# beginnings of arguments that are the command's own and no key of the configuration
+OWN_KEYS = {
+    "compare-methods": ("methods=", "budget=", "seed="),
+    "tune": ("methods=", "tune=", "tune."),
+}
 _PREFIXES = ("!", "do", "else", "exec", "nohup", "sudo", "then", "time")
 _ENDS = (";", "&", "&&", "||", "|", "(", ")", ";;")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -177,12 +182,13 @@ def vidprompt_problem(
 
 def _overrides_problem(command: str, overrides: Sequence[str], made: frozenset[str]) -> str:
     free, given = [], []
-    for one in overrides:
+    own = OWN_KEYS.get(command, ())
+    for one in [one for one in overrides if not one.startswith(own)] if own else overrides:
         if one == "[overrides]" or (placeholder(one) and "=" not in one):
             continue
         key, _, value = one.partition("=")
-        own = placeholder(value) or f"params/{key}/{value}.yaml" in made
-        (free if own else given).append(one)
+        theirs = placeholder(value) or f"params/{key}/{value}.yaml" in made
+        (free if theirs else given).append(one)
     if command == "multirun":
         given = [_first_of_sweep(one) for one in given]
     try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vidprompt.config import paths
-from vidprompt.config.names import FLOOR, PROTOCOLS
+from vidprompt.config.names import PROTOCOLS
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.split_file import Split, read_splits
 from vidprompt.sweep.budget import equal_steps, steps_of_recipe
@@ -41,7 +41,8 @@ OWN = ("methods", "budget", "seed", "method", "split", "protocol")
 class MethodPlan:
     """The jobs of a comparison.
 
-    `steps` has method → training list → steps; `failed` the methods that cannot be configured, with why.
+    `given` has the overrides of each method, `steps` method → training list → steps, `failed` the methods
+    that cannot be configured, with why.
     """
 
     plan: Plan
@@ -50,6 +51,7 @@ class MethodPlan:
     seeds: tuple[int, ...]
     budget: str
     overrides: tuple[str, ...]
+    given: Mapping[str, tuple[str, ...]]
     splits: Mapping[str, Split]
     steps: Mapping[str, Mapping[str, int]]
     failed: Mapping[str, str]
@@ -69,7 +71,7 @@ class MethodPlan:
     def config(self, configs: Configurations, method: str, run: str) -> Config:
         """A method's configuration of the training on a list."""
         protocol = f"protocol={self.splits[run].protocol}"
-        return configs.get(*_of_method(self.overrides, method), f"method={method}", protocol)
+        return configs.get(*self.given[method], protocol)
 
 
 def make_method_plan(arguments: Sequence[str], configs: Configurations) -> MethodPlan:
@@ -95,13 +97,14 @@ def make_method_plan(arguments: Sequence[str], configs: Configurations) -> Metho
     protocols = tuple(multirun["protocols"]) if chosen else _protocols_of(dataset)
     splits = chosen_splits(dataset, protocols)
     failed: dict[str, str] = {}
+    given: dict[str, tuple[str, ...]] = {}
     by_run: dict[str, dict[str, Config]] = {run: {} for run in _runs(splits)}
     for method in methods:
         try:
+            given[method] = _given(method, others, configs)
             for run, found in by_run.items():
-                protocol = f"protocol={splits[run].protocol}"
-                config = configs.get(*_of_method(others, method), f"method={method}", protocol)
-                if config.method.objective:
+                config = configs.get(*given[method], f"protocol={splits[run].protocol}")
+                if config.method.trained:
                     train = splits[run].train
                     assert train is not None
                     steps_of_recipe(config, train)  # a recipe without a length is an error here
@@ -118,7 +121,7 @@ def make_method_plan(arguments: Sequence[str], configs: Configurations) -> Metho
         job
         for method in methods
         if method not in failed
-        for job in _jobs(method, others, seeds, steps.get(method, {}), by_run, splits)
+        for job in _jobs(method, given[method], seeds, steps.get(method, {}), by_run, splits)
     ]
     named = ["compare", *(a for a in arguments if not a.startswith(NOT_NAMED))]
     return MethodPlan(
@@ -128,6 +131,7 @@ def make_method_plan(arguments: Sequence[str], configs: Configurations) -> Metho
         seeds=seeds,
         budget=budget,
         overrides=tuple(others),
+        given=given,
         splits=splits,
         steps=steps,
         failed=failed,
@@ -177,7 +181,7 @@ def _steps(
 
 def _jobs(
     method: str,
-    overrides: Sequence[str],
+    given: Sequence[str],
     seeds: Sequence[int],
     steps: Mapping[str, int],
     by_run: Mapping[str, Mapping[str, Config]],
@@ -188,10 +192,9 @@ def _jobs(
     A length is set where it is not the recipe's own, so that equal trainings of a multirun are taken from
     there.
     """
-    given = (*_of_method(overrides, method), f"method={method}")
     variants = (EvaluationVariant(method, "", ()),)
     if not steps:
-        return [Job(method, method, 1, given, variants)]
+        return [Job(method, method, 1, tuple(given), variants)]
     lengths = {}
     for run, count in steps.items():
         train = splits[run].train
@@ -204,6 +207,8 @@ def _jobs(
     ]
 
 
-def _of_method(overrides: Sequence[str], method: str) -> list[str]:
-    """The overrides of a method: of the floor those of tests alone, as in a multirun."""
-    return [one for one in overrides if method != FLOOR or not changes_training_only(one)]
+def _given(method: str, overrides: Sequence[str], configs: Configurations) -> tuple[str, ...]:
+    """The overrides of a method: where nothing is trained those of tests alone, as in a multirun."""
+    of_tests = [one for one in overrides if not changes_training_only(one)]
+    trained = configs.get(*of_tests, f"method={method}").method.trained
+    return (*(overrides if trained else of_tests), f"method={method}")

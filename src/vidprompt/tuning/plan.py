@@ -58,7 +58,7 @@ def make_tune_plan(arguments: Sequence[str], configs: Configurations | None = No
         own.get("tune", _usual_file(base)),
         [split_override(a.removeprefix("tune.")) for a in of_file],
     )
-    trained = [m for m in methods if configs.get(*overrides, f"method={m}").method.objective]
+    trained = [m for m in methods if configs.get(*overrides, f"method={m}").method.trained]
     if (untrained := [m for m in methods if m not in trained]) and own.get("methods") != "all":
         raise UserError(f"{untrained[0]} has nothing to train: leave it out of methods")
     protocol = f"protocol={base.protocol.name}"

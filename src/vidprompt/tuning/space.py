@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from vidprompt.config.compose import params_folder, read_yaml
-from vidprompt.config.names import METHODS
 from vidprompt.config.overrides import override_of
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.held_out import check_count, check_share
+from vidprompt.sweep.methods import method_names
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
 
@@ -118,7 +118,7 @@ def read_settings(name: str, overrides: Sequence[tuple[str, str]] = ()) -> TuneS
         check_choice(f"tune.{key}", str(content[key]), choices)
     methods = _mapping(content.get("methods") or {}, f"{where}: methods")
     for method in methods:
-        check_choice(f"{where}: methods", method, METHODS)
+        check_choice(f"{where}: methods", method, method_names())
     settings = TuneSettings(
         name=name,
         trials=_count(content["trials"], f"{where}: trials", 1),
