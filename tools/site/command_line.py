@@ -44,7 +44,8 @@ def _list(parameters: Any) -> str:
     for parameter in parameters:
         context = typer.Context(typer.main.get_command(app))
         if record := parameter.get_help_record(context):
-            lines.append(f"- `{record[0]}`" + (f": {escaped(record[1])}" if record[1] else ""))
+            name = parameter.name if parameter.param_type_name == "argument" else record[0]
+            lines.append(f"- `{name}`" + (f": {escaped(record[1])}" if record[1] else ""))
     return "\n".join(lines)
 
 

@@ -117,13 +117,13 @@ def _type(cls: Any) -> list[str]:
         if not one.metadata.get(REST)
     ]
     text = (cls.__doc__ or "").strip().splitlines()[0]
-    table = "\n".join(["| Key | Value | Where it is left out |", "| --- | --- | --- |", *rows])
+    table = "\n".join(["| Key | Value | Default |", "| --- | --- | --- |", *rows])
     return [f"**{text}**", table]
 
 
 def _default(one: Any) -> str:
     if one.default is MISSING and one.default_factory is MISSING:
-        return "an error"
+        return ""  # a file has to say it
     value = one.default if one.default is not MISSING else one.default_factory()
     if isinstance(value, tuple):
         value = list(value)
