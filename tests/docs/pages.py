@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -102,7 +103,7 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
 
 
 @cache
-def _tokens(page: Path) -> list:  # type: ignore[type-arg]
+def _tokens(page: Path) -> list[Token]:
     return MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8"))
 
 
