@@ -209,6 +209,7 @@ def _model(
     start = starting_point.load(backbone) if starting_point else None
     if start is not None:
         backbone = start.backbone
+        torch.manual_seed(config.seed)  # new parameters begin as without it
     if config.trainer.precision == FP16_WEIGHTS:
         backbone.identity()  # of the file's weights
         round_to_half(half_parameters(backbone.clip))
