@@ -18,6 +18,7 @@ from tests.pipeline.project import run
 from tests.registry.project import NAME, WEIGHTS
 
 from vidprompt.files.hashes import sha256
+from vidprompt.system.tracker import RUN_FILE, Tracker
 
 pytestmark = pytest.mark.slow
 STARTS_S = 120
@@ -92,3 +93,24 @@ def test_a_version_its_files_and_its_stages_are_there(
     files = {Path(one["path"]).name: int(one["file_size"]) for one in listed}  # type: ignore[attr-defined]
     assert files["model.safetensors"] == (project / WEIGHTS).stat().st_size
     assert f"{NAME}@v0.1.0.md" in files
+
+
+def test_a_training_s_numbers_and_files_are_there(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loss.csv").write_text("step,loss\n", "utf-8")
+    with Tracker("mlflow", "demo/ez_clip/a", tmp_path / "run", {"trainer": {"lr": 0.1}}) as run:
+        run.log({"step": 1, "loss": 0.5})
+        run.log({"step": 2, "loss": 0.25})
+        run.add_files([tmp_path / "loss.csv"])
+        kept = json.loads((tmp_path / "run" / RUN_FILE).read_text("utf-8"))["id"]
+    found = ask(server, f"runs/get?run_id={kept}")["run"]
+    assert found["info"]["status"] == "FINISHED"  # type: ignore[index]
+    assert found["info"]["run_name"] == "demo/ez_clip/a"  # type: ignore[index]
+    data = found["data"]  # type: ignore[index]
+    assert {"key": "trainer.lr", "value": "0.1"} in data["params"]
+    assert [one["value"] for one in data["metrics"] if one["key"] == "loss"] == [0.25]
+    (file,) = ask(server, f"artifacts/list?run_id={kept}")["files"]  # type: ignore[misc]
+    assert file["path"] == "loss.csv"

@@ -22,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 OFF = "none"
 PROJECT = "vidprompt"
-PACKAGES = {"comet_ml": "comet-ml"}  # where a tracker's name is not that of its package
+PACKAGES = {  # where a tracker's name is not that of its package
+    "comet_ml": "comet-ml",
+    "mlflow": "'vidprompt[mlflow]'",
+    "tensorboard": "'vidprompt[tensorboard]'",
+}
 RUN_FILE = "tracker.json"  # in a training's folder: which run a resumed training goes on with
 
 
