@@ -47,7 +47,12 @@ def hub_error(error: Exception, repo: str, revision: str = "") -> UserError:
             f"{named} is not in the Hub's cache ({constants.HF_HUB_CACHE}), and HF_HUB_OFFLINE is set: unset "
             "it to fetch it"
         )
-    status = next((one.response.status_code for one in below if isinstance(one, HfHubHTTPError)), 0)
+    answers = [
+        one.response
+        for one in below
+        if isinstance(one, HfHubHTTPError) and one.response is not None
+    ]
+    status = answers[0].status_code if answers else 0
     if status in (401, 403):
         return UserError(
             f"the Hub refuses {repo} ({status}): this machine's token may not do that. {LOG_IN[0].upper()}"
