@@ -23,7 +23,7 @@ SAYS = {
     "error": "RuntimeError: unexpected",
     "hung": "RuntimeError: unexpected",
     "user_error": "vidprompt: v.mp4 is bad",
-    "disk": "vidprompt: cache/x cannot be written: No space left on device",
+    "disk": " cannot be written: No space left on device",  # which file: the stage knows better
     "memory": "vidprompt: out of memory (",
     "sigterm": "stopped by signal 15",
     "sigint": "stopped by signal 2",
