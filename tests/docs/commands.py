@@ -18,7 +18,8 @@ from tests.docs.pages import ROOT
 
 from vidprompt.cli.main import app, message_options_first
 from vidprompt.cli.overrides import _OPTIONS as PATH_OPTIONS
-from vidprompt.config.compose import OPEN, compose_values
+from vidprompt.config.compose import compose_values
+from vidprompt.config.layers import OPEN
 from vidprompt.config.names import PROTOCOLS
 from vidprompt.config.overrides import override_of, parse_value, split_override
 from vidprompt.config.schema import Config

@@ -15,7 +15,8 @@ from tests.plugins.packages import install
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
-from vidprompt.config.compose import compose, compose_values, params_names
+from vidprompt.config.compose import compose, compose_values
+from vidprompt.config.params_files import params_names
 from vidprompt.config.plugins import plugins, used_plugins
 from vidprompt.data.annotations import Source, read_annotations
 from vidprompt.metrics.metric import METRICS, video_values

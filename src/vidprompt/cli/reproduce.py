@@ -37,7 +37,7 @@ def reproduce(
 ) -> None:
     """Train and evaluate what a published row stands for; show its figures beside ours."""
     from vidprompt import reproduce as rows_again
-    from vidprompt.config.compose import params_names
+    from vidprompt.config.params_files import params_names
     from vidprompt.config.published import published_rows
     from vidprompt.system.errors import UserError
     from vidprompt.system.suggestions import check_choice

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.compose import Composition
+from vidprompt.config.layers import Composition
 
 WIDEST = 60  # columns of a key with its value, before the source
 

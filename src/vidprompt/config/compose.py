@@ -13,10 +13,10 @@ the experiment), then a dataset's own numbers of its protocol (`dataset.protocol
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vidprompt.config.file_names import (
     NAMED_GROUPS,
@@ -24,8 +24,16 @@ from vidprompt.config.file_names import (
     check_name,
     check_unpacked_root,
 )
+from vidprompt.config.layers import OPEN, Composition, Layers, check_key, leaves
 from vidprompt.config.names import PROTOCOLS
-from vidprompt.config.overrides import override_of, parse_value, split_override, with_home
+from vidprompt.config.overrides import override_of, split_override, with_home
+from vidprompt.config.params_files import (
+    find_params,
+    params_file,
+    params_folder,
+    params_names,
+    read_yaml,
+)
 from vidprompt.config.plugins import package_params
 from vidprompt.config.schema import (
     Config,
@@ -35,26 +43,15 @@ from vidprompt.config.schema import (
     protocol_config,
 )
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.files.text import read_text
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice, suggestion
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-PARAMS = "params"
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
 NO_GROUPS = (RECIPE, "published", "tune")  # folders of params/ whose files are not chosen
-OPEN = (
-    "trainer.lr_scale",
-)  # mappings with keys of the user's (a part of the model), checked later
-# keys that no file sets, as only one choice of another key knows them: mapping → keys
-OPTIONAL = {"method.objective_options": ("bias",)}
 # in a dataset's `pipeline`, each a file or a file a method
 STAGE_GROUPS = ("backbone", "frames", "prompts", "trainer", "views")
 METHOD_GROUPS = ("prompts", "views")  # in a method's `pipeline`
 TRACKLETS = "tracklets"  # the views of re-identification, whichever method
-COMMAND_LINE = "command line"
 
 Override = tuple[str, str]  # key, value
 
@@ -65,14 +62,6 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises UserError, one line, for an unknown key, an unknown file of a group, or a wrong value.
     """
     return Config.of(compose_values(overrides).values)
-
-
-@dataclass(frozen=True)
-class Composition:
-    """Resolved values, and the source of each: dotted name → a file of params/, or the command line."""
-
-    values: dict[str, Any]
-    sources: dict[str, str]
 
 
 def compose_values(overrides: Sequence[str] = ()) -> Composition:
@@ -89,46 +78,6 @@ def compose_values(overrides: Sequence[str] = ()) -> Composition:
     chosen = _chosen_files(folder, groups, given, experiment)
     assigned = [(key, value) for key, value in given if key not in groups]
     return _merge(folder, chosen, assigned, experiment.keys)
-
-
-def params_folder() -> Path:
-    """`params/` of the current directory, which has to be a project's root. Raises UserError."""
-    folder = Path.cwd() / PARAMS
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"no {PARAMS}/config.yaml in {Path.cwd()}: run vidprompt in a project's root"
-        )
-    return folder
-
-
-def params_file(name: str) -> Path:
-    """The file `params/<name>.yaml` (`method/ez_clip`): the project's, else that of a plug-in's package.
-
-    The project's, where there is none of that name. Raises UserError where two packages have one.
-    """
-    file, _ = _find_params(name)
-    return file
-
-
-def params_names(group: str) -> list[str]:
-    """The files of a group by name, the project's and those of plug-ins' packages; sorted."""
-    folders = [params_folder(), *(one.folder for one in package_params())]
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
-
-
-def _find_params(name: str) -> tuple[Path, str]:
-    """`params_file`, and its name in messages."""
-    own = params_folder() / f"{name}.yaml"
-    if not own.is_file():
-        found = [one for one in package_params() if (one.folder / f"{name}.yaml").is_file()]
-        if len(found) > 1:
-            origins = " and ".join(one.origin for one in found)
-            raise UserError(
-                f"{PARAMS}/{name}.yaml is in {origins}: uninstall one, or write the project's own"
-            )
-        if found:
-            return found[0].folder / f"{name}.yaml", found[0].label(name)
-    return own, f"{PARAMS}/{name}.yaml"
 
 
 def config_hash(config: Config, *groups: str) -> str:
@@ -245,7 +194,7 @@ class _Experiment:
         content = read_yaml(params_file(f"experiment/{name}"))
         choices = _defaults(content)
         content.pop("defaults", None)
-        keys = frozenset(_leaves(content))
+        keys = frozenset(leaves(content))
         return cls({"experiment": str(name)} | choices, keys, str(content.get("split", "")))
 
 
@@ -266,23 +215,6 @@ def _defaults(content: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(one, dict)
         for group, choice in one.items()
     }
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A file of params/. Raises UserError, naming the line, for one that is not YAML, or no mapping."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(read_text(file, only_utf8=True)) or {}
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{file}{line} is not YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise UserError(f"{file} is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is not a mapping")
-    return content
 
 
 def _check_choices(pairs: Sequence[Override], groups: Mapping[str, Sequence[str]]) -> None:
@@ -308,7 +240,7 @@ def _merge(
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    layers = _Layers()
+    layers = Layers()
     files: dict[str, str] = {}  # group → the file chosen
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
@@ -318,7 +250,7 @@ def _merge(
             for one in loader.compute_defaults_list("config", choices, RunMode.RUN).defaults:
                 path = str(one.config_path)
                 if not path.startswith("hydra/"):
-                    layers.add_file(*_find_params(path), one.package)
+                    layers.add_file(*find_params(path), one.package)
                     group, _, stem = path.partition("/")
                     files |= {group: stem} if stem else {}
         if "dataset" in files:
@@ -326,7 +258,7 @@ def _merge(
         layers.remove("method.pipeline")  # followed already
         for key, _ in assigned:
             if key.rpartition(".")[0] not in OPEN:
-                _check_key(key, layers.tree)
+                check_key(key, layers.tree)
         OmegaConf.set_struct(layers.tree, True)
         for key, value in assigned:
             layers.assign(key, value)
@@ -382,148 +314,3 @@ def _with_content(composition: Composition) -> Composition:
         key = "prompts.descriptions_sha256"
         return Composition(values | {"prompts": prompts}, sources | {key: file})
     return composition
-
-
-class _Layers:
-    """The tree under construction, and the source of each of its leaves by dotted name."""
-
-    def __init__(self) -> None:
-        from omegaconf import OmegaConf
-
-        self.tree: DictConfig = OmegaConf.create()
-        self.sources: dict[str, str] = {}
-
-    def add_file(self, file: Path, name: str, package: str | None) -> None:
-        """Merge a file of params/ into the part of the tree that `package` names ("": all of it)."""
-        from omegaconf import DictConfig, OmegaConf
-
-        content = OmegaConf.load(file)
-        if not isinstance(content, DictConfig):
-            raise UserError(f"{file} is not a mapping")
-        content.pop("defaults", None)
-        self.tree.merge_with(OmegaConf.create({package: content}) if package else content)
-        self._note(OmegaConf.to_container(content), package or "", name)
-
-    def name_by_file(self, group: str, stem: str) -> None:
-        """Set a group's `name` to its file's, where the file leaves it out."""
-        from omegaconf import OmegaConf
-
-        if OmegaConf.select(self.tree, f"{group}.name") is None:
-            OmegaConf.update(self.tree, f"{group}.name", stem, force_add=True)
-            self._note_leaf(f"{group}.name", _find_params(f"{group}/{stem}")[1])
-
-    def assign(self, key: str, value: str) -> None:
-        """Set a key as the command line does, in Hydra's grammar of values."""
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        parsed = parse_value(key, value)
-        mapping, _, last = key.rpartition(".")
-        force = mapping in OPEN or last in OPTIONAL.get(mapping, ())
-        try:
-            OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
-        except OmegaConfBaseException as error:  # no such key in a mapping, or no mapping
-            raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
-        self._note(parsed, key, COMMAND_LINE)
-
-    def merge_own(self, part: str, own: str, label: str, kept: Collection[str]) -> None:
-        """Merge the mapping at the key `own` into the tree's `part`, except for the keys in `kept`.
-
-        Raises UserError for a key that the part does not have.
-        """
-        from omegaconf import OmegaConf
-
-        values = OmegaConf.select(self.tree, own)
-        for key, value in _plain(values).items() if values is not None else ():
-            self._merge_one(part, str(key), value, own, label, kept)
-
-    def _merge_one(
-        self, parent: str, key: str, value: Any, own: str, label: str, kept: Collection[str]
-    ) -> None:
-        from omegaconf import DictConfig, OmegaConf
-
-        node, name = OmegaConf.select(self.tree, parent), f"{parent}.{key}"
-        inside = name.partition(".")[2]  # of the part
-        if key not in node.keys() and parent not in OPEN:  # noqa: SIM118
-            raise UserError(f"{own}: unknown {inside!r}: {suggestion(key, sorted(map(str, node)))}")
-        if isinstance(value, dict) and isinstance(node.get(key), DictConfig):
-            for below, deeper in value.items():
-                self._merge_one(name, str(below), deeper, own, label, kept)
-        elif not any(name == one or name.startswith(f"{one}.") for one in kept):
-            OmegaConf.update(self.tree, name, value, merge=False, force_add=True)
-            source = self.source(f"{own}.{inside}")
-            for leaf in _leaves(value, f"{name}.") if isinstance(value, dict) else [name]:
-                self._note_leaf(leaf, f"{source} ({label})")
-
-    def remove(self, key: str) -> None:
-        """Take a mapping out of the tree, where it is there."""
-        from omegaconf import OmegaConf, open_dict
-
-        parent, _, last = key.rpartition(".")
-        with open_dict(self.tree):
-            OmegaConf.select(self.tree, parent).pop(last, None)
-
-    def source(self, name: str) -> str:
-        """Of a leaf: its own, or that of the mapping or list it is in."""
-        while name not in self.sources and "." in name:
-            name = name.rpartition(".")[0]
-        return self.sources.get(name, "")
-
-    def composition(self) -> Composition:
-        """Raises UserError for an interpolation that leads nowhere."""
-        values = _plain(self.tree)
-        return Composition(values, {name: self.source(name) for name in _leaves(values)})
-
-    def _note(self, value: Any, key: str, source: str) -> None:
-        """Write down that `value`, merged in at `key`, comes from `source`."""
-        if not isinstance(value, dict):
-            self._note_leaf(key, source)
-            return
-        prefix = f"{key}." if key else ""
-        for leaf in _leaves(value, prefix):
-            self._note_leaf(leaf, source)
-        if not value and key and not any(name.startswith(prefix) for name in self.sources):
-            self._note_leaf(key, source)
-
-    def _note_leaf(self, name: str, source: str) -> None:
-        parts = name.split(".")
-        for count in range(1, len(parts)):  # a mapping takes the place of a value
-            self.sources.pop(".".join(parts[:count]), None)
-        self.sources[name] = source
-
-
-def _plain(node: Any) -> dict[str, Any]:
-    """A resolved mapping of OmegaConf's as plain dicts and lists."""
-    from omegaconf import OmegaConf
-
-    value = OmegaConf.to_container(node, resolve=True)
-    if not isinstance(value, dict):
-        raise UserError(f"the configuration has {value} where a mapping is needed")
-    return {str(key): item for key, item in value.items()}
-
-
-def _leaves(node: Mapping[str, Any], inside: str = "") -> Iterator[str]:
-    """Dotted names of all values of a mapping; an empty mapping is a value."""
-    for key, value in node.items():
-        name = f"{inside}{key}"
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name
-
-
-def _check_key(key: str, tree: DictConfig) -> None:
-    from omegaconf import DictConfig
-
-    node: Any = tree
-    walked = ""
-    for part in key.split("."):
-        if not isinstance(node, DictConfig):
-            raise UserError(f"{key}: {walked} is a value, it has no {part!r} in it")
-        # its keys are those without a value (???) too
-        known = {*map(str, node.keys()), *OPTIONAL.get(walked, ())}
-        if part not in known:
-            inside = f"{walked}." if walked else ""
-            names = [f"{inside}{name}" for name in sorted(known)]
-            raise UserError(f"unknown key {key!r}: {suggestion(f'{inside}{part}', names)}")
-        node, walked = node._get_node(part), f"{walked}.{part}".lstrip(".")

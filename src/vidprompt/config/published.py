@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import Range, build
-from vidprompt.config.compose import compose, params_folder, read_yaml
+from vidprompt.config.compose import compose
+from vidprompt.config.params_files import params_folder, read_yaml
 from vidprompt.config.plugins import plugins
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion

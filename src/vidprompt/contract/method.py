@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from vidprompt.config.build import build
-from vidprompt.config.compose import PARAMS, compose, read_yaml
+from vidprompt.config.compose import compose
+from vidprompt.config.params_files import PARAMS, read_yaml
 from vidprompt.config.plugins import package_params
 from vidprompt.config.schema import MethodConfig
 from vidprompt.contract import checks

@@ -13,15 +13,9 @@ from typing import Any
 
 import yaml
 
-from vidprompt.config.compose import (
-    compose,
-    params_file,
-    params_folder,
-    protocols_of,
-    read_yaml,
-    stage_choices,
-)
+from vidprompt.config.compose import compose, protocols_of, stage_choices
 from vidprompt.config.names import FLOOR, PROTOCOLS
+from vidprompt.config.params_files import params_file, params_folder, read_yaml
 from vidprompt.config.plugins import used_plugins
 from vidprompt.config.schema import Config, DatasetConfig, Protocols
 from vidprompt.files.atomic import write_text

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vidprompt.config import paths
-from vidprompt.config.compose import PARAMS
 from vidprompt.config.overrides import PATHS
+from vidprompt.config.params_files import PARAMS
 from vidprompt.config.schema import Config
 from vidprompt.system.errors import UserError
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from vidprompt.config.compose import PARAMS
+from vidprompt.config.params_files import PARAMS
 from vidprompt.config.plugins import LINKS, Plugin, package_params, plugins
 from vidprompt.files.atomic import write_text
 from vidprompt.system.errors import UserError

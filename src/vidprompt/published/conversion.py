@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from vidprompt.config.compose import PARAMS, compose
+from vidprompt.config.compose import compose
+from vidprompt.config.params_files import PARAMS
 from vidprompt.data.annotations.label_maps import read_label_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256

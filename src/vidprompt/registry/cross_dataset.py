@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from vidprompt.config import paths
-from vidprompt.config.compose import PARAMS, compose
+from vidprompt.config.compose import compose
+from vidprompt.config.params_files import PARAMS
 from vidprompt.config.plugins import used_plugins
 from vidprompt.config.schema import Config
 from vidprompt.data.annotations.class_names import clean_class_name

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR, METHODS, PROTOCOLS
+from vidprompt.config.params_files import PARAMS
 from vidprompt.config.published import PublishedRow, rows_of_dataset
 from vidprompt.metrics.result import (
     WITHIN,

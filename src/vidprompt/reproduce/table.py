@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from vidprompt.config.compose import params_folder, read_yaml
+from vidprompt.config.params_files import params_folder, read_yaml
 from vidprompt.config.published import Figure, PublishedRow
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.metrics.classification import harmonic_mean

@@ -14,8 +14,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.compose import compose, params_folder
+from vidprompt.config.compose import compose
 from vidprompt.config.overrides import is_text, split_override
+from vidprompt.config.params_files import params_folder
 from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
 from vidprompt.system.errors import UserError

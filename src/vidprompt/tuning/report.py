@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidprompt.config.compose import params_folder, read_yaml
 from vidprompt.config.overrides import parse_value, split_override
+from vidprompt.config.params_files import params_folder, read_yaml
 from vidprompt.files.atomic import replacing, write_json, write_text
 from vidprompt.reporting.markdown import code, table
 from vidprompt.reporting.measures import percent

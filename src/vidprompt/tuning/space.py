@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vidprompt.config.compose import params_folder, read_yaml
 from vidprompt.config.overrides import override_of
+from vidprompt.config.params_files import params_folder, read_yaml
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.held_out import check_count, check_share
 from vidprompt.sweep.methods import method_names

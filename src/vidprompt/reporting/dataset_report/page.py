@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from vidprompt.config.compose import PARAMS
 from vidprompt.config.names import FLOOR
+from vidprompt.config.params_files import PARAMS
 from vidprompt.config.published import rows_of_dataset
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.files.atomic import write_text
