@@ -99,6 +99,22 @@ def calls() -> list[str]:
     return lines
 
 
+def test_a_comparison_is_resumed_and_needs_no_times(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "drawn", lambda result, speed: {})
+    given = ("methods=ez_clip,vita_clip", "seed=1", "multirun.protocols=[supervised]")
+    found = method_comparison.run(given, jobs=2, speed=False, command=command)
+    assert not found.failed
+    assert len(calls()) == 6
+    assert "| seconds a training step | – | – |" in found.table
+    before = found.page.with_name("comparison.json").read_bytes()
+    again = method_comparison.run(given, speed=False, command=command)
+    assert calls() == []
+    assert again.page.with_name("comparison.json").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_one_table_of_costs_accuracies_and_paired_tests(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +185,7 @@ def test_holm_within_a_family() -> None:
 
 def test_budgets(command: tuple[str, ...]) -> None:
     plan = plans.make_method_plan([*GIVEN, "budget=recipe"], MADE)
+    assert plan.plan.protocols == ("zero_shot", "supervised")
     assert plan.steps == {"ez_clip": {RUN: 400}, "vita_clip": {RUN: 650}}
     assert [job.of_run for job in plan.plan.jobs] == [{}] * 5
     plan = plans.make_method_plan([*GIVEN, "trainer.length=30"], MADE)
@@ -177,9 +194,8 @@ def test_budgets(command: tuple[str, ...]) -> None:
 
 
 def test_all_methods_are_those_of_the_registry(command: tuple[str, ...]) -> None:
-    plan = plans.make_method_plan(["seed=1"], MADE)
+    plan = plans.make_method_plan(["seed=1", "multirun.protocols=[supervised]"], MADE)
     assert set(plan.methods) | set(plan.failed) == set(METHODS)
-    assert plan.plan.protocols == ("zero_shot", "supervised")
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,23 @@ def values(found: dict, method: str = "ez_clip") -> list[float]:
     return [trial["values"][RATE] for trial in found["methods"][method]["trials"]]
 
 
+def check_trial_folders() -> None:
+    """A trial has no test list, and leaves no weights."""
+    split, *_ = Path("multirun").glob("*/ez_clip/trials/*/cache/splits/demo/*.json")
+    content = json.loads(split.read_text("utf-8"))
+    assert (content["tests"], content["train"]["videos"], content["val"]["videos"]) == (
+        {},
+        ["1", "2"],
+        ["3", "4"],
+    )
+    assert not list(Path("multirun").glob("*/ez_clip/trials/*/models"))
+
+
 def test_the_first_trial_is_the_recipe_and_the_best_is_an_experiment(
     page: None, project: Project
 ) -> None:
     found = project.tune("trainer.lr=1e-5")
+    check_trial_folders()
     assert values(found)[0] == 1e-5
     one = found["methods"]["ez_clip"]
     best = one["trials"][one["best"]]
@@ -86,18 +99,6 @@ def test_the_first_trial_is_the_recipe_and_the_best_is_an_experiment(
     assert "| trial | held-out | trainer.lr |" in table
     page = project.result.page.with_name("tune.html").read_text("utf-8")
     assert page.count('src="data:image/png;base64,') == 2
-
-
-def test_a_trial_has_no_test_list_and_leaves_no_weights(project: Project) -> None:
-    project.tune("tune.trials=1")
-    [split] = Path("multirun").glob("*/ez_clip/trials/*/cache/splits/demo/*.json")
-    content = json.loads(split.read_text("utf-8"))
-    assert (content["tests"], content["train"]["videos"], content["val"]["videos"]) == (
-        {},
-        ["1", "2"],
-        ["3", "4"],
-    )
-    assert not list(Path("multirun").glob("*/ez_clip/trials/*/models"))
 
 
 @pytest.mark.slow
@@ -155,6 +156,7 @@ def test_a_killed_tune_redoes_the_trial_that_was_under_way(
     assert project.trained() == 3
 
 
+@pytest.mark.slow
 def test_a_rate_that_diverges_is_a_failed_trial_and_the_others_go_on(project: Project) -> None:
     space(
         project.folder,
@@ -172,6 +174,7 @@ def test_a_rate_that_diverges_is_a_failed_trial_and_the_others_go_on(project: Pr
         project.tune("trainer.lr=0.2")
 
 
+@pytest.mark.slow
 def test_methods_have_equal_budgets(project: Project) -> None:
     found = project.tune("methods=ez_clip,vita_clip", "tune.trials=2", jobs=2, save="tuned")
     steps = {name: one["steps"] for name, one in found["methods"].items()}
@@ -184,6 +187,7 @@ def test_methods_have_equal_budgets(project: Project) -> None:
     assert compose(["experiment=tuned_ez_clip"]).trainer.length == 650
 
 
+@pytest.mark.slow
 def test_changed_ranges_are_not_mixed_with_old_trials(project: Project) -> None:
     project.tune("tune.trials=1")
     space(project.folder, space={RATE: {"low": 1.0e-4, "high": 1.0e-2}})

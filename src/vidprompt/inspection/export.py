@@ -34,7 +34,8 @@ import fiftyone.brain as fob
 import numpy as np
 
 folder = Path(__file__).resolve().parent
-dataset = fo.Dataset.from_dir(dataset_dir=str(folder), dataset_type=fo.types.FiftyOneDataset)
+kind = fo.types.FiftyOneDataset
+dataset = fo.Dataset.from_dir(dataset_dir=str(folder), dataset_type=kind, dynamic=True)
 for name in dataset.info["fields"]:
     shown = dataset.exists(name)
     if (folder / "points" / f"{name}.npy").is_file():

@@ -80,7 +80,7 @@ def _cost_rows(result: Mapping[str, Any], speed: Mapping[str, Any]) -> list[list
         row(
             "steps × clips",
             [
-                f"{one['steps'][run]:,} × {times[m]['clips']}" if m in times else NONE
+                f"{one['steps'].get(run, 0):,} × {times[m]['clips']}" if m in times else NONE
                 for m, one in methods.items()
             ],
         ),

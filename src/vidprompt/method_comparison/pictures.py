@@ -25,7 +25,7 @@ def drawn(result: Mapping[str, Any], speed: Mapping[str, Any]) -> dict[str, Spec
         steps = one["steps"].get(result["measured_on"])
         if steps and method in speed.get("methods", {}):
             times[method] = steps * speed["methods"][method]["seconds"]
-        elif not one["steps"]:
+        elif not any(one["steps"].values()):
             times[method] = 0.0
     if any(times.values()):
         plots["time"] = _plot(result, times, "training time, s")

@@ -58,8 +58,8 @@ class MethodPlan:
 
     @property
     def trained(self) -> list[str]:
-        """The methods that are trained."""
-        return list(self.steps)
+        """The methods that are trained in steps: the others are the same with every seed."""
+        return [method for method, steps in self.steps.items() if any(steps.values())]
 
     @property
     def main_run(self) -> str:
@@ -187,13 +187,13 @@ def _jobs(
     by_run: Mapping[str, Mapping[str, Config]],
     splits: Mapping[str, Split],
 ) -> list[Job]:
-    """A job a seed; one alone of a method that trains nothing.
+    """A job a seed; one alone of a method that is trained in no steps.
 
     A length is set where it is not the recipe's own, so that equal trainings of a multirun are taken from
     there.
     """
     variants = (EvaluationVariant(method, "", ()),)
-    if not steps:
+    if not any(steps.values()):
         return [Job(method, method, 1, tuple(given), variants)]
     lengths = {}
     for run, count in steps.items():

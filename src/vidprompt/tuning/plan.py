@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vidprompt.config.overrides import split_override
 from vidprompt.config.schema import Config
+from vidprompt.sweep.budget import trained_by_steps
 from vidprompt.sweep.methods import chosen_methods, take_own
 from vidprompt.sweep.plan import MULTIRUNS, NOT_NAMED, Configurations, slug
 from vidprompt.system.errors import UserError
@@ -58,7 +59,7 @@ def make_tune_plan(arguments: Sequence[str], configs: Configurations | None = No
         own.get("tune", _usual_file(base)),
         [split_override(a.removeprefix("tune.")) for a in of_file],
     )
-    trained = [m for m in methods if configs.get(*overrides, f"method={m}").method.trained]
+    trained = [m for m in methods if trained_by_steps(configs.get(*overrides, f"method={m}"))]
     if (untrained := [m for m in methods if m not in trained]) and own.get("methods") != "all":
         raise UserError(f"{untrained[0]} has nothing to train: leave it out of methods")
     protocol = f"protocol={base.protocol.name}"
