@@ -105,14 +105,19 @@ class TipAdapter(VideoCLIP):
 
     def _by_class(self, values: torch.Tensor) -> torch.Tensor:
         """Sums over each class's cached videos: (…, N) → (…, C)."""
-        sums = values.new_zeros(*values.shape[:-1], len(self.columns))
-        return sums.index_add(-1, self.labels, values)
+        classes = torch.arange(len(self.columns), device=values.device)
+        return values @ (self.labels[:, None] == classes).to(values.dtype)  # as ONNX has it, too
 
-    @torch.no_grad()
     def _largest_norm(self) -> torch.Tensor:
         """P: of the scores of any video, since f·k is at most the norm of k."""
-        norms = self.keys.float().norm(dim=-1)
+        norms = self.keys.detach().float().norm(dim=-1)
         return self._by_class(torch.exp(self.beta * (norms - 1))).norm()
+
+    @property
+    def _clip_scale(self) -> torch.Tensor:
+        """s, CLIP's own factor of cosine similarities; torch.export knows no property of `super()`."""
+        scale: torch.Tensor = self.clip.logit_scale.exp().reshape(())
+        return scale
 
     # -- features -----------------------------------------------------------------------------
 
@@ -124,7 +129,7 @@ class TipAdapter(VideoCLIP):
     @property
     def logit_scale(self) -> torch.Tensor:
         """s + α P, see above; CLIP's s until there is a cache."""
-        scale = super().logit_scale
+        scale = self._clip_scale
         return scale + self.alpha * self._largest_norm() if self.fitted else scale
 
     def video_features(self, frames: torch.Tensor) -> torch.Tensor:
@@ -135,7 +140,7 @@ class TipAdapter(VideoCLIP):
         with torch.autocast(features.device.type, enabled=False):
             f = F.normalize(features.float(), dim=-1)
             largest = self._largest_norm()
-            r = (self.alpha * largest / super().logit_scale).sqrt()
+            r = (self.alpha * largest / self._clip_scale).sqrt()
             scores = self.cache_scores(f) * (r / largest)
             padding = (r.square() - scores.square().sum(-1, keepdim=True)).clamp_min(1e-12).sqrt()
             return torch.cat([f, scores, padding, torch.zeros_like(padding)], -1)
@@ -145,7 +150,7 @@ class TipAdapter(VideoCLIP):
     ) -> torch.Tensor:
         """Text features (n, E) → (n, E + C + 2), of one norm; without names, those of no cached class."""
         text = F.normalize(text.float(), dim=-1)
-        scale = super().logit_scale
+        scale = self._clip_scale
         weight = (self.alpha * scale * self._largest_norm()).sqrt()
         columns = [self.columns.get(class_key(name), -1) for name in names or [""] * len(text)]
         places = torch.tensor([len(self.columns) + 1 if c < 0 else c for c in columns])
@@ -207,7 +212,7 @@ class TipAdapter(VideoCLIP):
         f = F.normalize(f, dim=-1)
         truth = torch.from_numpy(labels).to(device)
         text = F.normalize(self._class_texts(class_names, prompts, None), dim=-1)
-        plain = super().logit_scale * f @ text.T
+        plain = self._clip_scale * f @ text.T
         found = [self.columns.get(class_key(name), -1) for name in class_names]
         columns = torch.tensor(found, device=device)
         best, chosen = -1, (float(self.beta), float(self.alpha))
