@@ -21,6 +21,7 @@ from vidprompt.system.errors import UserError
 
 # A file that is always there and never changes: dvc.yaml needs a dependency in each place
 NO_PLUGIN = "src/vidprompt/pipeline/stages/__init__.py"
+_IGNORE = "# links to installed packages\n*\n"
 _LINKED = re.compile(rf"(?<![\w/]){LINKS}/([\w.-]+)")
 
 
@@ -57,7 +58,7 @@ def find_linked(path: str) -> Plugin | None:
 
 
 def renew_plugin_links(root: Path) -> None:
-    """Make the links that params/stages.yaml names lead to the installed packages; remove all others.
+    """Make the links that params/stages.yaml names lead to the installed packages; remove all others of ours.
 
     Raises UserError where the file system has no symbolic links.
     """
@@ -69,12 +70,20 @@ def renew_plugin_links(root: Path) -> None:
     if not named and not folder.is_dir():
         return
     targets = {name: one.path for name in named if (one := find_linked(f"{LINKS}/{name}"))}
-    for link in folder.iterdir() if folder.is_dir() else ():
+    for link in folder.iterdir() if _is_ours(folder) else ():
         if link.is_symlink() and link.name not in targets:
             link.unlink()
     for name, target in targets.items():
         if target is not None and not _leads_to(folder / name, target):
             _link(folder / name, target)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the folder is one that this module made, and not one of the user's of that name."""
+    try:
+        return (folder / ".gitignore").read_text("utf-8") == _IGNORE
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _link_name(plugin: Plugin) -> str:
@@ -93,7 +102,7 @@ def _link(link: Path, target: Path) -> None:
         link.parent.mkdir(exist_ok=True)
         ignore = link.parent / ".gitignore"
         if not ignore.exists():
-            write_text(ignore, "# links to installed packages\n*\n")
+            write_text(ignore, _IGNORE)
         with suppress(FileNotFoundError):
             temporary.unlink()
         temporary.symlink_to(os.path.realpath(target), target_is_directory=target.is_dir())
