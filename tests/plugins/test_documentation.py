@@ -21,7 +21,8 @@ PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text("utf-8")
 
 def blocks(language: str) -> list[str]:
     """The page's code in a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    fence = rf"^```{language} file: [^\n]*\n(.*?)^```$"
+    return re.findall(fence, PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_the_pages_code_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
