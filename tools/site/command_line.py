@@ -20,7 +20,7 @@ def command_line_page() -> str:
     parts = ["# Command line", _inside_paragraphs(group.help)]
     parts += ["`vidprompt COMMAND --help` prints the same.", "**Options of every command**"]
     context = group.make_context("vidprompt", ["--help"], resilient_parsing=True)
-    parts.append(_list(one for one in group.get_params(context) if one.name != "help"))
+    parts.append(_list(group.get_params(context), context))
     for panel, names in panels.items():
         parts.append(f"## {panel}")
         for name in names:
@@ -34,16 +34,16 @@ def _command(command: Any, name: str) -> Iterator[str]:
     yield _inside_paragraphs(command.help)
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```text\nvidprompt {name} {usage}\n```"
-    parameters = [one for one in command.get_params(context) if one.name != "help"]
-    yield _list(one for one in parameters if one.param_type_name == "argument")
-    yield _list(one for one in parameters if one.param_type_name == "option")
+    parameters = command.get_params(context)
+    yield _list([one for one in parameters if one.param_type_name == "argument"], context)
+    yield _list([one for one in parameters if one.param_type_name == "option"], context)
 
 
-def _list(parameters: Any) -> str:
+def _list(parameters: list[Any], context: Any) -> str:
     lines = []
     for parameter in parameters:
-        context = typer.Context(typer.main.get_command(app))
-        if record := parameter.get_help_record(context):
+        record = parameter.get_help_record(context)
+        if record and parameter.name != "help":
             name = parameter.name if parameter.param_type_name == "argument" else record[0]
             lines.append(f"- `{name}`" + (f": {escaped(record[1])}" if record[1] else ""))
     return "\n".join(lines)
