@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.docs import commands
 from tests.docs.pages import PAGES, ROOT, Block, blocks
+from tests.docs.shell import lines
 
 # videos that examples name, and what they are here
 NAMED_VIDEOS = ("a.mp4", "b.mp4", "clip.mp4", "shapes.mp4", "video.mp4")
@@ -92,7 +92,7 @@ def _script(block: Block) -> str:
     """The commands, of a console without what they print."""
     if block.language == "bash":
         return block.content
-    return "\n".join(commands.lines(block.content, prompt=True))
+    return "\n".join(lines(block.content, prompt=True))
 
 
 def _run(block: Block, command: list[str], folder: Path) -> None:
