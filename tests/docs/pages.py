@@ -31,6 +31,8 @@ PAGES = sorted(
     ],
     key=lambda page: page.as_posix(),
 )
+# the first page of a new project: its blocks are of commands, without marks
+TEMPLATE = ROOT / "src/vidprompt/project/templates/README.md"
 MARKED = ("bash", "console", "python")
 LANGUAGES = (*MARKED, "text", "yaml", "json", "toml", "nginx", "html", "csv")
 _MARK = re.compile(

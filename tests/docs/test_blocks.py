@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.docs import commands, shell
-from tests.docs.pages import MARKED, PAGES, ROOT, Block, blocks, inline_code
+from tests.docs.pages import MARKED, PAGES, ROOT, TEMPLATE, Block, blocks, inline_code
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 # files that a block shows the content of: `# params/dataset/kitchen.yaml` above it
@@ -47,11 +47,11 @@ def test_every_command_can_be_given_like_this(exact: bool) -> None:
     """`vidprompt …` is read by the command line's own parser, its `key=value` by the configuration's."""
     made = {page: _files_made_on(page) for page in PAGES}
     wrong = []
-    for block in BLOCKS:
-        if block.language not in ("bash", "console"):
+    for block in [*BLOCKS, *blocks(TEMPLATE)]:
+        if block.language not in ("bash", "console") and block.page != TEMPLATE:
             continue
         for words in shell.commands(block.content, block.language == "console"):
-            if found := commands.problem(words, made[block.page], exact):
+            if found := commands.problem(words, made.get(block.page, frozenset()), exact):
                 wrong.append(f"{block}: {' '.join(words)}\n    {found}")
     assert not wrong, "\n" + "\n".join(wrong)
 
