@@ -12,7 +12,8 @@ import yaml
 from tests.docs.pages import ROOT
 from tests.docs.shell import placeholder
 
-from vidprompt.config.compose import OPEN, compose_values
+from vidprompt.config.compose import compose_values
+from vidprompt.config.layers import OPEN
 from vidprompt.config.names import PROTOCOLS
 from vidprompt.config.overrides import parse_value, split_override
 from vidprompt.config.schema import Config
