@@ -23,7 +23,7 @@ wheel: env
 # the documentation's site, in cache/site; a broken link or an unknown page is an error (mkdocs.yml)
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: env
-	mkdocs build --quiet
+	mkdocs build
 
 lint: env docs
 	ruff check .

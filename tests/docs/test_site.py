@@ -98,8 +98,9 @@ class _Resources(HTMLParser):
 
 @pytest.mark.slow
 def test_the_site_is_built_and_needs_no_other_server(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    subprocess.run([*command, "--site-dir", str(tmp_path)], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 60
     for page in pages:
