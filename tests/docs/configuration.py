@@ -34,7 +34,7 @@ def overrides_problem(
 
     `made`: files that the page makes. `exact`: compose each configuration as the command does.
     """
-    free, given = [], []
+    free, given = list[str](), list[str]()
     own = OWN_KEYS.get(command, ())
     for one in [one for one in overrides if not one.startswith(own)] if own else overrides:
         if one == "[overrides]" or (placeholder(one) and "=" not in one):

@@ -137,7 +137,7 @@ def _kind(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         kinds = [_kind(one) for one in get_args(kind)]
         return ", ".join(kinds[:-1]) + f" or {kinds[-1]}"
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return f"a mapping ({kind.__name__.removesuffix('Config').lower()}, below)"
     if kind is bool:
         return "`true` or `false`"
