@@ -170,7 +170,7 @@ def test_the_harmonic_mean_is_resampled_as_a_whole(tmp_path: Path) -> None:
         b_, n = i[i < 40], i[i >= 40]
         of = [harmonic_mean(hits[b_].mean(), hits[n].mean()) for hits in right.values()]
         draws.append(of[1] - of[0])
-    assert_reaches(hm, np.std(draws), hm.units)
+    assert_reaches(hm, float(np.std(draws)), hm.units)
     assert hm.verdict is ComparisonVerdict.BETTER
 
 

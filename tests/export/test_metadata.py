@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from vidprompt.export.metadata import ExportMetadata
 from vidprompt.system.errors import UserError
 
 
-def metadata(**values: object) -> ExportMetadata:
+def metadata(**values: Any) -> ExportMetadata:
     return ExportMetadata("demo/ez", "0123", "ez_clip", "small", 2, 32, 32, **values)
 
 

@@ -150,12 +150,12 @@ def test_a_new_training_replaces_the_files_of_the_old_one(
     shutil.copy(backbone, other)
     backbone.unlink()
     find = find_publication(RUN, weights=other)
-    files = {place.replace("tiny", "renamed"): file for place, file in find.files.items()}
+    places = {place.replace("tiny", "renamed"): file for place, file in find.files.items()}
     content = contents(find, REPO)
     hashes = {name.replace("tiny", "renamed"): value for name, value in content.hashes.items()}
     record = content.texts["vidprompt.json"].replace(b"tiny", b"renamed")
     texts = {**content.texts, "vidprompt.json": record}
-    push(type(content)(content.name, "", files, texts, hashes), REPO)
+    push(type(content)(content.name, "", places, texts, hashes), REPO)
     now = set(repo.commits[repo.branches["main"]])
     assert now == {name.replace("tiny", "renamed") for name in PUSHED}
 

@@ -42,7 +42,7 @@ def write_recognition(
         tests[test] = {"n": len(hits), "top1": _measure(np.mean(hits)), "top5": _measure(1)}
         for video, (label, predicted) in videos.items():
             order = list(dict.fromkeys([predicted, label, *CLASSES]))
-            row = {"split": split, "test": test, "video_id": video, "label": label}
+            row: dict[str, Any] = {"split": split, "test": test, "video_id": video, "label": label}
             row |= {"predicted": predicted, "top5": order[:5]}
             rows.append(row | {"scores": [1 / 6] * 6})
     first = next(iter(splits.values()))["tests"]

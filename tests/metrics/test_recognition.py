@@ -24,7 +24,7 @@ def _table(hits: Mapping[tuple[str, str], list[bool]], apart: bool = False) -> p
     parts = []
     for (split, test), right in hits.items():
         start = f"{split}/{test}/" if apart else f"{test}/"
-        part = {
+        part: dict[str, Any] = {
             "split": split,
             "test": test,
             "label": [f"class {i % 4}" for i in range(len(right))],

@@ -102,7 +102,7 @@ def _dump_yaml(data: object, stream: TextIO) -> None:
 
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.Representer.add_representer(OrderedDict, yaml.Representer.represent_dict)
     yaml.dump(data, stream)
 

@@ -55,7 +55,7 @@ def write_model(
     backbone = model.backbone
     spec = {"name": "tiny", "pretrained": None, "config": BACKBONE, "weights": WEIGHTS}
     spec |= {"image_size": None, "quick_gelu": None}
-    usual = {
+    usual: dict[str, Any] = {
         "backbone_spec": spec | {"mean": list(backbone.mean), "std": list(backbone.std)},
         "input": {"views": EZ_VIEWS, "frames": FRAMES, "tracklet": None},
         "prompts": {"templates": ["a video of {}", "{}"], "ensemble": "mean_feature"},

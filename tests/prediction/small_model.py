@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from tests.models.small import small_backbone
@@ -28,7 +29,7 @@ def small_encoder(method: str) -> VideoCLIP:
 def small_lora_encoder() -> VideoCLIP:
     """A fine-tuned CLIP whose LoRA changes its features."""
     torch.manual_seed(0)
-    options = {"train_backbone": "lora", "lora_rank": 2}
+    options: dict[str, Any] = {"train_backbone": "lora", "lora_rank": 2}
     encoder = create_model("vifi_clip", small_backbone(), num_frames=FRAMES, **options)
     for parameter in encoder.parameters():
         if parameter.requires_grad:

@@ -2,6 +2,7 @@
 
 import fractions
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -18,7 +19,7 @@ from vidprompt.published.files import read_published
 from vidprompt.system.errors import UserError
 
 NAMES = ["riding a bike", "shaking hands (not a dog)", "yoga"]
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "ez_clip": {"adapter_ratio": 0.5},
     "vita_clip": {
         "class_names": NAMES,
@@ -36,7 +37,7 @@ def backbone(seed: int = 0) -> Backbone:
     return from_clip(open_clip.CLIP(48, vision, text, quick_gelu=True), "small", "")
 
 
-def trained(method: str, base: Backbone | None = None, **options: object) -> VideoCLIP:
+def trained(method: str, base: Backbone | None = None, **options: Any) -> VideoCLIP:
     model = create_model(method, base or backbone(), num_frames=3, **(OPTIONS[method] | options))
     with torch.no_grad():
         for value in model.trained_state().values():

@@ -72,7 +72,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
     for name in ("model.safetensors", "card.md"):
         (tmp_path / name).write_text("content", "utf-8")
     weights = Weights(
-        tmp_path / "model.safetensors", "a1", "b2", "c3", CheckpointMetadata("m", 8, "b", "c", ())
+        tmp_path / "model.safetensors", "a1", "b2", "c3", CheckpointMetadata("m", 8, "b", "c", [])
     )
     monkeypatch.setattr(mlflow_models, "DvcProject", Project)
     monkeypatch.setattr(mlflow_models, "find_model", lambda revision, name: name)

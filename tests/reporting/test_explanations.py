@@ -166,7 +166,7 @@ def test_every_shape_of_frame_is_drawn(shape: tuple[int, int], tmp_path: Path) -
 def test_a_gif_has_a_picture_a_frame_and_the_colours_of_the_scale(tmp_path: Path) -> None:
     write_animation(tmp_path / "a.gif", drawing(frames=2, texts=1))
     with Image.open(tmp_path / "a.gif") as image:
-        assert image.n_frames == 2
+        assert image.n_frames == 2  # type: ignore[attr-defined]
         for number in range(2):
             image.seek(number)
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)

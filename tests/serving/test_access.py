@@ -50,7 +50,7 @@ def test_without_the_token_only_the_page_and_the_health_are_open(guarded: TestCl
         assert refusal(answer)[:2] == (401, "unauthorized")
         assert answer.headers["www-authenticate"] == "Bearer"
     for given in ("Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer", "Bearer ü"):
-        answer = guarded.get("/metrics", headers={"Authorization": given.encode()})
+        answer = guarded.get("/metrics", headers={b"Authorization": given.encode()})
         assert answer.status_code == 401
     answer = guarded.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 200

@@ -123,7 +123,7 @@ def test_requests_at_once_share_batches_and_get_what_single_ones_get(
     before = measured("sum"), measured("count")
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda one: post(client, "/embed", one).json(), videos * 2))
-    features = np.float32([one["feature"] for one in answers])
+    features = np.array([one["feature"] for one in answers], np.float32)
     np.testing.assert_array_equal(features, np.concatenate([single, single]))
     assert measured("sum") - before[0] == 8
     assert measured("count") - before[1] < 8

@@ -103,7 +103,7 @@ def encode_slowly(folder: Path, datasets: Sequence[str]) -> None:
         write(self, *block)
         time.sleep(0.5)
 
-    BlockStore.write = slow  # type: ignore[method-assign]
+    BlockStore.write = slow  # type: ignore[method-assign, assignment]
     encode(folder, datasets)
 
 

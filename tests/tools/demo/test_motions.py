@@ -1,5 +1,7 @@
 """The demo's promise: a single frame does not give the motion away, the order of frames does."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.stats import ks_2samp
@@ -8,7 +10,7 @@ from tools.demo.motions import MOTIONS, draw_pose, frame_times
 from tools.demo.scenes import SHAPES
 
 
-def poses(motion: str, count: int, seed: int):
+def poses(motion: str, count: int, seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
     which = torch.full((count,), MOTIONS.index(motion))
     return draw_pose(which, frame_times(count, 24), ACTIONS.style, generator)
