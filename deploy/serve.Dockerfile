@@ -2,7 +2,7 @@
 #   docker build -f deploy/serve.Dockerfile -t vidprompt-serve .
 #   (--build-arg VERSION=X.Y.Z: what `vidprompt.__version__` says; the build has no git)
 FROM python:3.11-slim AS wheel
-ARG VERSION=0+unknown
+ARG VERSION=0.0.0
 WORKDIR /source
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src

@@ -26,11 +26,11 @@ POLICY = {
 
 def make_project(root: Path) -> Path:
     """Without git and DVC; its checkpoint."""
-    checkpoint = write_model(root, config_hash="abc")
+    checkpoint = write_model(root)
     shutil.copytree(ROOT / "params", root / "params")
     (root / "params/registry.yaml").write_text(yaml.safe_dump(POLICY), "utf-8")
     (root / "dvc.yaml").write_text("stages: {}\n", "utf-8")
-    own = digest([sha256(checkpoint), "abc"])
+    own = digest(sha256(checkpoint))
     write_result(root, "supervised", {TRAINING: TRAINING}, own)
     write_result(root, "zero_shot", {"list_a": TRAINING, "list_b": OTHER}, own)
     write_result(root, "few_shot", {"list_c": TRAINING}, "of older weights")

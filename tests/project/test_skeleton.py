@@ -68,7 +68,7 @@ def test_the_version_is_the_distribution_s_and_stands_in_no_file(
 ) -> None:
     assert vidprompt.__version__ == version("vidprompt")
     assert "version" in settings["project"]["dynamic"]
-    assert settings["tool"]["hatch"]["version"]["fallback-version"] == "0+unknown"
+    assert settings["tool"]["hatch"]["version"]["fallback-version"] == "0.0.0"
     literal = re.compile(r"^(__version__|version)\s*[:=]\s*[\"']?\d", re.MULTILINE)
     sources = [*(ROOT / "src").rglob("*.py"), ROOT / "pyproject.toml", ROOT / "CITATION.cff"]
     assert not [path for path in sources if literal.search(path.read_text("utf-8"))]

@@ -7,7 +7,8 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,11 +22,13 @@ from tests.models.small import small_backbone
 from tests.pipeline.project import ROOT, edit, run
 from tests.pipeline.stages.encoding_project import BACKBONE
 
-from vidprompt.files.hashes import digest, sha256
+from vidprompt.config.schema import MethodConfig
+from vidprompt.files.hashes import digest
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import load_backbone
 from vidprompt.models.checkpoint import save_checkpoint
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata
+from vidprompt.pipeline.lineage import checkpoint_hash
 from vidprompt.recompute.metrics import recompute_metrics
 
 NAME = "small-demo"
@@ -139,7 +142,9 @@ def evaluate(root: Path, wrong: Sequence[int], listed: int = 61) -> None:
     pq.write_table(table, root / PREDICTIONS)
     metrics = json.loads((root / METRICS).read_text("utf-8"))
     found = recompute_metrics(root / PREDICTIONS)
-    metrics["hashes"]["checkpoints"] = {RUN: digest([sha256(root / WEIGHTS), "abc"])}
+    method = cast("MethodConfig", SimpleNamespace(name="ez_clip", trained=True))
+    with contextlib.chdir(root):  # as the evaluate stage
+        metrics["hashes"]["checkpoints"] = {RUN: digest(checkpoint_hash("demo", method, RUN))}
     metrics["splits"] = {RUN: metrics["splits"][RUN] | {"run": RUN, "tests": found["tests"][RUN]}}
     metrics |= {"summary": found["summary"], "listed": listed}
     metrics["coverage"] = round(VIDEOS / listed, 6)

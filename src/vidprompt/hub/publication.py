@@ -68,8 +68,7 @@ class Publication:
     @cached_property
     def weights(self) -> Weights:
         file, hashed = self.files[WEIGHTS], self.hashes[WEIGHTS]
-        both = digest([hashed, self.metadata.config_hash])
-        return Weights(file, file_md5(file), hashed, both, self.metadata)
+        return Weights(file, file_md5(file), hashed, digest(hashed), self.metadata)
 
     @cached_property
     def results(self) -> list[ModelResult]:

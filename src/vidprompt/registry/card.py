@@ -88,17 +88,20 @@ text = model.encode_classes(["walking", "running"])
 def limits_section(model: DeclaredModel, results: Sequence[ModelResult], weights: Weights) -> str:
     """What it is for, and what is not known of it."""
     metadata = weights.metadata
-    protocols = ", ".join(one.name(model) for one in results) or "nothing"
-    few = min((one.result.n for one in results), default=0)
+    measured = "No result of it is known."
+    if results:
+        protocols = ", ".join(one.name(model) for one in results)
+        measured = (
+            f"It was measured on {protocols}, and nothing is known beyond. It is one training with one "
+            "seed; another seed moves the numbers, which the intervals do not show: they are over the "
+            f"test videos, of which a result has {min(one.result.n for one in results):,} or more."
+        )
     text = (
         f"For clips like those of {model.dataset}, seen {metadata.num_frames} frames at a time by the "
-        f"backbone {metadata.backbone}, and for research on them. It was measured on {protocols}, and "
-        "nothing is known beyond. It is one training with one seed; another seed moves the numbers, "
-        "which the intervals below do not show: they are over the test videos, of which a result has "
-        f"{few:,} or more. It was trained with {len(metadata.class_names):,} classes, whose names are in "
-        "the checkpoint. What the backbone learned from its own data, biases included, is in it. It "
-        "was not tested for decisions about people, and is not meant for finding real people again "
-        "without their consent."
+        f"backbone {metadata.backbone}, and for research on them. {measured} It was trained with "
+        f"{len(metadata.class_names):,} classes, whose names are in the checkpoint. What the backbone "
+        "learned from its own data, biases included, is in it. It was not tested for decisions about "
+        "people, and is not meant for finding real people again without their consent."
     )
     return f"## Intended use and limits\n\n{text}"
 

@@ -66,7 +66,7 @@ def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
         if not has_md5(file, md5):
             project.copy(model.path, file)
     metadata, hashed = read_metadata(file), sha256(file)
-    return Weights(file, md5, hashed, digest([hashed, metadata.config_hash]), metadata)
+    return Weights(file, md5, hashed, digest(hashed), metadata)
 
 
 def find_backbone(model: DeclaredModel, project: DvcProject) -> dict[str, Any]:
