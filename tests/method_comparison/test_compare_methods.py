@@ -150,7 +150,7 @@ def test_one_table_of_costs_accuracies_and_paired_tests(
     assert all(one["p_holm"] >= one["p"] for one in content["pairs"])
     speed = json.loads(found.page.with_name("speed.json").read_text("utf-8"))
     assert speed["methods"]["ez_clip"]["seconds"] == pytest.approx(0.7)
-    assert "| Supervised: supervised top-1 | 25.0 [" in found.table
+    assert "| Supervised: top-1 | 25.0 [" in found.table
     assert "| seconds a training step | – | 0.7 | 0.9 |" in found.table
     page = found.page.with_name("comparison.html").read_text("utf-8")
     assert page.count('src="data:image/png;base64,') == 2

@@ -113,7 +113,7 @@ def _accuracy_rows(result: Mapping[str, Any], protocol: str) -> list[list[str]]:
         cells = [one["measures"].get(protocol, {}).get(key) for one in result["methods"].values()]
         best = max((percent(c["value"]) for c in cells if c), key=float)
         texts = [_cell(cell, bold=bool(cell) and percent(cell["value"]) == best) for cell in cells]
-        rows.append([f"{PROTOCOL_TITLES[protocol]}: {key_title(key)}", *texts])
+        rows.append([f"{PROTOCOL_TITLES[protocol]}: {key_title(protocol, key)}", *texts])
     return rows
 
 
@@ -122,13 +122,14 @@ def _cell(cell: Mapping[str, Any] | None, *, bold: bool) -> str:
         return NONE
     value = f"**{percent(cell['value'])}**" if bold else percent(cell["value"])
     ends = cell.get("ci95")
-    return f"{value} [{percent(ends[0])}, {percent(ends[1])}]" if ends else value
+    return f"{value} [{percent(ends[0])},\u00a0{percent(ends[1])}]" if ends else value
 
 
 def _notes(result: Mapping[str, Any], speed: Mapping[str, Any]) -> list[str]:
     seeds = ", ".join(map(str, result["seeds"]))
+    of = f"means over seeds {seeds}" if len(result["seeds"]) > 1 else f"of seed {seeds}"
     lines = [
-        f"Accuracies in %, means over seeds {seeds} with 95 % intervals in which videos and seeds vary; a "
+        f"Accuracies in %, {of}, with 95 % intervals in which videos and seeds vary; a "
         "method that trains nothing is there once.",
         f"Budget `{result['budget']}`: {result['budget_means']}. Parameters, FLOPs, times and memory are "
         f"those of `{result['measured_on']}`.",
@@ -152,7 +153,7 @@ def _pairs_table(result: Mapping[str, Any]) -> str:
         shown = headline(protocol, keys_of(result, protocol))
         rows = [
             [
-                key_title(f"{one['measure']}/{one['metric']}"),
+                key_title(protocol, f"{one['measure']}/{one['metric']}"),
                 one["method_a"],
                 one["method_b"],
                 points(one["difference"]),
@@ -165,7 +166,9 @@ def _pairs_table(result: Mapping[str, Any]) -> str:
             and "missing" not in one
             and f"{one['measure']}/{one['metric']}" in shown
         ]
-        rows.sort(key=lambda row: shown.index(next(k for k in shown if key_title(k) == row[0])))
+        rows.sort(
+            key=lambda row: shown.index(next(k for k in shown if key_title(protocol, k) == row[0]))
+        )
         heads = ["measure", "A", "B", "B − A", "95 % interval", "p (Holm)", "B is"]
         if rows:
             lines += details(PROTOCOL_TITLES[protocol], table(heads, rows, "lllrrrl"))

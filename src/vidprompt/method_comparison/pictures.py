@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,7 +59,7 @@ def _panel(
         rows.append(row | {"low": 100 * low, "high": 100 * high})
     trained = [row for row in rows if row["x"] > 0]
     floors = [row for row in rows if row["x"] <= 0]
-    axis = {"title": title, "grid": False, "format": "~s", "tickCount": 4}
+    axis = {"title": title, "grid": False, "format": "~s", "values": _ticks(x)}
     across = {"field": "x", "type": "quantitative", "scale": _log_scale(x), "axis": axis}
     up = _percent("y")
     colours = {"field": "method", "type": "nominal", "scale": _scale(methods), "legend": LEGEND}
@@ -77,11 +78,12 @@ def _panel(
     layers = [
         _layer(floors, {"type": "rect", "opacity": 0.12}, y=_percent("low"), y2={"field": "high"}),
         _layer(floors, line, y=up, color=colours),
+        _layer(floors, NAME, x={"value": SIZE - 2}, y=up, text={"field": "method"}),
         _layer(trained, {"type": "rule", "strokeWidth": 1.5}, **ends),
         _layer(trained, {"type": "point", "filled": True, "size": 70}, **marks),
     ]
     return {
-        "title": f"{PROTOCOL_TITLES[protocol]}: {key_title(key)}, %",
+        "title": f"{PROTOCOL_TITLES[protocol]}: {key_title(protocol, key)}, %",
         "width": SIZE,
         "height": SIZE,
         "layer": [layer for layer in layers if layer["data"]["values"]] or layers,
@@ -89,6 +91,20 @@ def _panel(
 
 
 LEGEND: Spec = {"symbolType": "circle", "orient": "bottom", "columns": 4, "title": None}
+
+
+NAME: Spec = {"type": "text", "align": "right", "baseline": "bottom", "dy": -2, "fontSize": 9}
+
+
+def _ticks(x: Mapping[str, float]) -> list[float]:
+    """Powers of ten within the scale, and where they are few 2 and 5 times them."""
+    low, high = _log_scale(x)["domain"]
+    powers = [10.0**i for i in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        found = [p * f for p in powers for f in factors if low <= p * f <= high]
+        if len(found) >= 3:
+            break
+    return found
 
 
 def _log_scale(x: Mapping[str, float]) -> Spec:

@@ -13,6 +13,7 @@ from typing import Any
 from vidprompt.comparison.compare import ComparisonVerdict, MeasureDifference, compare
 from vidprompt.comparison.results import LoadedResult, find_result
 from vidprompt.comparison.seeds import SeedMean, as_one, repeated, seed_means
+from vidprompt.comparison.table import measure_title
 from vidprompt.config import paths
 from vidprompt.method_comparison.cost import HOW, model_cost
 from vidprompt.method_comparison.plan import BUDGETS, MethodPlan
@@ -168,9 +169,7 @@ def headline(protocol: str, keys: Sequence[str]) -> list[str]:
     return [key for key in keys if key.endswith("/top1")]
 
 
-def key_title(key: str) -> str:
-    """`<entry>/<metric>` as a reader knows it."""
-    from vidprompt.comparison.table import measure_title
-
+def key_title(protocol: str, key: str) -> str:
+    """A protocol's measure `<entry>/<metric>` as a reader knows it; the protocol's own entry is not named."""
     entry, _, metric = key.rpartition("/")
-    return measure_title(entry, metric)
+    return measure_title("" if entry == protocol else entry, metric)

@@ -16,7 +16,12 @@ Trials = Sequence[Mapping[str, Any]]
 
 
 def drawn(result: Mapping[str, Any]) -> dict[str, Spec]:
-    """Name → Vega-Lite specification: `history`, and what was searched of each method."""
+    """Name → Vega-Lite specification: `history`, and what was searched of each method.
+
+    Nothing where no trial was evaluated.
+    """
+    if not any(t["held_out"] for one in result["methods"].values() for t in one["trials"]):
+        return {}
     methods = {name: one["trials"] for name, one in result["methods"].items()}
     title = "held-out mAP, %" if result["measure"] == "mAP" else "held-out top-1, %"
     pictures = {"history": _row([_history(methods, title), _curves(methods, title)])}

@@ -142,7 +142,8 @@ class Search:
                 self._trials[work.job.name] = _Trial(
                     study, running, tuned, StepLogReader(work, tuned)
                 )
-                if not work.pending:  # it ended, and was not recorded any more
+                if not work.pending or (work.folder / work.steps[0].output).is_file():
+                    # it ended, and who ran it was killed before recording it
                     self._finished(work, "")
                     continue
                 prepare_trial(work, tuned)
