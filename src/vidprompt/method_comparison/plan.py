@@ -34,6 +34,7 @@ BUDGETS = {
     CLIPS: "every method sees as many training clips as the one with the longest recipe on that list",
     RECIPE: "every method is trained as long as its own recipe says",
 }
+ByRun = dict[str, dict[str, Config]]  # training list → method → configuration
 OWN = ("methods", "budget", "seed", "method", "split", "protocol")
 
 
@@ -96,24 +97,7 @@ def make_method_plan(arguments: Sequence[str], configs: Configurations) -> Metho
     chosen = any(one.startswith("multirun.protocols=") for one in others)
     protocols = tuple(multirun["protocols"]) if chosen else _protocols_of(dataset)
     splits = chosen_splits(dataset, protocols)
-    failed: dict[str, str] = {}
-    given: dict[str, tuple[str, ...]] = {}
-    by_run: dict[str, dict[str, Config]] = {run: {} for run in _runs(splits)}
-    for method in methods:
-        try:
-            given[method] = _given(method, others, configs)
-            for run, found in by_run.items():
-                config = configs.get(*given[method], f"protocol={splits[run].protocol}")
-                if config.method.trained:
-                    train = splits[run].train
-                    assert train is not None
-                    steps_of_recipe(config, train)  # a recipe without a length is an error here
-                    found[method] = config
-        except UserError as error:
-            failed[method] = str(error)
-            for found in by_run.values():
-                found.pop(method, None)
-            logger.error(f"failed {method}: {error}")
+    given, by_run, failed = _configured(methods, others, splits, configs)
     if failed.keys() >= set(methods):
         raise UserError(f"no method can be compared: {next(iter(failed.values()))}")
     steps = _steps(by_run, splits, budget)
@@ -136,6 +120,35 @@ def make_method_plan(arguments: Sequence[str], configs: Configurations) -> Metho
         steps=steps,
         failed=failed,
     )
+
+
+def _configured(
+    methods: Sequence[str],
+    overrides: Sequence[str],
+    splits: Mapping[str, Split],
+    configs: Configurations,
+) -> tuple[dict[str, tuple[str, ...]], ByRun, dict[str, str]]:
+    """Each method's overrides, the configurations of the trained ones by training list, and why some have
+    none."""
+    failed: dict[str, str] = {}
+    given: dict[str, tuple[str, ...]] = {}
+    by_run: ByRun = {run: {} for run in _runs(splits)}
+    for method in methods:
+        try:
+            given[method] = _given(method, overrides, configs)
+            for run, found in by_run.items():
+                config = configs.get(*given[method], f"protocol={splits[run].protocol}")
+                if config.method.trained:
+                    train = splits[run].train
+                    assert train is not None
+                    steps_of_recipe(config, train)  # a recipe without a length is an error here
+                    found[method] = config
+        except UserError as error:
+            failed[method] = str(error)
+            for found in by_run.values():
+                found.pop(method, None)
+            logger.error(f"failed {method}: {error}")
+    return given, by_run, failed
 
 
 def _seeds(text: str) -> tuple[int, ...]:

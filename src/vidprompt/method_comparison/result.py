@@ -34,9 +34,14 @@ def comparison_result(
     if not results:
         first = next(iter(failed.values()), "no step ran")
         raise DataError(f"no method of {plan.plan.name} has results: {first}")
-    methods = {}
+    methods: dict[str, Any] = {}
+    reasons = {**plan.failed, **failed}
     for method in plan.methods:
-        one: dict[str, Any] = dict(_cost(plan, method, configs))
+        try:
+            one: dict[str, Any] = dict(_cost(plan, method, configs))
+        except (UserError, RuntimeError) as error:  # a plug-in that does not work
+            reasons[method] = str(error)
+            continue
         one["steps"] = dict(plan.steps.get(method, {}))
         one["measures"] = {
             protocol: {f"{name}/{metric}": _json(mean) for (name, metric), mean in means.items()}
@@ -59,8 +64,8 @@ def comparison_result(
         "level": LEVEL,
         "order": list(methods),
         "methods": methods,
-        "pairs": _pairs(plan, results),
-        "failed": dict(sorted({**plan.failed, **failed}.items())),
+        "pairs": _pairs(plan, list(methods), results),
+        "failed": dict(sorted(reasons.items())),
     }
 
 
@@ -91,7 +96,7 @@ def _json(mean: SeedMean) -> dict[str, Any]:
     return entry | {"units": mean.estimate.units, "seeds": [round(v, 6) for v in mean.values]}
 
 
-def _pairs(plan: MethodPlan, results: Results) -> list[dict[str, Any]]:
+def _pairs(plan: MethodPlan, methods: Sequence[str], results: Results) -> list[dict[str, Any]]:
     """Every pair of methods, the first listed as A: differences by video on the seeds that both have.
 
     p of a measure is adjusted for its pairs (Holm, Scandinavian Journal of Statistics 1979), and so is the
@@ -100,7 +105,7 @@ def _pairs(plan: MethodPlan, results: Results) -> list[dict[str, Any]]:
     rows: list[tuple[str, str, str, MeasureDifference]] = []
     notes: dict[tuple[str, str, str], str] = {}
     for protocol, of in results.items():
-        for a, b in combinations([m for m in plan.methods if m in of], 2):
+        for a, b in combinations([m for m in methods if m in of], 2):
             try:
                 found = compare(*_of_equal_seeds(plan, of, a, b))
             except UserError as error:
