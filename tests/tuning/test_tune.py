@@ -72,9 +72,7 @@ def check_trial_folders() -> None:
     assert not list(Path("multirun").glob("*/ez_clip/trials/*/models"))
 
 
-def test_the_first_trial_is_the_recipe_and_the_best_is_an_experiment(
-    page: None, project: Project
-) -> None:
+def test_the_first_trial_is_the_recipe_and_the_best_is_an_experiment(project: Project) -> None:
     found = project.tune("trainer.lr=1e-5")
     check_trial_folders()
     assert values(found)[0] == 1e-5
@@ -97,8 +95,16 @@ def test_the_first_trial_is_the_recipe_and_the_best_is_an_experiment(
     )
     table = project.result.table
     assert "| trial | held-out | trainer.lr |" in table
-    page = project.result.page.with_name("tune.html").read_text("utf-8")
-    assert page.count('src="data:image/png;base64,') == 2
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_was_searched(page: None, project: Project) -> None:
+    project.tune()
+    text = project.result.page.with_name("tune.html").read_text("utf-8")
+    assert text.count('src="data:image/png;base64,') == 2
+    assert {"history.png", "searched_ez_clip.png"} <= {
+        file.name for file in project.result.page.parent.iterdir()
+    }
 
 
 @pytest.mark.slow
