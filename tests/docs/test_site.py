@@ -17,7 +17,7 @@ from tests.docs.pages import PAGES, ROOT, links
 from tests.docs.test_blocks import importable
 from tools.site.configuration import configuration_pages
 from tools.site.hooks import NOTEBOOK, TEXTS
-from tools.site.links import outside_targets, rewrite_links
+from tools.site.links import outside_files, rewrite_links
 from tools.site.markdown import plain_fences
 
 CONFIG = ROOT / "mkdocs.yml"
@@ -66,7 +66,12 @@ def test_links_of_the_repository_become_links_of_the_site() -> None:
     assert rewrite_links(text, "docs/dvc.md", "dvc.md") == (
         "[a](files/src/vidprompt/__init__.py) [b](dvc.md#x) ![c](pictures/review.png) [d](index.md#y)"
     )
-    assert outside_targets(text, "docs/dvc.md") == {"src/vidprompt/__init__.py"}
+    source = "src/vidprompt/__init__.py"
+    assert outside_files(text, "docs/dvc.md") == {f"files/{source}": source}
+    text = "[a folder](../examples/my_method)"
+    assert rewrite_links(text, "docs/plugins.md", "plugins.md") == (
+        "[a folder](files/examples/my_method/README.md.txt)"
+    )
     text = "[a](docs/datasets/index.md) [b](https://example.org/docs/dvc.md) [c](no/such.md)"
     assert rewrite_links(text, "CONTRIBUTING.md", "contributing.md") == text.replace("docs/", "", 1)
 

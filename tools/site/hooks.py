@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]  # MkDocs runs this file by itself
 
 from tools.site.configuration import configuration_pages  # noqa: E402
-from tools.site.links import FILES, outside_targets, rewrite_links  # noqa: E402
+from tools.site.links import outside_files, rewrite_links  # noqa: E402
 from tools.site.markdown import plain_fences, with_includes  # noqa: E402
 from tools.site.notebook import notebook_page  # noqa: E402
 
@@ -34,11 +34,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages |= {name: (ROOT / source).read_text("utf-8") for name, source in TEXTS.items()}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
-    targets = set[str]()
+    copies = dict[str, str]()
     for file in files.documentation_pages():
-        targets |= outside_targets(file.content_string, _source(file.src_uri))
-    for path in sorted(targets):
-        files.append(File.generated(config, f"{FILES}/{path}", abs_src_path=str(ROOT / path)))
+        copies |= outside_files(file.content_string, _source(file.src_uri))
+    for name, path in sorted(copies.items()):
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
     return files
 
 
