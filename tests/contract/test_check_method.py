@@ -20,7 +20,11 @@ def failures(found: list[CheckResult]) -> dict[str, str]:
     return {one.name: one.reason for one in found if one.failed}
 
 
-@pytest.mark.parametrize("method", METHODS.own)
+FAST = ("frozen_clip", "ez_clip")
+OURS = [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in METHODS.own]
+
+
+@pytest.mark.parametrize("method", OURS)
 def test_our_methods_hold_the_contract(method: str) -> None:
     found = check_method(method, only=QUICK)
     assert not failures(found)
@@ -76,7 +80,6 @@ def test_each_check_finds_what_is_broken_in_its_way(
 
 def test_the_broken_methods_break_nothing_else() -> None:
     """A check that fails for another reason would say the wrong thing."""
-    assert set(failures(check_method(broken.OtherStart, only=QUICK))) == {"start"}
     assert set(failures(check_method(broken.FixedLength, only=QUICK))) == {"other lengths"}
 
 

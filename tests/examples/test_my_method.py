@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.models.small import small_backbone
+from tests.pipeline.project import edit
 from tests.plugins.packages import install
 
 from vidprompt.config.compose import compose
@@ -125,26 +126,43 @@ def test_it_is_installed_trained_evaluated_and_used(tmp_path: Path) -> None:
     checked = vidprompt("check-method", "linear_probe")
     assert "torch.export" in checked
     assert "FAILED" not in checked
-    file = project / "params/pipeline.yaml"
-    file.write_text(file.read_text("utf-8").replace("[ez_clip, vita_clip]", "[linear_probe]"))
+    one_training = {"base_to_novel": None, "few_shot": None, "reid": None}
+    edit(project / "params/dataset/demo.yaml", protocols=one_training)
+    edit(project / "params/pipeline.yaml", trained=["linear_probe"])
     recipe = project / "params/recipe/demo/linear_probe.yaml"
     recipe.write_text("# @package _global_\ntrainer: {length: 3, warmup: 1, lr: 0.1}\n")
+    model = "models/demo/linear_probe/supervised_split1/model.safetensors"
+    lines = f"  probe: {{path: {model}, type: model, desc: A probe.}}\n"
+    dvc_yaml = project / "dvc.yaml"
+    text = dvc_yaml.read_text("utf-8").partition("artifacts:")[0]
+    dvc_yaml.write_text(f"{text}artifacts:\n{lines}", "utf-8")
     vidprompt("activate")
     assert (project / "plugins/my_method/__init__.py").is_file()
-    wanted = ["evaluate@demo-linear_probe-supervised", "evaluate@demo-linear_probe-base_to_novel"]
-    run(sys.executable, "-m", "dvc", "repro", *wanted)
+    tests = [f"evaluate@demo-linear_probe-{name}" for name in ("supervised", "zero_shot")]
+    run(sys.executable, "-m", "dvc", "repro", *tests, "validate@demo")
     results = project / "results/demo/linear_probe"
     found = json.loads((results / "supervised/metrics.json").read_text("utf-8"))
     assert found["plugins"] == {"methods/linear_probe": "my-method 0.1.0"}
-    status = run(sys.executable, "-m", "dvc", "status", *wanted)
-    assert "changed" not in status
+    assert "changed" not in run(sys.executable, "-m", "dvc", "status", *tests)
     video = next((project / "cache/unpacked/demo").rglob("*.mp4"))
-    predicted = vidprompt("predict", "demo/linear_probe/supervised_split1", str(video))
-    assert video.name in predicted
+    predict = ("predict", "--model", "demo/linear_probe/supervised_split1", str(video))
+    assert video.name in vidprompt(*predict)
+
+    def commit() -> None:
+        run("git", "add", "-A")
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        run("git", *who, "commit", "--quiet", "-m", "Train a probe")
+
+    run(sys.executable, "-m", "dvc", "push", "-r", "sample", model)
+    commit()
+    assert "plugins" not in run("git", "ls-files")
+    assert "probe@v0.1.0" in vidprompt("register", "probe", "--stage", "candidate")
     code = site / "my_method/__init__.py"
     code.write_text(code.read_text("utf-8") + "\n# an edit\n")
-    status = run(sys.executable, "-m", "dvc", "status", "train@demo-linear_probe-supervised_split1")
-    assert "plugins/my_method" in status
+    train = "train@demo-linear_probe-supervised_split1"
+    assert "plugins/my_method" in run(sys.executable, "-m", "dvc", "status", train)
+    refused = vidprompt("register", "probe", "--stage", "candidate", "--check", code=1)
+    assert "plugins/my_method" in refused
     shutil.rmtree(site)
-    refused = vidprompt("predict", "demo/linear_probe/supervised_split1", str(video), code=2)
+    refused = vidprompt(*predict, code=2)
     assert "a plug-in of my-method 0.1.0, which is not installed: pip install my-method" in refused

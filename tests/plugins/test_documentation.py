@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_pages_code_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, metric = blocks("python")
+    method, metric = blocks("python")  # those of files
     (parameters,), (project,) = blocks("yaml"), blocks("toml")
     content = tomllib.loads(project)["project"]
     entries = {g.removeprefix("vidprompt."): e for g, e in content["entry-points"].items()}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vidprompt.comparison.results import LoadedResult, ResultAddress, find_result, parse_address
 from vidprompt.config import paths
 from vidprompt.config.compose import compose
-from vidprompt.config.names import FLOOR
+from vidprompt.config.names import FROZEN
 from vidprompt.data.manifest.table import read_manifest
 from vidprompt.inference.feature_store import Features, read_features
 from vidprompt.metrics.predictions import read_predictions
@@ -210,8 +210,10 @@ class _Collection:
 def embeddings(one: Field, found: Inspection) -> Embeddings | None:
     """The stored features of a field's videos; None, with a warning, where they are not all there."""
     result = one.result.result
-    run = "frozen" if result.method == FLOOR else result.splits[one.split].run
-    folder = one.root / paths.features(result.dataset, result.method, run)
+    folder = one.root / paths.features(result.dataset, result.method, FROZEN)
+    if not folder.is_dir():  # of a trained method
+        run = result.splits[one.split].run
+        folder = one.root / paths.features(result.dataset, result.method, run)
     try:
         stored = Embeddings(read_features(folder))
     except DataError as error:
