@@ -36,9 +36,10 @@ def test_flops_of_frozen_clip_are_those_of_its_image_tower(backbone: list[str]) 
     assert found["trained_parameters"] == 0
 
 
-def test_what_is_trained_adds_to_frozen_clip(backbone: list[str]) -> None:
+@pytest.mark.parametrize("method", ["ez_clip", "vita_clip"])
+def test_what_is_trained_adds_to_frozen_clip(backbone: list[str], method: str) -> None:
     frozen, tuned = (
-        model_cost(compose([f"method={name}", *backbone]), 4) for name in ("frozen_clip", "ez_clip")
+        model_cost(compose([f"method={name}", *backbone]), 4) for name in ("frozen_clip", method)
     )
     assert tuned["trained_parameters"] == tuned["parameters"] - frozen["parameters"] > 0
     assert tuned["flops"] > frozen["flops"]

@@ -78,7 +78,12 @@ def _panel(
     layers = [
         _layer(floors, {"type": "rect", "opacity": 0.12}, y=_percent("low"), y2={"field": "high"}),
         _layer(floors, line, y=up, color=colours),
-        _layer(floors, NAME, x={"value": SIZE - 2}, y=up, text={"field": "method"}),
+        *(
+            _layer(floors[k::2], NAME | {"align": side}, x={"value": x}, y=up, text=METHOD)
+            for k, (side, x) in enumerate(
+                (("right", SIZE - 2), ("left", 2))
+            )  # apart where they are equal
+        ),
         _layer(trained, {"type": "rule", "strokeWidth": 1.5}, **ends),
         _layer(trained, {"type": "point", "filled": True, "size": 70}, **marks),
     ]
@@ -93,7 +98,8 @@ def _panel(
 LEGEND: Spec = {"symbolType": "circle", "orient": "bottom", "columns": 4, "title": None}
 
 
-NAME: Spec = {"type": "text", "align": "right", "baseline": "bottom", "dy": -2, "fontSize": 9}
+NAME: Spec = {"type": "text", "baseline": "bottom", "dy": -2, "fontSize": 9}
+METHOD: Spec = {"field": "method"}
 
 
 def _ticks(x: Mapping[str, float]) -> list[float]:

@@ -5,6 +5,7 @@ Equal results give equal bytes; what depends on the machine is in speed.json.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -38,7 +39,7 @@ def comparison_result(
     reasons = {**plan.failed, **failed}
     for method in plan.methods:
         try:
-            one: dict[str, Any] = dict(_cost(plan, method, configs))
+            one: dict[str, Any] = _cost(plan, method, configs, works)
         except (UserError, RuntimeError) as error:  # a plug-in that does not work
             reasons[method] = str(error)
             continue
@@ -69,10 +70,21 @@ def comparison_result(
     }
 
 
-def _cost(plan: MethodPlan, method: str, configs: Configurations) -> dict[str, Any]:
-    train = plan.splits[plan.main_run].train
+def _cost(
+    plan: MethodPlan, method: str, configs: Configurations, works: Sequence[Work]
+) -> dict[str, Any]:
+    """Of the model without weights; trained parameters as the training counted them, if it is done: what is
+    fitted to features has its parameters from then on."""
+    run = plan.main_run
+    train = plan.splits[run].train
     assert train is not None
-    return model_cost(plan.config(configs, method, plan.main_run), len(train.classes))
+    cost = dict(model_cost(plan.config(configs, method, run), len(train.classes)))
+    for work in works:
+        file = work.folder / paths.training_summary(plan.dataset, method, run)
+        if work.job.method == method and file.is_file():
+            cost["trained_parameters"] = json.loads(file.read_text("utf-8"))["trained_parameters"]
+            break
+    return cost
 
 
 def read_results(plan: MethodPlan, works: Sequence[Work]) -> Results:
