@@ -79,8 +79,8 @@ def _panel(
         _layer(floors, {"type": "rect", "opacity": 0.12}, y=_percent("low"), y2={"field": "high"}),
         _layer(floors, line, y=up, color=colours),
         *(
-            _layer(floors[k::2], NAME | {"align": side}, x={"value": x}, y=up, text=METHOD)
-            for k, (side, x) in enumerate(
+            _layer(floors[k::2], NAME | {"align": side}, x={"value": at}, y=up, text=METHOD)
+            for k, (side, at) in enumerate(
                 (("right", SIZE - 2), ("left", 2))
             )  # apart where they are equal
         ),
