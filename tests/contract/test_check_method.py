@@ -7,6 +7,7 @@ from tests.contract import broken
 from typer.testing import CliRunner
 
 from vidprompt.cli.main import app
+from vidprompt.config.names import FLOOR
 from vidprompt.contract import CheckResult, check_method
 from vidprompt.contract.method import CHECKS
 from vidprompt.models.factory import METHODS, method_options
@@ -41,7 +42,8 @@ def test_our_methods_are_exported(method: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["last_n", "all", "lora"])
 @pytest.mark.parametrize(
-    "method", [name for name in METHODS.own if "train_backbone" in method_options(name)]
+    "method",
+    [n for n in METHODS.own if n != FLOOR and "train_backbone" in method_options(n)],
 )
 def test_our_methods_hold_it_with_a_trained_backbone(method: str, choice: str) -> None:
     assert not failures(check_method(method, only=QUICK, train_backbone=choice, trained_blocks=1))
