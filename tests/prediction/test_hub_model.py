@@ -16,7 +16,7 @@ from tests.prediction.small_checkpoint import WEIGHTS, write_model
 from vidprompt.files.hashes import sha256
 from vidprompt.prediction.hub_model import fetch_hub_model
 from vidprompt.prediction.sources import find_model_source
-from vidprompt.system.errors import TransientError, UserError
+from vidprompt.system.errors import TransientError, UserError, is_transient
 
 REPO = "them/small"
 ADDRESS = f"hf://{REPO}"
@@ -80,8 +80,11 @@ def test_without_a_network_it_is_the_cache_or_a_sentence(
 ) -> None:
     hub.make(REPO, files_of(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="is not in the Hub's cache .* HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        UserError, match="is not in the Hub's cache .* HF_HUB_OFFLINE is set"
+    ) as offline:
         find_model_source(ADDRESS)
+    assert not is_transient(offline.value)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     nowhere = "http://127.0.0.1:9"
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)

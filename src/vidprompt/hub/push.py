@@ -17,7 +17,7 @@ from vidprompt.hub.metadata import find_licence
 from vidprompt.hub.publication import Publication
 from vidprompt.prediction.hub_model import CARD, PREFIX, RECORD, read_hashes
 from vidprompt.system.errors import DataError, UserError
-from vidprompt.system.hub_errors import LOG_IN, hub_error
+from vidprompt.system.hub_errors import LOG_IN, raise_hub_error
 from vidprompt.system.suggestions import first_names
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def push(
     except UserError:
         raise
     except Exception as error:  # of the library, of httpx or requests, of the disk
-        raise hub_error(error, repo, "" if branch == MAIN else branch) from error
+        raise_hub_error(error, repo, "" if branch == MAIN else branch)
     return _pushed(api, repo, commit)
 
 

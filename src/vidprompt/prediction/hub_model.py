@@ -14,7 +14,7 @@ from pathlib import Path
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.local_files import PACKAGED, TOKENIZER_FILES
 from vidprompt.system.errors import DataError, UserError
-from vidprompt.system.hub_errors import hub_error
+from vidprompt.system.hub_errors import raise_hub_error
 
 PREFIX = "hf://"
 WEIGHTS = "model.safetensors"
@@ -70,7 +70,7 @@ def fetch_hub_model(address: str) -> HubModel:
             )
         )
     except Exception as error:  # of the library, of httpx or requests, of the disk
-        raise hub_error(error, repo, revision) from error
+        raise_hub_error(error, repo, revision)
     model = HubModel(repo, folder.name, folder)
     if not (folder / WEIGHTS).is_file():
         raise UserError(

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 from vidprompt.system.errors import TransientError, UserError, causes
 from vidprompt.system.machine_errors import machine_error
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _CHANGED = (409, 412)  # the branch is not at the commit that was looked at
+
+
+def raise_hub_error(error: Exception, repo: str, revision: str = "") -> NoReturn:
+    """Raise `hub_error`'s sentence; what a retry does not change is not taken for a broken connection."""
+    problem = hub_error(error, repo, revision)
+    raise problem from (error if isinstance(problem, TransientError) else None)
 
 
 def hub_error(error: Exception, repo: str, revision: str = "") -> UserError:
