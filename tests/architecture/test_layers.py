@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -104,3 +105,9 @@ def test_the_package_has_no_imports_by_name_but_of_stages() -> None:
         and getattr(node, "id", getattr(node, "attr", "")) in {"import_module", "__import__"}
     ]
     assert not hidden
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    """pytest imports them by that name alone, and refuses the second one."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]

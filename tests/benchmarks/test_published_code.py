@@ -10,7 +10,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from benchmarks.published_code import main, planned, results, stored_result
+from benchmarks.published_code import SEEDS, main, planned, results, stored_result
 from benchmarks.side_by_side import runs
 from benchmarks.side_by_side.checkouts import (
     REPOSITORIES,
@@ -295,7 +295,7 @@ def test_results_name_checkouts_stand_ins_and_every_method() -> None:
     result = results(runs, found, versions)
     assert result["checkouts"] == versions
     assert result["stand-ins"] == {"vita_clip": STAND_INS["vita_clip"]}
-    assert len(result["training"]["vita_clip"]["ours"]["curves"]) == 3
+    assert len(result["training"]["vita_clip"]["ours"]["curves"]) == SEEDS["vita_clip"]
     assert table(result).count("Vita-CLIP") == 3
     assert picture(result["training"]).startswith(b"\x89PNG")
 

@@ -178,7 +178,7 @@ def test_a_fixed_prompt_set_is_encoded_once(
     monkeypatch.setattr(
         model,
         "encode_embedded",
-        lambda *a: calls.append(len(a[0])) or plain(*a),  # type: ignore[func-returns-value]
+        lambda *a, **k: calls.append(len(a[0])) or plain(*a, **k),  # type: ignore[func-returns-value]
     )
     prompts = PromptSet(("a {}", "the {}"))
     loss = objective(model, NAMES, prompts)

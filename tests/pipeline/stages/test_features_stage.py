@@ -28,6 +28,7 @@ from vidprompt.system.errors import DataError, UserError
 
 SIZES = (1, 7, 13)  # in blocks of two
 DATASETS = [f"d{size}" for size in SIZES]
+TRAINED = {"name": "ez_clip", "num_frames": 4, "objective": "contrastive_motion"}
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_what_cannot_be_encoded_is_a_sentence(
 ) -> None:
     folder = copy_of(project, tmp_path / "project")
     monkeypatch.chdir(folder)
-    wrong = config(folder, "d1", method={"name": "ez_clip", "num_frames": 4})
+    wrong = config(folder, "d1", method=TRAINED)
     with pytest.raises(UserError, match="no checkpoint models/d1/ez_clip/supervised_split1"):
         stage.run(wrong)
     wrong = changed(wrong, split="zero_shot")
