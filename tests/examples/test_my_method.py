@@ -136,6 +136,8 @@ def test_it_is_installed_trained_evaluated_and_used(tmp_path: Path) -> None:
     dvc_yaml = project / "dvc.yaml"
     text = dvc_yaml.read_text("utf-8").partition("artifacts:")[0]
     dvc_yaml.write_text(f"{text}artifacts:\n{lines}", "utf-8")
+    gates = {"candidate": {"minimum": {"supervised": {"top1": 0.0}}}}
+    edit(project / "params/registry.yaml", models={"probe": gates})
     vidprompt("activate")
     assert (project / "plugins/my_method/__init__.py").is_file()
     tests = [f"evaluate@demo-linear_probe-{name}" for name in ("supervised", "zero_shot")]
