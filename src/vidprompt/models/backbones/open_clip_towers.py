@@ -62,7 +62,8 @@ def _mlp(layers: Any, x: torch.Tensor) -> torch.Tensor:
         return layers(x)
     scale, flat = 1.702, x.reshape(-1, x.shape[-1])
     first, last = layers.c_fc, layers.c_proj
-    if not on_cpu(x):  # a bias of factor 1 is part of the product
+    # A bias of factor 1 is part of the product. Inductor drops `alpha` of the sum below (PyTorch 2.13).
+    if not on_cpu(x) or torch.compiler.is_compiling():
         hidden = F.linear(x, weight_of(first.weight, scale), weight_of(first.bias, scale))
         return F.linear(F.silu(hidden), weight_of(last.weight, 1 / scale), weight_of(last.bias))
     hidden = torch.addmm(first.bias, flat, first.weight.T, beta=scale, alpha=scale)

@@ -52,7 +52,7 @@ class InProjection(NamedTuple):
 
     @property
     def width(self) -> int:
-        return len(self.weight) // 3
+        return self.weight.shape[0] // 3
 
 
 def in_projection(attn: nn.MultiheadAttention) -> InProjection:
