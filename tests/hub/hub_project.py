@@ -46,7 +46,7 @@ def write_result(root: Path, protocol: str, runs: Mapping[str, str], checkpoint:
     metrics = {
         "protocol": protocol,
         "hashes": {"data": "d0", "checkpoints": checkpoints},
-        "intervals": {"method": "korn_graubard", "unit": "group"},
+        "intervals": {"method": "korn_graubard_mid_p", "unit": "group"},
         "summary": {entry: {"top1": top1} for entry in entries.values()},
         "splits": {split: {"run": run, "tests": {"test": test}} for split, run in runs.items()},
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from vidprompt.metrics.intervals import (
     Statistic,
@@ -29,9 +30,33 @@ def statistic(
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (7, 10), (19, 20), (20, 20), (950, 1000)])
-def test_of_independent_videos_it_is_the_exact_binomial_interval(right: int, n: int) -> None:
-    found = interval(statistic([1] * right + [0] * (n - right)))
-    assert found == pytest.approx(binomtest(right, n).proportion_ci(), abs=1e-9)
+def test_of_independent_videos_half_of_the_observed_count_is_in_each_tail(
+    right: int, n: int
+) -> None:
+    low, high = interval(statistic([1] * right + [0] * (n - right))) or (0, 0)
+    for end, tail in ((low, binom.sf(right - 1, n, low)), (high, binom.cdf(right, n, high))):
+        if 0 < end < 1:
+            assert tail - binom.pmf(right, n, end) / 2 == pytest.approx(0.025, abs=1e-9)
+    assert (low == 0, high == 1) == (right == 0, right == n)
+    exact = binomtest(right, n).proportion_ci()  # Clopper and Pearson's: wider
+    assert exact.low <= low <= right / n <= high <= exact.high
+
+
+@pytest.mark.parametrize("p", [0.5, 0.8, 0.95])
+def test_of_independent_videos_it_holds_as_often_as_it_says(p: float) -> None:
+    n = 100
+    ends = [interval(statistic(np.arange(n) < right)) or (0, 0) for right in range(n + 1)]
+    inside = [low <= p <= high for low, high in ends]
+    assert 0.93 <= binom.pmf(np.arange(n + 1), n, p)[inside].sum() <= 0.97
+
+
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9, 0.3])
+@pytest.mark.parametrize("n", [5, 7.3, 240_000])
+def test_the_interval_of_any_share_is_found(share: float, n: float) -> None:
+    one = statistic([0, 1] * 5)
+    ends = interval(replace(one, value=share, n=int(n), variance=share * (1 - share) / n))
+    assert ends is not None
+    assert 0 <= ends[0] <= share <= ends[1] <= 1
 
 
 def test_an_interval_of_persons_covers() -> None:
@@ -71,7 +96,7 @@ def test_fewer_than_five_units_have_no_interval() -> None:
 
 def test_all_right_is_not_certain() -> None:
     low, high = interval(statistic(np.ones(40), np.arange(40) // 5)) or (0, 0)
-    assert low == pytest.approx(0.025 ** (1 / 8))  # as sure as eight persons can make it
+    assert low == pytest.approx(0.05 ** (1 / 8))  # as sure as eight persons can make it
     assert high == 1
 
 

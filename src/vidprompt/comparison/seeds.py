@@ -19,6 +19,7 @@ from vidprompt.comparison.compare import (
     split_of_seed,
     trainings_of,
 )
+from vidprompt.comparison.per_video import RETRIEVAL
 from vidprompt.comparison.results import LoadedResult
 from vidprompt.metrics.classification import harmonic_mean, harmonic_slopes
 from vidprompt.metrics.intervals import combine, interval, mean_of_test
@@ -102,4 +103,5 @@ def _estimate(measure: MeanOfTests, of_test: Mapping[tuple[str, str], pd.DataFra
         value, slopes = harmonic_mean(value, other), harmonic_slopes(value, other)
     gradient = [slopes[0] / base] * base + [slopes[1] / max(1, novel)] * novel
     statistic = combine(value, means, gradient, trainings_of(measure, parts))
-    return Estimate(value, interval(statistic), units=statistic.units)
+    ends = interval(statistic, gallery=measure.metric in RETRIEVAL)
+    return Estimate(value, ends, units=statistic.units)

@@ -9,9 +9,11 @@ it, by linearisation:
 - tests of one list by several trainings have a second source of chance, the training: the variance
   between them is added, less what the videos explain (two-way clusters: Cameron, Gelbach and Miller,
   JBES 2011), and degrees of freedom are combined as Satterthwaite (1946) does;
-- the interval of a value in [0, 1] is Clopper and Pearson's for as many independent videos as would
-  have this variance, fewer where it is known from few units (Korn and Graubard, Survey Methodology
-  1998). With one list of independent videos that is the exact binomial interval.
+- the interval of a value in [0, 1] is the binomial one for as many independent videos as would have
+  this variance, fewer where it is known from few units (Korn and Graubard, Survey Methodology 1998). It
+  counts half of the probability of the observed count in each tail (mid-P: Lancaster, JASA 1961; Berry
+  and Armitage, The Statistician 1995): Clopper and Pearson's counts all of it, and holds the true value
+  more often than it says.
 
 `benchmarks/intervals.py` measures how often they hold the true value.
 """
@@ -24,11 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-METHOD = "korn_graubard"  # what metrics.json calls these intervals
+METHOD = "korn_graubard_mid_p"  # what metrics.json calls these intervals
 LEVEL = 0.95
 MIN_UNITS = 5  # with fewer, no interval holds: there is none
 _VALUES_AS_HITS = 2  # a value counts at most as that many independent hits
-_GALLERY = 1.15  # how much more a difference by person varies in a shared gallery (measured)
+_GALLERY = (
+    1.1  # persons in one gallery are taken for one another: how much more means vary (measured)
+)
 _TINY = 1e-12  # a variance below this is rounding
 Numbers = NDArray[np.float64]
 
@@ -181,31 +185,35 @@ def _with_trainings(
 def _variance_of_all(mean: UnitMean) -> float:
     """A variance for a test in which all are right, or all wrong, so that its spread is not seen.
 
-    That with which the t interval reaches as far as the exact one.
+    That with which the t interval reaches as far as the binomial one.
     """
     units = mean.effective_units
-    reach = 1 - _exact(1.0, units)[0]
+    reach = 1 - _binomial(1.0, units)[0]
     return (reach / _t(max(units - 1, 1e-3))) ** 2
 
 
-def interval(one: Statistic, level: float = LEVEL) -> tuple[float, float] | None:
+def interval(
+    one: Statistic, level: float = LEVEL, *, gallery: bool = False
+) -> tuple[float, float] | None:
     """The interval of a value in [0, 1]; None with fewer than `MIN_UNITS` units.
 
-    Of a value that is 0 or 1, the exact interval for as many videos as there are units.
+    Of a value that is 0 or 1, the binomial interval for as many videos as there are units. In one
+    `gallery`, persons are taken for one another, so that they are not quite independent.
     """
     if one.units < MIN_UNITS:
         return None
     if one.value in (0.0, 1.0):
-        return _exact(one.value, one.effective_units, level)
+        return _binomial(one.value, one.effective_units, level)
     spread = one.value * (1 - one.value) * one.n / max(one.n - 1, 1)
     units = max(one.effective_units, 1 + _TINY)
     few = (1 - 1 / units) / (1 - 1 / max(one.n, 2))  # 1 for independent videos
     few *= (_t(one.n - 1, level) / _t(one.df, level)) ** 2
     least = few * spread / (_VALUES_AS_HITS * one.n)  # the cap below, for a variance that is 0
-    videos = few * spread / max(one.variance + one.unseen_variance, least)
+    variance = (one.variance + one.unseen_variance) * (_GALLERY if gallery else 1)
+    videos = few * spread / max(variance, least)
     if one.hits_variance:
         videos = min(videos, _VALUES_AS_HITS * spread / one.hits_variance)
-    return _exact(one.value, videos, level)
+    return _binomial(one.value, videos, level)
 
 
 def difference_interval(
@@ -216,7 +224,7 @@ def difference_interval(
     `n` videos were compared. Of `hits`, half a video won and half a video lost are added to the spread
     (Agresti and Min, Statistics in Medicine 2005): results that differ on no video are equal as far as so
     many videos can tell.
-    In one `gallery`, persons are taken for one another, so that they are not quite independent.
+    `gallery` as in `interval`.
     """
     from scipy.special import stdtr
 
@@ -246,14 +254,26 @@ def seed_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float,
     return max(0.0, low), min(1.0, high)
 
 
-def _exact(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share of n, which need not be whole numbers."""
-    from scipy.special import betaincinv
-
-    right, wrong, tail = share * n, (1 - share) * n, (1 - level) / 2
-    low = float(betaincinv(right, wrong + 1, tail)) if right > 0 else 0.0
-    high = float(betaincinv(right + 1, wrong, 1 - tail)) if wrong > 0 else 1.0
+def _binomial(share: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """The mid-P interval of a share of n, which need not be whole numbers."""
+    right, tail = share * n, (1 - level) / 2
+    low = _share_with_tail(right, n - right, tail) if share > 0 else 0.0
+    high = 1 - _share_with_tail(n - right, right, tail) if share < 1 else 1.0
     return low, high
+
+
+def _share_with_tail(right: float, wrong: float, tail: float) -> float:
+    """The true share with which `right` or more, of which `right` itself counts half, have chance `tail`."""
+    from scipy.optimize import brentq
+    from scipy.special import betainc, betaincinv
+
+    def excess(share: float) -> float:
+        as_many = betainc(right, wrong + 1, share)
+        more = betainc(right + 1, wrong, share) if wrong > 0 else 0.0
+        return float((as_many + more) / 2 - tail)
+
+    high = float(betaincinv(right, wrong + 1, 2 * tail))  # it, if `more` were 0
+    return float(brentq(excess, 0.0, high, xtol=_TINY)) if excess(high) > 0 else high
 
 
 def _t(df: float, level: float = LEVEL) -> float:

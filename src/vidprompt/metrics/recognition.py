@@ -27,10 +27,10 @@ def rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def with_interval(statistic: Statistic) -> dict[str, Any]:
+def with_interval(statistic: Statistic, *, gallery: bool = False) -> dict[str, Any]:
     """A metric with the number of its units and, unless they are too few, its 95 % interval."""
     entry: dict[str, Any] = {"value": rounded(statistic.value), "units": statistic.units}
-    ends = interval(statistic)
+    ends = interval(statistic, gallery=gallery)
     return entry | ({"ci95": [rounded(end) for end in ends]} if ends else {})
 
 

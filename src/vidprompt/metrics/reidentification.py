@@ -51,7 +51,7 @@ def retrieval_metrics(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         values["mAP"] = rows["average_precision"].to_numpy(np.float64)
         persons = pd.factorize(rows["label"])[0]
         metrics[str(protocol)] = {"n": len(rows)} | {
-            name: with_interval(combine(mean.value, [mean], [1.0]))
+            name: with_interval(combine(mean.value, [mean], [1.0]), gallery=True)
             for name, value in values.items()
             for mean in [mean_of_test(value, persons)]
         }
