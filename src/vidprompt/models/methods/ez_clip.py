@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.attention import AttentionMaps
 from vidprompt.models.layers.stochastic_depth import (
     AXES,
     LayerDraws,
@@ -23,7 +21,7 @@ from vidprompt.models.layers.stochastic_depth import (
     scale_branch,
 )
 from vidprompt.models.layers.temporal_prompts import RESAMPLING, ramp, resample, uniform
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import LayerCall, VideoCLIP
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -191,20 +189,15 @@ class EZCLIP(VideoCLIP):
         return EZLayerPrompts(prompt, adapter)
 
     def prompt_kv(
-        self,
-        block: Block,
-        prompts: EZLayerPrompts,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        maps: AttentionMaps | None,
+        self, call: LayerCall, prompts: EZLayerPrompts, tokens: torch.Tensor
     ) -> list[torch.Tensor]:
         """One prompt a frame, (B·T, 1, 2·D), after attention across the frames of its video."""
         if prompts.prompt is None:
             return []
-        prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, t))  # (B, T, D)
+        block, drawn = call.block, call.drawn
+        prompt = prompts.prompt + tokens.mean(1).unflatten(0, (-1, call.t))  # (B, T, D)
         queries, kv = block.project_qkv(block.norm(prompt))
-        attended = block.attend(queries, kv, dropout=drawn.rate, maps=maps, name="time")
+        attended = block.attend(queries, kv, dropout=drawn.rate, maps=call.maps, name="time")
         prompt = scale_branch(attended, drawn.time)  # without a residual, as released
         return [block.project_kv(block.norm(prompt.flatten(0, 1)[:, None]))]
 

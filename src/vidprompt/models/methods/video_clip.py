@@ -8,6 +8,7 @@ through `backbones.interface` alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -58,6 +59,22 @@ def logits(
 def _first_tokens(factors: torch.Tensor | None, count: int | None) -> torch.Tensor | None:
     """Factors of the first `count` tokens (None: of all)."""
     return factors if factors is None or count is None else factors[:, :count]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """What a vision layer is computed with, beside its tokens and the method's prompts.
+
+    `t` frames a video; `positions` are the tower's rotary ones; only the first `num_queries` tokens (None:
+    all) are computed; `maps` takes attention, where it is asked for.
+    """
+
+    block: Block
+    t: int
+    drawn: LayerDraws
+    positions: torch.Tensor | None = None
+    num_queries: int | None = None
+    maps: AttentionMaps | None = None
 
 
 class VideoCLIP(TextEncoder):
@@ -257,13 +274,13 @@ class VideoCLIP(TextEncoder):
                 maps.append(layer_maps := {})
             num_queries = tower.num_read if layer == last else None
             drawn = draws[layer] if draws else LayerDraws()
+            call = LayerCall(block, t, drawn, positions, num_queries, layer_maps)
             prompts = self.layer_prompts(layer, t, drawn)
-            arguments = (block, prompts, drawn, tokens, t, positions, num_queries, layer_maps)
             # the last layer's activations are small where one token a frame is left after the attention
             if self.recompute == "layer" and layer < last and torch.is_grad_enabled():
-                tokens = checkpoint(self.vision_layer, *arguments, use_reentrant=False)
+                tokens = checkpoint(self.vision_layer, call, prompts, tokens, use_reentrant=False)
             else:
-                tokens = self.vision_layer(*arguments)
+                tokens = self.vision_layer(call, prompts, tokens)
         pooled = tower.pool(tokens, None if maps is None else maps[-1])
         return pooled.reshape(b, t, -1)
 
@@ -296,31 +313,20 @@ class VideoCLIP(TextEncoder):
         del layer, t, drawn
         return None
 
-    def vision_layer(
-        self,
-        block: Block,
-        prompts: Any,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        positions: torch.Tensor | None = None,
-        num_queries: int | None = None,
-        maps: AttentionMaps | None = None,
-    ) -> torch.Tensor:
+    def vision_layer(self, call: LayerCall, prompts: Any, tokens: torch.Tensor) -> torch.Tensor:
         """A vision block with the method's additions: (B·T, N, D) → (B·T, num_queries or N, D).
 
-        `prompts` are those of `layer_prompts`, `positions` the tower's rotary ones; only the first
-        `num_queries` tokens (default: all) are computed.
+        `prompts` are those of `layer_prompts`.
         """
         # No name keeps queries, keys and values, or the heads' outputs, for as long as the MLP runs. The
         # tokens are cut after the attention: gradients of several uses are summed in that order.
         return self.token_part(
-            block,
+            call.block,
             prompts,
-            self.attended(block, prompts, drawn, tokens, t, positions, num_queries, maps),
-            tokens if num_queries is None else tokens[:, :num_queries],
-            _first_tokens(drawn.attention, num_queries),
-            _first_tokens(drawn.mlp, num_queries),
+            self.attended(call, prompts, tokens),
+            tokens if call.num_queries is None else tokens[:, : call.num_queries],
+            _first_tokens(call.drawn.attention, call.num_queries),
+            _first_tokens(call.drawn.mlp, call.num_queries),
         )
 
     def token_part(
@@ -345,39 +351,22 @@ class VideoCLIP(TextEncoder):
             out = block.mlp(x)
         return x + scale_branch(out, second)
 
-    def attended(
-        self,
-        block: Block,
-        prompts: Any,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        positions: torch.Tensor | None,
-        num_queries: int | None,
-        maps: AttentionMaps | None,
-    ) -> torch.Tensor:
+    def attended(self, call: LayerCall, prompts: Any, tokens: torch.Tensor) -> torch.Tensor:
         """Outputs of the heads of `vision_layer` before their projection, (B·T, num_queries or N, D).
 
         A function of its own, so that its queries, keys and values are freed before the MLP, where a
         forward pass takes most memory.
         """
-        queries, kv = block.project_qkv(block.norm(tokens), num_queries, positions)
-        prompt_kv = self.prompt_kv(block, prompts, drawn, tokens, t, maps)
+        block = call.block
+        queries, kv = block.project_qkv(block.norm(tokens), call.num_queries, call.positions)
+        kvs = [kv, *self.prompt_kv(call, prompts, tokens)]
         return attend(
-            queries, [kv, *prompt_kv], block.heads, dropout=drawn.rate, maps=maps, name="space"
+            queries, kvs, block.heads, dropout=call.drawn.rate, maps=call.maps, name="space"
         )
 
-    def prompt_kv(
-        self,
-        block: Block,
-        prompts: Any,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        maps: AttentionMaps | None,
-    ) -> list[torch.Tensor]:
+    def prompt_kv(self, call: LayerCall, prompts: Any, tokens: torch.Tensor) -> list[torch.Tensor]:
         """Keys and values (B·T, n, 2·D) of prompts that a frame's tokens (B·T, N, D) attend to."""
-        del block, prompts, drawn, tokens, t, maps
+        del call, prompts, tokens
         return []
 
     def after_attention(self, prompts: Any, tokens: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
 from vidprompt.models.layers.attention import (
     AttentionMaps,
@@ -19,7 +18,7 @@ from vidprompt.models.layers.attention import (
 )
 from vidprompt.models.layers.stochastic_depth import LayerDraws
 from vidprompt.models.layers.temporal_prompts import ramp, resample, uniform
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import LayerCall, VideoCLIP
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import check_choice
 
@@ -182,26 +181,20 @@ class VitaCLIP(VideoCLIP):
         )
 
     def prompt_kv(
-        self,
-        block: Block,
-        prompts: VitaLayerPrompts,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        maps: AttentionMaps | None,
+        self, call: LayerCall, prompts: VitaLayerPrompts, tokens: torch.Tensor
     ) -> list[torch.Tensor]:
         """T local prompts (the same for all frames of a video), G global prompts, one summary a frame.
 
         The released layer also computes outputs of these tokens and drops them. Here they are keys and
         values only, and what frames or videos have in common is projected once.
         """
-        del drawn
+        block, t = call.block, call.t
         local, shared, summary = [], [], []
         if prompts.class_projection is not None:
             c = prompts.class_projection(self.image_tower.summary(tokens))
             c = c.unflatten(0, (-1, t))
             if prompts.summary is not None:
-                token = prompts.summary(c, maps).flatten(0, 1)[:, None]
+                token = prompts.summary(c, call.maps).flatten(0, 1)[:, None]
                 summary = [block.project_kv(block.norm(token))]
             if prompts.local_prompts is not None:
                 by_video = block.project_kv(block.norm(prompts.local_prompts + c))

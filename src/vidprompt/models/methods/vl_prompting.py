@@ -7,16 +7,16 @@ weights are frozen, and vectors are learned that stand beside the tokens of ever
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from vidprompt.models.backbones.interface import Block
 from vidprompt.models.backbones.loading import Backbone
-from vidprompt.models.layers.attention import AttentionMaps, attend
+from vidprompt.models.layers.attention import attend
 from vidprompt.models.layers.stochastic_depth import LayerDraws
-from vidprompt.models.methods.video_clip import VideoCLIP
+from vidprompt.models.methods.video_clip import LayerCall, VideoCLIP
 from vidprompt.system.errors import UserError
 
 
@@ -111,15 +111,7 @@ class VLPrompting(VideoCLIP):
         return VLLayerPrompts(vectors, keep)
 
     def vision_layer(
-        self,
-        block: Block,
-        prompts: VLLayerPrompts,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        positions: torch.Tensor | None = None,
-        num_queries: int | None = None,
-        maps: AttentionMaps | None = None,
+        self, call: LayerCall, prompts: VLLayerPrompts, tokens: torch.Tensor
     ) -> torch.Tensor:
         """Frames' tokens (B·T, N or N + G, D), with the prompts where their outputs go on, → the same.
 
@@ -128,50 +120,37 @@ class VLPrompting(VideoCLIP):
         if prompts.vectors is not None and prompts.keep:
             vectors = prompts.vectors.to(tokens.dtype).expand(len(tokens), -1, -1)
             tokens = torch.cat([tokens, vectors], 1)
-        elif not prompts.keep and num_queries is None:
-            num_queries = self.image_tower.num_tokens
-        return super().vision_layer(block, prompts, drawn, tokens, t, positions, num_queries, maps)
+        elif not prompts.keep and call.num_queries is None:
+            call = replace(call, num_queries=self.image_tower.num_tokens)
+        return super().vision_layer(call, prompts, tokens)
 
     def attended(
-        self,
-        block: Block,
-        prompts: VLLayerPrompts,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        positions: torch.Tensor | None,
-        num_queries: int | None,
-        maps: AttentionMaps | None,
+        self, call: LayerCall, prompts: VLLayerPrompts, tokens: torch.Tensor
     ) -> torch.Tensor:
-        n = self.image_tower.num_tokens
+        n, block = self.image_tower.num_tokens, call.block
         if (
             tokens.shape[1] == n
         ):  # prompts without outputs: keys and values, as `prompt_kv` has them
-            return super().attended(block, prompts, drawn, tokens, t, positions, num_queries, maps)
+            return super().attended(call, prompts, tokens)
         frames, beside = block.norm(tokens).split([n, tokens.shape[1] - n], 1)
-        queries, kv = block.project_qkv(frames, num_queries, positions)
+        queries, kv = block.project_qkv(frames, call.num_queries, call.positions)
         if prompts.keep:
             own, prompt_kv = block.project_qkv(beside)
             queries = torch.cat([queries, own], 1)
         else:
             prompt_kv = block.project_kv(beside)
         kvs = [kv, prompt_kv]
-        return attend(queries, kvs, block.heads, dropout=drawn.rate, maps=maps, name="space")
+        return attend(
+            queries, kvs, block.heads, dropout=call.drawn.rate, maps=call.maps, name="space"
+        )
 
     def prompt_kv(
-        self,
-        block: Block,
-        prompts: VLLayerPrompts,
-        drawn: LayerDraws,
-        tokens: torch.Tensor,
-        t: int,
-        maps: AttentionMaps | None,
+        self, call: LayerCall, prompts: VLLayerPrompts, tokens: torch.Tensor
     ) -> list[torch.Tensor]:
         """The layer's own prompts, the same for all frames."""
-        del drawn, t, maps
         if prompts.vectors is None:
             return []
-        kv = block.project_kv(block.norm(prompts.vectors))
+        kv = call.block.project_kv(call.block.norm(prompts.vectors))
         return [kv.expand(len(tokens), -1, -1).contiguous()]
 
     # -- text ---------------------------------------------------------------------------------
