@@ -30,9 +30,8 @@ METHOD = "korn_graubard_mid_p"  # what metrics.json calls these intervals
 LEVEL = 0.95
 MIN_UNITS = 5  # with fewer, no interval holds: there is none
 _VALUES_AS_HITS = 2  # a value counts at most as that many independent hits
-_GALLERY = (
-    1.1  # persons in one gallery are taken for one another: how much more means vary (measured)
-)
+# persons in one gallery are taken for one another: how much more means vary (measured)
+_GALLERY = 1.1
 _TINY = 1e-12  # a variance below this is rounding
 Numbers = NDArray[np.float64]
 
