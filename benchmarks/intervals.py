@@ -239,13 +239,14 @@ def main() -> None:
     parser.add_argument("--part", choices=sorted(PARTS), action="append")
     parser.add_argument("--repeats", type=int, default=2000)
     arguments = parser.parse_args()
+    about = provenance()  # before the results file is changed
     for part in arguments.part or PARTS:
         rows = []
         for row in PARTS[part](arguments.repeats):
             print(row, flush=True)
             rows.append(row)
         known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
-        write_json(RESULTS, known | {part: rows} | provenance())
+        write_json(RESULTS, known | {part: rows} | about)
 
 
 if __name__ == "__main__":
