@@ -5,7 +5,6 @@ The `dvc.lock` is the same as after `dvc repro`.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,7 @@ from flows.dvc_stage import Children, CommandFailed, Stopped, outdated, reproduc
 from flows.progress import StageProgress
 from vidprompt.config.names import FLOOR
 from vidprompt.pipeline.matrix import read_pipeline
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 from vidprompt.system.locks import exclusive_lock
 from vidprompt.system.suggestions import suggestion
@@ -38,9 +38,7 @@ ORDER = (
 DATA = ORDER[:6]
 METHOD_KINDS = frozenset({"train", "features", "evaluate", "reid"})
 POLL_S = 1.0
-MAX_WORKERS = max(
-    2, (os.cpu_count() or 2) // 2
-)  # stages of a kind; those that compute wait for a GPU
+MAX_WORKERS = max(2, available_cores() // 2)  # stages of a kind; those that compute wait for a GPU
 # the cast: Prefect's runners do not fit its own annotation, which is invariant
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=MAX_WORKERS))
 

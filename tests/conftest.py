@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import vidprompt  # noqa: F401  how long OpenMP's threads spin: before a test imports torch
+
 # Minutes to ten seconds. With two workers the files of Prefect's flows come after one another in one of them,
 # the files of whole pipelines in the other: each pair shares a server.
 LONGEST = (

@@ -234,7 +234,7 @@ def test_the_command_says_what_there_is_to_do_and_whether_all_went_well(
 
 def test_the_threads_of_a_step_are_its_share_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("vidprompt.sweep.launch.available_cores", lambda: 8)
     assert Launcher(3).environment["OMP_NUM_THREADS"] == "2"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert Launcher(3).environment["OMP_NUM_THREADS"] == "5"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from vidprompt.index.cluster import ClusterRun
 from vidprompt.index.encode import EncodeSettings
 from vidprompt.index.processes import LocalProcesses, ModelName
 from vidprompt.index.results import SearchResults
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 from vidprompt.system.launch import process_count
 
@@ -52,7 +52,7 @@ def run_embed(folder: Path, out: Path, options: EmbedOptions) -> BuildReport:
     if options.runner != "local":
         # the cluster's processes share its cores: each decodes with one process of its own
         own = EncodeSettings(options.workers or 1, settings.limits)
-        workers = count if options.processes != "auto" else os.cpu_count() or 1
+        workers = count if options.processes != "auto" else available_cores()
         make = ClusterRun(name.load, RunnerConfig(options.runner, options.address, workers), own)
     elif count > 1:
         make = LocalProcesses(name.load, count, settings)
@@ -84,7 +84,7 @@ def _process_count(processes: str) -> int:
 
 
 def _workers(workers: int | None, processes: int) -> int:
-    return max(1, (os.cpu_count() or 1) // processes) if workers is None else workers
+    return max(1, available_cores() // processes) if workers is None else workers
 
 
 def report_lines(report: BuildReport, out: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from vidprompt.index.encode import Encoder, EncodeSettings, make_shards
 from vidprompt.index.plan import ShardTask
 from vidprompt.index.store import IndexInfo
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import TransientError, UserError
 from vidprompt.system.machine_errors import machine_error
 from vidprompt.system.workers import Workers, deferred_signals, end_with_parent
@@ -60,7 +60,7 @@ class LocalProcesses:
         """Raises what a process raised, TransientError when one was killed."""
         context = multiprocessing.get_context("spawn")
         count = min(self.count, len(tasks))
-        threads = max(1, (os.cpu_count() or 1) // count)
+        threads = max(1, available_cores() // count)
         encoded = 0
         with Workers():
             pipes: dict[Any, Any] = {}

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import ThreadpoolController
 
+from vidprompt.system.cores import available_cores
+
 Ensemble = Literal["softmax_sum", "mean_feature"]
 Numbers = NDArray[np.float64]
 _GRID = 2.0**26
@@ -132,4 +134,4 @@ def _blas() -> ThreadpoolController:
 def _threads() -> int:
     """As many threads as OMP_NUM_THREADS says, or cores."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(wanted)) if wanted.isdigit() else os.cpu_count() or 1
+    return max(1, int(wanted)) if wanted.isdigit() else available_cores()

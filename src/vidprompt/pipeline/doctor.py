@@ -19,6 +19,7 @@ from vidprompt.config.schema import Config
 from vidprompt.data.annotations import Annotation, Source, read_annotations
 from vidprompt.data.annotations.class_names import check_class_names
 from vidprompt.data.probe.listing_report import ROLES, write_listing_report
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 
 
@@ -92,7 +93,7 @@ def _machine() -> Finding:
     python = ".".join(map(str, sys.version_info[:3]))
     message = (
         f"Python {python}, torch {version('torch')}, open_clip {version('open_clip_torch')}; "
-        f"{os.cpu_count()} cores, {memory:.0f} GB, {', '.join(gpus) or 'no GPU'}"
+        f"{available_cores()} cores, {memory:.0f} GB, {', '.join(gpus) or 'no GPU'}"
     )
     return Finding("machine", State.OK if gpus else State.NOTE, message)
 

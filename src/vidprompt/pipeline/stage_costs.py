@@ -22,6 +22,7 @@ from typing import Any
 
 from vidprompt.files.atomic import write_json
 from vidprompt.files.hashes import digest
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -86,9 +87,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
         cpu = next(named, "") or cpu
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    text = f"{' '.join(cpu.split())}, {cores} cores"
+    text = f"{' '.join(cpu.split())}, {available_cores()} cores"
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         text += f", {torch.cuda.get_device_name()}"

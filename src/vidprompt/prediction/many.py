@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from vidprompt.prediction.decode_ahead import DecodeAhead
 from vidprompt.prediction.download import MAX_MB, downloaded
 from vidprompt.prediction.inputs import InputKind, VideoInput
 from vidprompt.prediction.results import Failure, Prediction
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import DataError
 
 _MAX_WORKERS = 4
@@ -101,7 +101,7 @@ def decoding_workers(wanted: int | None, videos: int) -> int:
     """Processes that decode so many videos: as wanted (None: one a core, at most 4)."""
     if wanted is not None:
         return wanted
-    return max(1, min(_MAX_WORKERS, os.cpu_count() or 1, videos))
+    return max(1, min(_MAX_WORKERS, available_cores(), videos))
 
 
 def decode_first(videos: Sequence[VideoInput], workers: int) -> DecodeAhead | None:

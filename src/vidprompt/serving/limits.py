@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 
 MB = 2**20
@@ -51,7 +51,7 @@ class ServiceLimits:
 
     @property
     def decoding_processes(self) -> int:
-        return self.decoders or max(1, min(8, os.cpu_count() or 1))
+        return self.decoders or max(1, min(8, available_cores()))
 
     def changed(self, values: Mapping[str, Any]) -> ServiceLimits:
         """These limits with others in their place; None keeps one."""

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 
 from vidprompt.sweep.plan import MULTIRUNS, Configurations, Job, Plan
 from vidprompt.sweep.steps import RECORD, Record, Step, prepare, steps_of, take
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 from vidprompt.system.interruption import Interrupted, Interruption
 from vidprompt.system.locks import exclusive_lock
@@ -63,7 +64,7 @@ class Launcher:
 
     def __init__(self, jobs: int = 1, *, again: bool = False, command: Sequence[str] = ()) -> None:
         self.jobs, self.again, self.command = jobs, again, list(command or VIDPROMPT)
-        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        threads = str(max(1, available_cores() // jobs))
         self.environment = {"OMP_NUM_THREADS": threads} | os.environ
         self._gpus = _gpus_in_turn(jobs)
         self._trained: dict[str, Path] = {}

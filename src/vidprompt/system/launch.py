@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 
 GRACE_S = 5.0  # how long the other processes may take to end after one has failed
@@ -81,7 +82,7 @@ def _environments(count: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    cores = max(1, (os.cpu_count() or 1) // count)
+    cores = max(1, available_cores() // count)
     shared = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

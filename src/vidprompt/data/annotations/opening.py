@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vidprompt.data.decode.reader import is_video_format, open_container
 from vidprompt.data.workers.isolated import isolated_map
+from vidprompt.system.cores import available_cores
 
 _HEAD = 4096  # bytes of a file that tell text from anything else
 _TEXT_VIDEO = b"YUV4MPEG2"  # a video whose file begins as text
@@ -23,7 +23,7 @@ def opened_videos(paths: Sequence[Path]) -> list[bool]:
     """
     answers = dict.fromkeys(range(len(paths)), False)
     binary = [row for row, path in enumerate(paths) if not _is_text(path)]
-    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+    workers = min(_MAX_WORKERS, available_cores())
     items = [paths[row] for row in binary]
     results = isolated_map(_opens, items, workers, _TIMEOUT_S, memory_mb=_MEMORY_MB)
     for row, result in zip(binary, results, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from vidprompt.models.backbones.local_files import (
 from vidprompt.models.backbones.tokenizer import Tokenizer
 from vidprompt.models.backbones.towers import image_tower, text_tower, use_towers, why_refused
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
+from vidprompt.system.cores import available_cores
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -97,6 +99,7 @@ def load_backbone(spec: Spec) -> Backbone:
     Raises UserError when a file is missing or damaged, a name or tag unknown, or the methods do not run on
     the model (`unsupported_reason`).
     """
+    _limit_threads()
     spec = as_mapping(spec)
     if spec.get("towers"):
         use_towers(str(spec["towers"]))
@@ -144,6 +147,15 @@ def load_backbone(spec: Spec) -> Backbone:
     if folder:
         own["tokenizer_digest"] = tokenizer_digest(Path(folder))
     return replace(backbone, spec=own | {"mean": list(backbone.mean), "std": list(backbone.std)})
+
+
+def _limit_threads() -> None:
+    """Give PyTorch no more threads than cores, unless OMP_NUM_THREADS says how many.
+
+    It counts the machine's; where a container's CPU time is limited, more of them wait for each other.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
+        torch.set_num_threads(available_cores())
 
 
 def as_mapping(spec: Spec) -> Mapping[str, Any]:
