@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import vidprompt.models.backbones.loading as module
+import vidprompt.models.backbones.specification as module
 from vidprompt.files.hashes import sha256
 from vidprompt.models import create_model
 from vidprompt.models.backbones.loading import load_backbone

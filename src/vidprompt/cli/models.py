@@ -84,7 +84,7 @@ def _print_configured(backbones: list[Configured], as_json: bool) -> None:
     rows = []
     for one in backbones:
         known = one.figures
-        row = [one.file, f"{one.model}:{one.tag}"]
+        row = [one.file, one.title]
         if known is None:
             rows.append([*row, *[""] * 7])
             continue

@@ -43,14 +43,12 @@ def check_method(
     ] = "",
 ) -> None:
     """Check a method against the contract of methods: a line a check, exit 1 when one fails."""
-    from pathlib import Path
-
+    from vidprompt.config.compose import compose
+    from vidprompt.config.params_files import is_backbone_file
     from vidprompt.contract.method import check_each
 
     chosen: object = backbone or None
-    if backbone and Path("params/backbone", f"{backbone}.yaml").is_file():
-        from vidprompt.config.compose import compose
-
+    if backbone and is_backbone_file(backbone):
         chosen = vars(compose([f"backbone={backbone}"]).backbone)
     failed = 0
     for result in check_each(method, backbone=chosen, overrides=overrides or []):  # type: ignore[arg-type]

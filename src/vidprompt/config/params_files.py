@@ -37,6 +37,11 @@ def params_names(group: str) -> list[str]:
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
+def is_backbone_file(name: str) -> bool:
+    """Whether a name is that of a file of params/backbone, and not open_clip's; False outside a project."""
+    return (Path.cwd() / PARAMS / "config.yaml").is_file() and name in params_names("backbone")
+
+
 def find_params(name: str) -> tuple[Path, str]:
     """`params_file`, and its name in messages."""
     own = params_folder() / f"{name}.yaml"

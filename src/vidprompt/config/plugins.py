@@ -211,10 +211,10 @@ def subclass_problem(base: type) -> Callable[[Any], str]:
 
 def used_plugins(config: Config, stage: str | None = None) -> tuple[Plugin, ...]:
     """The plug-ins that a configuration names (those whose code a stage runs), sorted."""
-    towers = config.backbone.towers
+    backbone = config.backbone
     names = {
         "methods": [config.method.name],
-        "backbones": [towers] if towers else [],
+        "backbones": [one for one in (backbone.towers, backbone.loader) if one],
         "datasets": [source.reader for source in config.dataset.sources.values()],
         "objectives": [config.method.objective] if config.method.objective else [],
         "metrics": list(config.metrics),

@@ -96,6 +96,8 @@ class BackboneConfig:
     quick_gelu: bool | None = None
     tokenizer: str | None = None
     towers: str | None = None  # a plug-in of the kind backbones, whose adapters take its towers
+    loader: str | None = None  # or one that builds the whole model, with `options`
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

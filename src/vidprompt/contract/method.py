@@ -16,7 +16,7 @@ from vidprompt.config.schema import MethodConfig
 from vidprompt.contract import checks
 from vidprompt.contract.result import CheckResult, ContractFailure, NotApplicable
 from vidprompt.contract.subject import FRAMES, SMALL, Subject
-from vidprompt.models.backbones.loading import as_mapping
+from vidprompt.models.backbones.specification import as_mapping
 from vidprompt.models.factory import METHODS
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.system.errors import UserError

@@ -99,7 +99,7 @@ def _machine() -> Finding:
 
 
 def _backbone(config: Config) -> Iterator[Finding]:
-    from vidprompt.models.backbones.loading import local_weights
+    from vidprompt.models.backbones.specification import local_weights
 
     spec = config.backbone
     name = f"{spec.name}:{spec.pretrained}" if spec.pretrained else spec.name

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vidprompt.config.compose import compose
-from vidprompt.config.params_files import PARAMS
+from vidprompt.config.params_files import is_backbone_file
 from vidprompt.data.annotations.label_maps import read_label_map
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import sha256
@@ -73,6 +73,6 @@ def find_backbone(spec: str) -> Backbone:
         return load_backbone(
             {"name": "published", "config": folder / "backbone.json", "weights": weights}
         )
-    if (Path(PARAMS) / "backbone" / f"{spec}.yaml").is_file():
+    if is_backbone_file(spec):
         return load_backbone(vars(compose([f"backbone={spec}"]).backbone))
     return load_backbone(spec)

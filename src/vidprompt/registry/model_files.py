@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vidprompt.config.params_files import read_yaml
+from vidprompt.config.plugins import package_params
 from vidprompt.files.atomic import replacing, write_json
 from vidprompt.files.hashes import digest, sha256
 from vidprompt.models.backbones.local_files import (
@@ -72,20 +74,29 @@ def find_weights(model: DeclaredModel, project: DvcProject) -> Weights:
 def find_backbone(model: DeclaredModel, project: DvcProject) -> dict[str, Any]:
     """The parameters (params/backbone) of the backbone of a model's dataset. UserError for none.
 
-    Of a backbone in a folder, the files in it are named.
+    Of a backbone in a folder, the files in it are named. A file that the revision has not is that of a
+    plug-in's package, as it is installed.
     """
     revision = project.revision
-    dataset = revision.yaml(f"params/dataset/{model.dataset}.yaml")
+    dataset = _params_of(revision, f"dataset/{model.dataset}")
     choice = (dataset.get("pipeline") or {}).get("backbone")
     for one in [] if choice else revision.yaml("params/config.yaml").get("defaults") or []:
         choice = one.get("backbone", choice) if isinstance(one, dict) else choice
-    backbone = revision.yaml(f"params/backbone/{choice}.yaml")
+    backbone = _params_of(revision, f"backbone/{choice}")
     if not backbone:
         raise UserError(
             f"{revision.label} does not say what backbone {model.name} is on: no "
             f"params/backbone/{choice}.yaml in it"
         )
     return _files_of_folder(dict(backbone), project)
+
+
+def _params_of(revision: Revision, name: str) -> dict[str, Any]:
+    """A file of params/: of a revision, else of a plug-in's package; {} where there is none."""
+    if content := revision.yaml(f"params/{name}.yaml"):
+        return content
+    files = (one.folder / f"{name}.yaml" for one in package_params())
+    return next((read_yaml(file) for file in files if file.is_file()), {})
 
 
 def _files_of_folder(backbone: dict[str, Any], project: DvcProject) -> dict[str, Any]:

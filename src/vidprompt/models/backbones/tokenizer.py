@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,34 @@ import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
 
+from vidprompt.models.backbones.clip_model import Tokenize
 from vidprompt.models.backbones.local_files import PACKAGED
 from vidprompt.system.errors import UserError
 
 
 class Tokenizer:
-    """Texts → token ids (n, context length): CLIP's own tokenizer, or one of Hugging Face's.
+    """Texts → token ids (n, context length): CLIP's own tokenizer, one of Hugging Face's, or a plug-in's.
 
     Args:
         text_cfg: of an open_clip model config.
         context_length: tokens of a text.
         folder: with the tokenizer's files, instead of the Hub's.
+        make: gives the function of texts and length of a model that open_clip does not build
+            (`CLIPModel.tokenizer`); None, also of the function: CLIP's own.
 
     It is loaded at its first use, which raises UserError where its files or the package transformers are
     missing.
     """
 
     def __init__(
-        self, text_cfg: Mapping[str, Any], context_length: int, folder: str | None = None
+        self,
+        text_cfg: Mapping[str, Any],
+        context_length: int,
+        folder: str | None = None,
+        make: Callable[[], Tokenize | None] | None = None,
     ) -> None:
         self.context_length = context_length
+        self._make = make
         self.name = str(folder or text_cfg.get("hf_tokenizer_name") or "")
         self._local = folder is not None
         self._mode = text_cfg.get("tokenizer_mode")
@@ -50,6 +58,8 @@ class Tokenizer:
 
     @cached_property
     def _loaded(self) -> Any:
+        if self._make and not self._local and (own := self._make()):
+            return own
         if not self.name:
             return open_clip.SimpleTokenizer(context_length=self.context_length, **self._options)
         if self._local and not Path(self.name).is_dir():

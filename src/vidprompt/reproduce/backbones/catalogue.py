@@ -10,7 +10,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from vidprompt.config.params_files import read_yaml
+from vidprompt.config.plugins import package_params, plugins
 
 HERE = Path(__file__).parent
 REGISTRY, FIGURES = HERE / "registry.tsv", HERE / "figures.tsv"
@@ -34,12 +35,21 @@ class Figures:
 
 @dataclass(frozen=True)
 class Configured:
-    """A file of params/backbone with a registered model."""
+    """A file of params/backbone with a model of open_clip's registry, or of a plug-in."""
 
     file: str
     model: str
     tag: str
     figures: Figures | None
+    plugin: str | None = (
+        None  # distribution and version that builds it; "" where it is not installed
+    )
+
+    @property
+    def title(self) -> str:
+        """`PE-Core-B-16:meta`; of a plug-in's model with its distribution."""
+        name = f"{self.model}:{self.tag}" if self.tag or self.plugin is None else self.model
+        return name if self.plugin is None else f"{name} ({self.plugin or 'not installed'})"
 
 
 def registered() -> dict[str, str]:
@@ -53,13 +63,19 @@ def figures() -> dict[tuple[str, str], Figures]:
 
 
 def configured(folder: Path) -> list[Configured]:
-    """The files of a folder like params/backbone that name a registered model."""
+    """The files of a folder like params/backbone, and of plug-ins' packages, that name a registered model or
+    the plug-in that builds one. No plug-in is imported; of one file name, the folder's counts."""
     models, known, found = registered(), figures(), []
-    for path in sorted(folder.glob("*.yaml")):
-        spec = yaml.safe_load(path.read_text("utf-8")) or {}
+    folders = [*(one.folder / "backbone" for one in package_params()), folder]
+    paths = {path.stem: path for one in folders for path in one.glob("*.yaml")}
+    for stem, path in sorted(paths.items()):
+        spec = read_yaml(path)
         name, tag = str(spec.get("name")), str(spec.get("pretrained") or "")
-        if name in models and not spec.get("config"):
-            found.append(Configured(path.stem, name, tag, known.get((name, tag))))
+        if loader := spec.get("loader"):
+            origins = [one.origin for one in plugins("backbones") if one.name == loader]
+            found.append(Configured(stem, name, tag, None, " and ".join(origins)))
+        elif name in models and not spec.get("config"):
+            found.append(Configured(stem, name, tag, known.get((name, tag))))
     return found
 
 
