@@ -27,6 +27,7 @@ from vidprompt.models.factory import METHODS, create_model
 from vidprompt.models.methods.frozen_clip import FrozenCLIP
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.pipeline import matrix
+from vidprompt.provenance import code
 from vidprompt.provenance.code import code_hash
 from vidprompt.provenance.plugin_links import renew_plugin_links
 from vidprompt.system.errors import DataError, UserError
@@ -299,8 +300,6 @@ def test_the_code_of_a_plugin_is_code_of_the_stages_that_use_it(
     before = code_hash("train", used)
     assert before != code_hash("train")
     (package / "more.py").write_text("")
-    from vidprompt.provenance import code
-
     code.code_hash.cache_clear()
     code.plugin_hash.cache_clear()
     assert code_hash("train", used) != before
@@ -355,6 +354,69 @@ def test_dvc_sees_the_package_through_a_link(package: Path, site: Path, project:
     renew_plugin_links(project)
     sys.path.pop()
     assert not link.is_symlink()
+
+
+def test_the_packages_of_all_plugins_of_a_stage_are_seen(site: Path, project: Path) -> None:
+    """A method, an objective, a backbone and metrics, each of a package of its own."""
+    from dvc.repo import Repo
+
+    metric = CODE.split("class Scaled")[0]
+    model = (
+        "from vidprompt.models.backbones.clip_model import CLIPModel\nclass C(CLIPModel): pass\n"
+    )
+    kinds = {"aa": ("methods", "scaled", CODE), "bb": ("objectives", "my_loss", CODE)}
+    kinds |= {"cc": ("backbones", "my_clip", model)}
+    kinds |= {name: ("metrics", f"metric_{name}", metric) for name in ("dd", "ee", "ff", "gg")}
+    parts = {"methods": "Scaled", "objectives": "Loss", "backbones": "C", "metrics": "Metric"}
+    for name, (kind, plugin, text) in kinds.items():
+        files = {"__init__.py": text}
+        if kind == "methods":
+            files |= {"params/method/scaled.yaml": METHOD}
+        if kind == "backbones":
+            files |= {"params/backbone/my_clip.yaml": "name: my_clip\nloader: my_clip\n"}
+        install(site, name, {kind: {plugin: f"{name}:{parts[kind]}"}}, files)
+    edit(project / "params/pipeline.yaml", trained=["scaled"])
+    only = dict.fromkeys(("zero_shot", "base_to_novel", "few_shot", "reid"))
+    edit(project / "params/dataset/demo.yaml", protocols=only, pipeline__backbone="my_clip")
+    edit(project / "params/config.yaml", metrics=["metric_dd", "metric_ee", "metric_ff"])
+    _, stages = matrix.activate([])
+    train = stages["train"]["demo-scaled-supervised_split1"]
+    assert (train["method_code"], train["method_code_2"]) == ("plugins/aa", "plugins/bb")
+    dataset, tested = stages["dataset"]["demo"], stages["evaluate"]["demo-scaled-supervised"]
+    assert dataset["backbone_code"] == "plugins/cc"
+    metrics = [tested[key] for key in ("metric_code", "metric_code_2", "metric_code_3")]
+    assert metrics == ["plugins/dd", "plugins/ee", "plugins/ff"]
+    places = [dataset[key] for key in ("reader_code", "reader_code_2", "reader_code_3")]
+    assert len(set(places)) == 3
+    assert all((ROOT / place).read_text("utf-8") == "" for place in places)
+    config = compose(["dataset=demo", "method=scaled"])
+    used = used_plugins(config, "train")
+    assert [one.package for one in used] == ["aa", "cc", "bb"]
+    (project / "dvc.yaml").write_text(
+        "vars: [params/stages.yaml]\nstages:\n  train:\n    foreach: ${train}\n    do:\n      cmd: 'true'\n"
+        "      deps: ['${item.method_code}', '${item.method_code_2}']\n"
+    )
+    Repo.init(project, no_scm=True)
+    with Repo(project) as repo:
+        repo.reproduce()
+        assert repo.status() == {}
+    before = code_hash("train", used)
+    for name in ("aa", "bb", "cc"):
+        (site / name / "more.py").write_text("")
+        code.code_hash.cache_clear()
+        code.plugin_hash.cache_clear()
+        before, last = code_hash("train", used), before
+        assert before != last
+        with Repo(project) as repo:
+            changed = str(repo.status())
+            assert (f"plugins/{name}" in changed) == (name != "cc")  # of the stage backbone
+    edit(
+        project / "params/config.yaml", metrics=["metric_dd", "metric_ee", "metric_ff", "metric_gg"]
+    )
+    with pytest.raises(
+        UserError, match=r"metrics uses plug-ins of dd 0.1.0 and .*: dvc.yaml has places for 3"
+    ):
+        matrix.activate([])
 
 
 def test_a_method_with_nothing_to_train_is_not_trained(package: Path, project: Path) -> None:

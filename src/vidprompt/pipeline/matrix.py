@@ -104,8 +104,8 @@ def _add_dataset(
     item = {"dataset": name, "root": str(config.dataset.root), "weights": str(weights)}
     item["tokenizer"] = str(tokenizer)
     item["dataset_file"] = _project_file(f"dataset/{name}")
-    for stage, key in (("manifest", "reader_code"), ("backbone", "backbone_code")):
-        item[key] = plugin_code(used_plugins(config, stage), f"the dataset {name}")
+    for stage, key, places in (("manifest", "reader_code", 3), ("backbone", "backbone_code", 1)):
+        item |= plugin_code(key, places, used_plugins(config, stage), f"the dataset {name}")
     texts = _texts_file(config, FLOOR)
     stages["dataset"][name] = item | groups | {"texts": texts}
     if config.dataset.archives:
@@ -136,10 +136,10 @@ def _add_dataset(
             model = f"{home or name}/{method}/{elsewhere}"
             key = f"{name}-{method}-{run.replace('/', '_')}"
             stages["features"][key] = item | {"model": model}
-    metrics = plugin_code(used_plugins(config, "evaluate"), "metrics")
+    metrics = plugin_code("metric_code", 3, used_plugins(config, "evaluate"), "metrics")
     for method in (FLOOR, *pipeline["trained"]):
         same = {"dataset": name, "method": method, "dataset_file": _project_file(f"dataset/{name}")}
-        same |= {"method_file": _project_file(f"method/{method}"), "metric_code": metrics}
+        same |= {"method_file": _project_file(f"method/{method}"), **metrics}
         numbers = _number_files(trainer, method)
         for protocol in sorted({*tested, *models}):
             absent = models.get(protocol, set()) - {*runs, *there}
@@ -177,7 +177,7 @@ def _method_files(dataset: str, method: str) -> dict[str, str]:
     return {
         "dataset_file": _project_file(f"dataset/{dataset}"),
         "method_file": _project_file(f"method/{method}"),
-        "method_code": plugin_code(used, f"the training of {method}"),
+        **plugin_code("method_code", 2, used, f"the training of {method}"),
     }
 
 

@@ -19,25 +19,30 @@ from vidprompt.config.plugins import LINKS, Plugin, package_params, plugins
 from vidprompt.files.atomic import write_text
 from vidprompt.system.errors import UserError
 
-# A file that is always there and never changes: dvc.yaml needs a dependency in each place
-NO_PLUGIN = "src/vidprompt/pipeline/stages/__init__.py"
+# Files that are always there and never change: dvc.yaml needs a dependency of its own in each place
+NO_PLUGIN = tuple(
+    f"src/vidprompt/{name}/__init__.py" for name in ("pipeline/stages", "pipeline", "data")
+)
 _IGNORE = "# links to installed packages\n*\n"
 _LINKED = re.compile(rf"(?<![\w/]){LINKS}/([\w.-]+)")
 
 
-def plugin_code(used: Iterable[Plugin], what: str) -> str:
-    """The dependency that stands for the code of plug-ins; without any, a file that never changes.
+def plugin_code(key: str, places: int, used: Iterable[Plugin], what: str) -> dict[str, str]:
+    """`key`, `key_2`, … → the dependencies that stand for the code of plug-ins: the packages that it is in,
+    in the other places files that never change.
 
-    Raises UserError for plug-ins of several packages: dvc.yaml has a place for one.
+    Raises UserError for plug-ins of more packages than dvc.yaml has places for.
     """
     by_package = {one.package: one for one in used}
-    if len(by_package) > 1:
+    if len(by_package) > places:
         origins = " and ".join(one.origin for one in by_package.values())
         raise UserError(
-            f"{what} uses plug-ins of {origins}: dvc.yaml has a place for one package; put them into one, "
-            "or run the stages without DVC"
+            f"{what} uses plug-ins of {origins}: dvc.yaml has places for {places} packages; put some into "
+            "one, or run the stages without DVC"
         )
-    return next((f"{LINKS}/{_link_name(one)}" for one in by_package.values()), NO_PLUGIN)
+    paths = [f"{LINKS}/{_link_name(one)}" for one in by_package.values()]
+    keys = [key, *(f"{key}_{number}" for number in range(2, places + 1))]
+    return dict(zip(keys, [*paths, *NO_PLUGIN][:places], strict=True))
 
 
 def path_in_project(file: Path, root: Path) -> str:
