@@ -19,6 +19,7 @@ from vidprompt.config import names
 from vidprompt.config.compose import compose, compose_values
 from vidprompt.config.params_files import params_names
 from vidprompt.config.plugins import plugins, used_plugins
+from vidprompt.config.published import find_row, published_rows
 from vidprompt.data.annotations import Source, read_annotations
 from vidprompt.metrics.metric import METRICS, video_values
 from vidprompt.models.backbones.loading import load_backbone
@@ -237,6 +238,40 @@ def test_two_packages_with_one_file_are_refused(package: Path, site: Path, proje
         UserError, match=r"params/method/scaled.yaml is in my-plugin 0.1.0 and other 0"
     ):
         compose(["method=scaled"])
+
+
+ROWS = """source: {table: "table 3", url: "https://example.org"}
+method: scaled
+protocol: few_shot
+dataset: ucf101
+backbone: vit_b_16
+ids: [few_shot/1]
+rows:
+  ucf101: {experiment: scaled_ucf101, values: {top1: 80.5}}
+"""
+PRESET = (
+    "# @package _global_\ndefaults: [{override /dataset: ucf101}, {override /method: scaled}]\n"
+)
+
+
+def test_a_plugin_brings_published_rows_of_its_method(package: Path, project: Path) -> None:
+    (package / "params/published").mkdir()
+    (package / "params/experiment").mkdir()
+    file = package / "params/published/scaled.yaml"
+    file.write_text(ROWS)
+    (package / "params/experiment/scaled_ucf101.yaml").write_text(PRESET)
+    row = find_row("scaled/ucf101")
+    assert (row.method, row.values["top1"].value) == ("scaled", 80.5)
+    assert compose([*row.settings]).method.name == "scaled"
+    assert find_row("scaled_ucf101").method == "scaled"
+    file.write_text(ROWS.replace("method: scaled", "method: scald"))
+    says = "method=scald is neither ours nor an installed plug-in's: did you mean scaled"
+    with pytest.warns(UserWarning, match=says):
+        assert "ez_clip/zero_shot/ucf101" in published_rows()
+    own = project / "params/published/scaled.yaml"
+    own.write_text(file.read_text())
+    with pytest.raises(UserError, match=says):  # in the project it is a mistake of the user's
+        published_rows()
 
 
 # -- each kind -------------------------------------------------------------------------------------

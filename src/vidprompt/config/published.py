@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from vidprompt.config.build import Range, build
 from vidprompt.config.compose import compose
+from vidprompt.config.names import METHODS
 from vidprompt.config.params_files import params_folder, read_yaml
-from vidprompt.config.plugins import plugins
+from vidprompt.config.plugins import package_params, plugins
 from vidprompt.system.errors import UserError
 from vidprompt.system.suggestions import suggestion
 
@@ -80,30 +82,45 @@ class PublishedRow:
 
 
 def published_rows(params: Path | None = None) -> dict[str, PublishedRow]:
-    """Name → row, of all files of params/published (none without that folder).
+    """Name → row, of all files of params/published, the project's and those of plug-ins' packages.
 
     Keys of a file beside `rows` count for all its rows; `differs` of both are joined. Raises UserError, with
-    file and row, for an unknown key, a wrong value, or a preset that is not there.
+    file and row, for an unknown key, a wrong value, a method that is neither ours nor an installed plug-in's,
+    or a preset that is not there; of a package's file it is a warning, and the file is left out.
     """
     params = params or params_folder()
-    presets = {file.stem for file in (params / "experiment").glob("*.yaml")}
-    methods = [file.stem for file in sorted((params / "method").glob("*.yaml"))]
-    methods += [one.name for one in plugins("methods")]
+    presets = _files(params, "experiment")
     rows: dict[str, PublishedRow] = {}
-    for file in sorted((params / FOLDER).glob("*.yaml")):
-        for row in _rows_of(file):
-            if row.method not in methods:
-                raise UserError(
-                    f"{file}: {row.name}: method={row.method}: {suggestion(row.method, methods)}"
-                )
-            for preset in (row.experiment, row.model, row.start):
-                if preset is not None and preset not in presets:
-                    raise UserError(
-                        f"{file}: {row.name}: no experiment {preset!r}: "
-                        f"{suggestion(preset, sorted(presets))}"
-                    )
-            rows[row.name] = row
+    for file in _files(params, FOLDER).values():
+        try:
+            rows |= {row.name: row for row in _checked_rows(file, sorted(presets))}
+        except UserError as error:
+            if file.is_relative_to(params):
+                raise
+            warnings.warn(f"{error}: this file of a plug-in is left out", stacklevel=2)
     return rows
+
+
+def _files(params: Path, group: str) -> dict[str, Path]:
+    """Name → file of a group, sorted: of the packages of plug-ins, and of `params`, which wins."""
+    folders = [*(one.folder for one in package_params()), params]
+    return {file.stem: file for one in folders for file in sorted((one / group).glob("*.yaml"))}
+
+
+def _checked_rows(file: Path, presets: Sequence[str]) -> Iterator[PublishedRow]:
+    methods = [*METHODS, *(one.name for one in plugins("methods"))]
+    for row in _rows_of(file):
+        if row.method not in methods:
+            raise UserError(
+                f"{file}: {row.name}: method={row.method} is neither ours nor an installed plug-in's: "
+                f"{suggestion(row.method, methods)}"
+            )
+        for preset in (row.experiment, row.model, row.start):
+            if preset is not None and preset not in presets:
+                raise UserError(
+                    f"{file}: {row.name}: no experiment {preset!r}: {suggestion(preset, presets)}"
+                )
+        yield row
 
 
 def _rows_of(file: Path) -> Iterator[PublishedRow]:
@@ -150,7 +167,7 @@ def find_row(name: str) -> PublishedRow:
 def _presets(params: Path) -> list[str]:
     """The experiments that stand for one method on one dataset."""
     presets = []
-    for file in sorted((params / "experiment").glob("*.yaml")):
+    for file in _files(params, "experiment").values():
         chosen = {key for one in read_yaml(file).get("defaults", []) for key in one}
         if {"override /dataset", "override /method"} <= chosen:
             presets.append(file.stem)
@@ -162,6 +179,11 @@ def _preset_row(name: str) -> PublishedRow:
     config = compose([f"experiment={name}"])
     method, protocol = config.method.name, config.protocol.name
     borrows = protocol == "zero_shot" and config.method.objective is not None
+    if borrows and f"{method}_k400" not in _files(params_folder(), "experiment"):
+        raise UserError(
+            f"{name} tests a model of Kinetics-400, and no preset {method}_k400 trains it: write one, or a row "
+            "in params/published that names another (`model`)"
+        )
     values: dict[str, Any] = {
         "name": name,
         "method": method,

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from vidprompt.config.params_files import params_folder, read_yaml
+from vidprompt.config.params_files import params_file, read_yaml
 from vidprompt.config.published import Figure, PublishedRow
 from vidprompt.files.atomic import write_json, write_text
 from vidprompt.metrics.classification import harmonic_mean
@@ -118,7 +118,7 @@ def reproduction(row: PublishedRow, chain: Chain, overrides: Sequence[str] = ())
     result = read_result(chain.metrics)
     ids = tuple(sorted(split.id for split in result.splits.values()))
     differs, backbone = list(row.differs), chain.config.backbone.name
-    file = params_folder() / "backbone" / f"{row.backbone}.yaml"
+    file = params_file(f"backbone/{row.backbone}")
     if row.values and (not file.is_file() or read_yaml(file)["name"] != backbone):
         differs.append(f"the backbone is {backbone}, the published one {row.backbone}")
     for override in overrides:
