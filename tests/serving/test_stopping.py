@@ -23,17 +23,10 @@ def model(tmp_path: Path) -> Path:
     import open_clip
     import torch
 
-    config = {
-        "embed_dim": 32,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 2,
-            "width": 64,
-            "head_width": 16,
-            "patch_size": 16,
-        },
-        "text_cfg": {"context_length": 77, "width": 32, "heads": 2, "layers": 2},
-    }
+    from vidprompt.contract.subject import SMALL
+
+    small = SMALL["config"]
+    config = {**small, "text_cfg": {**small["text_cfg"], "context_length": 77}}
     folder = tmp_path / "small"
     folder.mkdir()
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))

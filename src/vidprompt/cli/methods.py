@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vidprompt.cli.job_options import Again, Into, Jobs, ListSteps, print_pending
 from vidprompt.cli.overrides import with_paths
 
 PANEL = "Results"
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Jobs to run at once.")]
 
 
 @with_paths
@@ -23,22 +22,18 @@ def compare_methods(
         ),
     ] = None,
     jobs: Jobs = 1,
-    show: Annotated[bool, typer.Option("--list", help="List the steps, run none.")] = False,
-    again: Annotated[bool, typer.Option(help="Run finished steps again.")] = False,
+    show: ListSteps = False,
+    again: Again = False,
     speed: Annotated[
         bool, typer.Option(help="Measure seconds and memory of a step, when the jobs are done.")
     ] = True,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="A page with the marks NAME:begin and NAME:end, for the table."),
-    ] = None,
+    into: Into = None,
 ) -> None:
     """Train and test all methods alike: parameters, FLOPs, time, accuracy, paired tests in one table."""
     from vidprompt import method_comparison
 
     if show:
-        for name, steps in method_comparison.pending(overrides or [], again=again).items():
-            print(f"{name}: {', '.join(steps) or 'done'}")
+        print_pending(method_comparison.pending(overrides or [], again=again))
         return
     found = method_comparison.run(overrides or [], jobs=jobs, again=again, speed=speed, into=into)
     print(f"\n{found.table}\n\n{found.page}, {found.page.with_name('comparison.html')}")

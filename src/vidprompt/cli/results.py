@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vidprompt.cli.job_options import Again, Into, Jobs, ListSteps, print_pending
 from vidprompt.cli.overrides import with_paths
 
 PANEL = "Results"
@@ -68,20 +69,16 @@ def multirun(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value or key=1,2 …", show_default=False)
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Jobs to run at once.")] = 1,
-    show: Annotated[bool, typer.Option("--list", help="List the steps, run none.")] = False,
-    again: Annotated[bool, typer.Option(help="Run finished steps again.")] = False,
-    into: Annotated[
-        Path | None,
-        typer.Option(help="A page with the marks NAME:begin and NAME:end, for the table."),
-    ] = None,
+    jobs: Jobs = 1,
+    show: ListSteps = False,
+    again: Again = False,
+    into: Into = None,
 ) -> None:
     """Train and evaluate every combination of swept keys; show one table of means over seeds."""
     from vidprompt import sweep
 
     if show:
-        for name, steps in sweep.pending(overrides or [], again=again).items():
-            print(f"{name}: {', '.join(steps) or 'done'}")
+        print_pending(sweep.pending(overrides or [], again=again))
         return
     result = sweep.run(overrides or [], jobs=jobs, again=again, into=into)
     print(f"\n{result.table}\n\n{result.page}")

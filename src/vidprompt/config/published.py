@@ -181,8 +181,8 @@ def _preset_row(name: str) -> PublishedRow:
     borrows = protocol == "zero_shot" and config.method.objective is not None
     if borrows and f"{method}_k400" not in _files(params_folder(), "experiment"):
         raise UserError(
-            f"{name} tests a model of Kinetics-400, and no preset {method}_k400 trains it: write one, or a row "
-            "in params/published that names another (`model`)"
+            f"{name} tests a model of Kinetics-400, and no preset {method}_k400 trains it: write one, or a "
+            "row in params/published that names another (`model`)"
         )
     values: dict[str, Any] = {
         "name": name,

@@ -22,12 +22,11 @@ class MethodComparison:
 def pending(arguments: Sequence[str], *, again: bool = False) -> dict[str, list[str]]:
     """Job → titles of the steps that `run` would run. Raises UserError for what cannot be planned."""
     from vidprompt.method_comparison.plan import make_method_plan
-    from vidprompt.sweep.launch import work_of
+    from vidprompt.sweep.launch import pending_steps
     from vidprompt.sweep.plan import Configurations
 
     configs = Configurations()
-    works = work_of(make_method_plan(arguments, configs).plan, configs, again=again)
-    return {work.job.name: [step.title for step in work.pending] for work in works}
+    return pending_steps(make_method_plan(arguments, configs).plan, configs, again=again)
 
 
 def run(

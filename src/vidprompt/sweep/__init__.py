@@ -21,12 +21,11 @@ class SweepResult:
 
 def pending(arguments: Sequence[str], *, again: bool = False) -> dict[str, list[str]]:
     """Job → titles of the steps that `run` would run. Raises UserError for what cannot be planned."""
-    from vidprompt.sweep import launch
+    from vidprompt.sweep.launch import pending_steps
     from vidprompt.sweep.plan import Configurations, make_plan
 
     configs = Configurations()
-    works = launch.work_of(make_plan(arguments, configs), configs, again=again)
-    return {work.job.name: [step.title for step in work.pending] for work in works}
+    return pending_steps(make_plan(arguments, configs), configs, again=again)
 
 
 def run(

@@ -53,6 +53,14 @@ def work_of(plan: Plan, configs: Configurations, *, again: bool = False) -> list
     return works
 
 
+def pending_steps(
+    plan: Plan, configs: Configurations, *, again: bool = False
+) -> dict[str, list[str]]:
+    """Job → titles of its steps to run, see `work_of`."""
+    works = work_of(plan, configs, again=again)
+    return {work.job.name: [step.title for step in work.pending] for work in works}
+
+
 class Launcher:
     """Runs the pending steps, `jobs` jobs at once.
 

@@ -22,6 +22,7 @@ from tests.pipeline.project import ROOT, changed
 
 from vidprompt.config.compose import compose
 from vidprompt.config.schema import Config
+from vidprompt.contract.subject import SMALL
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
 from vidprompt.data.splits.split_file import Split, Subset, write_split
@@ -29,13 +30,7 @@ from vidprompt.inference.feature_blocks import BlockStore
 from vidprompt.pipeline.stages import features
 from vidprompt.system.logging import configure
 
-BACKBONE = {
-    "embed_dim": 32,
-    "vision_cfg": {
-        "image_size": 32, "layers": 2, "width": 64, "head_width": 16, "patch_size": 16,
-    },
-    "text_cfg": {"context_length": 24, "width": 32, "heads": 2, "layers": 2},
-}  # fmt: skip
+BACKBONE = SMALL["config"]
 VIEWS = {"sampling": "segment", "stride": 1, "clips": 2, "crops": 1, "order": "forward"}
 BLOCK = 2  # videos
 
