@@ -28,6 +28,7 @@ from vidprompt.contract import check_method
 from vidprompt.contract.subject import SMALL
 from vidprompt.files.hashes import sha256
 from vidprompt.models.backbones.loading import load_backbone
+from vidprompt.models.backbones.towers import BACKBONES
 from vidprompt.models.checkpoint import load_checkpoint, save_checkpoint
 from vidprompt.models.checkpoint_metadata import CheckpointMetadata
 from vidprompt.models.factory import create_model
@@ -49,6 +50,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(BACKBONES, "_loaded", {})  # of packages of this name elsewhere
     return folder
 
 
@@ -102,6 +104,8 @@ def test_its_features_are_the_models_own_and_both_methods_train_on_it(package: P
 def test_a_project_chooses_it_and_commands_list_it(
     package: Path, site: Path, project: Path
 ) -> None:
+    broken = {"__init__.py": "import no_such_package"}
+    install(site, "bad", {"backbones": {"bad": "bad:Bad", "plain": "bad:Bad"}}, broken)
     config = compose(["backbone=plain_clip", "backbone.options.features=48"])
     assert [one.origin for one in used_plugins(config, "train")] == ["plain-clip 0.1.0"]
     assert load_backbone(vars(config.backbone)).image_tower.feature_width == 48
@@ -110,8 +114,6 @@ def test_a_project_chooses_it_and_commands_list_it(
     listed = json.loads(CliRunner().invoke(app, ["backbones", "--json"]).output)
     row = next(one for one in listed if one["file"] == "plain_clip")
     assert (row["model"], row["plugin"]) == ("plain_clip", "plain-clip 0.1.0")
-    broken = {"__init__.py": "import no_such_package"}
-    install(site, "bad", {"backbones": {"bad": "bad:Bad", "plain": "bad:Bad"}}, broken)
     done = CliRunner().invoke(app, ["parameters", "method=ez_clip", "backbone=plain_clip"])
     assert done.exit_code == 0, done.output
     assert "CLIP text tower" in done.output

@@ -249,9 +249,7 @@ ids: [few_shot/1]
 rows:
   ucf101: {experiment: scaled_ucf101, values: {top1: 80.5}}
 """
-PRESET = (
-    "# @package _global_\ndefaults: [{override /dataset: ucf101}, {override /method: scaled}]\n"
-)
+PRESET = "# @package _global_\ndefaults: [{override /dataset: ucf101}, {override /method: scaled}, {override /trainer: demo}]\n"
 
 
 def test_a_plugin_brings_published_rows_of_its_method(package: Path, project: Path) -> None:
