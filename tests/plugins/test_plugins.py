@@ -249,7 +249,9 @@ ids: [few_shot/1]
 rows:
   ucf101: {experiment: scaled_ucf101, values: {top1: 80.5}}
 """
-PRESET = "# @package _global_\ndefaults: [{override /dataset: ucf101}, {override /method: scaled}, {override /trainer: demo}]\n"
+PRESET = """# @package _global_
+defaults: [{override /dataset: ucf101}, {override /method: scaled}, {override /trainer: demo}]
+"""
 
 
 def test_a_plugin_brings_published_rows_of_its_method(package: Path, project: Path) -> None:

@@ -111,7 +111,8 @@ def test_on_another_backbone_it_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was not trained on small: .* differs by"):
         import_published(tmp_path / "a.pt", backbone(seed=1))
     gelu = backbone()
-    for block in gelu.clip.visual.transformer.resblocks:
+    tower: Any = gelu.clip.visual
+    for block in tower.transformer.resblocks:
         block.mlp.gelu = torch.nn.GELU()
     with pytest.raises(UserError, match="the published code has QuickGELU, and the image tower"):
         import_published(tmp_path / "a.pt", gelu)

@@ -200,7 +200,7 @@ def _load_plugin(spec: Mapping[str, Any]) -> Backbone:
         tokenizer = Tokenizer({}, length, folder, partial(_tokenizer_of, clip, loader))
         backbone = from_clip(clip, tag, sha256(file) if file else "", spec, tokenizer)
     plugin = find_plugin("backbones", loader)
-    own = {
+    own: dict[str, Any] = {
         "name": name,
         "pretrained": pretrained or None,
         "weights": str(weights) if weights else None,
