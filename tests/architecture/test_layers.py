@@ -34,7 +34,7 @@ LAYERS = (
     "metrics",
     "reporting",
     "provenance",
-    "comparison",
+    "comparison tracking",
     "recompute",
     "pipeline",
     "published registry review sweep project",

@@ -35,11 +35,13 @@ def test_imports_inside_functions_and_for_types_count() -> None:
     assert sources.closure(["a.py"]) == {"a.py", "b.py", "c.py", "d.py", "e.py"}
 
 
-def test_the_system_folder_and_empty_packages_are_no_code_of_a_stage() -> None:
+def test_what_enters_no_file_and_empty_packages_are_no_code_of_a_stage() -> None:
     sources = tree(
         {
-            "a.py": "import vidprompt.system.errors\nimport vidprompt.rooms.x",
+            "a.py": "import vidprompt.system.errors\nimport vidprompt.tracking.x\nimport vidprompt.rooms.x",
             "system/errors.py": "",
+            "tracking/x.py": "import vidprompt.b",
+            "b.py": "",
             "rooms/__init__.py": "'Rooms.'",
             "rooms/x.py": "",
         }

@@ -19,7 +19,7 @@ from tests.pipeline.project import run
 from tests.registry.project import NAME, WEIGHTS
 
 from vidprompt.files.hashes import sha256
-from vidprompt.system.tracker import RUN_FILE, Tracker
+from vidprompt.tracking.tracker import RUN_FILE, Tracker
 
 pytestmark = pytest.mark.slow
 STARTS_S = 120

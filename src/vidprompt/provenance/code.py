@@ -3,7 +3,7 @@
 A stage's code is the closure of its imports inside the package, read from the syntax trees: imports inside
 functions and under `TYPE_CHECKING` count. This is the one definition: dvc.yaml's dependencies, checkpoints,
 stored features, sweeps, reviews and the registry use it. `system/` (errors, progress, logging, locks,
-processes) is left out, because nothing of it enters a file that a stage writes.
+processes) and `tracking/` are left out, because nothing of them enters a file that a stage writes.
 
 The code of a plug-in is all files of its package. For DVC it is `plugins/<package>` in the project, a link to
 the package (`project/code_link.py`).
@@ -27,7 +27,7 @@ from vidprompt.system.suggestions import suggestion
 
 PACKAGE = "vidprompt"
 SOURCE_FOLDER = f"src/{PACKAGE}"  # of the package in a repository of ours
-LEFT_OUT = "system"
+LEFT_OUT = ("system", "tracking")  # folders
 STAGE_FOLDER = "pipeline/stages"
 ROOT_MODULE = "__init__.py"
 COMPOSITION = "config/compose.py"  # every stage's configuration comes from there
@@ -64,7 +64,7 @@ class SourceTree:
         return self.closure([f"{STAGE_FOLDER}/{stage}.py", COMPOSITION])
 
     def closure(self, files: Iterable[str]) -> frozenset[str]:
-        """`files` and all that they import, directly or not, but for `system/`.
+        """`files` and all that they import, directly or not, but for `system/` and `tracking/`.
 
         Files beside a module that are not Python (templates) belong to it; `__init__.py` files without
         code are left out.
@@ -73,7 +73,7 @@ class SourceTree:
         waiting = list(files)
         while waiting:
             file = waiting.pop()
-            if file not in reached:
+            if file not in reached and file.split("/")[0] not in LEFT_OUT:
                 reached.add(file)
                 waiting += self.imported_by(file)
         folders = {PurePosixPath(file).parent for file in reached}
@@ -82,11 +82,7 @@ class SourceTree:
             for name in self.files
             if not name.endswith(".py") and PurePosixPath(name).parent in folders
         }
-        return frozenset(
-            name
-            for name in reached | beside
-            if not name.startswith(f"{LEFT_OUT}/") and not self._is_empty(name)
-        )
+        return frozenset(name for name in reached | beside if not self._is_empty(name))
 
     def imported_by(self, file: str) -> frozenset[str]:
         """The files of the package that one file imports, those of the packages around them too."""

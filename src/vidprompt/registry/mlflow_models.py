@@ -15,7 +15,7 @@ from vidprompt.registry.declared import find_model
 from vidprompt.registry.model_files import Weights, find_weights
 from vidprompt.registry.registration import Registered
 from vidprompt.system.errors import UserError
-from vidprompt.system.tracker import PROJECT
+from vidprompt.tracking.tracker import PROJECT
 
 VERSION_TAG = "vidprompt.version"
 PLACE = "model"  # of the files, in the run's artifacts

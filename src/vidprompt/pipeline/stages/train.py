@@ -44,7 +44,7 @@ from vidprompt.pipeline.validator import Validator
 from vidprompt.provenance.code import code_hash, code_version
 from vidprompt.system.errors import UserError
 from vidprompt.system.progress import Progress
-from vidprompt.system.tracker import Tracker
+from vidprompt.tracking.tracker import Tracker
 from vidprompt.training.engine import TEST, TrainingLog, new_accelerator, train
 from vidprompt.training.half_weights import FP16_WEIGHTS, half_parameters, round_to_half
 from vidprompt.training.objectives import Objective, ReIdentification, create_objective

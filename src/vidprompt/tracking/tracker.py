@@ -1,8 +1,7 @@
 """A training's run in an experiment tracker: its configuration, what it reads, its numbers, and its files.
 
 The trackers are accelerate's (`accelerate.tracking`); each reads its own environment variables (where the
-server is, the project's name). Nothing of a tracker enters a result: one that fails after the start is a
-warning.
+server is, the account). Nothing of a tracker enters a result: one that fails after the start is a warning.
 """
 
 from __future__ import annotations
@@ -10,12 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-import subprocess
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vidprompt.files.atomic import write_json
+from vidprompt.provenance.git import find_commit, git
+from vidprompt.provenance.revision import Revision
 from vidprompt.system.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -23,7 +26,8 @@ logger = logging.getLogger(__name__)
 OFF = "none"
 PROJECT = "vidprompt"
 PACKAGES = {  # where a tracker's name is not that of its package
-    "comet_ml": "comet-ml",
+    "aim": "'aim>=3.20'",
+    "comet_ml": "'comet-ml>=3.41'",
     "mlflow": "'vidprompt[mlflow]'",
     "tensorboard": "'vidprompt[tensorboard]'",
 }
@@ -53,7 +57,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         if self.name == OFF:
             return self
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        from accelerate.tracking import get_available_trackers
 
         if self.name not in {str(one) for one in get_available_trackers()}:
             package = PACKAGES.get(self.name, self.name)
@@ -61,9 +65,7 @@ class Tracker:
         self.folder.mkdir(parents=True, exist_ok=True)
         values = dict(_flat(self.config)) | provenance(self.inputs)
         try:
-            self._tracker = LOGGER_TYPE_TO_CLASS[self.name](*self._arguments(), **self._options())
-            self._tracker.start()
-            self._tracker.store_init_configuration(values)
+            self._tracker = self._start(values)
             self._keep_run()
         except Exception as error:  # of a server, an account, a disk: whatever the tracker raises
             raise UserError(
@@ -75,6 +77,8 @@ class Tracker:
     def log(self, numbers: Mapping[str, float]) -> None:
         """Record the numbers of a step, under `step`."""
         finite = {k: v for k, v in numbers.items() if k != "step" and math.isfinite(v)}
+        if self.name == "dvclive":  # which takes `lr/biases` for a part of `lr`, and fails
+            finite = {k.replace("/", "."): v for k, v in finite.items()}
         self._try(lambda tracker: tracker.log(finite, step=int(numbers["step"])))
 
     def add_files(self, files: Iterable[Path]) -> None:
@@ -105,26 +109,56 @@ class Tracker:
             self._tracker = None
             logger.warning(f"{self.name} records no more of this run: {_first_line(error)}")
 
-    def _arguments(self) -> tuple[str, ...]:
-        folder = str(self.folder)
-        return (PROJECT, folder) if self.name in ("tensorboard", "aim") else (PROJECT,)
+    def _start(self, values: Mapping[str, Any]) -> Any:
+        """accelerate's tracker with a run: that of the training which is resumed, where it is still there."""
+        commit = str(values.get("git/commit", ""))
+        kept = self._kept_run()
+        if kept is not None:
+            try:
+                tracker = self._open(kept, commit)
+            except Exception as error:  # deleted, or of another server
+                logger.warning(
+                    f"{self.name} has no run {kept} to go on with ({_first_line(error)}): a new one begins"
+                )
+            else:
+                with suppress(Exception):  # MLflow refuses values other than those of its start
+                    tracker.store_init_configuration(dict(values))
+                return tracker
+        tracker = self._open(None, commit)
+        tracker.store_init_configuration(dict(values))
+        return tracker
 
-    def _options(self) -> dict[str, Any]:
-        """What makes a resumed training go on in its run, and names the run, in a tracker's own words."""
-        id_ = self._kept_run()
+    def _open(self, id_: str | None, commit: str) -> Any:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+        arguments, options = self._arguments(id_, commit)
+        tracker = LOGGER_TYPE_TO_CLASS[self.name](*arguments, **options)
+        if hasattr(tracker, "start"):  # older ones of accelerate start when they are made
+            tracker.start()
+        return tracker
+
+    def _arguments(self, id_: str | None, commit: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How the run is named, placed and, by its `id_`, gone on with, in a tracker's own words."""
+        if self.name == "tensorboard":
+            return (PROJECT, str(self.folder)), {}
         if self.name == "mlflow":
-            commit = _git("rev-parse", "HEAD")
             tags = {"mlflow.source.git.commit": commit} if commit else {}
-            return {"run_name": self.run, "run_id": id_, "tags": tags}
+            return (PROJECT,), {"run_name": self.run, "run_id": id_, "tags": tags}
         if self.name == "wandb":
-            return {"name": self.run, "dir": str(self.folder), "id": id_, "resume": "allow"}
-        if self.name == "dvclive":
-            # its own summary of the repository is the pipeline's: it writes no dvc.yaml, no experiment
-            options = {"report": None, "save_dvc_exp": False, "dvcyaml": None}
-            return {"dir": str(self.folder / "dvclive"), "resume": True, **options}
+            place = os.environ.get("WANDB_DIR") or str(self.folder)
+            return (PROJECT,), {"name": self.run, "dir": place, "id": id_, "resume": "allow"}
+        if self.name == "comet_ml":
+            from comet_ml import ExperimentConfig
+
+            config = ExperimentConfig(name=self.run, display_summary_level=0)
+            return (PROJECT,), {"experiment_config": config, "experiment_key": id_}
         if self.name == "aim":
-            return {"run_hash": id_} if id_ else {}
-        return {}
+            # no folder: the nearest .aim, so that one repository has all runs
+            again = {"run_hash": id_, "force_resume": True} if id_ else {}
+            return (self.run, None), {"experiment": PROJECT, **again}
+        # DVCLive: its own summary of the repository is the pipeline's: it writes no dvc.yaml, no experiment
+        options = {"report": None, "save_dvc_exp": False, "dvcyaml": None}
+        return (PROJECT,), {"dir": str(self.folder / "dvclive"), "resume": True, **options}
 
     def _kept_run(self) -> str | None:
         try:
@@ -138,37 +172,23 @@ class Tracker:
         ids = {
             "mlflow": lambda: tracker.info.run_id,
             "wandb": lambda: tracker.id,
+            "comet_ml": lambda: tracker.get_key(),
             "aim": lambda: tracker.hash,
         }
         if self.name in ids:
-            kept = {"tracker": self.name, "id": str(ids[self.name]())}
-            (self.folder / RUN_FILE).write_text(json.dumps(kept) + "\n", "utf-8")
+            write_json(self.folder / RUN_FILE, {"tracker": self.name, "id": str(ids[self.name]())})
 
 
 def provenance(inputs: Iterable[Path]) -> dict[str, str]:
     """The commit, whether files differ from it, and the hashes that dvc.lock has of the inputs' paths."""
-    values = {}
-    if commit := _git("rev-parse", "HEAD"):
-        values["git/commit"] = commit
-        values["git/changed"] = str(bool(_git("status", "--porcelain", "-uno"))).lower()
-    wanted = tuple(path.as_posix() for path in inputs)
-    try:
-        import yaml
-
-        stages = (yaml.safe_load(Path("dvc.lock").read_text("utf-8")) or {})["stages"]
-        outs = [out for stage in stages.values() for out in stage.get("outs") or ()]
-        values |= {f"dvc/{o['path']}": str(o["md5"]) for o in outs if o["path"] in wanted}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        pass
-    return values
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    root, values = Path(), {}
+    with suppress(UserError):  # without git, or where it does not read the repository
+        if commit := find_commit(root, "HEAD"):
+            changed = git(root, "status", "--porcelain", "--untracked-files=no")
+            values = {"git/commit": commit, "git/changed": str(bool(changed)).lower()}
+    md5s = Revision(root).output_md5s
+    paths = (path.as_posix() for path in inputs)
+    return values | {f"dvc/{path}": md5s[path] for path in paths if path in md5s}
 
 
 def _add_file(name: str, tracker: Any, file: Path) -> None:
