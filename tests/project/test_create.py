@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from vidprompt.project import create
 from vidprompt.project.code_link import renew_code_link
 from vidprompt.project.create import create_project
 from vidprompt.project.skeleton import skeleton
-from vidprompt.provenance.project_record import RECORD, read_record
+from vidprompt.provenance.project_record import RECORD, Record, read_record
 from vidprompt.system.errors import UserError
 
 PACKAGE = Path(vidprompt.__file__).resolve().parent
@@ -112,3 +113,17 @@ def test_a_failure_leaves_the_folder_as_it_was(
             create_project(tmp_path / name, demo=False)
     assert not (tmp_path / "new").exists()
     assert [path.name for path in (tmp_path / "there").iterdir()] == [".git"]
+
+
+def test_a_command_imports_nothing_for_links_that_are_right(tmp_path: Path) -> None:
+    """Every command looks at them first."""
+    Record("clips", "1", {}).write(tmp_path)
+    renew_code_link(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from vidprompt.project.code_link import renew_links; "
+        "print(renew_links(Path()), 'vidprompt.provenance.code' in sys.modules, 'tempfile' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("False False False\n", "")

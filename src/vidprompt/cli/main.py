@@ -72,15 +72,13 @@ def _configure_messages(
         bool, typer.Option("-q", "--quiet", help="Show errors only; also after COMMAND.")
     ] = False,
 ) -> None:
-    from vidprompt.project.code_link import renew_code_link
-    from vidprompt.provenance.plugin_links import renew_plugin_links
+    from vidprompt.project.code_link import renew_links
     from vidprompt.system.logging import configure
 
     configure("DEBUG" if verbose else "ERROR" if quiet else "")
     try:
-        if renew_code_link(Path.cwd()):
+        if renew_links(Path.cwd()):
             logger.info("src/vidprompt is linked to this package: `dvc status` compares its code")
-        renew_plugin_links(Path.cwd())
     except (UserError, OSError) as error:  # a command that runs no stage does without
         logger.debug(error)
 

@@ -3,7 +3,7 @@
 dvc.yaml names the code of each stage as dependencies below `src/vidprompt`, in every project as in the
 package's own repository. In a project they lead through this link into the installed package: after an
 upgrade `dvc status` names the stages whose code changed. git does not keep the link; every `vidprompt`
-command renews it.
+command renews it, so this module imports nothing that takes time before there is something to do.
 """
 
 from __future__ import annotations
@@ -13,10 +13,25 @@ from contextlib import suppress
 from pathlib import Path
 
 import vidprompt
-from vidprompt.files.atomic import write_text
-from vidprompt.provenance.code import SOURCE_FOLDER
 from vidprompt.provenance.project_record import RECORD
 from vidprompt.system.errors import UserError
+
+PLUGINS = "plugins"  # LINKS of config/plugins.py
+
+
+def renew_links(root: Path) -> bool:
+    """Make the links to the package (`renew_code_link`, whose value it returns) and to plug-ins.
+
+    Raises UserError as that does, OSError where a file cannot be read.
+    """
+    changed = renew_code_link(root)
+    stages = root / "params/stages.yaml"
+    named = stages.is_file() and f"{PLUGINS}/".encode() in stages.read_bytes()
+    if named or (root / PLUGINS).is_dir():
+        from vidprompt.provenance.plugin_links import renew_plugin_links
+
+        renew_plugin_links(root)
+    return changed
 
 
 def renew_code_link(root: Path) -> bool:
@@ -25,11 +40,15 @@ def renew_code_link(root: Path) -> bool:
     A folder that is no project of `vidprompt init`, and one with sources of its own, are left alone. Raises
     UserError where the file system has no symbolic links, or something else has the link's name.
     """
-    link, package = root / SOURCE_FOLDER, Path(vidprompt.__file__).resolve().parent
-    if not (root / RECORD).is_file() or (link.is_dir() and not link.is_symlink()):
+    if not (root / RECORD).is_file():
         return False
+    link, package = root / "src/vidprompt", Path(vidprompt.__file__).resolve().parent
     if link.is_symlink() and Path(os.path.realpath(link)) == package:
         return False
+    if link.is_dir() and not link.is_symlink():
+        return False
+    from vidprompt.files.atomic import write_text
+
     if link.exists() and not link.is_symlink():
         raise UserError(f"{link} is no folder: remove it, it is to be a link to {package}")
     temporary = link.with_name(f".{link.name}.{os.getpid()}")

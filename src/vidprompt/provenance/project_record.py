@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidprompt.files.atomic import write_json
 from vidprompt.system.errors import UserError
 
 RECORD = ".vidprompt.json"
@@ -22,6 +21,8 @@ class Record:
 
     def write(self, root: Path) -> None:
         """Write it, atomically."""
+        from vidprompt.files.atomic import write_json  # which every command need not import
+
         write_json(root / RECORD, {"name": self.name, "version": self.version, "files": self.files})
 
 
