@@ -65,9 +65,9 @@ class LinearProbe(VideoCLIP):
         frames = torch.cat([frames, one, torch.zeros_like(one)], -1)
         return frames, frames.mean(1)
 
-    def encode_in_chunks(self, *arguments: Any) -> torch.Tensor:
+    def encode_in_chunks(self, *arguments: Any, **options: Any) -> torch.Tensor:
         """Texts are classifiers too, with b = 0: (n, E) → (n, E + 2)."""
-        text = super().encode_in_chunks(*arguments).float()
+        text = super().encode_in_chunks(*arguments, **options).float()
         weight = super().logit_scale * F.normalize(text, dim=-1)
         return self.classifier(weight, weight.new_zeros(len(weight)))
 
