@@ -19,8 +19,10 @@ from vidprompt.data.clips.rand_augment import (
     apply_operation,
     draw_operations,
 )
+from vidprompt.data.clips.reading import stack_frames
 from vidprompt.system.errors import UserError
 
+Frames = torch.Tensor | Sequence[torch.Tensor]  # uint8 (T, 3, H, W), or T of (3, H, W)
 # Red, green and blue of an erased box: 0.4914, 0.4822, 0.4465 times ImageNet's deviation over its mean, as
 # the re-identification code that erases normalised pictures has it (MADE, Colors See Colors Ignore).
 ERASED = (152, 144, 129)
@@ -113,14 +115,16 @@ def draw(
 
 
 def training_view(
-    clip: torch.Tensor, size: int, augmentation: Augmentation, rng: np.random.Generator
+    frames: Frames, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
     """Augment a clip: uint8 (T, 3, H, W) → (T, 3, size, size)."""
-    frames, _, height, width = clip.shape
-    draws = draw(frames, height, width, size, augmentation, rng)
+    height, width = frames[0].shape[-2:]
+    draws = draw(len(frames), height, width, size, augmentation, rng)
+    if draws.operations:
+        frames = as_clip(frames)
     for operation in draws.operations:
-        clip = apply_operation(clip, operation)
-    clip = cropped(clip, draws.box, size)
+        frames = apply_operation(frames, operation)
+    clip = cropped(frames, draws.box, size)
     if draws.flip:
         clip = clip.flip(-1)
     if draws.jitter is not None:
@@ -136,10 +140,19 @@ def training_view(
     return clip
 
 
-def cropped(clip: torch.Tensor, box: Box, size: int) -> torch.Tensor:
+def as_clip(frames: Frames) -> torch.Tensor:
+    """(T, 3, H, W) in one tensor."""
+    return frames if isinstance(frames, torch.Tensor) else stack_frames(frames)
+
+
+def cropped(frames: Frames, box: Box, size: int) -> torch.Tensor:
     """The box of a clip uint8 (T, 3, H, W), resized to (T, 3, size, size)."""
     top, left, height, width = box
-    clip = clip[..., top : top + height, left : left + width]
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    if isinstance(frames, torch.Tensor):
+        clip = frames[..., rows, columns]
+    else:  # less is copied than if whole frames were put together
+        clip = stack_frames([frame[..., rows, columns] for frame in frames])
     if (height, width) != (size, size):
         clip = F.resize(clip, [size, size], antialias=True)
     return clip

@@ -13,7 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vidprompt.data.clips.augmentation import ERASED, Augmentation, Draws, cropped, draw, wide_hue
+from vidprompt.data.clips.augmentation import (
+    ERASED,
+    Augmentation,
+    Draws,
+    Frames,
+    as_clip,
+    cropped,
+    draw,
+    wide_hue,
+)
 from vidprompt.data.clips.batch_operations import Plan, apply_plan, plan_operations
 from vidprompt.data.clips.colours import Blend, Jitter, greyscale, jittered
 
@@ -52,13 +61,13 @@ class DrawnBatch(NamedTuple):
 
 
 def drawn_clip(
-    clip: torch.Tensor, label: int, size: int, augmentation: Augmentation, rng: np.random.Generator
+    frames: Frames, label: int, size: int, augmentation: Augmentation, rng: np.random.Generator
 ) -> DrawnClip:
     """A loading process's part for a clip uint8 (T, 3, H, W): draw, and crop unless RandAugment is first."""
-    frames, _, height, width = clip.shape
-    draws = draw(frames, height, width, size, augmentation, rng)
-    if augmentation.rand_augment is None:
-        clip = cropped(clip, draws.box, size)
+    height, width = frames[0].shape[-2:]
+    draws = draw(len(frames), height, width, size, augmentation, rng)
+    whole = augmentation.rand_augment is not None
+    clip = as_clip(frames) if whole else cropped(frames, draws.box, size)
     return DrawnClip(clip.permute(0, 2, 3, 1).contiguous(), draws, label)
 
 

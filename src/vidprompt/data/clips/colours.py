@@ -49,9 +49,10 @@ def jittered(pixels: torch.Tensor, jitter: Jitter, *, wide: bool) -> torch.Tenso
 
     `wide`: a hue may be shifted by more than a sixth of a turn. A hue that is a number and 0 is left alone.
     """
-    pixels = adjust_brightness(pixels, jitter.brightness)
-    pixels = adjust_contrast(pixels, jitter.contrast)
-    pixels = adjust_saturation(pixels, jitter.saturation)
+    # whole numbers, but in float32 from step to step: conversions take as long as what is computed
+    values = _whole(pixels.to(torch.float32).mul_(jitter.brightness))
+    values = _whole(_contrasted(values, jitter.contrast))
+    pixels = _bytes(_saturated(values, jitter.saturation))
     if isinstance(jitter.hue, torch.Tensor) or jitter.hue:
         pixels = shift_hue(pixels, jitter.hue, wide=wide)
     return pixels
@@ -59,7 +60,8 @@ def jittered(pixels: torch.Tensor, jitter: Jitter, *, wide: bool) -> torch.Tenso
 
 def grey_level(pixels: torch.Tensor) -> torch.Tensor:
     """Whole grey levels of (…, 3, H, W) as float32 (…, 1, H, W)."""
-    red, green, blue = pixels.unbind(-3)
+    values = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    red, green, blue = values.unbind(-3)
     grey = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
     return grey.unsqueeze(-3).floor_()
 
@@ -76,24 +78,37 @@ def adjust_brightness(pixels: torch.Tensor, factor: Factor) -> torch.Tensor:
 
 def adjust_contrast(pixels: torch.Tensor, blend: Blend) -> torch.Tensor:
     """Mix pixels uint8 (…, 3, H, W) with the mean grey level of each frame."""
-    grey = grey_level(pixels)
-    # a sum of whole numbers, which is the same in any order; `mean` multiplies by 1/n on a GPU
-    mean = grey.sum((-3, -2, -1), keepdim=True).div_(grey.shape[-2] * grey.shape[-1])
-    return _mix(pixels, mean, blend)
+    return _bytes(_contrasted(pixels.to(torch.float32), blend))
 
 
 def adjust_saturation(pixels: torch.Tensor, blend: Blend) -> torch.Tensor:
     """Mix pixels uint8 (…, 3, H, W) with their grey levels."""
-    return _mix(pixels, grey_level(pixels), blend)
+    return _bytes(_saturated(pixels.to(torch.float32), blend))
 
 
-def _mix(pixels: torch.Tensor, other: torch.Tensor, blend: Blend) -> torch.Tensor:
-    mixed = pixels.to(torch.float32).mul_(blend.factor)
+def _contrasted(values: torch.Tensor, blend: Blend) -> torch.Tensor:
+    """Whole numbers in float32, which are written over, mixed with the mean grey level of each frame."""
+    grey = grey_level(values)
+    # a sum of whole numbers, which is the same in any order; `mean` multiplies by 1/n on a GPU
+    mean = grey.sum((-3, -2, -1), keepdim=True).div_(grey.shape[-2] * grey.shape[-1])
+    return _mix_(values, mean, blend)
+
+
+def _saturated(values: torch.Tensor, blend: Blend) -> torch.Tensor:
+    """Whole numbers in float32, which are written over, mixed with their grey levels."""
+    return _mix_(values, grey_level(values), blend)
+
+
+def _mix_(values: torch.Tensor, other: torch.Tensor, blend: Blend) -> torch.Tensor:
+    values.mul_(blend.factor)
     if isinstance(blend.rest, torch.Tensor):
-        mixed = mixed.addcmul_(other, blend.rest)
-    else:
-        mixed = mixed.add_(other, alpha=blend.rest)
-    return _bytes(mixed)
+        return values.addcmul_(other, blend.rest)
+    return values.add_(other, alpha=blend.rest)
+
+
+def _whole(values: torch.Tensor) -> torch.Tensor:
+    """The numbers of `_bytes`, still in float32."""
+    return values.clamp_(0, 255).floor_()
 
 
 def _bytes(values: torch.Tensor) -> torch.Tensor:

@@ -22,20 +22,28 @@ def to_clip(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 def read_clip(cache: FrameCache, row: int, positions: np.ndarray) -> torch.Tensor:
     """Cached frames of a video as uint8 (T, 3, H, W); positions may repeat and come in any order."""
+    return stack_frames(read_frames(cache, row, positions))
+
+
+def read_frames(cache: FrameCache, row: int, positions: np.ndarray) -> list[torch.Tensor]:
+    """As `read_clip`, but each frame by itself, (3, H, W): to crop them before they are put together."""
     if cache.format != "jpeg":
-        return to_clip(cache.read(row, positions))
+        return list(to_clip(cache.read(row, positions)))
     wanted, inverse = np.unique(positions, return_inverse=True)
-    frames = decode_jpegs(cache.read_encoded(row, wanted))
-    if (np.diff(positions) <= 0).any():
-        frames = frames[torch.from_numpy(inverse)]
-    return to_clip(frames)
+    frames = decode_frames(cache.read_encoded(row, wanted))
+    return [frames[place] for place in inverse]
 
 
-def decode_jpegs(encoded: Sequence[bytes]) -> torch.Tensor:
-    """Decode JPEG by torchvision: uint8 (n, H, W, 3), equal to Pillow's and faster."""
+def stack_frames(frames: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Frames (3, H, W) → (T, 3, H, W), channels last in memory."""
+    return torch.stack([frame.permute(1, 2, 0) for frame in frames]).permute(0, 3, 1, 2)
+
+
+def decode_frames(encoded: Sequence[bytes]) -> list[torch.Tensor]:
+    """Decode JPEG by torchvision, equal to Pillow's and faster: uint8 (3, H, W) each, channels last."""
     data = [torch.frombuffer(bytearray(frame), dtype=torch.uint8) for frame in encoded]
-    pictures = decode_jpeg(data, mode=ImageReadMode.RGB)
-    return torch.stack([picture.permute(1, 2, 0) for picture in pictures])
+    pictures: list[torch.Tensor] = decode_jpeg(data, mode=ImageReadMode.RGB)
+    return pictures
 
 
 def cached_rows(cache: FrameCache, videos: Sequence[str]) -> np.ndarray:

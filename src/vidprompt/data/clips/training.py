@@ -16,7 +16,7 @@ from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
 from vidprompt.data.clips.batch_plan import BatchPlan
 from vidprompt.data.clips.loading import load_batches
-from vidprompt.data.clips.reading import cached_rows, one_row_a_length, read_clip
+from vidprompt.data.clips.reading import cached_rows, one_row_a_length, read_frames
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import TRAINING_SAMPLINGS, clip_rng, training_frames
 from vidprompt.system.errors import DataError
@@ -68,10 +68,10 @@ class TrainingClips(Dataset):
         row, label = int(self.rows[index]), int(self.labels[index])
         rng = clip_rng(self.seed, epoch, self.cache.video_id(row))
         positions = self._positions(row, rng)
-        clip = read_clip(self.cache, row, positions)
+        frames = read_frames(self.cache, row, positions)
         if self.drawn:
-            return drawn_clip(clip, label, self.size, self.augmentation, rng)
-        return training_view(clip, self.size, self.augmentation, rng), label
+            return drawn_clip(frames, label, self.size, self.augmentation, rng)
+        return training_view(frames, self.size, self.augmentation, rng), label
 
     @property
     def item_bytes(self) -> int:
