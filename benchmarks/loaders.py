@@ -1,7 +1,7 @@
 """Training clips a second from our frame cache, beside what people use otherwise.
 
     pip install webdataset litdata torchcodec     # what does not run here is left out, and said
-    python benchmarks/loaders.py                  # about 5 minutes on two cores
+    python benchmarks/loaders.py --data FOLDER    # about 9 minutes on two cores, the first time 12
     python benchmarks/loaders.py --quick          # a try; writes no file
 
 Makes videos of 10 seconds at 1920 × 1080 and caches 32 frames of each at a short side of 256, as JPEG. Every
@@ -15,9 +15,12 @@ litdata       its chunks of whole videos, likewise
 JPEG files    a file a frame
 torchcodec    the video itself, decoded each time by one thread, at the cache's size
 
-Loaders take turns within a round, with one and two loading processes; files are in the system's cache. Rates
-are medians over rounds, ratios medians of the rounds' own ratios. The floor is the JPEG library alone on the
-eight frames of each clip. Writes `benchmarks/results/loaders.json`.
+Each loader runs in a process of its own, which is ended with all that it started after LIMIT_S seconds. They
+take turns within a round, with one and two loading processes; files are in the system's cache. Rates are
+medians over rounds, ratios medians of the rounds' own ratios. "floor" is no loader: one process that decodes
+the eight JPEG files of a clip, crops and resizes them, and nothing else.
+
+Writes `benchmarks/results/loaders.json`.
 """
 
 from __future__ import annotations
@@ -25,15 +28,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -52,7 +56,7 @@ from benchmarks.machine import ROOT, provenance
 
 from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_plan import BatchPlan
-from vidprompt.data.clips.reading import decode_jpegs, to_clip
+from vidprompt.data.clips.reading import decode_frames, stack_frames
 from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import clip_rng, training_frames
@@ -65,8 +69,14 @@ RATE, SECONDS, HEIGHT, WIDTH = 25, 10, 1080, 1920
 T, SIZE, BATCH = 8, 224, 8
 AUGMENTATION = Augmentation(scales=[1.0, 0.875, 0.75, 0.66], flip=True)
 PARTS = 4  # tar files of webdataset, so that two processes share them
+LIT_EPOCHS = (
+    16  # copies of the videos in litdata's chunks: its processes would often wait at an epoch's end
+)
 PACKAGES = ("torch", "torchvision", "webdataset", "litdata", "torchcodec")
 AIM = 1.5  # times the best other's rate
+WARM_UP_S = 1.5  # batches that were loaded ahead are taken meanwhile
+LIMIT_S = 90.0  # of a child
+FLOOR = "floor"
 Clips = Iterator[torch.Tensor]  # batches (BATCH, T, 3, SIZE, SIZE), uint8
 
 
@@ -78,6 +88,13 @@ class Videos:
     ids: list[str]
     source_frames: np.ndarray = field(repr=False)  # numbers of the cached ones
     size: tuple[int, int]  # height and width in the cache
+
+    @classmethod
+    def of(cls, folder: Path) -> Videos:
+        """Those that `make_videos` made."""
+        cache = FrameCache(folder / "frames")
+        ids = [cache.video_id(row) for row in range(len(cache))]
+        return cls(folder, ids, cache.source_frames(ids[0]), cache.size(ids[0]))
 
     def draw(self, index: int, epoch: int) -> tuple[np.ndarray, np.random.Generator]:
         """Numbers of a clip's frames, and the random generator of its augmentation, as `TrainingClips`."""
@@ -92,13 +109,13 @@ class Videos:
         """A clip; `read` gives the JPEG file at a position of the video's cached frames."""
         numbers, rng = self.draw(index, epoch)
         encoded = [read(int(position)) for position in self.positions(numbers)]
-        return training_view(to_clip(decode_jpegs(encoded)), SIZE, AUGMENTATION, rng)
+        return training_view(stack_frames(decode_frames(encoded)), SIZE, AUGMENTATION, rng)
 
 
 # -- the data -------------------------------------------------------------------------------------
 
 
-def make_videos(folder: Path, count: int) -> Videos:
+def make_videos(folder: Path, count: int) -> None:
     """Write textured pictures that pan, as H.264, and cache them."""
     rows = []
     for number in range(count):
@@ -107,9 +124,6 @@ def make_videos(folder: Path, count: int) -> Videos:
         name = f"v/{number:03d}"
         rows.append(FrameRow(name, path, "video", SECONDS * RATE, True, "v", HEIGHT, WIDTH))
     build_frame_cache(rows, FrameSettings(), {}, folder / "frames", workers=1)
-    cache = FrameCache(folder / "frames")
-    ids = [row.video_id for row in rows]
-    return Videos(folder, ids, cache.source_frames(ids[0]), cache.size(ids[0]))
 
 
 def write_video(path: Path, rng: np.random.Generator) -> None:
@@ -236,7 +250,7 @@ def litdata(videos: Videos, workers: int) -> Clips:
 
     folder = videos.folder / "litdata"
     if not folder.exists():
-        indices = list(range(len(videos.ids)))
+        indices = list(range(len(videos.ids))) * LIT_EPOCHS
         optimize(
             partial(lit_sample, videos), indices, str(folder), chunk_bytes="16MB", num_workers=1
         )
@@ -244,8 +258,11 @@ def litdata(videos: Videos, workers: int) -> Clips:
     data = StreamingDataset(
         str(folder), shuffle=False, transform=partial(_clip_of_lit_sample, videos)
     )
+    loader = StreamingDataLoader(
+        data, batch_size=BATCH, num_workers=workers, persistent_workers=workers > 0
+    )
     while True:
-        yield from StreamingDataLoader(data, batch_size=BATCH, num_workers=workers)
+        yield from loader
 
 
 def _clip_of_lit_sample(videos: Videos, sample: dict[str, Any]) -> torch.Tensor:
@@ -261,43 +278,91 @@ LOADERS: dict[str, Callable[[Videos, int], Clips]] = {
 }
 
 
-# -- the measurement ------------------------------------------------------------------------------
+# -- in a process of its own ----------------------------------------------------------------------
 
 
-def clips_per_second(loaded: Iterable[torch.Tensor], seconds: float) -> float:
-    """Of a loader that runs already, for at least so long."""
-    iterator = iter(loaded)
-    for _ in islice(iterator, 4):  # what was loaded ahead while processes started
-        pass
-    began, count = time.perf_counter(), 0
-    for batch in iterator:
-        count += len(batch)
-        if (taken := time.perf_counter() - began) >= seconds:
-            break
-    return count / taken
+def clips_per_second(loaded: Clips, workers: int, seconds: float) -> float:
+    """Of the batches after those that were loaded ahead, for at least so long.
+
+    Processes deliver in turn: as many batches of each are counted.
+    """
+    turns, began, counting, counted = max(1, workers), time.perf_counter(), False, 0
+    for number, _ in enumerate(loaded, 1):
+        now = time.perf_counter()
+        counted += counting
+        if number % turns:
+            continue
+        if counting and counted >= 2 * turns and now - began >= seconds:
+            return counted * BATCH / (now - began)
+        if not counting and now - began >= WARM_UP_S:
+            counting, began = True, now
+    raise RuntimeError("the loader ended")
 
 
-def jpeg_library(videos: Videos, seconds: float) -> float:
-    """Clips a second if decoding their JPEG files were all."""
-    numbers, _ = videos.draw(0, 0)
-    encoded = [all_frames(videos, 0)[position] for position in videos.positions(numbers)]
+def floor(videos: Videos, seconds: float) -> float:
+    """Clips a second of one process that decodes, crops and resizes the same frames, already in memory."""
+    numbers, rng = videos.draw(0, 0)
+    frames = all_frames(videos, 0)
+    encoded = [frames[position] for position in videos.positions(numbers)]
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
-        decode_jpegs(encoded)
+        training_view(decode_frames(encoded), SIZE, AUGMENTATION, rng)
         count += 1
     return count / (time.perf_counter() - began)
 
 
-def compare_clips(videos: Videos, names: Iterable[str]) -> dict[str, float]:
+def child(name: str, folder: Path, workers: int, seconds: float) -> None:
+    """Print a loader's rate, or with `seconds` 0 save its first batch; then end, whatever still runs."""
+    torch.set_num_threads(1)
+    videos = Videos.of(folder)
+    if name == FLOOR:
+        print(floor(videos, seconds), flush=True)
+    elif seconds:
+        print(clips_per_second(LOADERS[name](videos, workers), workers, seconds), flush=True)
+    else:
+        np.save(first_batch(folder, name), next(LOADERS[name](videos, 0)).numpy())
+    os._exit(0)  # loaders whose generators are left in the middle wait for their workers
+
+
+def first_batch(folder: Path, name: str) -> Path:
+    return folder / f"first batch of {name}.npy"
+
+
+def run_child(name: str, folder: Path, workers: int, seconds: float) -> str:
+    """What a child prints. Raises RuntimeError with its last message, or that it did not end in time."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--data", str(folder)]
+    command += ["--child", name, str(workers), str(seconds)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"no end after {LIMIT_S} seconds") from error
+    finally:
+        with suppress(ProcessLookupError):  # the loading processes that it left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        raise RuntimeError(errors.strip().splitlines()[-1])
+    return output
+
+
+# -- the measurement ------------------------------------------------------------------------------
+
+
+def compare_clips(folder: Path) -> dict[str, float]:
     """The mean difference of each loader's first batch from ours, of 255; of those that run here."""
-    first: dict[str, torch.Tensor] = {}
-    for name in names:
+    first: dict[str, np.ndarray] = {}
+    for name in LOADERS:
         try:
-            first[name] = next(LOADERS[name](videos, 0)).float()
-        except (ImportError, OSError, RuntimeError) as error:
-            print(f"{name} does not run here: {str(error).strip().splitlines()[0]}")
+            run_child(name, folder, 0, 0)
+        except RuntimeError as error:
+            print(f"{name} does not run here: {error}")
+            continue
+        first[name] = np.load(first_batch(folder, name)).astype(np.float32)
     return {
-        name: round(float((batch - first["ours"]).abs().mean()), 3) for name, batch in first.items()
+        name: round(float(np.abs(batch - first["ours"]).mean()), 3) for name, batch in first.items()
     }
 
 
@@ -307,28 +372,46 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    count, rounds, seconds = (8, 1, 1.0) if quick else (32, 5, 4.0)
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="vidprompt-") as folder:
-        videos = make_videos(Path(folder), count)
-        apart = compare_clips(videos, LOADERS)
-        print(f"mean differences of the first batch: {json.dumps(apart)}", flush=True)
-        rates: dict[str, dict[str, list[float]]] = {}
-        floor = []
-        for _ in range(rounds):
-            floor.append(jpeg_library(videos, seconds))
-            for workers in (1, 2):
-                for name in apart:
-                    rate = clips_per_second(LOADERS[name](videos, workers), seconds)
-                    rates.setdefault(str(workers), {}).setdefault(name, []).append(rate)
-    figures = {workers: summary(by_loader) for workers, by_loader in rates.items()}
-    floor_rate = round(median(floor), 1)
-    result = {
-        "clips": f"{count} videos, batches of {BATCH}, {T} frames at {SIZE}, cached {videos.size}",
+    parser.add_argument("--data", type=Path, help="keep the videos here, or take them from here")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        name, workers, seconds = arguments.child
+        child(name, arguments.data, int(workers), float(seconds))
+    with tempfile.TemporaryDirectory(prefix="vidprompt-") as temporary:
+        folder = arguments.data or Path(temporary)
+        count, seconds = (8, 1.0) if arguments.quick else (32, 4.0)
+        if not (folder / "frames/frames.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            make_videos(folder, count)
+        result = measure(folder, 1 if arguments.quick else arguments.rounds, seconds)
+    print(json.dumps(result, indent=1, ensure_ascii=False))
+    if not arguments.quick:
+        write_json(OUT, provenance() | result)
+
+
+def measure(folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
+    """Compare, and measure in turns."""
+    apart = compare_clips(folder)
+    print(f"mean differences of the first batch: {json.dumps(apart)}", flush=True)
+    rates: dict[int, dict[str, list[float]]] = {1: {}, 2: {}}
+    floors = []
+    for number in range(rounds):
+        floors.append(float(run_child(FLOOR, folder, 0, seconds)))
+        for workers, by_loader in rates.items():
+            for name in apart:
+                rate = float(run_child(name, folder, workers, seconds))
+                by_loader.setdefault(name, []).append(rate)
+                print(f"round {number + 1}, {workers}, {name}: {rate:.1f}", flush=True)
+    videos = Videos.of(folder)
+    figures = {str(workers): summary(by_loader) for workers, by_loader in rates.items()}
+    return {
+        "clips": f"{len(videos.ids)} videos, batches of {BATCH}, {T} frames at {SIZE}, cached {videos.size}",
         "mean difference from ours, of 255": apart,
         "by loading processes": figures,
-        "JPEG library alone, clips/s": floor_rate,
+        "floor, clips/s of one process": round(median(floors), 1),
+        "rounds": rounds,
         "missed": [
             f"{workers} processes: ours / the best other {one['ours / the best other']} < {AIM}"
             for workers, one in figures.items()
@@ -338,17 +421,22 @@ def main() -> None:
             name: version(name) for name in PACKAGES if name in apart or name not in LOADERS
         },
     }
-    print(json.dumps(result, indent=1, ensure_ascii=False))
-    if not quick:
-        write_json(OUT, provenance() | result)
 
 
 def summary(by_loader: dict[str, list[float]]) -> dict[str, Any]:
-    """Medians over rounds, and ours over the best other of each round."""
-    others = [rates for name, rates in by_loader.items() if name != "ours"]
-    ratios = [rate / max(other[i] for other in others) for i, rate in enumerate(by_loader["ours"])]
-    rates = {name: round(median(values), 1) for name, values in by_loader.items()}
-    return {"clips/s": rates, "ours / the best other": round(median(ratios), 2)}
+    """Medians over rounds, and ours over others of each round."""
+    ours = by_loader["ours"]
+    others = {name: rates for name, rates in by_loader.items() if name != "ours"}
+    best = [max(rates) for rates in zip(*others.values(), strict=True)]
+    return {
+        "clips/s": {name: round(median(rates), 1) for name, rates in by_loader.items()},
+        "ours / another": {name: _ratio(ours, rates) for name, rates in others.items()},
+        "ours / the best other": _ratio(ours, best),
+    }
+
+
+def _ratio(rates: list[float], others: list[float]) -> float:
+    return round(median(a / b for a, b in zip(rates, others, strict=True)), 2)
 
 
 if __name__ == "__main__":
