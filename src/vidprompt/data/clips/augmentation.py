@@ -121,9 +121,10 @@ def training_view(
     height, width = frames[0].shape[-2:]
     draws = draw(len(frames), height, width, size, augmentation, rng)
     if draws.operations:
-        frames = as_clip(frames)
-    for operation in draws.operations:
-        frames = apply_operation(frames, operation)
+        clip = as_clip(frames)
+        for operation in draws.operations:
+            clip = apply_operation(clip, operation)
+        frames = clip
     clip = cropped(frames, draws.box, size)
     if draws.flip:
         clip = clip.flip(-1)
