@@ -101,11 +101,13 @@ def test_its_features_are_the_models_own_and_both_methods_train_on_it(package: P
     ]
 
 
-def test_a_project_chooses_it_and_commands_list_it(
+def test_a_project_chooses_it_beside_a_broken_one_and_commands_list_it(
     package: Path, site: Path, project: Path
 ) -> None:
-    broken = {"__init__.py": "import no_such_package"}
-    install(site, "bad", {"backbones": {"bad": "bad:Bad", "plain": "bad:Bad"}}, broken)
+    files = {"__init__.py": "import no", "params/backbone/bad.yaml": "name: bad\nloader: bad\n"}
+    install(site, "bad", {"backbones": {"bad": "bad:Bad"}}, files)
+    assert compose(["backbone=bad"]).backbone.loader == "bad"
+    assert load_backbone(SMALL).image_size == 32
     config = compose(["backbone=plain_clip", "backbone.options.features=48"])
     assert [one.origin for one in used_plugins(config, "train")] == ["plain-clip 0.1.0"]
     assert load_backbone(vars(config.backbone)).image_tower.feature_width == 48
@@ -172,16 +174,10 @@ class Bad(CLIPModel):
         (f"{CLASS}Bad = OpenClipImageTower", "is an adapter of towers: name it by backbone.towers"),
     ],
 )  # fmt: skip
-def test_a_broken_one_is_a_sentence_and_harms_nothing_else(
-    package: Path, site: Path, project: Path, code: str, says: str
-) -> None:
-    files = {"__init__.py": code, "params/backbone/bad.yaml": "name: bad\nloader: bad\n"}
-    install(site, "bad", {"backbones": {"bad": "bad:Bad"}}, files, "1.2")
+def test_a_broken_one_is_a_sentence(site: Path, code: str, says: str) -> None:
+    install(site, "bad", {"backbones": {"bad": "bad:Bad"}}, {"__init__.py": code}, "1.2")
     with pytest.raises(UserError, match=rf"^the backbone bad of bad 1.2 {re.escape(says)}"):
         load_backbone({"name": "bad", "loader": "bad"})
-    assert load_backbone(SPEC).tag == "plain_clip"
-    assert load_backbone(SMALL).image_size == 32
-    assert compose(["backbone=bad"]).backbone.loader == "bad"
     sys.modules.pop("bad", None)
 
 
