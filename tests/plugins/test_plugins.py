@@ -30,7 +30,7 @@ from vidprompt.models.text.prompts import PromptSet
 from vidprompt.pipeline import matrix
 from vidprompt.provenance import code
 from vidprompt.provenance.code import code_hash
-from vidprompt.provenance.plugin_links import renew_plugin_links
+from vidprompt.provenance.plugin_links import plugin_code, renew_plugin_links
 from vidprompt.system.errors import DataError, UserError
 from vidprompt.training.objectives import create_objective
 
@@ -391,6 +391,27 @@ def test_dvc_sees_the_package_through_a_link(package: Path, site: Path, project:
     assert not link.is_symlink()
 
 
+def test_each_package_has_a_place_of_its_own(site: Path) -> None:
+    for name in ("aa", "bb", "cc"):
+        install(
+            site,
+            name,
+            {"metrics": {f"{name}_1": f"{name}:A", f"{name}_2": f"{name}:B"}},
+            {"__init__.py": ""},
+        )
+    used = [one for one in plugins("metrics") if one.package in ("aa", "bb")]
+    assert plugin_code("code", 2, used, "it") == {"code": "plugins/aa", "code_2": "plugins/bb"}
+    places = list(plugin_code("code", 3, used[:2], "it").values())
+    assert places[0] == "plugins/aa"
+    assert len(set(places)) == 3
+    assert all((ROOT / place).read_text("utf-8") == "" for place in places[1:])
+    with pytest.raises(
+        UserError, match=r"it uses plug-ins of aa 0.1.0 and bb 0.1.0: dvc.yaml has pl"
+    ):
+        plugin_code("code", 1, used, "it")
+
+
+@pytest.mark.slow
 def test_the_packages_of_all_plugins_of_a_stage_are_seen(site: Path, project: Path) -> None:
     """A method, an objective, a backbone and metrics, each of a package of its own."""
     from dvc.repo import Repo
