@@ -198,7 +198,7 @@ class Setting:
         model = self.vita()
         state, trained = trainable_state(model)
         assert model.context is not None
-        ends = model.context.layout(model, self.names)[2]
+        ends = model.context.layout(self.names)[2]
         optimizer = torch.optim.AdamW(trained, lr=1e-6)
 
         def run() -> None:
