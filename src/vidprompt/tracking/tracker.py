@@ -158,7 +158,7 @@ class Tracker:
             return (self.run, None), {"experiment": PROJECT, **again}
         # DVCLive: its own summary of the repository is the pipeline's: it writes no dvc.yaml, no experiment
         options = {"report": None, "save_dvc_exp": False, "dvcyaml": None}
-        return (PROJECT,), {"dir": str(self.folder / "dvclive"), "resume": True, **options}
+        return (PROJECT,), {"dir": str(self.folder / "dvclive"), "resume": bool(id_), **options}
 
     def _kept_run(self) -> str | None:
         try:
@@ -174,6 +174,7 @@ class Tracker:
             "wandb": lambda: tracker.id,
             "comet_ml": lambda: tracker.get_key(),
             "aim": lambda: tracker.hash,
+            "dvclive": lambda: tracker.dir,
         }
         if self.name in ids:
             write_json(self.folder / RUN_FILE, {"tracker": self.name, "id": str(ids[self.name]())})
