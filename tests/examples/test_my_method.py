@@ -150,13 +150,11 @@ def test_it_is_installed_trained_evaluated_and_used(tmp_path: Path) -> None:
     predict = ("predict", "--model", "demo/linear_probe/supervised_split1", str(video))
     assert video.name in vidprompt(*predict)
 
-    def commit() -> None:
-        run("git", "add", "-A")
-        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        run("git", *who, "commit", "--quiet", "-m", "Train a probe")
-
     run(sys.executable, "-m", "dvc", "push", "-r", "sample", model)
-    commit()
+    for key, value in (("user.name", "a"), ("user.email", "a@example.org")):
+        run("git", "config", key, value)  # of the commit and of the version's tag
+    run("git", "add", "-A")
+    run("git", "commit", "--quiet", "-m", "Train a probe")
     assert "plugins" not in run("git", "ls-files")
     assert "probe@v0.1.0" in vidprompt("register", "probe", "--stage", "candidate")
     code = site / "my_method/__init__.py"
