@@ -122,6 +122,8 @@ def test_one_table_of_costs_accuracies_and_paired_tests(
     found = method_comparison.run(GIVEN, jobs=2, command=command)
     assert set(found.failed) == {"vita_clip,seed=1", "vita_clip,seed=2"}
     assert "it knows no other classes" in found.failed["vita_clip,seed=1"]
+    why = "`evaluate zero_shot: it knows no other classes`"
+    assert f"- Failed: vita_clip,seed=1; vita_clip,seed=2: {why}" in found.table
     content = json.loads(found.page.with_name("comparison.json").read_text("utf-8"))
     methods = content["methods"]
     assert {name: one["steps"] for name, one in methods.items()} == {

@@ -141,9 +141,18 @@ def _notes(result: Mapping[str, Any], speed: Mapping[str, Any]) -> list[str]:
             f"steps each after the warm-up, on {speed['machine']}; memory is the GPU's, or without one the "
             "process's with Python and PyTorch in it."
         )
-    for name, why in result["failed"].items():
-        lines.append(f"Failed: {name}: {code(why)}")
+    for why, names in _by_reason(result["failed"]).items():
+        lines.append(f"Failed: {'; '.join(names)}: {code(why)}")
     return [f"- {line}" for line in lines]
+
+
+def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    """Why → the methods or jobs that failed so, without the log's place, which their names say."""
+    found: dict[str, list[str]] = {}
+    for name, why in failed.items():
+        reason = why.rpartition(" (")[0] if why.endswith("log.txt)") else why
+        found.setdefault(reason, []).append(name)
+    return found
 
 
 def _pairs_table(result: Mapping[str, Any]) -> str:
