@@ -21,7 +21,8 @@ from vidprompt.files.hashes import sha256
 from vidprompt.reporting.measures import PROTOCOL_TITLES, Results, Row
 from vidprompt.system.errors import DataError
 
-PACKAGES = ("vidprompt", "torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
+# not this package: its version has the commit, so that each commit would write another report
+PACKAGES = ("torch", "open_clip_torch", "decord", "av", "great-expectations", "dvc")
 _HEADLINE = {
     "zero_shot": "top1",
     "base_to_novel": "hm",
