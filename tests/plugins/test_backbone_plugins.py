@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -45,13 +44,10 @@ SPEC = {"name": "plain_clip", "loader": "plain_clip", "options": {"features": 32
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of installed packages."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(BACKBONES, "_loaded", {})  # of packages of this name elsewhere
-    return folder
+    return site
 
 
 @pytest.fixture
@@ -66,14 +62,6 @@ def package(site: Path) -> Any:
     yield install(site, content["name"], groups, files, content["version"])
     for name in [one for one in sys.modules if one.partition(".")[0] == "plain_clip"]:
         del sys.modules[name]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(ROOT / "params", folder / "params")
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_its_features_are_the_models_own_and_both_methods_train_on_it(package: Path) -> None:

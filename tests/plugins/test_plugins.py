@@ -100,26 +100,9 @@ FILES = {
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed packages."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
-    return folder
-
-
-@pytest.fixture
 def package(site: Path) -> object:
     yield install(site, "my-plugin", ENTRIES, FILES)
     sys.modules.pop("my_plugin", None)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "project"
-    shutil.copytree(ROOT / "params", folder / "params")
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def one_of(kind: str, name: str) -> str:
