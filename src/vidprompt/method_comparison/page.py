@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from vidprompt.method_comparison.plan import MethodPlan
 from vidprompt.method_comparison.result import SHOWN, headline, key_title
 from vidprompt.reporting.markdown import code, details, table
 from vidprompt.reporting.measures import PROTOCOL_TITLES, percent, points
+from vidprompt.sweep.launch import LOG
 
 NONE = "–"
+_LOG_PLACE = re.compile(rf" \([^()]*{re.escape(LOG)}\)")  # after each step that failed
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,7 @@ def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     """Why → the methods or jobs that failed so, without the log's place, which their names say."""
     found: dict[str, list[str]] = {}
     for name, why in failed.items():
-        reason = why.rpartition(" (")[0] if why.endswith("log.txt)") else why
-        found.setdefault(reason, []).append(name)
+        found.setdefault(_LOG_PLACE.sub("", why), []).append(name)
     return found
 
 
