@@ -13,10 +13,10 @@ import pyarrow as pa
 from vidprompt.comparison.per_video import measured, read_per_video
 from vidprompt.config import paths
 from vidprompt.metrics.result import ProtocolResult, load_result, measures
-from vidprompt.provenance.dvc_project import DvcProject, first_line
+from vidprompt.provenance.dvc_project import DvcProject
 from vidprompt.provenance.git import find_commit, is_repository, shallow_note
 from vidprompt.provenance.revision import Revision
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError, UserError, first_line
 from vidprompt.system.suggestions import suggestion
 
 _ADDRESS = re.compile(

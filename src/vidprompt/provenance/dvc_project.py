@@ -16,7 +16,7 @@ from typing import Any
 from vidprompt.files.atomic import replacing
 from vidprompt.provenance.git import try_git
 from vidprompt.provenance.revision import Revision
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 CACHE = "the cache"
@@ -265,8 +265,3 @@ def tree_md5(files: dict[str, str]) -> str:
         tree.add(tuple(path.split("/")), Meta(), HashInfo("md5", md5))
     tree.digest()
     return str(tree.hash_info.value)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, else the name of its type."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidprompt.provenance.dvc_project import DvcProject, first_line, path_in_git
+from vidprompt.provenance.dvc_project import DvcProject, path_in_git
 from vidprompt.provenance.git import find_commit
 from vidprompt.provenance.revision import Revision
+from vidprompt.system.errors import first_line
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from vidprompt.provenance.code import (
     plugin_sources,
     running_sources,
 )
-from vidprompt.provenance.dvc_project import DvcProject, first_line, tree_md5
+from vidprompt.provenance.dvc_project import DvcProject, tree_md5
 from vidprompt.provenance.lock_report import Difference, Finding, LockReport
 from vidprompt.provenance.plugin_links import find_linked
 from vidprompt.provenance.project_record import RECORD
 from vidprompt.provenance.revision import parents
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 _AGAIN = "`dvc repro`"
 _OUR_COMMAND = re.compile(r"(?:^|[\s;&|(\"'/])vidprompt(?:\.[\w.]+)?\s+([\w-]+)")

@@ -63,6 +63,12 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that is not empty, else the name of its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def is_transient_message(message: str) -> bool:
     """`is_transient` of an error's text: by its errno, or by the system's message for one."""
     if any(int(number) in _TRANSIENT for number in _ERRNO.findall(message)):

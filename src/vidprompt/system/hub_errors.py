@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NoReturn
 
-from vidprompt.system.errors import TransientError, UserError, causes
+from vidprompt.system.errors import TransientError, UserError, causes, first_line
 from vidprompt.system.machine_errors import machine_error
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -69,14 +69,9 @@ def hub_error(error: Exception, repo: str, revision: str = "") -> UserError:
         return TransientError(f"{repo} was changed by somebody else meanwhile: run it again")
     if status:
         kind = TransientError if status == 429 or status >= 500 else UserError
-        return kind(f"the Hub answers {status} for {named}: {_first_line(error)}")
+        return kind(f"the Hub answers {status} for {named}: {first_line(error)}")
     return TransientError(
-        f"{named} cannot be fetched from {hub} ({_first_line(below[-1])}), and the cache "
+        f"{named} cannot be fetched from {hub} ({first_line(below[-1])}), and the cache "
         f"({constants.HF_HUB_CACHE}) does not have all of it: check the network"
         + (" and HF_ENDPOINT" if os.environ.get("HF_ENDPOINT") else "")
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -19,7 +19,7 @@ from typing import Any
 from vidprompt.files.atomic import write_json
 from vidprompt.provenance.git import find_commit, git
 from vidprompt.provenance.revision import Revision
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Tracker:
             self._keep_run()
         except Exception as error:  # of a server, an account, a disk: whatever the tracker raises
             raise UserError(
-                f"trainer.tracker={self.name} cannot be started: {_first_line(error)}. "
+                f"trainer.tracker={self.name} cannot be started: {first_line(error)}. "
                 "trainer.tracker=none trains without it"
             ) from error
         return self
@@ -107,7 +107,7 @@ class Tracker:
             action(self._tracker)
         except Exception as error:  # training goes on without its tracker
             self._tracker = None
-            logger.warning(f"{self.name} records no more of this run: {_first_line(error)}")
+            logger.warning(f"{self.name} records no more of this run: {first_line(error)}")
 
     def _start(self, values: Mapping[str, Any]) -> Any:
         """accelerate's tracker with a run: that of the training which is resumed, where it is still there."""
@@ -118,7 +118,7 @@ class Tracker:
                 tracker = self._open(kept, commit)
             except Exception as error:  # deleted, or of another server
                 logger.warning(
-                    f"{self.name} has no run {kept} to go on with ({_first_line(error)}): a new one begins"
+                    f"{self.name} has no run {kept} to go on with ({first_line(error)}): a new one begins"
                 )
             else:
                 with suppress(Exception):  # MLflow refuses values other than those of its start
@@ -217,7 +217,3 @@ def _flat(values: Mapping[str, Any], inside: str = "") -> Iterable[tuple[str, An
         else:
             plain = isinstance(value, str | int | float | bool)
             yield f"{inside}{key}", value if plain else str(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
