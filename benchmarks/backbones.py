@@ -54,13 +54,13 @@ def measure(name: str, frames: int, rounds: int, device: torch.device) -> dict[s
     """
     torch.manual_seed(0)
     backbone = load_backbone(name)
-    backbone.clip.to(device)
+    clip: Any = backbone.clip.to(device)
     size = backbone.image_size
     images = torch.randn(frames, 3, size, size, device=device)
     videos = images.unflatten(0, (-1, min(T, frames)))
 
     def theirs() -> torch.Tensor:
-        return backbone.clip.encode_image(images)
+        return clip.encode_image(images)
 
     def encode_with(method: str) -> Callable[[], torch.Tensor]:
         model = create_model(method, backbone, num_frames=videos.shape[1], class_names=["a"])

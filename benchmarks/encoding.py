@@ -33,6 +33,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -82,15 +83,12 @@ def counting() -> Iterator[list[int]]:
     counts: list[int] = []
     encode_video = VideoCLIP.encode_video
 
-    def counted(self: VideoCLIP, video: Any, maps: Any = None) -> Any:
+    def counted(self: VideoCLIP, video: Any, *arguments: Any, **named: Any) -> Any:
         counts.append(len(video))
-        return encode_video(self, video, maps)
+        return encode_video(self, video, *arguments, **named)
 
-    VideoCLIP.encode_video = counted  # type: ignore[method-assign]
-    try:
+    with patch.object(VideoCLIP, "encode_video", counted):
         yield counts
-    finally:
-        VideoCLIP.encode_video = encode_video  # type: ignore[method-assign]
 
 
 def timed(run: Callable[[Any], None], *overrides: str) -> float:

@@ -85,9 +85,9 @@ def make_project(folder: Path, case: str, scale: float) -> None:
     for name, split in splits.items():
         write_split(split, folder / f"cache/splits/demo/{name}.json")
     centres = rng.standard_normal((classes, WIDTH), np.float32)
-    video = rng.standard_normal((n, views, WIDTH), np.float32)
-    video *= 5 * views**0.5  # as hard whatever the number of views
-    video += centres[labels][:, None]
+    seen = rng.standard_normal((n, views, WIDTH), np.float32)
+    seen *= 5 * views**0.5  # as hard whatever the number of views
+    seen += centres[labels][:, None]
     prompts = 1 if count > 1 else PROMPTS
     text = 0.3 * rng.standard_normal((classes, prompts, WIDTH), np.float32) + centres[:, None]
     sets = {f"{name}/test": text for name in lists(protocol, count)}
@@ -96,7 +96,7 @@ def make_project(folder: Path, case: str, scale: float) -> None:
         write_features(
             paths.features("demo", "frozen_clip", "frozen"),
             videos,
-            video,
+            seen,
             sets,
             30.0,
             made_with=lineage(config, "", splits),

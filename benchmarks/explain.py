@@ -97,15 +97,15 @@ def cases(count: int) -> list[Case]:
         by_class.setdefault(test.classes[label], []).append(video)
     chosen = []
     names = {class_name(shape, motion): (shape, motion) for shape in SHAPES for motion in MOTIONS}
-    for label, videos in by_class.items():
-        places = places_of(*names[label])
+    for name, videos in by_class.items():
+        places = places_of(*names[name])
         for video in videos[: max(1, count // len(by_class))]:
             (path,) = (ROOT / "cache/unpacked/demo/actions/videos").glob(
-                f"{label}/{Path(video).stem}.*"
+                f"{name}/{Path(video).stem}.*"
             )
             group, clip = (int(part[1:]) for part in path.stem.split("_")[-2:])
             row = (group - 1) * ACTIONS.clips + clip - 1
-            chosen.append(Case(path, label, places[row]))
+            chosen.append(Case(path, name, places[row]))
     return chosen
 
 

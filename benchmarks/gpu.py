@@ -37,6 +37,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from benchmarks.machine import ROOT, provenance
-from benchmarks.training_runs import METHODS, Setting
+from benchmarks.training_runs import METHODS, Precision, Setting
 from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data._utils.pin_memory import pin_memory
@@ -113,9 +114,9 @@ def stepper(setting: Setting, device: str = DEVICE, chance: bool = True) -> tupl
     """The engine's own step and a batch for it; without `chance` nothing is dropped at random."""
     config = setting.config()
     if not chance:
-        config.method.options.update(
-            {name: 0.0 for name in CHANCE if name in config.method.options}
-        )
+        never = {name: 0.0 for name in CHANCE if name in config.method.options}
+        method = replace(config.method, options={**config.method.options, **never})
+        config = replace(config, method=method)
     objective = setting.objective(config)
     accelerator = new_accelerator(setting.precision)
     here = property(lambda _: torch.device(device))
@@ -138,7 +139,8 @@ def same() -> None:
         for method in METHODS:
             setting = Setting(backbone, method, batch, classes=48)
             reference = numbers(setting, "cpu", steps)
-            for precision, name in (("no", "float32"), ("bf16", "bf16")):
+            kinds: tuple[tuple[Precision, str], ...] = (("no", "float32"), ("bf16", "bf16"))
+            for precision, name in kinds:
                 seen = numbers(replace(setting, precision=precision), DEVICE, steps)
                 off = {
                     key: max(abs(a[key] / b[key] - 1) for a, b in zip(seen, reference, strict=True))
@@ -181,7 +183,7 @@ def train() -> None:
                 return
             base = Setting(VIT, method, BATCH, steps=50, classes=400, precision="bf16")
             setting, counted = replace(base, **options), 4 if name in ("float32", "tf32") else 8
-            attempt("train", name, method, lambda s=setting, n=name, c=counted: measured(s, n, c))
+            attempt("train", name, method, partial(measured, setting, name, counted))
 
 
 def measured(setting: Setting, name: str, counted: int) -> None:
@@ -325,7 +327,7 @@ def compiled() -> None:
     for method in CHOSEN:
         if left() < 60:
             return
-        attempt("compiled", "compiled", method, lambda m=method: compiled_step(m))
+        attempt("compiled", "compiled", method, partial(compiled_step, method))
 
 
 def compiled_step(method: str) -> None:
@@ -380,15 +382,13 @@ def backbones() -> None:
     """Ratios of time, peak memory and features, ours beside the library's."""
     from benchmarks.backbones import NAMES, measure
 
+    def measured_backbone(name: str) -> None:
+        say("backbones", name=name, **measure(name, 64, 9, torch.device(DEVICE)))
+
     for name in NAMES:
         if left() < 20:
             return
-        attempt(
-            "backbones",
-            name,
-            "frozen_clip",
-            lambda n=name: say("backbones", name=n, **measure(n, 64, 9, torch.device(DEVICE))),
-        )
+        attempt("backbones", name, "frozen_clip", partial(measured_backbone, name))
         clean()
 
 
@@ -425,13 +425,13 @@ def data() -> None:
                     return
                 if ONLY and what not in ONLY:
                     continue
-                attempt("loader", what, method, lambda m=method, w=what: loading(cache, ids, m, w))
+                attempt("loader", what, method, partial(loading, cache, ids, method, what))
 
 
 def augmentation() -> None:
     """Time, launches and synchronisations of a batch's augmentation on the GPU, and its pixels."""
     for method in CHOSEN:
-        attempt("augmentation", "", method, lambda m=method: augmented(m))
+        attempt("augmentation", "", method, partial(augmented, method))
 
 
 def augmented(method: str) -> None:
@@ -529,7 +529,7 @@ def demo() -> None:
         if left() < 45:
             return
         name = f"{method}, {precision}"
-        attempt("demo", name, method, lambda m=method, p=precision: demo_run(m, p))
+        attempt("demo", name, method, partial(demo_run, method, precision))
 
 
 def demo_run(method: str, precision: str) -> None:

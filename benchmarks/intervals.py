@@ -131,9 +131,9 @@ def _people(rng: np.random.Generator, people: int, noise: float, models: int = 1
         features = (common**0.5 * identity + other)[person] + cameras[camera]
         features += 0.6 * dress[person, clothes]
         features += hard[person][:, None] * (common**0.5 * shared + own)
-        sides = [RetrievalSet(person[s], camera[s], clothes[s]) for s in (query, ~query)]
+        asked, gallery = (RetrievalSet(person[s], camera[s], clothes[s]) for s in (query, ~query))
         results.append(
-            evaluate_retrieval(features[query], features[~query], *sides, "general", (1,))
+            evaluate_retrieval(features[query], features[~query], asked, gallery, "general", (1,))
         )
     return results
 

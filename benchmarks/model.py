@@ -18,7 +18,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,7 +43,7 @@ from vidprompt.training.objectives import ContrastiveMotion, CrossEntropy, in_ba
 Run = Callable[[], object]
 FRAMES, CLASSES = 8, 400
 RELEASED = {"prompt_dropout": 0.1, "stochastic_depth": 0.1}
-WITHOUT_CHANCE = {"prompt_dropout": 0.0, "stochastic_depth": 0.0}
+WITHOUT_CHANCE: dict[str, Any] = {"prompt_dropout": 0.0, "stochastic_depth": 0.0}
 LIMITS = {  # figure → at most
     "ez encode / F": 1.05,
     "ez step / FB": 1.10,
@@ -77,7 +77,7 @@ class Setting:
     def __init__(self, batch: int = 2, name: str = "ViT-B-16-quickgelu") -> None:
         torch.manual_seed(0)
         self.backbone: Backbone = load_backbone(name)
-        self.clip = self.backbone.clip.eval()
+        self.clip: Any = self.backbone.clip.eval()
         size = self.backbone.image_size
         self.video = torch.randn(batch, FRAMES, 3, size, size)
         self.labels = torch.arange(batch)
@@ -110,7 +110,7 @@ class Setting:
 
     # -- EZ-CLIP ------------------------------------------------------------------------------
 
-    def ez(self, options: dict[str, float] = WITHOUT_CHANCE) -> VideoCLIP:
+    def ez(self, options: Mapping[str, Any] = WITHOUT_CHANCE) -> VideoCLIP:
         return create_model("ez_clip", self.backbone, num_frames=FRAMES, **options)
 
     def ez_encode(self) -> Run:
@@ -123,7 +123,7 @@ class Setting:
         return run
 
     def ez_step(
-        self, options: dict[str, float] = WITHOUT_CHANCE, recompute: str = "nothing"
+        self, options: Mapping[str, Any] = WITHOUT_CHANCE, recompute: str = "nothing"
     ) -> Run:
         model = self.ez(options).train()
         model.recompute = recompute

@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -95,7 +95,7 @@ class Wrapped(nn.Module):
 
     def schedule(
         self, optimizer: torch.optim.Optimizer, settings: TrainerSettings
-    ) -> torch.optim.lr_scheduler.LRScheduler:
+    ) -> torch.optim.lr_scheduler.LambdaLR:
         last = settings.steps - 1
         return torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(settings, min(step, last))
@@ -109,13 +109,14 @@ def plain(wrapped: Wrapped, data: DataLoader[Any], settings: TrainerSettings, _:
     optimizer = wrapped.optimizer(settings)
     schedule = wrapped.schedule(optimizer, settings)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
+    longest = settings.clip_grad or float("inf")
     wrapped.train()
     done = 0
     while done < settings.steps:
         for clips, labels in data:
             loss = wrapped(clips, labels)["loss"]
             loss.backward()
-            nn.utils.clip_grad_norm_(parameters, settings.clip_grad)
+            nn.utils.clip_grad_norm_(parameters, longest)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -146,7 +147,9 @@ def lightning(
             return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     saving = settings.save_every < settings.steps
-    callbacks = [ModelCheckpoint(folder, every_n_train_steps=settings.save_every, save_last=True)]
+    callbacks: list[pl.Callback] = [
+        ModelCheckpoint(folder, every_n_train_steps=settings.save_every, save_last=True)
+    ]
     last = folder / "last.ckpt"
     pl.seed_everything(settings.seed)
     trainer = pl.Trainer(
@@ -172,7 +175,7 @@ def hf_trainer(
         output_dir=str(folder),
         max_steps=settings.steps,
         per_device_train_batch_size=data.batch_size or 1,
-        max_grad_norm=settings.clip_grad,
+        max_grad_norm=settings.clip_grad or 0.0,
         save_strategy="steps" if settings.save_every < settings.steps else "no",
         save_steps=settings.save_every,
         seed=settings.seed,
@@ -291,7 +294,7 @@ def kill_of(way: str, folder: Path, killed_in: int) -> dict[str, Any]:
     if way == OURS:
         plan = ShuffledBatches(items, setting.batch, STEPS, settings.seed)
 
-        def batches(start: int) -> Iterator[Batch]:
+        def batches(start: int) -> Generator[Batch, None, None]:
             for step in range(start, STEPS):
                 note()
                 rows = [row for _, row in plan.batch(step)]

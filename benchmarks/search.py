@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -95,10 +96,8 @@ def write_index(folder: Path, rows: int) -> None:
         count = min(SHARD_ROWS, rows - begin)
         table = [Row(f"{begin + i:09}.mp4", 0.0, 10.0, 1, 1, "0" * 64) for i in range(count)]
         shards.append(write_shard(folder, f"{begin:09}", info, table, features.rows(count, begin)))
-    import vidprompt.index.search_files as files
-
-    files.write_approximate = lambda *_: None  # type: ignore[assignment]  # measured by itself
-    search = write_search_files(folder, info, shards)
+    with patch("vidprompt.index.search_files.write_approximate"):  # measured by itself
+        search = write_search_files(folder, info, shards)
     write_info(folder, IndexInfo("drawn", "drawn", WIDTH, ".", None, None, tuple(shards), search))
 
 
@@ -106,7 +105,8 @@ def truth(folder: Path) -> None:
     """The best rows of every query by float32 products of all, written to `truth.npz`."""
     from vidprompt.index.search import Index
 
-    index, kinds = Index(folder), {}
+    index = Index(folder)
+    kinds: dict[str, Any] = {}
     for kind in ("videos", "texts"):
         queries = Features().queries(kind)
         best = [(np.empty(0, np.int64), np.empty(0))] * QUERIES
@@ -233,7 +233,7 @@ def ivf(folder: Path) -> dict[str, Any]:
         faiss.write_index(index, str(path))
 
     def load(path: Path) -> Callable[[np.ndarray, int], np.ndarray]:
-        index = faiss.read_index(str(path))
+        index: Any = faiss.read_index(str(path))
 
         def find(query: np.ndarray, probed: int) -> np.ndarray:
             index.nprobe = probed
@@ -257,7 +257,7 @@ def hnsw(folder: Path) -> dict[str, Any]:
         graph.save(str(path))
 
     def load(path: Path) -> Callable[[np.ndarray, int], np.ndarray]:
-        graph = Graph.restore(str(path), view=True)
+        graph: Any = Graph.restore(str(path), view=True)
 
         def find(query: np.ndarray, expansion: int) -> np.ndarray:
             graph.expansion_search = expansion

@@ -111,6 +111,7 @@ def load(port: int, bodies: Sequence[bytes], clients: int, seconds: float) -> di
         client, k = Client(port), number
         while time.monotonic() < end:
             began = time.perf_counter()
+            status: int | str
             try:
                 status, headers, _ = client.post(bodies[k % len(bodies)])
             except (OSError, http.client.HTTPException) as error:

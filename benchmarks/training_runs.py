@@ -9,11 +9,11 @@ import pty
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
@@ -35,6 +35,7 @@ from vidprompt.training.snapshots import Snapshots
 from vidprompt.training.step import Batch
 
 METHODS = ("ez_clip", "vita_clip")
+Precision = Literal["no", "tf32", "bf16", "fp16", "fp16_weights"]
 DIFFERENT = 4  # batches in memory, that a run goes through again and again
 INSIDE = ("forward", "backward", "optimizer")
 
@@ -51,7 +52,7 @@ class Setting:
     recompute: str = "nothing"
     micro_batches: int = 1
     save_every: int = 0  # steps; 0: the trainer's own
-    precision: str = "no"
+    precision: Precision = "no"
 
     def config(self) -> Config:
         """The composed configuration; the working directory is the project's root."""
@@ -77,6 +78,7 @@ class Setting:
         names = class_names(self.classes) if self.backbone == "demo" else kinetics(self.classes)
         model = configured_model(config, names)
         model.recompute = self.recompute
+        assert config.method.objective, "a method that is trained"
         options = dict(config.method.objective_options)
         prompts = prompt_set(vars(config.prompts))
         return create_objective(config.method.objective, model, names, prompts, options)
@@ -200,7 +202,7 @@ def in_memory(
         labels = torch.randint(setting.classes, (setting.batch,), generator=generator)
         made.append((clips[share].clone(), labels[share].clone()))
 
-    def batches(start: int) -> Iterator[Batch]:
+    def batches(start: int) -> Generator[Batch, None, None]:
         for step in range(start, settings.steps):
             clips, labels = made[step % len(made)]
             yield (clips, labels) if step else (clips[:first], labels[:first])
@@ -211,7 +213,7 @@ def in_memory(
 def watched(source: BatchSource, clock: Clock) -> BatchSource:
     """The same batches; the clock is told when one is asked for."""
 
-    def batches(start: int) -> Iterator[Batch]:
+    def batches(start: int) -> Generator[Batch, None, None]:
         inner = source.batches(start)
         while True:
             clock.next_step()

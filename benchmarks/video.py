@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def write_video(path: Path, codec: str, options: dict[str, str], seed: int) -> N
     sensor = rng.normal(0, 3, (8, HEIGHT, WIDTH, 1)).round().astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=RATE, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(SECONDS * RATE):
             x, y = number * 150 // (SECONDS * RATE), int(50 + 40 * np.sin(number / 20))
@@ -84,7 +86,7 @@ def write_video(path: Path, codec: str, options: dict[str, str], seed: int) -> N
         container.mux(stream.encode())
 
 
-def median_times(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def median_times(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Seconds of each, the variants taking turns."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
@@ -108,7 +110,7 @@ def decoding(folder: Path, rounds: int) -> dict[str, Any]:
     for name, path in paths.items():
         for way in {exact[name], False}:
             label = f"{name}, {'random access' if way else 'in order'}"
-            variants[label] = lambda path=path, way=way: read_frames(path, wanted, exact=way)
+            variants[label] = partial(read_frames, path, wanted, exact=way)
     times = median_times(variants, rounds)
     return {name: round(1000 * seconds, 1) for name, seconds in sorted(times.items())}
 

@@ -31,6 +31,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import Any
 from unittest import mock
 
 import open_clip
@@ -45,12 +46,13 @@ from benchmarks.machine import ROOT, provenance
 from tools.demo.backbone import CONFIG, draw_stills, held_out_accuracy
 
 from vidprompt.config.compose import compose
+from vidprompt.config.schema import Config
 from vidprompt.models.backbones.loading import Backbone, from_clip, load_backbone
 from vidprompt.models.factory import configured_model
 from vidprompt.models.layers.frozen_weights import layer_norm
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
-from vidprompt.pipeline.training_data import batch_plan, batch_source, training_lists
+from vidprompt.pipeline.training_data import TrainingLists, batch_plan, batch_source, training_lists
 from vidprompt.pipeline.validation import build_validation, tested_lists
 from vidprompt.system.progress import Progress
 from vidprompt.training.engine import new_accelerator, train
@@ -100,8 +102,9 @@ def main() -> None:
 def without_class_token(demo: Backbone, steps: int) -> tuple[Backbone, dict[str, float]]:
     """The demo's CLIP with a tower as SigLIP's is, and how well the two classify stills."""
     torch.manual_seed(0)
-    clip = deepcopy(demo.clip)
-    clip.visual = tower = small_siglip(demo.clip.visual).requires_grad_(True)
+    theirs: Any = demo.clip
+    clip = deepcopy(theirs)
+    clip.visual = tower = small_siglip(theirs.visual).requires_grad_(True)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=LR, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -109,7 +112,7 @@ def without_class_token(demo: Backbone, steps: int) -> tuple[Backbone, dict[str,
     for _ in range(steps):
         images, _ = draw_stills(BATCH, demo.image_size, generator)
         with torch.no_grad():
-            target = demo.clip.encode_image(images)
+            target = theirs.encode_image(images)
         # of whole features: EZ-CLIP's motion loss is not of normalised ones, and needs their length
         features = tower(images)
         loss = (features - target).square().sum() / target.square().sum()
@@ -133,7 +136,7 @@ def without_class_token(demo: Backbone, steps: int) -> tuple[Backbone, dict[str,
 
 
 @torch.no_grad()
-def small_siglip(visual: nn.Module) -> TimmModel:
+def small_siglip(visual: Any) -> TimmModel:
     """timm's tower of SigLIP in the size of a small tower of open_clip's, with the layers of that one."""
     old = visual.transformer.resblocks
     width = len(visual.class_embedding)
@@ -149,8 +152,8 @@ def small_siglip(visual: nn.Module) -> TimmModel:
             proj="linear",
             pretrained=False,
         )
-    trunk = new.trunk
-    pairs: list[tuple[nn.Module | torch.Tensor, nn.Module | torch.Tensor]] = [
+    trunk: Any = new.trunk
+    pairs: list[tuple[Any, Any]] = [  # modules or tensors
         (trunk.patch_embed.proj.weight, visual.conv1.weight),
         (trunk.pos_embed, visual.positional_embedding[None, 1:]),
         (trunk.norm_pre, visual.ln_pre),
@@ -176,7 +179,8 @@ def model_with(
     """The method as the demo's recipe has it, with a choice."""
     own = replace(backbone, clip=deepcopy(backbone.clip))
     model = configured_model(compose([f"method={method}", *options]), names, own)
-    tower, trunk = model.image_tower, model.image_tower.trunk
+    tower: Any = model.image_tower
+    trunk = tower.trunk
     if (what, choice) == ("frame", "mean"):
         for value in (trunk.attn_pool.q.weight, trunk.attn_pool.q.bias):
             value.data.zero_()  # equal scores: the mean of the values
@@ -194,10 +198,11 @@ def chosen(backbone: Backbone, what: str, choice: str, method: str) -> float:
     return round(test_accuracy(config, lists, model), 4)
 
 
-def test_accuracy(config, lists, model: VideoCLIP) -> float:
+def test_accuracy(config: Config, lists: TrainingLists, model: VideoCLIP) -> float:
     """Top-1 of the test list."""
     processes = Processes(new_accelerator("no"))
     validation = build_validation(config, lists, tested_lists(config, lists), model, processes)
+    assert validation, "with trainer.best_on_test"
     return next(iter(validation.tests.values())).evaluate()
 
 
@@ -210,6 +215,7 @@ def trained(
     lists = training_lists(config)
     torch.manual_seed(seed)
     model = model_with(backbone, what, choice, method, lists.train.classes, options)
+    assert config.method.objective, "a method that is trained"
     objective = create_objective(
         config.method.objective,
         model,

@@ -120,8 +120,7 @@ def prepare_imports(method: str, folder: Path) -> None:
     if method == "ez_clip":
         _stand_in("cv2")
         _stand_in("randaugment", RandAugment=object)
-        if not hasattr(np, "int"):
-            np.int = int
+        vars(np).setdefault("int", int)
     else:
         import packaging.version
 

@@ -99,7 +99,7 @@ class PublishedEZCLIP:
 
         demo = self.demo
 
-        class Frames(Action_DATASETS):  # type: ignore[misc]
+        class Frames(Action_DATASETS):
             """Their dataset; a path is a row of our frame cache."""
 
             def _load_image(self, directory: str, idx: int) -> list[Any]:

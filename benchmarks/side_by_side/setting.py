@@ -173,7 +173,8 @@ def published_values(model: VideoCLIP) -> dict[str, torch.Tensor]:
 
 def dimensions(backbone: Backbone) -> dict[str, Any]:
     """Numbers of the towers, which the published code reads from a checkpoint or the command line."""
-    visual, clip = backbone.clip.visual, backbone.clip
+    clip: Any = backbone.clip
+    visual = clip.visual
     return {
         "embed": int(visual.proj.shape[1]),
         "size": backbone.image_size,
