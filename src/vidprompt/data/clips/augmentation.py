@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
 from vidprompt.data.clips.colours import MOST_NARROW, greyscale, jitter_of, jittered
@@ -155,7 +156,8 @@ def cropped(frames: Frames, box: Box, size: int) -> torch.Tensor:
     else:  # less is copied than if whole frames were put together
         clip = stack_frames([frame[..., rows, columns] for frame in frames])
     if (height, width) != (size, size):
-        clip = F.resize(clip, [size, size], antialias=True)
+        # of torchvision it depends on its version and the CPU whether 8 bits are resized as such
+        clip = interpolate(clip, (size, size), mode="bilinear", antialias=True)
     return clip
 
 
