@@ -27,7 +27,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Cancelling
 
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 SILENCE = timedelta(seconds=900)  # a flow run sends a heartbeat every 30 s (pyproject.toml)
 AUTOMATION = "Crash the runs of a dead worker"
@@ -49,9 +49,8 @@ def connected(url: str) -> Iterator[SyncPrefectClient]:
                 "The Prefect server wants a password: PREFECT_API_AUTH_STRING must be what "
                 "PREFECT_SERVER_API_AUTH_STRING is"
             ) from error
-        what = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The Prefect server at {url} failed ({what}): see logs/server.log in "
+            f"The Prefect server at {url} failed ({first_line(error)}): see logs/server.log in "
             f"{get_current_settings().home}"
         ) from error
 

@@ -47,7 +47,6 @@ with log.open("w") as file:
         if os.environ.get("DIE") == str(i) and not Path("died").exists():
             Path("died").touch()
             os.kill(os.getppid(), signal.SIGKILL)
-            time.sleep(0.3)
             os.kill(os.getpid(), signal.SIGKILL)
         looks.append({"step": steps * i // 5, "held_out": round(height * i / 5, 6)})
         file.write(json.dumps({"step": looks[-1]["step"] - 1, "loss": 1.0}) + "\\n")

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidprompt.metrics.predictions import UNREADABLE
-from vidprompt.system.errors import DataError
+from vidprompt.system.errors import DataError, first_line
 
 KEYS = ["split", "test", "video_id"]
 RECOGNITION = ("top1", "top5")
@@ -45,7 +45,7 @@ def read_per_video(source: pa.NativeFile | str, protocol: str, name: str) -> pd.
     except UNREADABLE as error:
         raise DataError(
             f"{name} holds no predictions of {protocol} that can be read "
-            f"({str(error).splitlines()[0]}): "
+            f"({first_line(error)}): "
             "run `vidprompt evaluate` to write them again"
         ) from error
     double = values.duplicated(KEYS)

@@ -43,7 +43,7 @@ from vidprompt.config.schema import (
     protocol_config,
 )
 from vidprompt.files.hashes import digest, sha256
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 from vidprompt.system.suggestions import check_choice, suggestion
 
 RECIPE = "recipe"  # a group that follows the trainer and the method, never chosen by itself
@@ -268,7 +268,7 @@ def _merge(
                 read_yaml(file)  # the one that cannot be read, by name and line
         raise
     except (HydraException, OmegaConfBaseException) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
         raise UserError(f"configuration: {first}") from error
     kept = {key for key, _ in assigned} | set(experiment_keys)
     protocol = str(layers.tree.protocol.name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidprompt.config.overrides import parse_value
 from vidprompt.config.params_files import find_params
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 from vidprompt.system.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Layers:
         try:
             OmegaConf.update(self.tree, key, parsed, merge=True, force_add=force)
         except OmegaConfBaseException as error:  # no such key in a mapping, or no mapping
-            raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{key}={value}: {first_line(error)}") from error
         self._note(parsed, key, COMMAND_LINE)
 
     def merge_own(self, part: str, own: str, label: str, kept: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vidprompt.config.plugins import package_params
 from vidprompt.files.text import read_text
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 PARAMS = "params"
 
@@ -68,7 +68,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{file}{line} is not YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise UserError(f"{file} is not YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file} is not YAML: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a mapping")
     return content

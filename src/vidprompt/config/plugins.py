@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, named_first_line
 from vidprompt.system.suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -77,11 +77,9 @@ class Plugin:
         try:
             return self.entry.load()
         except (Exception, SystemExit) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise UserError(
-                f"{self.title} cannot be imported ({self.entry.value}: {reason}): repair or uninstall "
-                f"{self.distribution}"
+                f"{self.title} cannot be imported ({self.entry.value}: {named_first_line(error)}): repair "
+                f"or uninstall {self.distribution}"
             ) from error
 
 

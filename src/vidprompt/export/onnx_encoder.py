@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidprompt.export.metadata import FEATURES, INPUT, KEY, TEXT_FEATURES, ExportMetadata
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -90,5 +90,5 @@ def _open(path: Path, providers: Sequence[str] | None) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # ONNX Runtime has an exception for each of its codes
-        reason = str(error).strip().splitlines()[0][:300]
+        reason = first_line(error)[:300]
         raise UserError(f"{path} cannot be loaded by ONNX Runtime: {reason}") from error

@@ -7,6 +7,7 @@ from typing import Any
 
 from vidprompt.config.schema import Config
 from vidprompt.pipeline.parameter_table import model_without_weights
+from vidprompt.system.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ def _flops(model: Any, config: Config) -> int | None:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval().encode_video(video)
     except (RuntimeError, AssertionError) as error:  # what has no meaning without values
-        logger.warning(
-            f"FLOPs of {config.method.name} are not counted: {str(error).splitlines()[0]}"
-        )
+        logger.warning(f"FLOPs of {config.method.name} are not counted: {first_line(error)}")
         return None
     return int(counter.get_total_flops())

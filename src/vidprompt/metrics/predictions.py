@@ -21,7 +21,7 @@ from vidprompt.data.splits.split_file import Split, Subset
 from vidprompt.inference.feature_store import Features, takes_all_frames
 from vidprompt.metrics import classification as c
 from vidprompt.metrics.scores import Ensemble, class_probabilities
-from vidprompt.system.errors import DataError
+from vidprompt.system.errors import DataError, first_line
 
 MAX_SCORES = 1000  # classes up to which all scores are kept
 BEST = 5
@@ -167,7 +167,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         frame: pd.DataFrame = pq.read_table(path, columns=columns).to_pandas()
     except UNREADABLE as error:
         raise DataError(
-            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}): evaluate again"
+            f"{path} cannot be read as Parquet ({first_line(error)}): evaluate again"
         ) from error
     if frame.empty:
         raise DataError(f"{path} has no rows: evaluate again")

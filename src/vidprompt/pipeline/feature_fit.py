@@ -31,6 +31,14 @@ FOLDER = "fit"  # of the blocks, in that of an unfinished training
 BATCH = {"cpu": 8, "cuda": 64}  # clips encoded at once (by each thread of a CPU)
 
 
+def check_fit(config: Config, protocol: str, model: VideoCLIP) -> None:
+    """Raise UserError for re-identification, which has no classes, and for `method.fitted=false`."""
+    if not config.method.fitted:  # what depends on `views` is known by it
+        raise UserError(f"method.fitted=false: {model.method} is fitted to features, so it is true")
+    if protocol == "reid":
+        raise UserError(f"{model.method} classifies videos: it has no re-identification")
+
+
 def fit_features(
     config: Config,
     lists: TrainingLists,
@@ -42,13 +50,8 @@ def fit_features(
     """Encode the training list once and hand its features to `model.fit`, in every process.
 
     Processes share the videos; a run that was killed goes on after its last block in `folder`, if its
-    `fingerprint` is the same. Of a video's views the mean is taken. Raises UserError for re-identification,
-    which has no classes, and where the configuration does not say that the method is fitted.
+    `fingerprint` is the same. Of a video's views the mean is taken.
     """
-    if not config.method.fitted:  # what depends on `views` is known by it
-        raise UserError(f"method.fitted=false: {model.method} is fitted to features, so it is true")
-    if lists.split.protocol == "reid":
-        raise UserError(f"{model.method} classifies videos: it has no re-identification")
     blocks = plan_blocks(lists.train.videos, [], BLOCK)
     store = BlockStore(folder / FOLDER, blocks, _identity(fingerprint, processes.device))
     pending: list[Any] = [None]

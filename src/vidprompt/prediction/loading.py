@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vidprompt.config.names import FLOOR
 from vidprompt.prediction.sources import find_model_source
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,6 @@ def choose_device(device: str | torch.device) -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"device {str(device)!r} cannot be used: {reason}") from error
     return chosen

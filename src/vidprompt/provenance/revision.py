@@ -15,7 +15,7 @@ import yaml
 from vidprompt.config.names import METHODS, PROTOCOLS
 from vidprompt.metrics.result import ProtocolResult, load_result
 from vidprompt.provenance.git import try_git
-from vidprompt.system.errors import DataError, UserError
+from vidprompt.system.errors import DataError, UserError, first_line
 
 Result = tuple[str, str, str]  # dataset, method, protocol
 METRICS_PATH = re.compile(r"results/([^/]+)/([^/]+)/([^/]+)/metrics\.json")
@@ -48,7 +48,7 @@ class Revision:
         try:
             content = yaml.safe_load(self.read(path) or b"")
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             raise UserError(f"{path} of {self.label} is not YAML: {first}") from error
         if content is not None and not isinstance(content, dict):
             raise UserError(f"{path} of {self.label} is not a mapping")

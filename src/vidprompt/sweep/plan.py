@@ -19,7 +19,7 @@ from vidprompt.config.overrides import is_text, split_override
 from vidprompt.config.params_files import params_folder
 from vidprompt.config.schema import Config
 from vidprompt.files.hashes import digest
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 SEED = "seed"  # what the summary is a mean over
 OWN = ("protocol", "split")  # set by each step of a job
@@ -262,7 +262,7 @@ def _parse(arguments: Iterable[str]) -> tuple[list[Override], dict[str, list[str
                 if is_text(key, value):
                     fixed.append((key, value))
                     continue
-                first = str(error).strip().splitlines()[0]
+                first = first_line(error)
                 raise UserError(f"{argument!r} is no key=value nor a sweep: {first}") from error
     return fixed, swept
 

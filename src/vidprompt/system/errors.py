@@ -69,6 +69,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def named_first_line(error: BaseException) -> str:
+    """`ValueError: its first line`, or the name of its type alone."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 def is_transient_message(message: str) -> bool:
     """`is_transient` of an error's text: by its errno, or by the system's message for one."""
     if any(int(number) in _TRANSIENT for number in _ERRNO.findall(message)):

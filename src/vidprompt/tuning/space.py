@@ -12,7 +12,7 @@ from vidprompt.config.params_files import params_folder, read_yaml
 from vidprompt.config.schema import Config
 from vidprompt.data.splits.held_out import check_count, check_share
 from vidprompt.sweep.methods import method_names
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 from vidprompt.system.suggestions import check_choice, suggestion
 
 FOLDER = "tune"  # below params/
@@ -156,7 +156,7 @@ def _assign(content: dict[str, Any], key: str, text: str) -> None:
     try:
         node[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"tune.{key}={text} is no value: {str(error).splitlines()[0]}") from error
+        raise UserError(f"tune.{key}={text} is no value: {first_line(error)}") from error
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:

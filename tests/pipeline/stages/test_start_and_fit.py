@@ -179,7 +179,7 @@ def test_re_identification_has_no_cache(project: Path, monkeypatch: pytest.Monke
     )
     chosen = config(
         project, monkeypatch, "method=tip_adapter", "split=reid", "protocol=reid",
-        "protocol.people_per_batch=2", "protocol.tracklets_per_person=2",
+        "protocol.people_per_batch=2", "protocol.tracklets_per_person=2", "trainer.length=0",
     )  # fmt: skip
     with pytest.raises(UserError, match="tip_adapter classifies videos"):
         stage.run(chosen)

@@ -28,7 +28,6 @@ from vidprompt.models.backbones.specification import (
     Spec,
     as_mapping,
     existing_file,
-    first_line,
     model_config,
     pixels_of_all_tags,
     weights_file,
@@ -45,7 +44,7 @@ from vidprompt.models.backbones.towers import (
 )
 from vidprompt.models.foreign_checkpoint import harmless_objects, why_not_loaded
 from vidprompt.system.cores import available_cores
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 
 @dataclass

@@ -22,7 +22,7 @@ from vidprompt.models.backbones.local_files import (
     LOCAL_DIR,
     TOKENIZER_CONFIG,
 )
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 from vidprompt.system.suggestions import suggestion
 
 Spec = str | Mapping[str, Any]
@@ -82,11 +82,6 @@ def _folder_files(name: str) -> tuple[Path, Path]:
             f"{FOLDER_WEIGHTS[0]} (or {', '.join(FOLDER_WEIGHTS[1:])})"
         )
     return folder / FOLDER_CONFIG, files[0]
-
-
-def first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def model_config(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:

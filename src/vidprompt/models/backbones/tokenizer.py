@@ -13,7 +13,7 @@ from open_clip.tokenizer import HFTokenizer
 
 from vidprompt.models.backbones.clip_model import Tokenize
 from vidprompt.models.backbones.local_files import PACKAGED
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line
 
 
 class Tokenizer:
@@ -81,9 +81,8 @@ class Tokenizer:
                 f"'vidprompt[tokenizers]'): {error}"
             ) from error
         except Exception as error:  # the network, the Hub, its cache and the files have their own
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"the tokenizer {self.name} cannot be loaded ({first}); without internet, set "
+                f"the tokenizer {self.name} cannot be loaded ({first_line(error)}); without internet, set "
                 "backbone.tokenizer to a folder with its files (tokenizer.json, tokenizer_config.json)"
             ) from error
 

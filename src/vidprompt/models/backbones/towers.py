@@ -22,7 +22,7 @@ import vidprompt.models.backbones.timm_towers  # noqa: F401
 from vidprompt.config.plugins import Registry, find_plugin
 from vidprompt.models.backbones.clip_model import CLIPModel
 from vidprompt.models.backbones.interface import ImageTower, TextTower
-from vidprompt.system.errors import UserError
+from vidprompt.system.errors import UserError, first_line, named_first_line
 from vidprompt.system.suggestions import suggestion
 
 
@@ -77,10 +77,8 @@ def errors_of(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        reason = f"{kind}{lines[0]}" if lines else type(error).__name__
-        raise UserError(f"{title_of(name)} {what}: {reason}") from error
+        said = first_line if isinstance(error, UserError) else named_first_line
+        raise UserError(f"{title_of(name)} {what}: {said(error)}") from error
 
 
 def use_towers(name: str) -> None:

@@ -25,7 +25,7 @@ from vidprompt.models.checkpoint import CheckpointMetadata, save_checkpoint
 from vidprompt.models.factory import METHODS, configured_model
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.text.prompts import prompt_set
-from vidprompt.pipeline.feature_fit import clear_features, fit_features
+from vidprompt.pipeline.feature_fit import check_fit, clear_features, fit_features
 from vidprompt.pipeline.starting_point import StartingPoint
 from vidprompt.pipeline.training_data import (
     TrainingLists,
@@ -154,6 +154,8 @@ def _train(
     torch.manual_seed(config.seed)
     starting_point = StartingPoint.of(config.trainer.start_from)
     model = _model(config, lists, starting_point, quiet=not processes.is_main)
+    if model.fits_features:
+        check_fit(config, lists.split.protocol, model)
     what = f"{config.method.name}, image model" if images else config.method.name
     if processes.is_main:
         logger.info(_summary_line(what, lists, model, processes.world_size))
