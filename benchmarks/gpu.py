@@ -446,7 +446,7 @@ def augmented(method: str) -> None:
     drawn = [
         drawn_clip(one, n, 224, recipe, np.random.default_rng(n)) for n, one in enumerate(clips)
     ]
-    batch, where = collate_drawn(drawn, recipe), torch.device(DEVICE)
+    batch, where = collate_drawn(recipe, drawn, torch.stack), torch.device(DEVICE)
     if DEVICE == "cuda":
         batch = pin_memory(batch)
 

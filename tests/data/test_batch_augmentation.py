@@ -4,6 +4,7 @@ The device here is the CPU: the same functions on whole batches. Colours are equ
 pictures are resized or moved, few pixels differ, by 1 of 255 before later operations.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def both(options: dict[str, Any], clips: list[torch.Tensor]) -> tuple[torch.Tens
         drawn_clip(one, n, SIZE, chosen, rng)
         for n, (one, rng) in enumerate(zip(clips, rngs[0], strict=True))
     ]
-    found, labels = augment_batch(collate_drawn(drawn, chosen), SIZE, chosen, CPU)
+    found, labels = augment_batch(collate_drawn(chosen, drawn, torch.stack), SIZE, chosen, CPU)
     assert labels.tolist() == list(range(len(clips)))
     pairs = zip(clips, rngs[1], strict=True)
     return found, torch.stack([training_view(one, SIZE, chosen, rng) for one, rng in pairs])
@@ -133,12 +134,12 @@ def test_a_batch_passes_through_pipes() -> None:
     """Without tensors, which would need shared memory."""
     chosen = Augmentation(**VITA_CLIP)
     drawn = [drawn_clip(clip(n), n, SIZE, chosen, np.random.default_rng(n)) for n in range(6)]
-    sent = _collate_arrays(lambda items: collate_drawn(items, chosen), drawn)
+    sent = _collate_arrays(partial(collate_drawn, chosen), drawn)
     arrived = _as_tensors(sent)
     assert isinstance(sent, DrawnBatch)
     assert isinstance(sent.groups[0].pixels, np.ndarray)
     one, other = (
         augment_batch(batch, SIZE, chosen, CPU)[0]
-        for batch in (arrived, collate_drawn(drawn, chosen))
+        for batch in (arrived, collate_drawn(chosen, drawn, torch.stack))
     )
     assert torch.equal(one, other)

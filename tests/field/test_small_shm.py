@@ -7,6 +7,7 @@ import os
 import subprocess
 from multiprocessing import resource_sharer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,12 +30,18 @@ class Numbered(torch.utils.data.Dataset):
         return torch.full((2, 3), item, dtype=torch.uint8), item
 
 
+def default_collated(items: Any, _stack: Any) -> Any:
+    return torch.utils.data.default_collate(items)
+
+
 def test_batches_through_pipes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(loading, "free_shared_memory", lambda: 1000)
     plan = [[0, 1], [2, 3], [4], [9]]
-    loaded = load_batches(Numbered(), plan, 1, pin_memory=False, batch_bytes=600)
+    loaded = load_batches(
+        Numbered(), plan, 1, collate=default_collated, pin_memory=False, batch_bytes=600
+    )
     for numbers in plan[:3]:
         clips, labels = next(loaded)
         assert clips.tolist() == [[[n] * 3] * 2 for n in numbers]
@@ -49,21 +56,21 @@ def test_batches_through_pipes_are_the_same(
 
 
 @pytest.mark.parametrize(
-    ("free", "workers", "processes", "fits"),
+    ("free", "wanted", "processes", "fits"),
     [
-        (None, 8, 1, True),  # no /dev/shm: another system
-        (64 << 20, 8, 1, False),  # Docker's, and 18 batches of 4 MB
-        (64 << 20, 2, 1, True),
-        (64 << 20, 2, 4, False),  # of four processes
-        (1 << 30, 8, 4, True),
+        (None, 100 << 20, 1, True),  # no /dev/shm: another system
+        (64 << 20, 72 << 20, 1, False),  # Docker's
+        (64 << 20, 24 << 20, 1, True),
+        (64 << 20, 24 << 20, 4, False),  # of four processes
+        (1 << 30, 72 << 20, 4, True),
     ],
 )
 def test_what_fits(
-    monkeypatch: pytest.MonkeyPatch, free: int | None, workers: int, processes: int, fits: bool
+    monkeypatch: pytest.MonkeyPatch, free: int | None, wanted: int, processes: int, fits: bool
 ) -> None:
     monkeypatch.setattr(loading, "free_shared_memory", lambda: free)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert loading._fits_shared_memory(workers, 4 << 20) == fits
+    assert loading._fits_shared_memory(wanted) == fits
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_the_cpu_waits_for_no_operation_of_an_augmentation(rand_augment: Any) ->
         )
         for n in range(40)
     ]  # fmt: skip
-    batch = collate_drawn(drawn, chosen)
+    batch = collate_drawn(chosen, drawn, torch.stack)
     augment_batch(batch, 32, chosen, META)
     with Watch() as seen:
         clips, labels = augment_batch(batch, 32, chosen, META)

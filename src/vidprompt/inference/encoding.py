@@ -14,6 +14,7 @@ import torch
 
 from vidprompt.data.clips.loading import load_batches
 from vidprompt.data.clips.reading import normalise
+from vidprompt.data.clips.shared_batches import Stack
 from vidprompt.data.clips.testing import TestClips
 from vidprompt.models.methods.video_clip import VideoCLIP
 from vidprompt.models.precision import computing_in
@@ -70,17 +71,19 @@ def encode_blocks(
         for begin, end in pairwise(edges)
         for start in range(begin, end, batch_size)
     ]
-    loader = load_batches(
-        clips,
-        batches,
-        workers,
-        pin_memory=device.type == "cuda",
-        batch_bytes=clips.item_bytes * batch_size,
-    )
     model.eval().to(device)
-    with single_threaded(device) as threads, closing(loader):
+    with single_threaded(device) as threads:
+        loader = load_batches(
+            clips,
+            batches,
+            workers,
+            collate=_collate,
+            pin_memory=device.type == "cuda",
+            batch_bytes=clips.item_bytes * batch_size,
+            in_use=threads + 1,
+        )
         encoded = map_ahead(lambda frames: _encode(model, frames, clips, device), loader, threads)
-        with closing(encoded):
+        with closing(loader), closing(encoded):
             for begin, end in pairwise(edges):
                 parts = list[torch.Tensor]()
                 for _ in range(begin, end, batch_size):
@@ -88,6 +91,10 @@ def encode_blocks(
                     progress.advance(len(parts[-1]) // clips.crops)
                 owner = torch.from_numpy(clips.owner[begin:end])
                 yield _by_video(torch.cat(parts), owner, clips.whole)
+
+
+def _collate(items: Sequence[torch.Tensor], stack: Stack) -> torch.Tensor:
+    return stack(items)
 
 
 def _by_video(features: torch.Tensor, owner: torch.Tensor, whole: bool) -> np.ndarray:

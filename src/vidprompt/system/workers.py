@@ -50,6 +50,7 @@ class Workers:
     """
 
     before_kill: Callable[[], object] | None = None
+    _ended = False
 
     def __enter__(self) -> Workers:
         self._others = set(multiprocessing.active_children())
@@ -62,7 +63,13 @@ class Workers:
         return [one for one in multiprocessing.active_children() if one not in self._others]
 
     def end(self) -> None:
-        """End those that have not ended."""
+        """End those that have not ended; nothing the second time.
+
+        That may come at Python's very end, when an open generator is collected: a thread cannot start then.
+        """
+        if self._ended:
+            return
+        self._ended = True
         handler = _set_child_handler(signal.SIG_DFL)  # PyTorch's would raise an error for each
         try:
             if self.before_kill is not None:

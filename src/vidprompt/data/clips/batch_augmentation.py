@@ -25,6 +25,7 @@ from vidprompt.data.clips.augmentation import (
 )
 from vidprompt.data.clips.batch_operations import Plan, apply_plan, plan_operations
 from vidprompt.data.clips.colours import Blend, Jitter, greyscale, jittered
+from vidprompt.data.clips.shared_batches import Stack
 
 AT_ONCE = 64  # clips, which bounds the memory of values in float32: some 1.2 GB at 8 × 224 × 224
 
@@ -71,7 +72,9 @@ def drawn_clip(
     return DrawnClip(clip.permute(0, 2, 3, 1).contiguous(), draws, label)
 
 
-def collate_drawn(clips: Sequence[DrawnClip], augmentation: Augmentation) -> DrawnBatch:
+def collate_drawn(
+    augmentation: Augmentation, clips: Sequence[DrawnClip], stack: Stack
+) -> DrawnBatch:
     """Put clips together, grouped by the size of their pictures."""
     draws, whole = [clip.draws for clip in clips], augmentation.rand_augment is not None
     of_size: dict[tuple[int, int], list[int]] = {}
@@ -81,7 +84,7 @@ def collate_drawn(clips: Sequence[DrawnClip], augmentation: Augmentation) -> Dra
     groups = [
         ClipGroup(
             torch.tensor(rows),
-            torch.stack([clips[row].pixels for row in rows]),
+            stack([clips[row].pixels for row in rows]),
             plan_operations([draws[row].operations for row in rows], *size) if whole else None,
             torch.tensor([draws[row].box for row in rows]) if whole else None,
         )

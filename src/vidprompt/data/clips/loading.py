@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from vidprompt.data.clips.shared_batches import Collate, SharedBatches
 from vidprompt.system.errors import UserError
 from vidprompt.system.machine_errors import SHARED_MEMORY, free_shared_memory
 from vidprompt.system.workers import Workers, deferred_signals, end_with_parent
@@ -20,7 +22,6 @@ from vidprompt.system.workers import Workers, deferred_signals, end_with_parent
 logger = logging.getLogger(__name__)
 
 _AHEAD = 2  # batches that a worker loads ahead
-Collate = Callable[[Any], Any]
 
 
 def load_batches(
@@ -28,18 +29,25 @@ def load_batches(
     plan: Iterable[Sequence[Any]],
     workers: int,
     *,
+    collate: Collate,
     pin_memory: bool,
     batch_bytes: int,
-    collate: Collate | None = None,
+    in_use: int = 1,
 ) -> Generator[Any, None, None]:
-    """The batches of `plan` in order, collated by PyTorch unless `collate` is given.
+    """The batches of `plan` in order.
 
-    `workers`: loading processes (0: this one loads). They pass batches of `batch_bytes` through shared
-    memory, or through pipes where /dev/shm is too small for that. Raises DataError or UserError as the clips
-    do, RuntimeError when a worker dies.
+    `workers`: loading processes (0: this one loads). They pass batches of at most `batch_bytes` through
+    shared memory, which is used again: the caller may use the last `in_use` batches, older ones change. Where
+    /dev/shm is too small for that they pass through pipes. Raises DataError or UserError as the clips do,
+    RuntimeError when a worker dies.
     """
-    collate = collate or default_collate
-    pipes = workers > 0 and not _fits_shared_memory(workers, batch_bytes)
+    collate_fn: Callable[[Any], Any] = partial(_collate_here, collate)
+    kept = _AHEAD + math.ceil(in_use / max(1, workers))  # batches of a worker: they take turns
+    pipes = workers > 0 and not _fits_shared_memory(workers * kept * batch_bytes)
+    if pipes:
+        collate_fn = partial(_collate_arrays, collate)
+    elif workers:
+        collate_fn = SharedBatches(collate, batches=kept, batch_bytes=batch_bytes)
     loader = DataLoader(
         clips,
         batch_sampler=plan,  # type: ignore[arg-type]
@@ -48,7 +56,7 @@ def load_batches(
         worker_init_fn=_start_worker,
         pin_memory=pin_memory,
         prefetch_factor=_AHEAD if workers else None,
-        collate_fn=partial(_collate_arrays, collate) if pipes else collate,
+        collate_fn=collate_fn,
     )
     if not workers:
         yield from loader
@@ -72,24 +80,26 @@ def _start_worker(_worker: int) -> None:
     end_with_parent()
 
 
-def _fits_shared_memory(workers: int, batch_bytes: int) -> bool:
-    """Is there room for the batches that are ahead, of all processes of this machine?"""
+def _fits_shared_memory(wanted: int) -> bool:
+    """Is there room for so many bytes of each process of this machine?"""
     free = free_shared_memory()
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    wanted = (workers * _AHEAD + 2) * batch_bytes * processes
+    wanted *= int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
     if free is None or wanted <= 0.9 * free:
         return True
     logger.info(
-        f"{SHARED_MEMORY} has {free / 1e6:,.1f} MB free and {workers} workers may need "
-        f"{wanted / 1e6:,.1f} MB: batches pass through pipes, which takes longer (in Docker, --shm-size=1g "
-        "or more avoids it)"
+        f"{SHARED_MEMORY} has {free / 1e6:,.1f} MB free and the workers may need {wanted / 1e6:,.1f} MB: "
+        "batches pass through pipes, which takes longer (in Docker, --shm-size=1g or more avoids it)"
     )
     return False
 
 
+def _collate_here(collate: Collate, items: Any) -> Any:
+    return collate(items, torch.stack)
+
+
 def _collate_arrays(collate: Collate, items: Any) -> Any:
     """A batch without tensors, which PyTorch would put into shared memory."""
-    return _convert(collate(items), torch.Tensor, lambda tensor: tensor.numpy())
+    return _convert(_collate_here(collate, items), torch.Tensor, lambda tensor: tensor.numpy())
 
 
 def _as_tensors(batch: Any) -> Any:

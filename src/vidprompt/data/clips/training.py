@@ -17,6 +17,7 @@ from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn
 from vidprompt.data.clips.batch_plan import BatchPlan
 from vidprompt.data.clips.loading import load_batches
 from vidprompt.data.clips.reading import cached_rows, one_row_a_length, read_frames
+from vidprompt.data.clips.shared_batches import Stack
 from vidprompt.data.frames.cache import FrameCache
 from vidprompt.data.frames.sampling import TRAINING_SAMPLINGS, clip_rng, training_frames
 from vidprompt.system.errors import DataError
@@ -104,15 +105,16 @@ def batches(
 ) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
     """Load the planned batches in order: clips uint8 (B, T, 3, size, size), labels (B,).
 
-    `workers`: loading processes, which end when the generator is closed. Drawn clips are augmented on
-    `device` (default: the CPU), where their batches then are. Raises DataError as the clips do.
+    `workers`: loading processes, which end when the generator is closed. A batch that they loaded changes
+    when the next one is asked for: its memory is used again. Drawn clips are augmented on `device` (default:
+    the CPU), where their batches then are. Raises DataError as the clips do.
     """
     loaded = load_batches(
         clips,
         plan,
         workers,
+        collate=partial(collate_drawn, clips.augmentation) if clips.drawn else _collate,
         pin_memory=torch.cuda.is_available(),
-        collate=partial(collate_drawn, augmentation=clips.augmentation) if clips.drawn else None,
         batch_bytes=clips.item_bytes * len(plan.batch(0)) if workers else 0,
     )
     with closing(loaded):
@@ -121,3 +123,9 @@ def batches(
                 where = device or torch.device("cpu")
                 batch = augment_batch(batch, clips.size, clips.augmentation, where)
             yield batch
+
+
+def _collate(
+    items: Sequence[tuple[torch.Tensor, int]], stack: Stack
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return stack([clip for clip, _ in items]), torch.tensor([label for _, label in items])
