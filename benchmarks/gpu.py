@@ -56,6 +56,7 @@ from vidprompt.data.clips.augmentation import Augmentation, training_view
 from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
 from vidprompt.data.clips.batch_plan import ShuffledBatches
 from vidprompt.data.clips.reading import normalise
+from vidprompt.data.clips.shared_batches import stack
 from vidprompt.data.clips.training import TrainingClips, batches
 from vidprompt.data.shards.cache_build import build_frame_cache
 from vidprompt.data.shards.plan import FrameRow, FrameSettings
@@ -446,7 +447,7 @@ def augmented(method: str) -> None:
     drawn = [
         drawn_clip(one, n, 224, recipe, np.random.default_rng(n)) for n, one in enumerate(clips)
     ]
-    batch, where = collate_drawn(recipe, drawn, torch.stack), torch.device(DEVICE)
+    batch, where = collate_drawn(recipe, drawn, stack), torch.device(DEVICE)
     if DEVICE == "cuda":
         batch = pin_memory(batch)
 

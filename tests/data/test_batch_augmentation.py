@@ -22,6 +22,7 @@ from vidprompt.data.clips.batch_augmentation import (
 from vidprompt.data.clips.batch_operations import apply_plan, plan_operations
 from vidprompt.data.clips.loading import _as_tensors, _collate_arrays
 from vidprompt.data.clips.rand_augment import OPERATIONS, DrawnOperation, apply_operation
+from vidprompt.data.clips.shared_batches import stack
 
 SIZE, FRAMES = 32, 3
 CPU = torch.device("cpu")
@@ -55,7 +56,7 @@ def both(options: dict[str, Any], clips: list[torch.Tensor]) -> tuple[torch.Tens
         drawn_clip(one, n, SIZE, chosen, rng)
         for n, (one, rng) in enumerate(zip(clips, rngs[0], strict=True))
     ]
-    found, labels = augment_batch(collate_drawn(chosen, drawn, torch.stack), SIZE, chosen, CPU)
+    found, labels = augment_batch(collate_drawn(chosen, drawn, stack), SIZE, chosen, CPU)
     assert labels.tolist() == list(range(len(clips)))
     pairs = zip(clips, rngs[1], strict=True)
     return found, torch.stack([training_view(one, SIZE, chosen, rng) for one, rng in pairs])
@@ -140,6 +141,6 @@ def test_a_batch_passes_through_pipes() -> None:
     assert isinstance(sent.groups[0].pixels, np.ndarray)
     one, other = (
         augment_batch(batch, SIZE, chosen, CPU)[0]
-        for batch in (arrived, collate_drawn(chosen, drawn, torch.stack))
+        for batch in (arrived, collate_drawn(chosen, drawn, stack))
     )
     assert torch.equal(one, other)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from vidprompt.data.clips.loading import load_batches
-from vidprompt.data.clips.shared_batches import SharedBatches, Stack
+from vidprompt.data.clips.shared_batches import SharedBatches, Stack, stack
 
 
 def stacked(items: Any, stack: Stack) -> torch.Tensor:
@@ -52,12 +52,12 @@ def test_what_does_not_fit_has_memory_of_its_own() -> None:
 
 
 def test_parts_of_a_batch_do_not_overlap() -> None:
-    def parts(items: Any, stack: Stack) -> list[torch.Tensor]:
-        return [stack(items[:1]), stack([one[0, :3] for one in items]), stack([torch.ones(2) / 3])]
+    def parts(items: Any, put: Stack) -> list[torch.Tensor]:
+        return [put(items[:1]), put([one[0, :3] for one in items]), put([torch.ones(2) / 3])]
 
     make = SharedBatches(parts, batches=1, batch_bytes=28)
     found = make(numbered(5))
-    expected = parts(numbered(5), torch.stack)
+    expected = parts(numbered(5), stack)
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
     start, end = found[0].data_ptr(), found[0].data_ptr() + 28
     assert [start <= part.data_ptr() < end for part in found] == [True, True, True]

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidprompt.data.clips.augmentation import Augmentation
 from vidprompt.data.clips.batch_augmentation import augment_batch, collate_drawn, drawn_clip
+from vidprompt.data.clips.shared_batches import stack
 from vidprompt.models import create_model
 from vidprompt.models.text.prompts import PromptSet
 from vidprompt.training.engine import new_accelerator
@@ -154,7 +155,7 @@ def test_the_cpu_waits_for_no_operation_of_an_augmentation(rand_augment: Any) ->
         )
         for n in range(40)
     ]  # fmt: skip
-    batch = collate_drawn(chosen, drawn, torch.stack)
+    batch = collate_drawn(chosen, drawn, stack)
     augment_batch(batch, 32, chosen, META)
     with Watch() as seen:
         clips, labels = augment_batch(batch, 32, chosen, META)

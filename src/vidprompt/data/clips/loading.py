@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vidprompt.data.clips.shared_batches import Collate, SharedBatches
+from vidprompt.data.clips.shared_batches import Collate, SharedBatches, stack
 from vidprompt.system.errors import UserError
 from vidprompt.system.machine_errors import SHARED_MEMORY, free_shared_memory
 from vidprompt.system.workers import Workers, deferred_signals, end_with_parent
@@ -94,7 +94,7 @@ def _fits_shared_memory(wanted: int) -> bool:
 
 
 def _collate_here(collate: Collate, items: Any) -> Any:
-    return collate(items, torch.stack)
+    return collate(items, stack)
 
 
 def _collate_arrays(collate: Collate, items: Any) -> Any:

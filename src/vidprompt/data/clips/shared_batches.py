@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-
-class Stack(Protocol):
-    """`torch.stack` along a new first dimension; where the memory comes from is the loader's matter."""
-
-    def __call__(self, tensors: Sequence[torch.Tensor], /) -> torch.Tensor: ...
-
-
+Stack = Callable[[Sequence[torch.Tensor]], torch.Tensor]  # as `stack`, into the loader's memory
 Collate = Callable[[Sequence[Any], Stack], Any]  # the items of a batch → the batch
+
+
+def stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Put tensors together along a new first dimension, in memory of their own."""
+    return torch.stack(list(tensors))
 
 
 class SharedBatches:
@@ -41,14 +40,14 @@ class SharedBatches:
         self._made += 1
         return batch
 
-    def _stack(self, tensors: Sequence[torch.Tensor], /) -> torch.Tensor:
+    def _stack(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         first = tensors[0]
         shape = (len(tensors), *first.shape)
         width = first.element_size()
         start = math.ceil(self._used / width) * width
         end = start + math.prod(shape) * width
         if end > self.batch_bytes:
-            return torch.stack(list(tensors))
+            return stack(tensors)
         self._used = end
         memory = self._memory[self._made % self.batches][start:end]
         return torch.stack(list(tensors), out=memory.view(first.dtype).view(shape))
