@@ -1,16 +1,19 @@
 """Training steps beside other processes: how long OpenMP's threads spin at a barrier before they sleep.
 
-    python benchmarks/shared_machine.py             # about 5 minutes on two cores, with nothing else running
+    python benchmarks/shared_machine.py             # about 12 minutes on two cores, with nothing else running
 
 A thread that spins keeps its core from whoever has work, also from the thread that it waits for. Each run
-is a process of its own with `GOMP_SPINCOUNT` set (`default`: OpenMP's own), on an idle machine and beside as
-many busy processes as there are cores. Runs take turns, and a figure is the median over rounds, in steps/s.
+is a process of its own with `GOMP_SPINCOUNT` set (`default`: OpenMP's own): alone, beside as many busy
+processes as there are cores, and beside one and two trainings like itself, of which the median counts. Runs
+take turns, and a figure is the median over rounds, in steps/s.
+
 Writes `benchmarks/results/shared_machine.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -25,16 +28,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import ROOT, provenance
 
 OUT = ROOT / "benchmarks/results/shared_machine.json"
-SPINS = ("default", "100000", "30000", "10000", "3000", "1000", "0")
+SPINS = ("default", "10000", "5000", "2000", "0")
 CASES = {"demo": 24, "ViT-B/16": 1}  # clips a step
+TRAININGS = {"alone": 1, "beside busy processes": 1, "two at once": 2, "three at once": 3}
+BUSY = "beside busy processes"
 SECONDS = 4.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--spins", nargs="+", default=list(SPINS))
+    parser.add_argument("--loads", nargs="+", choices=TRAININGS, default=list(TRAININGS))
+    parser.add_argument("--add", action="store_true", help="keep the file's other figures")
     parser.add_argument("--run", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
@@ -43,20 +50,17 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     found: dict[tuple[str, str, str], list[float]] = {}
     for _, case, load, spin in product(
-        range(arguments.rounds), arguments.cases, ("idle", "loaded"), arguments.spins
+        range(arguments.rounds), arguments.cases, arguments.loads, arguments.spins
     ):
-        with busy_processes(cores if load == "loaded" else 0):
-            found.setdefault((case, load, spin), []).append(measure(case, spin))
-        print(case, load, spin, f"{found[case, load, spin][-1]:.2f}", file=sys.stderr)
-    rates = {
-        case: {
-            spin: {load: round(median(found[case, load, spin]), 2) for load in ("idle", "loaded")}
-            for spin in arguments.spins
-        }
-        for case in arguments.cases
-    }
+        with busy_processes(cores if load == BUSY else 0):
+            found.setdefault((case, spin, load), []).append(measure(case, spin, TRAININGS[load]))
+        print(case, load, spin, f"{found[case, spin, load][-1]:.2f}", file=sys.stderr)
     from vidprompt.files.atomic import write_json
 
+    rates = json.loads(OUT.read_text("utf-8"))["steps/s"] if arguments.add else {}
+    for (case, spin, load), values in found.items():
+        of_spin = rates.setdefault(case, {}).setdefault(spin, {})
+        of_spin[load] = round(median(values), 2)
     write_json(OUT, {**provenance(), "busy processes": cores, "steps/s": rates})
 
 
@@ -72,15 +76,21 @@ def busy_processes(count: int) -> Iterator[None]:
             process.wait()
 
 
-def measure(case: str, spin: str) -> float:
-    """Steps/s of a process with this spin count."""
+def measure(case: str, spin: str, trainings: int) -> float:
+    """Steps/s of processes with this spin count that train at once, their median."""
     unset = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key not in unset}
-    # one that the package would not set itself: "default" is OpenMP's own choice
-    environment |= {"OMP_DISPLAY_ENV": "false"} if spin == "default" else {"GOMP_SPINCOUNT": spin}
+    # without it, the package's own does not take effect either: torch is imported before it
+    environment |= {} if spin == "default" else {"GOMP_SPINCOUNT": spin}
     command = [sys.executable, __file__, "--run", case]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(trainings)
+    ]
+    outputs = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit("a training failed")
+    return median(float(output.split()[-1]) for output in outputs)
 
 
 def steps_per_second(case: str) -> float:

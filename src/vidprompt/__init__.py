@@ -9,9 +9,9 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # A thread of OpenMP's that waits for the others sleeps after a moment (read by torch when it is imported).
 # By default it spins for milliseconds, and where other processes share the cores, that is time that
-# the others need: training took ten times as long (benchmarks/shared_machine.py). No result depends on it.
+# the others need: training takes many times as long (benchmarks/shared_machine.py). No result depends on it.
 if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.environ["GOMP_SPINCOUNT"] = "5000"
 
 
 def __getattr__(name: str) -> Any:
