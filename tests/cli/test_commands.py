@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from typer.testing import CliRunner
 
+import vidprompt
 from vidprompt.cli import export, models, plugins, project, registry, reproduce, results, stages
 from vidprompt.cli.main import CommandGroup, app
 
@@ -31,6 +32,11 @@ def test_help_lists_the_groups_at_once() -> None:
     shown = CliRunner().invoke(app, ["--help"]).output
     assert time.process_time() - began < 1
     assert all(panel in shown for panel in PANELS)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    assert (shown.exit_code, shown.output) == (0, f"vidprompt {vidprompt.__version__}\n")
 
 
 def test_the_end_of_a_workers_data_is_an_error_and_no_abort() -> None:

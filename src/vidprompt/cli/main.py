@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import vidprompt
 from vidprompt.cli import (
     explain,
     export,
@@ -63,6 +64,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"vidprompt {vidprompt.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _configure_messages(
     verbose: Annotated[
@@ -70,6 +77,10 @@ def _configure_messages(
     ] = False,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Show errors only; also after COMMAND.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     from vidprompt.project.code_link import renew_links
