@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -74,8 +74,10 @@ class Workers:
         try:
             if self.before_kill is not None:
                 thread = threading.Thread(target=self.before_kill, daemon=True)
-                thread.start()
-                thread.join(_GRACE_S)
+                # from Python 3.12 on none can start at the interpreter's exit: then all are killed
+                with suppress(RuntimeError):
+                    thread.start()
+                    thread.join(_GRACE_S)
             processes = self.processes
             for process in processes:
                 process.kill()
