@@ -127,7 +127,7 @@ def test_a_batch_of_a_worker_that_has_gone_is_a_sentence() -> None:
 
 
 @pytest.mark.slow  # half a minute; where a user may mount a file system
-@pytest.mark.parametrize(("size", "code"), [("64k", 2), ("1m", 0)])
+@pytest.mark.parametrize(("size", "code"), [("48k", 2), ("64k", 0), ("1m", 0)])
 def test_a_training_in_a_container(tmp_path: Path, size: str, code: int) -> None:
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to mount a file system")
@@ -146,5 +146,8 @@ def test_a_training_in_a_container(tmp_path: Path, size: str, code: int) -> None
         timeout=400,
     )
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert ("--shm-size=1g" in done.stderr) == (code == 2)
+    # the semaphores take 56 kB; after the sentence PyTorch says that its half-made loader cannot be collected
+    said = done.stderr.partition("Exception ignored in")[0]
+    assert "Traceback" not in said
+    assert ("vidprompt: /dev/shm has" in said) == (code == 2)
+    assert ("--shm-size=1g" in said) == (size != "1m")  # what passes through pipes takes longer
