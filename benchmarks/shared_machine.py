@@ -13,7 +13,6 @@ Writes `benchmarks/results/shared_machine.json`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -30,8 +29,8 @@ from benchmarks.machine import ROOT, provenance
 OUT = ROOT / "benchmarks/results/shared_machine.json"
 SPINS = ("default", "10000", "5000", "2000", "0")
 CASES = {"demo": 24, "ViT-B/16": 1}  # clips a step
-TRAININGS = {"alone": 1, "beside busy processes": 1, "two at once": 2, "three at once": 3}
 BUSY = "beside busy processes"
+TRAININGS = {"alone": 1, BUSY: 1, "two at once": 2, "three at once": 3}
 SECONDS = 4.0
 
 
@@ -41,7 +40,6 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--spins", nargs="+", default=list(SPINS))
     parser.add_argument("--loads", nargs="+", choices=TRAININGS, default=list(TRAININGS))
-    parser.add_argument("--add", action="store_true", help="keep the file's other figures")
     parser.add_argument("--run", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
@@ -57,10 +55,13 @@ def main() -> None:
         print(case, load, spin, f"{found[case, spin, load][-1]:.2f}", file=sys.stderr)
     from vidprompt.files.atomic import write_json
 
-    rates = json.loads(OUT.read_text("utf-8"))["steps/s"] if arguments.add else {}
-    for (case, spin, load), values in found.items():
-        of_spin = rates.setdefault(case, {}).setdefault(spin, {})
-        of_spin[load] = round(median(values), 2)
+    rates = {
+        case: {
+            spin: {load: round(median(found[case, spin, load]), 2) for load in arguments.loads}
+            for spin in arguments.spins
+        }
+        for case in arguments.cases
+    }
     write_json(OUT, {**provenance(), "busy processes": cores, "steps/s": rates})
 
 
